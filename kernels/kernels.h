@@ -65,7 +65,8 @@ typedef struct pdt_kv_view {
   const float *base;
   int64_t page_elems;
   int32_t head_dim;
-  pdt_kv_span spans[2]; /* the prompt's shared pages, then the sequence's own; either may be empty */
+  pdt_kv_span
+      spans[2]; /* the prompt's shared pages, then the sequence's own; either may be empty */
 } pdt_kv_view;
 
 typedef struct pdt_kernels {

@@ -45,7 +45,8 @@ static uint16_t half_of_float(float f) {
   uint32_t bits = bits_of_float(f), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFFu;
   if (magnitude > 0x7F800000u) return (uint16_t)(sign | 0x7E00);
   if (magnitude >= 0x477FF000u) return (uint16_t)(sign | 0x7C00); /* 65520 and more: infinity */
-  if (magnitude < 0x38800000u) { /* subnormal half: adding 0.5 leaves the fraction rounded to 2^-24 */
+  if (magnitude <
+      0x38800000u) { /* subnormal half: adding 0.5 leaves the fraction rounded to 2^-24 */
     uint32_t rounded = bits_of_float(float_of_bits(magnitude) + 0.5f) - 0x3F000000u;
     return (uint16_t)(sign | rounded);
   }

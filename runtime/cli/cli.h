@@ -1,0 +1,48 @@
+/* What the subcommands share: the table, option parsing, how an error leaves the program. */
+#ifndef PDT_CLI_CLI_H
+#define PDT_CLI_CLI_H
+
+#include <argp.h>
+
+#include "base/error.h"
+#include "base/types.h"
+#include "comm/comm.h"
+
+/* Handed to every command. */
+typedef struct pdt_cli {
+  const char *name;      /* "pdt decode", for messages */
+  const pdt_comm *world; /* every rank that was started; size 1 without a launcher */
+} pdt_cli;
+
+/* One subcommand. run gets argv[0] = the command's last word and returns 0, or -1 with err filled
+ * in. A parallel command runs on every rank of cli->world and agrees on its errors before it
+ * returns (every rank then returns -1, and rank 0 holds the message to print); the others run in
+ * one process only. */
+typedef struct pdt_command {
+  const char *name; /* "decode", or two words as in "model random" */
+  const char *summary;
+  bool parallel;
+  int (*run)(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+} pdt_command;
+
+int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_inspect(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_model_random(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+
+/* Parses argv by argp (whose parser gets `input`). Returns 0 to go on; 1 when --help or --usage was
+ * answered on standard output of rank 0 and the command should return 0; -1 with a USAGE error.
+ * argp's parsers report bad values with pdt_cli_bad_value or argp_error. Not collective: every rank
+ * parses the same arguments. */
+int pdt_cli_parse(const pdt_cli *cli, const struct argp *argp, int argc, char **argv, void *input,
+                  pdt_error *err);
+
+/* For use in an argp parser: parse the argument of option --`option` as an integer in [low, high]
+ * (or a finite real number in that range); 0, or the error code that the parser returns. */
+error_t pdt_cli_integer(struct argp_state *state, const char *option, const char *arg, int64_t low,
+                        int64_t high, int64_t *out);
+error_t pdt_cli_real(struct argp_state *state, const char *option, const char *arg, double low,
+                     double high, double *out);
+
+#endif

@@ -1,0 +1,84 @@
+/* Communication behind one small interface. A pdt_comm is one communicator: the world of all ranks
+ * that were started, a shard group inside it, or a single process on its own. Two backends: one
+ * process without MPI (every operation a copy), and MPI.
+ *
+ * Every operation below is collective over the communicator it is given: all its ranks call it, in
+ * the same order. Counts and displacements are in elements unless named bytes. Buffers belong to
+ * the caller. A failing MPI call ends the job (MPI_ERRORS_ARE_FATAL): there is nothing to return.
+ */
+#ifndef PDT_COMM_COMM_H
+#define PDT_COMM_COMM_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+typedef struct pdt_comm_backend pdt_comm_backend; /* function table and MPI handle */
+
+typedef struct pdt_comm {
+  pdt_rank rank, size;
+  const pdt_comm_backend *backend;
+  void *handle; /* the backend's own, NULL for a single process */
+} pdt_comm;
+
+/* The world. Under a launcher (Open MPI, PMIx, PMI) starts MPI; alone it does not, and size is 1.
+ * Refused: a Slurm step of several tasks without a PMI, which would run as many separate programs.
+ * Collective over all processes started; blocking. */
+int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);
+
+/* Ends MPI when it was started. Collective, blocking. */
+void pdt_comm_finish(pdt_comm *world);
+
+/* Ends every rank of the world now, with this exit status: for an error that one rank alone met
+ * between two points where all could agree on it. Not collective. Does not return. */
+_Noreturn void pdt_comm_abort(const pdt_comm *world, int exit_status);
+
+/* The communicator of the ranks that name the same color, ordered by their rank in comm.
+ * Collective over comm, blocking. Free with pdt_comm_free. */
+int pdt_comm_split(const pdt_comm *comm, int color, pdt_comm *out, pdt_error *err);
+/* Communicator of the ranks of comm that share this machine's memory. Collective, blocking. */
+int pdt_comm_split_node(const pdt_comm *comm, pdt_comm *out, pdt_error *err);
+void pdt_comm_free(pdt_comm *comm);
+
+/* Blocks until every rank has come here. */
+void pdt_comm_barrier(const pdt_comm *comm);
+
+/* Agreement on an error: every rank passes what happened to it (code NONE when all is well). If any
+ * rank failed, all return -1 and hold the error of the lowest failing rank; else 0. Blocking. */
+int pdt_comm_agree(const pdt_comm *comm, pdt_error *err);
+
+/* Copies bytes of root's data to every rank. Blocking. */
+void pdt_comm_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root);
+
+/* Every rank sends bytes; root receives them one after another by rank. counts_bytes[size] on every
+ * rank. recv is used at root only. Blocking. */
+void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
+                     const pdt_bytes *counts_bytes, pdt_rank root);
+
+/* Every rank sends counts_bytes[rank] bytes and receives everybody's, one after another by rank.
+ * send may already stand in its place in recv. Blocking. */
+void pdt_comm_all_gather(const pdt_comm *comm, const void *send, void *recv,
+                         const pdt_bytes *counts_bytes);
+
+/* The same, only started; recv and send must be left alone until pdt_comm_wait. Not blocking. */
+typedef struct pdt_comm_request {
+  void *handle; /* NULL: done */
+} pdt_comm_request;
+void pdt_comm_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
+                               const pdt_bytes *counts_bytes, pdt_comm_request *request);
+/* Blocks until the operation is done. */
+void pdt_comm_wait(pdt_comm_request *request);
+
+/* Rank r sends send_bytes[q] bytes from send + send_at[q] to every rank q, and receives
+ * recv_bytes[q] at recv + recv_at[q]. Blocking. */
+void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
+                         const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
+                         const pdt_bytes *recv_at);
+
+/* Element-wise over all ranks, in place. Blocking. */
+typedef enum pdt_comm_op { PDT_COMM_MIN, PDT_COMM_MAX, PDT_COMM_SUM } pdt_comm_op;
+void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
+
+/* What this build's MPI says of itself, one line; for --version. */
+const char *pdt_comm_library(void);
+
+#endif
