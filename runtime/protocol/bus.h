@@ -1,0 +1,55 @@
+/* The notes bus of one session (3.3): a versioned store of notes, replicated on every rank. It has
+ * no communication in it: replicas stay equal because they apply the same decisions to the same
+ * vectors, and pdt_bus_hash lets the coordinator check that they did. */
+#ifndef PDT_PROTOCOL_BUS_H
+#define PDT_PROTOCOL_BUS_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+enum { PDT_PLANNER = -1 }; /* the stream of the plan note, round 0 */
+
+typedef struct pdt_note {
+  pdt_round round; /* in which it was emitted */
+  pdt_stream stream;
+  bool filled;   /* its vector has arrived */
+  uint64_t hash; /* of the vector, once filled */
+  float *vector; /* [dim], inside the bus */
+} pdt_note;
+
+typedef struct pdt_bus {
+  int32_t dim;    /* width of a note */
+  int32_t delay;  /* Delta, >= 1 */
+  int32_t budget; /* B, the plan note included, >= 0 */
+  int32_t count, capacity;
+  pdt_note *notes; /* [capacity], by (round, stream) ascending: the order of publishing */
+  float *vectors;  /* [capacity, dim], handed out by slot */
+  int32_t *free_slots;
+  int32_t n_free;
+} pdt_bus;
+
+/* An empty bus with room for capacity notes of dim floats; it never grows. Errors: MEMORY. */
+int pdt_bus_new(pdt_bus *bus, int32_t dim, int32_t delay, int32_t budget, int32_t capacity,
+                pdt_error *err);
+void pdt_bus_free(pdt_bus *bus);
+
+/* Adds a note of this round and stream. Its vector may come later (pdt_bus_fill), but before a
+ * window shows it. Rounds must not decrease, nor streams within a round. Errors: RUNTIME when full
+ * or out of order. */
+int pdt_bus_publish(pdt_bus *bus, pdt_round round, pdt_stream stream, pdt_error *err);
+
+/* Gives the note of (round, stream) its vector [dim], copied. False when there is no such note. */
+bool pdt_bus_fill(pdt_bus *bus, pdt_round round, pdt_stream stream, const float *vector);
+
+/* Takes back the notes of a stream from first_round on: those of its pending blocks. */
+void pdt_bus_withdraw(pdt_bus *bus, pdt_stream stream, pdt_round first_round);
+
+/* W_v (eq. 4): the plan note, then notes of rounds <= round - delay, newest round first, streams
+ * ascending, cut to the budget. Fills window[budget] with indices into bus->notes and returns how
+ * many. Pure. */
+int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window);
+
+/* XXH3-64 over rounds, streams and vectors of all notes, in order. Pure. */
+uint64_t pdt_bus_hash(const pdt_bus *bus);
+
+#endif

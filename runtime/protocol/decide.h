@@ -1,0 +1,36 @@
+/* The coordinator's whole decision about one session's round (3.7, eq. 11). */
+#ifndef PDT_PROTOCOL_DECIDE_H
+#define PDT_PROTOCOL_DECIDE_H
+
+#include "base/types.h"
+
+typedef enum pdt_policy { PDT_SELECTIVE, PDT_STALL, PDT_GLOBAL } pdt_policy;
+
+/* What becomes of a stream's block. The values are those of Action in proto/pdt.proto. */
+typedef enum pdt_action {
+  PDT_ACTION_NONE,     /* the stream emitted nothing */
+  PDT_ACTION_COMMIT,   /* the gate passed: all its pending blocks are committed */
+  PDT_ACTION_HOLD,     /* strong, but the gate failed: the block stays pending, its note is out */
+  PDT_ACTION_ROLLBACK, /* weak: pending blocks are dropped and made again */
+  PDT_ACTION_FORCE,    /* weak and out of attempts: committed and flagged */
+} pdt_action;
+
+/* One stream that emitted a block this round. */
+typedef struct pdt_vote {
+  pdt_stream stream;
+  int32_t attempt; /* earlier attempts since its commit point */
+  float readiness;
+} pdt_vote;
+
+/* Fills actions[n] and returns the gate: all readiness > gamma, true when nobody emitted. Pure. */
+bool pdt_decide(const pdt_vote *votes, int32_t n, double gamma, pdt_policy policy,
+                int32_t max_attempts, pdt_action *actions);
+
+/* "commit", "hold", "rollback", "force", "none". */
+const char *pdt_action_name(pdt_action action);
+
+/* "selective", "stall", "global"; and back, false when unknown. */
+const char *pdt_policy_name(pdt_policy policy);
+bool pdt_policy_parse(const char *name, pdt_policy *out);
+
+#endif

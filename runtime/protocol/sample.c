@@ -1,0 +1,85 @@
+#include "protocol/sample.h"
+
+#include <math.h>
+
+pdt_token pdt_argmax(const float *logits, int32_t n) {
+  int32_t best = 0;
+  for (int32_t i = 0; i < n; i++) {
+    if (isnan(logits[i])) return -1;
+    if (logits[i] > logits[best]) best = i;
+  }
+  return best;
+}
+
+/* Candidates live in a binary heap, so that only those that are looked at get sorted. */
+typedef struct candidate_heap {
+  pdt_candidate *item;
+  int32_t size;
+} candidate_heap;
+
+static bool before(pdt_candidate a, pdt_candidate b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+static void sift_down(candidate_heap *heap, int32_t at) {
+  pdt_candidate moving = heap->item[at];
+  for (;;) {
+    int32_t child = 2 * at + 1;
+    if (child >= heap->size) break;
+    if (child + 1 < heap->size && before(heap->item[child + 1], heap->item[child])) child++;
+    if (!before(heap->item[child], moving)) break;
+    heap->item[at] = heap->item[child];
+    at = child;
+  }
+  heap->item[at] = moving;
+}
+
+/* Takes the best candidate out and parks it in the place that the heap gives up: after m pops the
+ * m best stand at the end of the array, best last. */
+static pdt_candidate pop(candidate_heap *heap) {
+  pdt_candidate best = heap->item[0];
+  heap->item[0] = heap->item[--heap->size];
+  heap->item[heap->size] = best;
+  sift_down(heap, 0);
+  return best;
+}
+
+pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, double u,
+                     pdt_candidate *scratch) {
+  pdt_token top = pdt_argmax(logits, n);
+  if (top < 0 || !isfinite(logits[top])) return -1;
+  if (how->temperature == 0) return top;
+
+  candidate_heap heap = {scratch, n};
+  for (int32_t i = 0; i < n; i++) scratch[i] = (pdt_candidate){logits[i], i};
+  for (int32_t i = n / 2 - 1; i >= 0; i--) sift_down(&heap, i);
+  double highest = (double)logits[top] / how->temperature;
+#define WEIGHT(logit) exp((double)(logit) / how->temperature - highest)
+
+  int32_t kept = how->top_k > 0 && how->top_k < n ? how->top_k : n;
+  double total = 0;
+  if (kept < n)
+    for (int32_t i = 0; i < kept; i++) total += WEIGHT(pop(&heap).logit);
+  else
+    for (int32_t i = 0; i < n; i++) total += WEIGHT(logits[i]);
+
+  if (how->top_p < 1) { /* the shortest prefix that reaches top_p of what is left */
+    double sum = 0;
+    int32_t i = 0;
+    while (i < kept && sum < how->top_p * total) {
+      if (n - heap.size <= i) pop(&heap);
+      sum += WEIGHT(scratch[n - 1 - i++].logit);
+    }
+    kept = i > 0 ? i : 1;
+    if (i == 0) sum = WEIGHT(pop(&heap).logit);
+    total = sum;
+  }
+  double sum = 0;
+  for (int32_t i = 0; i < kept; i++) {
+    if (n - heap.size <= i) pop(&heap);
+    sum += WEIGHT(scratch[n - 1 - i].logit);
+    if (sum > u * total) return scratch[n - 1 - i].id;
+  }
+  return scratch[n - kept].id;
+#undef WEIGHT
+}

@@ -1,0 +1,28 @@
+/* Choice of one token from logits (PROTOCOL.md, "Randomness"). */
+#ifndef PDT_PROTOCOL_SAMPLE_H
+#define PDT_PROTOCOL_SAMPLE_H
+
+#include "base/types.h"
+
+typedef struct pdt_sampling {
+  double temperature; /* 0: the largest logit */
+  int32_t top_k;      /* 0: off */
+  double top_p;       /* 1: off */
+} pdt_sampling;
+
+/* One candidate; the caller lends an array of n to pdt_sample. */
+typedef struct pdt_candidate {
+  float logit;
+  pdt_token id;
+} pdt_candidate;
+
+/* Index of the largest of n >= 1 logits, the lowest on ties; -1 when one is NaN. Pure. */
+pdt_token pdt_argmax(const float *logits, int32_t n);
+
+/* The token that u in (0, 1) selects: filters in the order temperature, top-k, top-p; candidates by
+ * logit descending, id ascending; the first whose cumulative probability exceeds u * total.
+ * scratch [n] is overwritten. -1 when a logit is NaN or none is finite. Pure. */
+pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, double u,
+                     pdt_candidate *scratch);
+
+#endif

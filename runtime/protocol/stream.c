@@ -1,0 +1,95 @@
+#include "protocol/stream.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+int pdt_stream_new(pdt_stream_state *s, pdt_stream index, const pdt_stream_limits *limits,
+                   pdt_error *err) {
+  int32_t blocks = (limits->max_tokens + limits->block_tokens - 1) / limits->block_tokens;
+  *s = (pdt_stream_state){.index = index, .max_blocks = blocks};
+  if (PDT_NEW(&s->tokens, limits->max_tokens, "stream tokens", err) ||
+      PDT_NEW(&s->pending, blocks, "stream blocks", err) ||
+      PDT_NEW(&s->pending_coverage, (int64_t)blocks * limits->slots, "stream coverage", err) ||
+      PDT_NEW(&s->best_coverage, limits->slots, "stream coverage", err) ||
+      PDT_NEW(&s->forced, blocks, "stream blocks", err)) {
+    pdt_stream_free(s);
+    return -1;
+  }
+  for (int32_t i = 0; i < limits->slots; i++) s->best_coverage[i] = -INFINITY;
+  return 0;
+}
+
+void pdt_stream_free(pdt_stream_state *s) {
+  free(s->tokens);
+  free(s->pending);
+  free(s->pending_coverage);
+  free(s->best_coverage);
+  free(s->forced);
+  *s = (pdt_stream_state){0};
+}
+
+bool pdt_stream_active(const pdt_stream_state *s) {
+  return !s->done && !s->stalled;
+}
+
+int32_t pdt_stream_room(const pdt_stream_state *s, const pdt_stream_limits *limits) {
+  int32_t left = limits->max_tokens - s->n_tokens;
+  return left < limits->block_tokens ? left : limits->block_tokens;
+}
+
+/* Drops pending blocks; returns the round of the oldest, 0 when there was none. */
+static pdt_round roll_back(pdt_stream_state *s) {
+  pdt_round oldest = s->n_pending ? s->pending[0].round : 0;
+  s->n_pending = 0;
+  s->n_tokens = s->n_committed;
+  s->ended = false;
+  s->attempt++;
+  return oldest;
+}
+
+static int append_block(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
+                        const pdt_block_verdict *v, pdt_error *err) {
+  if (v->n_tokens < 1 || v->n_tokens > pdt_stream_room(s, limits) || s->n_pending == s->max_blocks)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "stream %d, round %d: a block of %d tokens cannot follow %d tokens and %d "
+                    "pending blocks",
+                    s->index, round, v->n_tokens, s->n_tokens, s->n_pending);
+  memcpy(s->tokens + s->n_tokens, v->tokens, (size_t)v->n_tokens * sizeof *v->tokens);
+  memcpy(s->pending_coverage + (int64_t)s->n_pending * limits->slots, v->coverage,
+         (size_t)limits->slots * sizeof *v->coverage);
+  s->n_tokens += v->n_tokens;
+  s->pending[s->n_pending++] = (pdt_pending_block){round, v->n_tokens};
+  s->ended = v->ended;
+  return 0;
+}
+
+static void commit(pdt_stream_state *s, int32_t slots) {
+  for (int32_t b = 0; b < s->n_pending; b++)
+    for (int32_t i = 0; i < slots; i++)
+      s->best_coverage[i] = fmaxf(s->best_coverage[i], s->pending_coverage[(int64_t)b * slots + i]);
+  s->n_committed = s->n_tokens;
+  s->n_pending = 0;
+  s->attempt = 0;
+}
+
+int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
+                     bool gate, const pdt_block_verdict *verdict, pdt_round *withdraw_from,
+                     pdt_error *err) {
+  *withdraw_from = 0;
+  if (verdict->action == PDT_ACTION_ROLLBACK)
+    *withdraw_from = roll_back(s);
+  else if (verdict->action != PDT_ACTION_NONE && append_block(s, limits, round, verdict, err))
+    return -1;
+  bool forced = verdict->action == PDT_ACTION_FORCE;
+  if (forced) s->forced[s->n_forced++] = round;
+  if (s->n_pending > 0 && (gate || forced)) commit(s, limits->slots);
+
+  bool complete = s->n_tokens > 0 && (s->ended || s->n_tokens >= limits->max_tokens);
+  bool at_horizon = s->n_tokens - s->n_committed + limits->block_tokens > limits->horizon;
+  s->done = complete && s->n_pending == 0;
+  s->stalled = s->n_pending > 0 && (complete || at_horizon || limits->policy == PDT_STALL);
+  return 0;
+}
