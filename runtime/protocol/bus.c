@@ -83,13 +83,12 @@ int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window) {
 }
 
 uint64_t pdt_bus_hash(const pdt_bus *bus) {
-  XXH3_state_t state;
-  XXH3_64bits_reset(&state);
+  uint64_t hash = 0;
   for (int32_t i = 0; i < bus->count; i++) {
     const pdt_note *note = &bus->notes[i];
     const uint64_t words[3] = {(uint64_t)(uint32_t)note->round << 32 | (uint32_t)note->stream,
                                note->filled, note->hash};
-    XXH3_64bits_update(&state, words, sizeof words);
+    hash = XXH3_64bits_withSeed(words, sizeof words, hash);
   }
-  return XXH3_64bits_digest(&state);
+  return hash;
 }

@@ -65,13 +65,12 @@ pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, do
 
   if (how->top_p < 1) { /* the shortest prefix that reaches top_p of what is left */
     double sum = 0;
-    int32_t i = 0;
-    while (i < kept && sum < how->top_p * total) {
-      if (n - heap.size <= i) pop(&heap);
-      sum += WEIGHT(scratch[n - 1 - i++].logit);
-    }
-    kept = i > 0 ? i : 1;
-    if (i == 0) sum = WEIGHT(pop(&heap).logit);
+    int32_t prefix = 0;
+    do {
+      if (n - heap.size <= prefix) pop(&heap);
+      sum += WEIGHT(scratch[n - 1 - prefix++].logit);
+    } while (prefix < kept && sum < how->top_p * total);
+    kept = prefix;
     total = sum;
   }
   double sum = 0;
