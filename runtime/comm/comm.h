@@ -65,10 +65,10 @@ typedef struct pdt_comm_request {
 } pdt_comm_request;
 void pdt_comm_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
                                const pdt_bytes *counts_bytes, pdt_comm_request *request);
-/* Blocks until the operation is done. */
-void pdt_comm_wait(pdt_comm_request *request);
+/* Blocks until the operation is done. Not called by all at once, but by all in the end. */
+void pdt_comm_wait(const pdt_comm *comm, pdt_comm_request *request);
 
-/* Rank r sends send_bytes[q] bytes from send + send_at[q] to every rank q, and receives
+/* Each rank sends send_bytes[q] bytes from send + send_at[q] to every rank q, and receives
  * recv_bytes[q] at recv + recv_at[q]. Blocking. */
 void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
                          const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
@@ -78,7 +78,8 @@ void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes
 typedef enum pdt_comm_op { PDT_COMM_MIN, PDT_COMM_MAX, PDT_COMM_SUM } pdt_comm_op;
 void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
 
-/* What this build's MPI says of itself, one line; for --version. */
-const char *pdt_comm_library(void);
+/* What this build's MPI library says of itself, one line into text[bytes]; for --version. May be
+ * called without MPI having been started. */
+void pdt_comm_library(char *text, size_t bytes);
 
 #endif

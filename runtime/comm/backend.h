@@ -1,0 +1,31 @@
+/* What a communication backend provides: the operations of comm.h for size > 1. Private to comm/.
+ */
+#ifndef PDT_COMM_BACKEND_H
+#define PDT_COMM_BACKEND_H
+
+#include "comm/comm.h"
+
+struct pdt_comm_backend {
+  int (*split)(const pdt_comm *comm, int color, bool by_node, pdt_comm *out, pdt_error *err);
+  void (*release)(pdt_comm *comm);
+  void (*finish)(pdt_comm *world);
+  void (*abort)(const pdt_comm *world, int exit_status);
+  void (*barrier)(const pdt_comm *comm);
+  void (*broadcast)(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root);
+  void (*gather)(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
+                 const pdt_bytes *counts_bytes, pdt_rank root);
+  void (*all_gather_start)(const pdt_comm *comm, const void *send, void *recv,
+                           const pdt_bytes *counts_bytes, pdt_comm_request *request);
+  void (*wait)(pdt_comm_request *request);
+  void (*all_gather)(const pdt_comm *comm, const void *send, void *recv,
+                     const pdt_bytes *counts_bytes);
+  void (*all_to_all)(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
+                     const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
+                     const pdt_bytes *recv_at);
+  void (*all_reduce_i64)(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
+};
+
+/* The MPI backend. Starts MPI and fills in world. Collective over all processes started. */
+int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);
+
+#endif

@@ -1,0 +1,111 @@
+/* The dispatch, and the backend of a single process, where every operation is a copy or nothing. */
+#include "comm/comm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/backend.h"
+
+/* Is this process one of a launcher's? Starting MPI in a process on its own costs a daemon. */
+static bool under_launcher(void) {
+  static const char *const signs[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
+  for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+    if (getenv(signs[i])) return true;
+  return false;
+}
+
+int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
+  *world = (pdt_comm){.rank = 0, .size = 1};
+  if (under_launcher()) return pdt_comm_mpi_start(world, argc, argv, err);
+  const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+  if (tasks && atoi(tasks) > 1)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "Slurm started %s tasks without a process manager that MPI can join "
+                    "(hint: srun --mpi=pmix, or mpirun inside the allocation)",
+                    tasks);
+  return 0;
+}
+
+void pdt_comm_finish(pdt_comm *world) {
+  if (world->backend) world->backend->finish(world);
+  *world = (pdt_comm){.rank = 0, .size = 1};
+}
+
+_Noreturn void pdt_comm_abort(const pdt_comm *world, int exit_status) {
+  if (world->backend) world->backend->abort(world, exit_status);
+  exit(exit_status);
+}
+
+int pdt_comm_split(const pdt_comm *comm, int color, pdt_comm *out, pdt_error *err) {
+  *out = (pdt_comm){.rank = 0, .size = 1};
+  return comm->backend ? comm->backend->split(comm, color, false, out, err) : 0;
+}
+
+int pdt_comm_split_node(const pdt_comm *comm, pdt_comm *out, pdt_error *err) {
+  *out = (pdt_comm){.rank = 0, .size = 1};
+  return comm->backend ? comm->backend->split(comm, 0, true, out, err) : 0;
+}
+
+void pdt_comm_free(pdt_comm *comm) {
+  if (comm->backend) comm->backend->release(comm);
+  *comm = (pdt_comm){.rank = 0, .size = 1};
+}
+
+void pdt_comm_barrier(const pdt_comm *comm) {
+  if (comm->size > 1) comm->backend->barrier(comm);
+}
+
+int pdt_comm_agree(const pdt_comm *comm, pdt_error *err) {
+  int64_t first_failing = err->code != PDT_ERROR_NONE ? comm->rank : comm->size;
+  pdt_comm_all_reduce_i64(comm, &first_failing, 1, PDT_COMM_MIN);
+  if (first_failing == comm->size) return 0;
+  pdt_comm_broadcast(comm, err, sizeof *err, (pdt_rank)first_failing);
+  return -1;
+}
+
+void pdt_comm_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root) {
+  if (comm->size > 1) comm->backend->broadcast(comm, data, bytes, root);
+}
+
+void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
+                     const pdt_bytes *counts_bytes, pdt_rank root) {
+  if (comm->size > 1)
+    comm->backend->gather(comm, send, bytes, recv, counts_bytes, root);
+  else if (bytes > 0 && recv != send)
+    memcpy(recv, send, (size_t)bytes);
+}
+
+void pdt_comm_all_gather(const pdt_comm *comm, const void *send, void *recv,
+                         const pdt_bytes *counts_bytes) {
+  if (comm->size > 1)
+    comm->backend->all_gather(comm, send, recv, counts_bytes);
+  else if (counts_bytes[0] > 0 && recv != send)
+    memcpy(recv, send, (size_t)counts_bytes[0]);
+}
+
+void pdt_comm_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
+                               const pdt_bytes *counts_bytes, pdt_comm_request *request) {
+  *request = (pdt_comm_request){0};
+  if (comm->size > 1)
+    comm->backend->all_gather_start(comm, send, recv, counts_bytes, request);
+  else
+    pdt_comm_all_gather(comm, send, recv, counts_bytes);
+}
+
+void pdt_comm_wait(const pdt_comm *comm, pdt_comm_request *request) {
+  if (request->handle) comm->backend->wait(request);
+}
+
+void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
+                         const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
+                         const pdt_bytes *recv_at) {
+  if (send_bytes[comm->rank] > 0)
+    memcpy((char *)recv + recv_at[comm->rank], (const char *)send + send_at[comm->rank],
+           (size_t)send_bytes[comm->rank]);
+  if (comm->size > 1)
+    comm->backend->all_to_all(comm, send, send_bytes, send_at, recv, recv_bytes, recv_at);
+}
+
+void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op) {
+  if (comm->size > 1) comm->backend->all_reduce_i64(comm, data, n_elems, op);
+}
