@@ -65,7 +65,7 @@ typedef struct pdt_comm_request {
 } pdt_comm_request;
 void pdt_comm_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
                                const pdt_bytes *counts_bytes, pdt_comm_request *request);
-/* Blocks until the operation is done. Not called by all at once, but by all in the end. */
+/* Blocks until the operation is done. Every rank waits for what it started. */
 void pdt_comm_wait(const pdt_comm *comm, pdt_comm_request *request);
 
 /* Each rank sends send_bytes[q] bytes from send + send_at[q] to every rank q, and receives

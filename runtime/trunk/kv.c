@@ -1,0 +1,120 @@
+#include "trunk/kv.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+int32_t pdt_kv_pages(int32_t tokens) {
+  return tokens / PDT_PAGE_TOKENS + (tokens % PDT_PAGE_TOKENS != 0);
+}
+
+pdt_bytes pdt_kv_bytes(pdt_layer layers, int32_t kv_heads, int32_t head_dim, int32_t n_pages) {
+  int64_t elems = 2 * PDT_PAGE_TOKENS;
+  if (__builtin_mul_overflow(elems, layers, &elems) ||
+      __builtin_mul_overflow(elems, kv_heads, &elems) ||
+      __builtin_mul_overflow(elems, head_dim, &elems) ||
+      __builtin_mul_overflow(elems, n_pages, &elems) ||
+      __builtin_mul_overflow(elems, (int64_t)sizeof(float), &elems))
+    return -1;
+  return elems;
+}
+
+int pdt_kv_new(pdt_kv_cache *kv, pdt_layer layers, int32_t kv_heads, int32_t head_dim,
+               int32_t n_pages, pdt_error *err) {
+  *kv = (pdt_kv_cache){.layers = layers,
+                       .kv_heads = kv_heads,
+                       .head_dim = head_dim,
+                       .page_elems = (int64_t)layers * kv_heads * 2 * PDT_PAGE_TOKENS * head_dim,
+                       .n_pages = n_pages,
+                       .n_free = n_pages};
+  if (PDT_NEW(&kv->free_pages, n_pages, "key/value cache", err) ||
+      PDT_NEW(&kv->data, n_pages * kv->page_elems, "key/value cache", err)) {
+    pdt_kv_free(kv);
+    return -1;
+  }
+  for (int32_t p = 0; p < n_pages; p++) kv->free_pages[p] = n_pages - 1 - p;
+  return 0;
+}
+
+void pdt_kv_free(pdt_kv_cache *kv) {
+  free(kv->free_pages);
+  free(kv->data);
+  *kv = (pdt_kv_cache){0};
+}
+
+int pdt_kv_sequence_new(pdt_kv_sequence *s, pdt_kv_cache *kv, const pdt_kv_sequence *prefix,
+                        int32_t shared_tokens, int32_t max_tokens, pdt_error *err) {
+  *s = (pdt_kv_sequence){.max_pages = pdt_kv_pages(max_tokens)};
+  int32_t left = kv->n_free - kv->n_reserved;
+  if (s->max_pages > left)
+    return pdt_fail(err, PDT_ERROR_MEMORY,
+                    "key/value cache: a sequence of %d tokens needs %d pages, %d are left",
+                    max_tokens, s->max_pages, left);
+  if (PDT_NEW(&s->pages, s->max_pages, "page table", err)) return -1;
+  if (prefix) {
+    s->shared_pages = prefix->pages;
+    s->shared_tokens = shared_tokens;
+  }
+  kv->n_reserved += s->max_pages;
+  return 0;
+}
+
+void pdt_kv_sequence_free(pdt_kv_sequence *s, pdt_kv_cache *kv) {
+  if (!s->pages) return;
+  pdt_kv_truncate(s, kv, s->shared_tokens);
+  kv->n_reserved -= s->max_pages;
+  free(s->pages);
+  *s = (pdt_kv_sequence){0};
+}
+
+int32_t pdt_kv_length(const pdt_kv_sequence *s) {
+  return s->shared_tokens + s->tokens;
+}
+
+int pdt_kv_extend(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length, pdt_error *err) {
+  int32_t own = length - s->shared_tokens;
+  if (own <= s->tokens) return 0;
+  if (pdt_kv_pages(own) > s->max_pages)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "key/value cache: a sequence that reserved %d pages wants %d", s->max_pages,
+                    pdt_kv_pages(own));
+  while (s->n_pages < pdt_kv_pages(own)) {
+    s->pages[s->n_pages++] = kv->free_pages[--kv->n_free];
+    kv->n_reserved--;
+  }
+  s->tokens = own;
+  return 0;
+}
+
+void pdt_kv_truncate(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length) {
+  int32_t own = length - s->shared_tokens;
+  if (own >= s->tokens) return;
+  s->tokens = own;
+  while (s->n_pages > pdt_kv_pages(own)) {
+    kv->free_pages[kv->n_free++] = s->pages[--s->n_pages];
+    kv->n_reserved++;
+  }
+}
+
+/* Elements from a page's start to (layer, head). */
+static int64_t head_offset(const pdt_kv_cache *kv, pdt_layer layer, int32_t head) {
+  return ((int64_t)layer * kv->kv_heads + head) * 2 * PDT_PAGE_TOKENS * kv->head_dim;
+}
+
+void pdt_kv_slot(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t position,
+                 pdt_layer layer, int32_t head, float **key, float **value) {
+  int32_t own = position - s->shared_tokens, lane = own % PDT_PAGE_TOKENS;
+  float *at =
+      kv->data + s->pages[own / PDT_PAGE_TOKENS] * kv->page_elems + head_offset(kv, layer, head);
+  *key = at + lane;
+  *value = at + (int64_t)PDT_PAGE_TOKENS * kv->head_dim + (int64_t)lane * kv->head_dim;
+}
+
+pdt_kv_view pdt_kv_look(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t length,
+                        pdt_layer layer, int32_t head) {
+  int32_t shared = length < s->shared_tokens ? length : s->shared_tokens;
+  return (pdt_kv_view){.base = kv->data + head_offset(kv, layer, head),
+                       .page_elems = kv->page_elems,
+                       .head_dim = kv->head_dim,
+                       .spans = {{s->shared_pages, shared}, {s->pages, length - shared}}};
+}
