@@ -1,0 +1,91 @@
+/* A sidecar file's config and tensors (PROTOCOL.md, "Sidecar"). */
+#ifndef PDT_SIDECAR_CONFIG_H
+#define PDT_SIDECAR_CONFIG_H
+
+#include "model/config.h"
+#include "store/safetensors.h"
+
+typedef enum pdt_planner { PDT_PLANNER_FULL, PDT_PLANNER_TIED } pdt_planner;
+typedef enum pdt_pool { PDT_POOL_LAST, PDT_POOL_ATTENTION } pdt_pool;
+
+/* Settings a request may override. */
+typedef struct pdt_sidecar_defaults {
+  int32_t block_tokens; /* tau */
+  int32_t reveal_delay; /* Delta, rounds, >= 1 */
+  int32_t window;       /* B, notes, the plan note included, >= 1 */
+  int32_t horizon;      /* H, tokens, >= block_tokens */
+  double gamma;         /* readiness threshold in [0, 1] */
+} pdt_sidecar_defaults;
+
+enum { PDT_SALT_BYTES = 128 };
+
+typedef struct pdt_sidecar_config {
+  int32_t hidden_size;             /* d, the trunk's */
+  int32_t streams;                 /* most streams there are adapters for */
+  int32_t notes_dim;               /* dn */
+  int32_t snc_heads, snc_head_dim; /* q = snc_heads * snc_head_dim */
+  int32_t n_instrumented;          /* at least 1 */
+  pdt_layer *instrumented;         /* ascending, owned */
+  int32_t adapter_dim;             /* a */
+  pdt_planner planner;
+  int32_t plan_slots, plan_vocab_size, plan_dim; /* S, Vp, de */
+  char plan_hash_salt[PDT_SALT_BYTES];
+  pdt_pool pool;
+  int32_t pool_heads, pool_dim;    /* ph, pd; 0 with pool "last" */
+  int32_t coverage_dim, agree_dim; /* dc, da */
+  int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
+  pdt_sidecar_defaults defaults;
+} pdt_sidecar_config;
+
+/* Width of a block's summary, p: d, or pool_heads * pool_dim. */
+int32_t pdt_sidecar_pooled(const pdt_sidecar_config *config);
+
+/* Width of the SNC's queries: snc_heads * snc_head_dim. */
+int32_t pdt_sidecar_snc_width(const pdt_sidecar_config *config);
+
+/* Place of a layer among the instrumented ones, -1 when it is none of them. */
+int32_t pdt_sidecar_instrumented_index(const pdt_sidecar_config *config, pdt_layer layer);
+
+/* Parses the config's JSON text; every size is checked. trunk may be NULL; else hidden_size must be
+ * the trunk's and the layers must exist in it. speculation_hidden is left 0. *out is freed by the
+ * caller with pdt_sidecar_config_free. Errors: INPUT, MEMORY. */
+int pdt_sidecar_config_parse(pdt_sidecar_config *out, const char *text, const char *where,
+                             const pdt_model_config *trunk, pdt_error *err);
+
+/* Reads and checks the config of an opened file and the presence, type and shape of every tensor;
+ * tensors it does not know are no error. Errors: INPUT, MEMORY. */
+int pdt_sidecar_config_load(pdt_sidecar_config *out, const pdt_safetensors *file,
+                            const pdt_model_config *trunk, pdt_error *err);
+
+/* Frees what the config owns; safe on a zeroed one. */
+void pdt_sidecar_config_free(pdt_sidecar_config *config);
+
+/* The config as JSON text for __metadata__["config"], freed by the caller; NULL without memory. */
+char *pdt_sidecar_config_text(const pdt_sidecar_config *config);
+
+enum { PDT_SIDECAR_NAME_BYTES = 64 };
+
+typedef enum pdt_sidecar_role {
+  PDT_ROLE_MATRIX, /* last dimension is the input */
+  PDT_ROLE_NORM,
+  PDT_ROLE_BIAS,
+  PDT_ROLE_GATE,
+  PDT_ROLE_EMBEDDING,
+} pdt_sidecar_role;
+
+/* One tensor that a sidecar of this config has or may have. */
+typedef struct pdt_sidecar_tensor {
+  char name[PDT_SIDECAR_NAME_BYTES];
+  pdt_sidecar_role role;
+  bool training_only; /* notes.*, stream_classifier.*: optional in the file, pairwise */
+  int32_t n_dims;
+  int64_t shape[3];
+} pdt_sidecar_tensor;
+
+/* The sidecar's tensors, numbered. With speculation_hidden > 0 the hidden layer's three are among
+ * them. Pure. */
+int32_t pdt_sidecar_tensor_count(const pdt_sidecar_config *config);
+void pdt_sidecar_tensor_at(const pdt_sidecar_config *config, int32_t index,
+                           pdt_sidecar_tensor *out);
+
+#endif
