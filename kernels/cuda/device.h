@@ -1,0 +1,30 @@
+/* What this build and this machine offer of CUDA and NCCL. Plain C against the CUDA runtime; the
+ * driver's library is never linked, so the program starts on machines without one. */
+#ifndef PDT_KERNELS_CUDA_DEVICE_H
+#define PDT_KERNELS_CUDA_DEVICE_H
+
+#include "base/types.h"
+
+enum { PDT_CUDA_NAME_BYTES = 256, PDT_CUDA_LISTED = 16 };
+
+typedef struct pdt_cuda_device {
+  char name[PDT_CUDA_NAME_BYTES];
+  int major, minor; /* compute capability */
+  pdt_bytes memory_bytes;
+} pdt_cuda_device;
+
+typedef struct pdt_cuda_info {
+  bool built_in;
+  int toolkit_version; /* of the headers: 1000 * major + 10 * minor */
+  int nccl_version; /* of the library: 10000 * major + 100 * minor + patch; 0 if it cannot tell */
+  int devices;      /* that this process may use, 0 when there is none */
+  char why_none[PDT_CUDA_NAME_BYTES];      /* why devices is 0: "not built in", or the runtime's
+                                              words and error number (35 without a driver) */
+  pdt_cuda_device listed[PDT_CUDA_LISTED]; /* the first min(devices, PDT_CUDA_LISTED) */
+} pdt_cuda_info;
+
+/* Fills in *info. Having no device is an answer, not an error. Creates no context on any device.
+ * Not collective; every rank may see other devices. */
+void pdt_cuda_describe(pdt_cuda_info *info);
+
+#endif
