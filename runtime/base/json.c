@@ -1,0 +1,200 @@
+#include "base/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+
+int pdt_json_parse(json_t **out, const char *text, size_t length, const char *where,
+                   pdt_error *err) {
+  json_error_t e;
+  *out = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+  if (*out) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: line %d, column %d: not sound JSON: %s", where, e.line,
+                  e.column, e.text);
+}
+
+int pdt_json_load(json_t **out, const char *path, pdt_bytes max_bytes, pdt_error *err) {
+  *out = NULL;
+  char *text;
+  pdt_bytes length;
+  if (pdt_file_read(&text, &length, path, max_bytes, err)) return -1;
+  int rc = pdt_json_parse(out, text, (size_t)length, path, err);
+  free(text);
+  return rc;
+}
+
+const char *pdt_json_type_name(const json_t *value) {
+  if (!value) return "nothing";
+  switch (json_typeof(value)) {
+  case JSON_OBJECT:
+    return "object";
+  case JSON_ARRAY:
+    return "array";
+  case JSON_STRING:
+    return "string";
+  case JSON_INTEGER:
+    return "integer";
+  case JSON_REAL:
+    return "real number";
+  case JSON_NULL:
+    return "null";
+  default:
+    return "true or false";
+  }
+}
+
+/* What was found, for an error: scalars by value, the rest by type. */
+static void describe(const json_t *value, char *text, size_t room) {
+  if (json_is_string(value))
+    snprintf(text, room, "'%.80s'", json_string_value(value));
+  else if (json_is_integer(value))
+    snprintf(text, room, "%lld", (long long)json_integer_value(value));
+  else if (json_is_real(value))
+    snprintf(text, room, "%.17g", json_real_value(value));
+  else if (json_is_boolean(value))
+    snprintf(text, room, "%s", json_is_true(value) ? "true" : "false");
+  else
+    snprintf(text, room, "%s", pdt_json_type_name(value));
+}
+
+static int unexpected(const json_t *value, const char *where, const char *key, const char *expected,
+                      pdt_error *err) {
+  char found[128];
+  describe(value, found, sizeof found);
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%s': expected %s, found %s", where, key, expected,
+                  found);
+}
+
+int pdt_json_expect_object(const json_t *value, const char *where, pdt_error *err) {
+  if (json_is_object(value)) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a JSON object, found %s", where,
+                  pdt_json_type_name(value));
+}
+
+int pdt_json_only_keys(const json_t *object, const char *where, const char *const *keys,
+                       size_t n_keys, pdt_error *err) {
+  const char *key;
+  const json_t *value;
+  json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    size_t i = 0;
+    while (i < n_keys && strcmp(key, keys[i]) != 0) i++;
+    if (i == n_keys)
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%.80s': no such key is known", where, key);
+  }
+  return 0;
+}
+
+const json_t *pdt_json_get(const json_t *object, const char *key) {
+  const json_t *value = json_object_get(object, key);
+  return json_is_null(value) ? NULL : value;
+}
+
+static int check_integer(const json_t *value, const char *where, const char *key, int64_t low,
+                         int64_t high, int64_t *out, pdt_error *err) {
+  if (json_is_integer(value)) {
+    json_int_t i = json_integer_value(value);
+    if (i >= low && i <= high) {
+      *out = i;
+      return 0;
+    }
+  }
+  char expected[96];
+  snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)low,
+           (long long)high);
+  return unexpected(value, where, key, expected, err);
+}
+
+int pdt_json_integer(const json_t *object, const char *where, const char *key, int64_t low,
+                     int64_t high, int64_t *out, pdt_error *err) {
+  return check_integer(json_object_get(object, key), where, key, low, high, out, err);
+}
+
+int pdt_json_integer_or(const json_t *object, const char *where, const char *key, int64_t low,
+                        int64_t high, int64_t *out, pdt_error *err) {
+  if (!pdt_json_get(object, key)) return 0;
+  return pdt_json_integer(object, where, key, low, high, out, err);
+}
+
+int pdt_json_real(const json_t *object, const char *where, const char *key, double low, double high,
+                  double *out, pdt_error *err) {
+  const json_t *value = json_object_get(object, key);
+  if (json_is_number(value)) {
+    double x = json_number_value(value);
+    if (isfinite(x) && x >= low && x <= high) {
+      *out = x;
+      return 0;
+    }
+  }
+  char expected[96];
+  snprintf(expected, sizeof expected, "a number from %g to %g", low, high);
+  return unexpected(value, where, key, expected, err);
+}
+
+int pdt_json_real_or(const json_t *object, const char *where, const char *key, double low,
+                     double high, double *out, pdt_error *err) {
+  if (!pdt_json_get(object, key)) return 0;
+  return pdt_json_real(object, where, key, low, high, out, err);
+}
+
+int pdt_json_bool_or(const json_t *object, const char *where, const char *key, bool *out,
+                     pdt_error *err) {
+  const json_t *value = pdt_json_get(object, key);
+  if (!value) return 0;
+  if (!json_is_boolean(value)) return unexpected(value, where, key, "true or false", err);
+  *out = json_is_true(value);
+  return 0;
+}
+
+int pdt_json_string(const json_t *object, const char *where, const char *key, const char **out,
+                    pdt_error *err) {
+  const json_t *value = json_object_get(object, key);
+  if (!json_is_string(value)) return unexpected(value, where, key, "a string", err);
+  *out = json_string_value(value);
+  return 0;
+}
+
+int pdt_json_string_or(const json_t *object, const char *where, const char *key, const char **out,
+                       pdt_error *err) {
+  if (!pdt_json_get(object, key)) return 0;
+  return pdt_json_string(object, where, key, out, err);
+}
+
+int pdt_json_object(const json_t *object, const char *where, const char *key, const json_t **out,
+                    pdt_error *err) {
+  const json_t *value = json_object_get(object, key);
+  if (!json_is_object(value)) return unexpected(value, where, key, "an object", err);
+  *out = value;
+  return 0;
+}
+
+int pdt_json_object_or(const json_t *object, const char *where, const char *key, const json_t **out,
+                       pdt_error *err) {
+  if (pdt_json_get(object, key)) return pdt_json_object(object, where, key, out, err);
+  *out = NULL;
+  return 0;
+}
+
+int pdt_json_array(const json_t *object, const char *where, const char *key, const json_t **out,
+                   pdt_error *err) {
+  const json_t *value = json_object_get(object, key);
+  if (!json_is_array(value)) return unexpected(value, where, key, "an array", err);
+  *out = value;
+  return 0;
+}
+
+int pdt_json_array_or(const json_t *object, const char *where, const char *key, const json_t **out,
+                      pdt_error *err) {
+  if (pdt_json_get(object, key)) return pdt_json_array(object, where, key, out, err);
+  *out = NULL;
+  return 0;
+}
+
+int pdt_json_element_integer(const json_t *array, const char *where, size_t i, int64_t low,
+                             int64_t high, int64_t *out, pdt_error *err) {
+  char key[32];
+  snprintf(key, sizeof key, "[%zu]", i);
+  return check_integer(json_array_get(array, i), where, key, low, high, out, err);
+}

@@ -1,0 +1,338 @@
+#include "store/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+
+/* The format's own limit: a larger header is a damaged length. */
+static const pdt_bytes max_header_bytes = 100000000;
+
+typedef struct dtype_info {
+  const char *name;
+  int32_t bits;
+} dtype_info;
+
+static const dtype_info dtypes[] = {
+    {"F32", 32}, {"F16", 16},    {"BF16", 16},   {"F64", 64},    {"I64", 64},
+    {"I32", 32}, {"I16", 16},    {"I8", 8},      {"U64", 64},    {"U32", 32},
+    {"U16", 16}, {"U8", 8},      {"BOOL", 8},    {"C64", 64},    {"F8_E4M3", 8},
+    {"F4", 4},   {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6},
+};
+
+static const dtype_info *find_dtype(const char *name) {
+  for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
+    if (strcmp(name, dtypes[i].name) == 0) return &dtypes[i];
+  return NULL;
+}
+
+void pdt_shape_text(int32_t n_dims, const int64_t *shape, char *text, size_t room) {
+  size_t at = (size_t)snprintf(text, room, "[");
+  for (int32_t i = 0; i < n_dims && at < room; i++)
+    at += (size_t)snprintf(text + at, room - at, "%s%lld", i ? ", " : "", (long long)shape[i]);
+  if (at < room) snprintf(text + at, room - at, "]");
+}
+
+/* Reads "shape" and the number of elements it makes. */
+static int parse_shape(pdt_tensor *t, const json_t *entry, const char *where, pdt_error *err) {
+  const json_t *shape;
+  if (pdt_json_array(entry, where, "shape", &shape, err)) return -1;
+  size_t n = json_array_size(shape);
+  if (n > PDT_TENSOR_DIMS)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'shape': expected at most %d dimensions, found %zu",
+                    where, PDT_TENSOR_DIMS, n);
+  t->n_dims = (int32_t)n;
+  t->n_elems = 1;
+  for (size_t i = 0; i < n; i++) {
+    if (pdt_json_element_integer(shape, where, i, 0, INT64_MAX, &t->shape[i], err)) return -1;
+    if (__builtin_mul_overflow(t->n_elems, t->shape[i], &t->n_elems))
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'shape': more elements than can be counted",
+                      where);
+  }
+  return 0;
+}
+
+/* Reads "data_offsets" and holds them against the file and the shape. */
+static int parse_place(pdt_tensor *t, const json_t *entry, int32_t bits, const char *where,
+                       pdt_error *err) {
+  const pdt_safetensors *file = t->file;
+  const json_t *offsets;
+  if (pdt_json_array(entry, where, "data_offsets", &offsets, err)) return -1;
+  if (json_array_size(offsets) != 2)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'data_offsets': expected 2 numbers, found %zu",
+                    where, json_array_size(offsets));
+  pdt_bytes room = file->file_bytes - file->data_offset;
+  int64_t begin, end, total_bits;
+  char what[32] = "data_offsets";
+  if (pdt_json_element_integer(offsets, what, 0, 0, room, &begin, err) ||
+      pdt_json_element_integer(offsets, what, 1, begin, room, &end, err))
+    return pdt_fail_in(err, "%s (the file has %lld bytes of data)", where, (long long)room);
+  if (__builtin_mul_overflow(t->n_elems, bits, &total_bits) || total_bits % 8 ||
+      total_bits / 8 != end - begin) {
+    char shape[160];
+    pdt_shape_text(t->n_dims, t->shape, shape, sizeof shape);
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: %lld bytes of data do not make shape %s of %s",
+                    where, (long long)(end - begin), shape, t->dtype_name);
+  }
+  t->data = file->bytes + file->data_offset + begin;
+  t->bytes = end - begin;
+  return 0;
+}
+
+static int parse_tensor(pdt_tensor *t, const json_t *entry, pdt_error *err) {
+  char where[512];
+  snprintf(where, sizeof where, "%s: tensor '%.200s'", t->file->path, t->name);
+  static const char *const keys[] = {"dtype", "shape", "data_offsets"};
+  const char *dtype_name;
+  if (pdt_json_expect_object(entry, where, err) || pdt_json_only_keys(entry, where, keys, 3, err) ||
+      pdt_json_string(entry, where, "dtype", &dtype_name, err))
+    return -1;
+  const dtype_info *dtype = find_dtype(dtype_name);
+  if (!dtype)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'dtype': '%.40s' is not known", where, dtype_name);
+  t->dtype_name = dtype->name;
+  t->is_float = pdt_dtype_parse(dtype->name, &t->dtype);
+  if (parse_shape(t, entry, where, err)) return -1;
+  return parse_place(t, entry, dtype->bits, where, err);
+}
+
+static int by_place(const void *a, const void *b) {
+  const pdt_tensor *x = a, *y = b;
+  if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
+  return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
+}
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(((const pdt_tensor *)a)->name, ((const pdt_tensor *)b)->name);
+}
+
+/* Tensors must follow one another from the first byte of data to the last. */
+static int check_cover(pdt_safetensors *file, pdt_error *err) {
+  const unsigned char *data = file->bytes + file->data_offset, *at = data;
+  const unsigned char *end = file->bytes + file->file_bytes;
+  qsort(file->tensors, (size_t)file->n_tensors, sizeof *file->tensors, by_place);
+  for (int32_t i = 0; i < file->n_tensors; i++) {
+    const pdt_tensor *t = &file->tensors[i];
+    const unsigned char *begin = t->data;
+    if (begin != at)
+      return pdt_fail(err, PDT_ERROR_INPUT,
+                      "%s: tensor '%.200s': %s: expected its data at offset %lld, found %lld",
+                      file->path, t->name, begin < at ? "overlaps another" : "hole before it",
+                      (long long)(at - data), (long long)(begin - data));
+    at += t->bytes;
+  }
+  if (at != end)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: %lld bytes after the last tensor's data", file->path,
+                    (long long)(end - at));
+  qsort(file->tensors, (size_t)file->n_tensors, sizeof *file->tensors, by_name);
+  return 0;
+}
+
+static int check_metadata(const pdt_safetensors *file, const json_t *metadata, pdt_error *err) {
+  char where[320];
+  snprintf(where, sizeof where, "%.256s: __metadata__", file->path);
+  if (pdt_json_expect_object(metadata, where, err)) return -1;
+  const char *key, *text;
+  const json_t *value;
+  json_object_foreach((json_t *)(uintptr_t)metadata, key, value) {
+    (void)value;
+    if (pdt_json_string(metadata, where, key, &text, err)) return -1;
+  }
+  return 0;
+}
+
+static int parse_tensors(pdt_safetensors *file, pdt_error *err) {
+  if (PDT_NEW(&file->tensors, json_object_size(file->header), "list of tensors", err)) return -1;
+  const char *key;
+  json_t *entry;
+  json_object_foreach(file->header, key, entry) {
+    if (strcmp(key, "__metadata__") == 0) {
+      if (check_metadata(file, entry, err)) return -1;
+      continue;
+    }
+    pdt_tensor *t = &file->tensors[file->n_tensors];
+    t->file = file;
+    t->name = key;
+    if (parse_tensor(t, entry, err)) return -1;
+    file->n_tensors++;
+  }
+  return check_cover(file, err);
+}
+
+static int parse_file(pdt_safetensors *file, pdt_error *err) {
+  if (file->file_bytes < 10)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: truncated: %lld bytes are too few for a safetensors file", file->path,
+                    (long long)file->file_bytes);
+  uint64_t length = 0;
+  for (int i = 7; i >= 0; i--) length = length << 8 | file->bytes[i];
+  if (length > (uint64_t)max_header_bytes || (pdt_bytes)length > file->file_bytes - 8)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: header length: expected at most %lld, found %llu (hint: the file is cut "
+                    "short, or is no safetensors file)",
+                    file->path,
+                    (long long)(file->file_bytes - 8 < max_header_bytes ? file->file_bytes - 8
+                                                                        : max_header_bytes),
+                    (unsigned long long)length);
+  const char *text = (const char *)file->bytes + 8;
+  if (length < 2 || text[0] != '{')
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: header: expected it to begin with '{'", file->path);
+  file->data_offset = 8 + (pdt_bytes)length;
+  char where[320];
+  snprintf(where, sizeof where, "%.256s: header", file->path);
+  if (pdt_json_parse(&file->header, text, (size_t)length, where, err)) return -1;
+  return parse_tensors(file, err);
+}
+
+/* A file whose bytes are set, checked; frees it on error. */
+static int finish_open(pdt_safetensors **out, pdt_safetensors *file, pdt_error *err) {
+  if (parse_file(file, err)) {
+    pdt_safetensors_close(file);
+    return -1;
+  }
+  *out = file;
+  return 0;
+}
+
+static int new_file(pdt_safetensors **out, const char *path, pdt_error *err) {
+  if (PDT_NEW(out, 1, "safetensors file", err)) return -1;
+  (*out)->path = strdup(path);
+  if ((*out)->path) return 0;
+  free(*out);
+  *out = NULL;
+  return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
+}
+
+int pdt_safetensors_open_memory(pdt_safetensors **out, const void *bytes, pdt_bytes n_bytes,
+                                const char *path, pdt_error *err) {
+  *out = NULL;
+  pdt_safetensors *file;
+  if (new_file(&file, path, err)) return -1;
+  file->bytes = bytes;
+  file->file_bytes = n_bytes;
+  return finish_open(out, file, err);
+}
+
+static int map_file(pdt_safetensors *file, int fd, pdt_error *err) {
+  struct stat status;
+  if (fstat(fd, &status)) return pdt_fail(err, PDT_ERROR_IO, "%s: %s", file->path, strerror(errno));
+  if (!S_ISREG(status.st_mode))
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind",
+                    file->path);
+  file->file_bytes = status.st_size;
+  if (status.st_size == 0) return 0; /* nothing to map; the parser says what is wrong */
+  void *map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (map == MAP_FAILED)
+    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot map %lld bytes: %s", file->path,
+                    (long long)status.st_size, strerror(errno));
+  file->bytes = map;
+  file->is_mapped = true;
+  return 0;
+}
+
+int pdt_safetensors_open(pdt_safetensors **out, const char *path, pdt_error *err) {
+  *out = NULL;
+  pdt_safetensors *file;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
+  if (new_file(&file, path, err)) {
+    close(fd);
+    return -1;
+  }
+  int rc = map_file(file, fd, err);
+  close(fd);
+  if (rc) {
+    pdt_safetensors_close(file);
+    return -1;
+  }
+  return finish_open(out, file, err);
+}
+
+void pdt_safetensors_close(pdt_safetensors *file) {
+  if (!file) return;
+  if (file->is_mapped) munmap((void *)(uintptr_t)file->bytes, (size_t)file->file_bytes);
+  json_decref(file->header);
+  free(file->tensors);
+  free(file->path);
+  free(file);
+}
+
+const pdt_tensor *pdt_safetensors_find(const pdt_safetensors *file, const char *name) {
+  const pdt_tensor key = {.name = name};
+  return bsearch(&key, file->tensors, (size_t)file->n_tensors, sizeof key, by_name);
+}
+
+const char *pdt_safetensors_metadata(const pdt_safetensors *file, const char *key) {
+  return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
+}
+
+int pdt_tensor_expect(const pdt_tensor *tensor, int32_t n_dims, const int64_t *shape,
+                      pdt_error *err) {
+  if (!tensor->is_float)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: tensor '%.200s': expected dtype F32, F16 or BF16, found %s",
+                    tensor->file->path, tensor->name, tensor->dtype_name);
+  bool same = tensor->n_dims == n_dims;
+  for (int32_t i = 0; same && i < n_dims; i++) same = tensor->shape[i] == shape[i];
+  if (same) return 0;
+  char expected[160], found[160];
+  pdt_shape_text(n_dims, shape, expected, sizeof expected);
+  pdt_shape_text(tensor->n_dims, tensor->shape, found, sizeof found);
+  return pdt_fail(err, PDT_ERROR_INPUT,
+                  "%s: tensor '%.200s': expected shape %s, found %s (hint: is the config of "
+                  "another model?)",
+                  tensor->file->path, tensor->name, expected, found);
+}
+
+/* Bytes [first, first + bytes) of a file leave the resident set. Pages are dropped whole: what
+ * else lies on them is read anew when it is used, for the map is never written. */
+static void drop(const pdt_safetensors *file, pdt_bytes first, pdt_bytes bytes) {
+  if (!file->is_mapped || bytes <= 0) return;
+  pdt_bytes page = sysconf(_SC_PAGESIZE);
+  pdt_bytes begin = first / page * page, end = first + bytes;
+  (void)madvise((void *)(uintptr_t)(file->bytes + begin), (size_t)(end - begin), MADV_DONTNEED);
+}
+
+void pdt_tensor_drop(const pdt_tensor *tensor, pdt_bytes first, pdt_bytes bytes) {
+  if (first < 0) first = 0;
+  if (first >= tensor->bytes) return;
+  if (bytes > tensor->bytes - first) bytes = tensor->bytes - first;
+  drop(tensor->file, (const unsigned char *)tensor->data - tensor->file->bytes + first, bytes);
+}
+
+/* Bytes [first, first + bytes) of the file, chained onto a hash. */
+static uint64_t hash_range(const pdt_safetensors *file, pdt_bytes first, pdt_bytes bytes,
+                           uint64_t hash) {
+  const pdt_bytes chunk = (pdt_bytes)16 << 20;
+  for (pdt_bytes at = 0; at < bytes; at += chunk) {
+    pdt_bytes n = bytes - at < chunk ? bytes - at : chunk;
+    hash = XXH3_64bits_withSeed(file->bytes + first + at, (size_t)n, hash);
+    drop(file, first + at, n);
+  }
+  return hash;
+}
+
+uint64_t pdt_safetensors_fingerprint(const pdt_safetensors *file, pdt_fingerprint_mode mode) {
+  uint64_t start[2] = {(uint64_t)mode, (uint64_t)file->file_bytes};
+  uint64_t hash = XXH3_64bits(start, sizeof start);
+  if (mode == PDT_FINGERPRINT_FULL) return hash_range(file, 0, file->file_bytes, hash);
+  const pdt_bytes sample = 4096;
+  hash = hash_range(file, 0, file->data_offset, hash);
+  for (int32_t i = 0; i < file->n_tensors; i++) {
+    const pdt_tensor *t = &file->tensors[i];
+    pdt_bytes first = (const unsigned char *)t->data - file->bytes;
+    pdt_bytes n = t->bytes < sample ? t->bytes : sample;
+    hash = hash_range(file, first, n, hash);
+    hash = hash_range(file, first + t->bytes - n, n, hash);
+  }
+  return hash;
+}
