@@ -1,0 +1,153 @@
+"""What the test drivers share: finding and running pdt, comparing traces, skipping visibly.
+
+A driver takes the program as its first argument, prints what differs, and ends with status 0 (all
+well), 1 (something differs) or 77 (could not run here; the last line says why).
+"""
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+
+TESTS = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(TESTS)
+SKIPPED = 77
+# Sums in float32 of up to some hundred terms, over some layers and rounds, against float64. Weights
+# of less precision are widened exactly, so the bound is the same for bf16 and f16 files.
+TOLERANCE = 2e-4
+
+
+def skip(why):
+    print(why)
+    sys.exit(SKIPPED)
+
+
+def need_mpirun():
+    if not shutil.which("mpirun"):
+        skip("no mpirun here (launch/setup --for demo installs Open MPI)")
+
+
+class Layout:
+    """How many ranks, the tensor-parallel degree, threads a rank: "4x2" or "1x1x2"."""
+
+    def __init__(self, text):
+        numbers = [int(x) for x in text.split("x")]
+        self.ranks, self.tp, self.threads = (numbers + [1])[:3]
+        self.name = text
+
+    def power_of_two(self):
+        return self.tp & (self.tp - 1) == 0
+
+
+class Run:
+    """How a program ended: status (None: it did not end in time), stdout, stderr."""
+
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+
+def run(command, ranks=0, timeout=60, stdin=b"", env=None, preexec=None):
+    """Runs a command, under launch/mpirun with so many ranks unless 0. On timeout, it and all its
+    children are killed."""
+    if ranks:
+        command = [os.path.join(ROOT, "launch", "mpirun"), "-n", str(ranks), *command]
+    process = subprocess.Popen(
+        [str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=dict(os.environ, **(env or {})), start_new_session=True, preexec_fn=preexec,
+    )
+    try:
+        out, err = process.communicate(stdin, timeout=timeout)
+        status = process.returncode
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 15)
+        try:
+            out, err = process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            out, err = process.communicate()
+        status = None
+    return Run(status, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+class Failed(Exception):
+    """pdt did not do what was asked; the text says how."""
+
+
+def decode(pdt, model, sidecar, request, trace, layout=Layout("1x1"), extra=(), timeout=120):
+    """The trace of one run of `pdt decode`: one object, or a list for a .jsonl of requests."""
+    if os.path.exists(trace):
+        os.remove(trace)
+    many = str(request).endswith(".jsonl")
+    command = [pdt, "decode", "--model", model, "--sidecar", sidecar, "--requests" if many else "--request", request]
+    command += ["--trace", trace, "--tp", layout.tp, "--threads", layout.threads, *extra]
+    result = run(command, ranks=layout.ranks if layout.ranks > 1 else 0, timeout=timeout)
+    if result.status is None:
+        raise Failed(f"no end within {timeout} s")
+    if result.status:
+        raise Failed(f"exit status {result.status}: {result.err.strip()[-400:]}")
+    try:
+        with open(trace) as f:
+            return [json.loads(line) for line in f] if many else json.load(f)
+    except (OSError, ValueError) as e:
+        raise Failed(f"its trace: {e}")
+
+
+def flat(x):
+    return [v for y in x for v in flat(y)] if isinstance(x, list) else [x]
+
+
+def close(got, want, tolerance=TOLERANCE):
+    """Largest difference at most tolerance * (1 + largest wanted value); NaN is never close."""
+    got, want = flat(got), flat(want)
+    if len(got) != len(want) or not all(isinstance(x, (int, float)) and math.isfinite(x) for x in got):
+        return False
+    worst = max((abs(g - w) for g, w in zip(got, want)), default=0.0)
+    return worst <= tolerance * (1 + max((abs(w) for w in want), default=0.0))
+
+
+def _same(where, got, want, keys):
+    for key in keys:
+        if got.get(key) != want[key]:
+            return f"{where}{key}: {got.get(key)} for {want[key]}"
+    return None
+
+
+def _round_difference(got, want, tolerance):
+    where = f"round {want['round']} "
+    bad = _same(where, got, want, ("round", "window", "gate", "actions", "stalled_next", "committed"))
+    if bad:
+        return bad
+    if [s["stream"] for s in got["streams"]] != [s["stream"] for s in want["streams"]]:
+        return where + "has other streams"
+    for g, w in zip(got["streams"], want["streams"]):
+        here = f"{where}stream {w['stream']} "
+        bad = _same(here, g, w, ("attempt", "tokens"))
+        if bad:
+            return bad
+        for key in ("note", "coverage", "readiness", "last_hidden"):
+            if not close(g[key], w[key], tolerance):
+                return f"{here}{key} differs by more than {tolerance}"
+    return None
+
+
+def difference(got, want, tolerance=TOLERANCE):
+    """The first difference between two traces in words, or None."""
+    bad = _same("", got, want, ("plan_ids", "slot_owner", "merge_order"))
+    if bad:
+        return bad
+    if not close(got["plan_note"], want["plan_note"], tolerance):
+        return "plan_note"
+    if len(got["rounds"]) != len(want["rounds"]):
+        return f"{len(got['rounds'])} rounds for {len(want['rounds'])}"
+    for g, w in zip(got["rounds"], want["rounds"]):
+        bad = _round_difference(g, w, tolerance)
+        if bad:
+            return bad
+    if len(got["streams"]) != len(want["streams"]):
+        return f"{len(got['streams'])} streams for {len(want['streams'])}"
+    for g, w in zip(got["streams"], want["streams"]):
+        bad = _same(f"stream {w['stream']} ", g, w, w)
+        if bad:
+            return bad
+    return None
