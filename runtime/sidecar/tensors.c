@@ -1,0 +1,251 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "sidecar/config.h"
+
+/* What a dimension of a sidecar's tensor is; letters as in PROTOCOL.md. */
+typedef enum extent {
+  E_NONE,
+  E_ONE,
+  E_D,   /* hidden size */
+  E_K,   /* streams */
+  E_DN,  /* notes */
+  E_Q,   /* SNC width */
+  E_A,   /* adapter */
+  E_S,   /* plan slots */
+  E_SVP, /* plan slots x plan vocabulary */
+  E_SDE, /* plan slots x plan embedding */
+  E_VP,  /* plan vocabulary */
+  E_DE,  /* plan embedding */
+  E_PH,  /* pool heads */
+  E_PD,  /* pool width */
+  E_P,   /* block summary */
+  E_H,   /* hidden layer of the speculation head */
+  E_DC,  /* coverage */
+  E_DA,  /* readiness */
+} extent;
+
+/* Which sidecars have a tensor. */
+typedef enum presence { ALWAYS, FULL, TIED, POOLED, HIDDEN, TRAINING } presence;
+
+typedef struct entry {
+  const char *name; /* of a layer's tensor: with %d for the layer */
+  pdt_sidecar_role role;
+  presence presence;
+  extent shape[3];
+} entry;
+
+static const entry layer_entries[] = {
+    {"snc.%d.norm.weight", PDT_ROLE_NORM, ALWAYS, {E_D}},
+    {"snc.%d.q_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_Q, E_D}},
+    {"snc.%d.k_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_Q, E_DN}},
+    {"snc.%d.v_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_Q, E_DN}},
+    {"snc.%d.o_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_D, E_Q}},
+    {"snc.%d.gate", PDT_ROLE_GATE, ALWAYS, {E_ONE}},
+    {"adapter.%d.norm.weight", PDT_ROLE_NORM, ALWAYS, {E_D}},
+    {"adapter.%d.down.weight", PDT_ROLE_MATRIX, ALWAYS, {E_K, E_A, E_D}},
+    {"adapter.%d.down.bias", PDT_ROLE_BIAS, ALWAYS, {E_K, E_A}},
+    {"adapter.%d.up.weight", PDT_ROLE_MATRIX, ALWAYS, {E_K, E_D, E_A}},
+    {"adapter.%d.up.bias", PDT_ROLE_BIAS, ALWAYS, {E_K, E_D}},
+    {"adapter.%d.gate", PDT_ROLE_GATE, ALWAYS, {E_ONE}},
+};
+
+static const entry entries[] = {
+    {"planner.proj.weight", PDT_ROLE_MATRIX, FULL, {E_SVP, E_D}},
+    {"planner.slot.weight", PDT_ROLE_MATRIX, TIED, {E_SDE, E_D}},
+    {"planner.slot.bias", PDT_ROLE_BIAS, TIED, {E_SDE}},
+    {"plan.embedding.weight", PDT_ROLE_EMBEDDING, ALWAYS, {E_VP, E_DE}},
+    {"plan.to_notes.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DN, E_DE}},
+    {"pool.query.weight", PDT_ROLE_MATRIX, POOLED, {E_PH, E_D}},
+    {"pool.value.weight", PDT_ROLE_MATRIX, POOLED, {E_PH, E_PD, E_D}},
+    {"speculation.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DN, E_P}},
+    {"speculation.bias", PDT_ROLE_BIAS, ALWAYS, {E_DN}},
+    {"speculation.hidden.weight", PDT_ROLE_MATRIX, HIDDEN, {E_H, E_P}},
+    {"speculation.hidden.bias", PDT_ROLE_BIAS, HIDDEN, {E_H}},
+    {"speculation.out.weight", PDT_ROLE_MATRIX, HIDDEN, {E_DN, E_H}},
+    {"coverage.item.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DC, E_DE}},
+    {"coverage.block.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DC, E_P}},
+    {"coverage.bias", PDT_ROLE_BIAS, ALWAYS, {E_ONE}},
+    {"agree.hidden.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_D}},
+    {"agree.pool.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_P}},
+    {"agree.note.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_DN}},
+    {"agree.coverage.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_S}},
+    {"agree.query.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_D}},
+    {"agree.key.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_DN}},
+    {"agree.value.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_DN}},
+    {"agree.bias", PDT_ROLE_BIAS, ALWAYS, {E_DA}},
+    {"agree.out.weight", PDT_ROLE_MATRIX, ALWAYS, {E_ONE, E_DA}},
+    {"agree.out.bias", PDT_ROLE_BIAS, ALWAYS, {E_ONE}},
+    {"notes.weight", PDT_ROLE_MATRIX, TRAINING, {E_DN, E_P}},
+    {"notes.bias", PDT_ROLE_BIAS, TRAINING, {E_DN}},
+    {"stream_classifier.weight", PDT_ROLE_MATRIX, TRAINING, {E_K, E_P}},
+    {"stream_classifier.bias", PDT_ROLE_BIAS, TRAINING, {E_K}},
+};
+enum {
+  PER_LAYER = sizeof layer_entries / sizeof *layer_entries,
+  N_ENTRIES = sizeof entries / sizeof *entries,
+};
+
+static int64_t size_of(const pdt_sidecar_config *c, extent e) {
+  switch (e) {
+  case E_ONE:
+    return 1;
+  case E_D:
+    return c->hidden_size;
+  case E_K:
+    return c->streams;
+  case E_DN:
+    return c->notes_dim;
+  case E_Q:
+    return pdt_sidecar_snc_width(c);
+  case E_A:
+    return c->adapter_dim;
+  case E_S:
+    return c->plan_slots;
+  case E_SVP:
+    return (int64_t)c->plan_slots * c->plan_vocab_size;
+  case E_SDE:
+    return (int64_t)c->plan_slots * c->plan_dim;
+  case E_VP:
+    return c->plan_vocab_size;
+  case E_DE:
+    return c->plan_dim;
+  case E_PH:
+    return c->pool_heads;
+  case E_PD:
+    return c->pool_dim;
+  case E_P:
+    return pdt_sidecar_pooled(c);
+  case E_H:
+    return c->speculation_hidden;
+  case E_DC:
+    return c->coverage_dim;
+  case E_DA:
+    return c->agree_dim;
+  default:
+    return 0;
+  }
+}
+
+static bool is_present(const pdt_sidecar_config *c, presence p) {
+  switch (p) {
+  case FULL:
+    return c->planner == PDT_PLANNER_FULL;
+  case TIED:
+    return c->planner == PDT_PLANNER_TIED;
+  case POOLED:
+    return c->pool == PDT_POOL_ATTENTION;
+  case HIDDEN:
+    return c->speculation_hidden > 0;
+  default:
+    return true;
+  }
+}
+
+int32_t pdt_sidecar_tensor_count(const pdt_sidecar_config *config) {
+  int32_t n = config->n_instrumented * PER_LAYER;
+  for (int i = 0; i < N_ENTRIES; i++) n += is_present(config, entries[i].presence);
+  return n;
+}
+
+/* The index-th of the entries that this sidecar has. */
+static const entry *entry_at(const pdt_sidecar_config *config, int32_t index) {
+  const entry *e = entries;
+  for (;; e++)
+    if (is_present(config, e->presence) && index-- == 0) return e;
+}
+
+/* A layer's name from its pattern, whose only %d is the layer. */
+static void layer_name(pdt_sidecar_tensor *out, const char *pattern, pdt_layer layer) {
+  const char *at = strstr(pattern, "%d");
+  snprintf(out->name, sizeof out->name, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 2);
+}
+
+void pdt_sidecar_tensor_at(const pdt_sidecar_config *config, int32_t index,
+                           pdt_sidecar_tensor *out) {
+  int32_t in_layers = config->n_instrumented * PER_LAYER;
+  const entry *e;
+  *out = (pdt_sidecar_tensor){0};
+  if (index < in_layers) {
+    e = &layer_entries[index % PER_LAYER];
+    layer_name(out, e->name, config->instrumented[index / PER_LAYER]);
+  } else {
+    e = entry_at(config, index - in_layers);
+    snprintf(out->name, sizeof out->name, "%s", e->name);
+  }
+  out->role = e->role;
+  out->training_only = e->presence == TRAINING;
+  while (out->n_dims < 3 && e->shape[out->n_dims] != E_NONE) {
+    out->shape[out->n_dims] = size_of(config, e->shape[out->n_dims]);
+    out->n_dims++;
+  }
+}
+
+/* Of a group of tensors that come together: are they there? -1 when some are and some are not. */
+static int has_group(const pdt_safetensors *file, const char *const *names, int n, bool *out,
+                     pdt_error *err) {
+  *out = pdt_safetensors_find(file, names[0]) != NULL;
+  for (int i = 1; i < n; i++)
+    if ((pdt_safetensors_find(file, names[i]) != NULL) != *out)
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s' is missing, though '%s' is there",
+                      file->path, names[*out ? i : 0], names[*out ? 0 : i]);
+  return 0;
+}
+
+/* The hidden layer of the speculation head: its width is what its bias has. */
+static int find_hidden(pdt_sidecar_config *config, const pdt_safetensors *file, pdt_error *err) {
+  static const char *const names[] = {"speculation.hidden.bias", "speculation.hidden.weight",
+                                      "speculation.out.weight"};
+  bool present;
+  if (has_group(file, names, 3, &present, err)) return -1;
+  if (!present) return 0;
+  const pdt_tensor *bias = pdt_safetensors_find(file, names[0]);
+  if (bias->n_dims != 1 || bias->shape[0] < 1 || bias->shape[0] > 1 << 20) {
+    char shape[160];
+    pdt_shape_text(bias->n_dims, bias->shape, shape, sizeof shape);
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: tensor '%s': expected one dimension of 1 to 1048576, found %s", file->path,
+                    names[0], shape);
+  }
+  config->speculation_hidden = (int32_t)bias->shape[0];
+  return 0;
+}
+
+static int check_tensors(const pdt_sidecar_config *config, const pdt_safetensors *file,
+                         pdt_error *err) {
+  static const char *const notes[] = {"notes.weight", "notes.bias"};
+  static const char *const classifier[] = {"stream_classifier.weight", "stream_classifier.bias"};
+  bool present;
+  if (has_group(file, notes, 2, &present, err) || has_group(file, classifier, 2, &present, err))
+    return -1;
+  int32_t n = pdt_sidecar_tensor_count(config);
+  for (int32_t i = 0; i < n; i++) {
+    pdt_sidecar_tensor want;
+    pdt_sidecar_tensor_at(config, i, &want);
+    const pdt_tensor *tensor = pdt_safetensors_find(file, want.name);
+    if (!tensor && want.training_only) continue;
+    if (!tensor)
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s' is missing", file->path, want.name);
+    if (pdt_tensor_expect(tensor, want.n_dims, want.shape, err)) return -1;
+  }
+  return 0;
+}
+
+int pdt_sidecar_config_load(pdt_sidecar_config *out, const pdt_safetensors *file,
+                            const pdt_model_config *trunk, pdt_error *err) {
+  *out = (pdt_sidecar_config){0};
+  const char *text = pdt_safetensors_metadata(file, "config");
+  if (!text)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: expected '__metadata__' with a 'config', found none (hint: this is no "
+                    "sidecar; see pdt sidecar init)",
+                    file->path);
+  char where[320];
+  snprintf(where, sizeof where, "%.256s: config", file->path);
+  if (pdt_sidecar_config_parse(out, text, where, trunk, err)) return -1;
+  if (find_hidden(out, file, err) || check_tensors(out, file, err)) {
+    pdt_sidecar_config_free(out);
+    return -1;
+  }
+  return 0;
+}
