@@ -100,7 +100,8 @@ int pdt_journal_reader_attach(pdt_journal_reader *r, FILE *file, pdt_bytes size,
  * r->torn counts the bytes of an append that was cut short, as by a crash: they are not an error,
  * and r->good is where the journal could be cut to be whole. A length that points past the end of
  * the file cannot be told from one. Errors: INPUT with the offset (checksum, impossible length,
- * message that does not parse), IO, MEMORY. Memory is bounded by what the file holds. */
+ * message that does not parse), IO, MEMORY; r is then good for closing only. No more memory is
+ * taken than the bytes left in the file can account for. */
 int pdt_journal_reader_next(pdt_journal_reader *r, pdt_journal_entry *entry, pdt_error *err);
 
 /* Safe on a closed reader. */
