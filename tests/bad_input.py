@@ -1,0 +1,469 @@
+#!/usr/bin/env python3
+"""What pdt answers to bad input: exit status, one message, within ten seconds, on 1 and on 4 ranks.
+
+usage: bad_input.py PDT [--ranks 1,4] [--only TEXT] [--list]
+
+A case breaks one thing of a sound model, sidecar and request, and names the exit status (2: a flag or
+setting that cannot be; 1: a bad file, or what the system refused) and a part of the message, which
+must stand on standard error exactly once, whatever the number of ranks. No case may crash or leave a
+half-written output. Commands that run in one process are tried on one rank only.
+"""
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+import harness
+import safetensors_edit
+
+SECONDS = 10
+CONFIG = dict(
+    architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2, vocab_size=320, rms_norm_eps=1e-5, rope_theta=10000.0,
+    max_position_embeddings=128, tie_word_embeddings=False, hidden_act="silu", bos_token_id=1, eos_token_id=2,
+    torch_dtype="float32",
+)
+SETTINGS = dict(streams=2, block_tokens=4, max_tokens=8, gamma=0.0)
+WEIGHT = "model.layers.1.mlp.up_proj.weight"
+
+
+class World:
+    """A folder with a sound model/, sidecar.safetensors and request.json, one a case to break."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.model, self.sidecar = self.path("model"), self.path("sidecar.safetensors")
+        self.request, self.weights = self.path("request.json"), self.path("model/model.safetensors")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def text(self, name, text):
+        with open(self.path(name), "wb") as f:
+            f.write(text if isinstance(text, bytes) else text.encode())
+
+    def edit_json(self, name, **changes):
+        """Changes keys; DROP removes one."""
+        with open(self.path(name)) as f:
+            value = json.load(f)
+        value.update(changes)
+        self.text(name, json.dumps({k: v for k, v in value.items() if v is not DROP}))
+
+    def decode(self, *flags):
+        return ["decode", "--model", self.model, "--sidecar", self.sidecar, "--request", self.request, *flags]
+
+
+DROP = object()
+
+# ------------------------------------------------------------------ ways of breaking things
+# Each gives a function of the World, which returns the command line, or None for a plain decode.
+
+
+def flags(*words):
+    return lambda w: w.decode(*[word.replace("@", w.folder) for word in words])
+
+
+def command(*words, stdin=None):
+    def prepare(w):
+        w.stdin = stdin if stdin is not None else b""
+        return [word.replace("@", w.folder) for word in words]
+
+    return prepare
+
+
+def config(**changes):
+    return lambda w: w.edit_json("model/config.json", **changes)
+
+
+def request(**changes):
+    return lambda w: w.edit_json("request.json", **changes)
+
+
+def setting(**changes):
+    return lambda w: w.edit_json("request.json", settings=dict(SETTINGS, **changes))
+
+
+def file(name, text):
+    return lambda w: w.text(name, text)
+
+
+def gone(name):
+    return lambda w: os.remove(w.path(name))
+
+
+def cut(name, keep):
+    """Keeps so many bytes, or that fraction of them."""
+
+    def prepare(w):
+        size = os.path.getsize(w.path(name))
+        os.truncate(w.path(name), int(size * keep) if isinstance(keep, float) else keep)
+
+    return prepare
+
+
+def grown(name, size):
+    """So large in name only: a sparse file."""
+    return lambda w: os.truncate(w.path(name), size)
+
+
+def tensors(name, change):
+    """change(File) edits a safetensors file; what it returns goes to File.write."""
+
+    def prepare(w):
+        f = safetensors_edit.File(w.path(name))
+        f.write(w.path(name), **(change(f) or {}))
+
+    return prepare
+
+
+def tensor(name, which, **fields):
+    """Changes fields of a tensor's entry in the header."""
+    return tensors(name, lambda f: f.header[which].update(fields))
+
+
+def filled(name, which, value):
+    return tensors(name, lambda f: f.fill(which, value))
+
+
+def dropped(name, which):
+    """Takes a tensor out of the file, its bytes too."""
+
+    def change(f):
+        begin, end = f.header.pop(which)["data_offsets"]
+        del f.data[begin:end]
+        for key, entry in f.header.items():
+            if key != "__metadata__" and entry["data_offsets"][0] >= end:
+                entry["data_offsets"] = [at - (end - begin) for at in entry["data_offsets"]]
+
+    return tensors(name, change)
+
+
+def moved(name, which, by):
+    return tensors(name, lambda f: f.header[which].update(data_offsets=[at + by for at in f.header[which]["data_offsets"]]))
+
+
+def sidecar_config(**changes):
+    return tensors("sidecar.safetensors", lambda f: f.config(**changes))
+
+
+def tokenizer(change):
+    """change(dict) edits tokenizer.json; the request then brings a text."""
+
+    def prepare(w):
+        with open(w.path("model/tokenizer.json")) as f:
+            t = json.load(f)
+        change(t)
+        w.text("model/tokenizer.json", json.dumps(t))
+        w.edit_json("request.json", prompt="hello", prompt_ids=DROP)
+
+    return prepare
+
+
+def both(*parts):
+    def prepare(w):
+        line = None
+        for part in parts:
+            line = part(w) or line
+        return line
+
+    return prepare
+
+
+MODEL, SIDE = "model/model.safetensors", "sidecar.safetensors"
+INDEX = "model/model.safetensors.index.json"
+
+# ------------------------------------------------------------------ the table
+# name: (preparation, exit status, part of the message)
+WEIGHTS = {
+    "weights: empty file": (file(MODEL, ""), 1, "model.safetensors: truncated"),
+    "weights: five bytes": (cut(MODEL, 5), 1, "model.safetensors: truncated"),
+    "weights: cut inside the header": (cut(MODEL, 100), 1, "header length"),
+    "weights: cut inside the data": (cut(MODEL, 0.5), 1, "model.safetensors"),
+    "weights: one byte short": (lambda w: os.truncate(w.weights, os.path.getsize(w.weights) - 1), 1, "model.safetensors"),
+    "weights: bytes after the end": (lambda w: os.truncate(w.weights, os.path.getsize(w.weights) + 8), 1, "after the last"),
+    "weights: header longer than the file": (tensors(MODEL, lambda f: {"header_length": 1 << 30}), 1, "header length"),
+    "weights: header of 2^63 bytes": (tensors(MODEL, lambda f: {"header_length": 1 << 63}), 1, "header length"),
+    "weights: header of 2^64-1 bytes": (tensors(MODEL, lambda f: {"header_length": (1 << 64) - 1}), 1, "header length"),
+    "weights: header is no JSON": (tensors(MODEL, lambda f: {"header_text": b"{oops}"}), 1, "not sound JSON"),
+    "weights: header is an array": (tensors(MODEL, lambda f: {"header_text": b"[1, 2]"}), 1, "begin with '{'"),
+    "weights: header nested 100,000 deep": (tensors(MODEL, lambda f: {"header_text": b'{"a":' + b"[" * 100000}), 1, "header"),
+    "weights: two tensors of one name": (
+        tensors(MODEL, lambda f: {"header_text": json.dumps(f.header).replace("model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj").encode()}), 1, "model.safetensors"),
+    "weights: overlapping offsets": (moved(MODEL, WEIGHT, -64), 1, "tensor"),
+    "weights: offsets beyond the end": (moved(MODEL, WEIGHT, 1 << 40), 1, "model.safetensors"),
+    "weights: offsets that wrap around": (tensor(MODEL, WEIGHT, data_offsets=[(1 << 63) - 8, -(1 << 63)]), 1, "data_offsets"),
+    "weights: end before begin": (tensor(MODEL, WEIGHT, data_offsets=[4096, 64]), 1, WEIGHT),
+    "weights: negative offset": (tensor(MODEL, WEIGHT, data_offsets=[-4, 6140]), 1, "data_offsets"),
+    "weights: fractional offset": (tensor(MODEL, WEIGHT, data_offsets=[0.5, 64]), 1, "data_offsets"),
+    "weights: shape whose product wraps around": (tensor(MODEL, WEIGHT, shape=[1 << 33, 1 << 33]), 1, WEIGHT),
+    "weights: negative dimension": (tensor(MODEL, WEIGHT, shape=[-48, -32]), 1, WEIGHT),
+    "weights: shape of other size than the data": (tensor(MODEL, WEIGHT, shape=[48, 31]), 1, "do not make shape"),
+    "weights: shape transposed": (tensor(MODEL, WEIGHT, shape=[32, 48]), 1, "expected shape [48, 32], found [32, 48]"),
+    "weights: unknown dtype": (tensor(MODEL, WEIGHT, dtype="F31"), 1, "F31"),
+    "weights: integers": (tensor(MODEL, WEIGHT, dtype="I32"), 1, "expected dtype F32, F16 or BF16, found I32"),
+    "weights: tensor missing": (dropped(MODEL, WEIGHT), 1, f"tensor '{WEIGHT}' is missing"),
+    "weights: norm missing": (dropped(MODEL, "model.norm.weight"), 1, "model.norm.weight"),
+    "weights: NaN": (filled(MODEL, WEIGHT, float("nan")), 1, WEIGHT),
+    "weights: infinity": (filled(MODEL, "model.norm.weight", float("inf")), 1, "model.norm.weight"),
+    "weights: none": (gone(MODEL), 1, "found neither model.safetensors nor"),
+    "weights: a folder": (both(gone(MODEL), lambda w: os.mkdir(w.weights)), 1, "model.safetensors"),
+    "index: names a file that is not there": (both(gone(MODEL), file(INDEX, json.dumps({"weight_map": {WEIGHT: "model-9.safetensors"}}))), 1, "model-9.safetensors"),
+    "index: leaves the folder": (both(gone(MODEL), file(INDEX, json.dumps({"weight_map": {WEIGHT: "../../etc/passwd"}}))), 1, "in the same folder"),
+    "index: no weight_map": (both(gone(MODEL), file(INDEX, "{}")), 1, "weight_map"),
+    "index: the file has not the tensor": (
+        both(lambda w: os.rename(w.weights, w.path("model/a.safetensors")), file(INDEX, json.dumps({"weight_map": {"x": "a.safetensors"}}))), 1, "tensor 'x' is not in"),
+}
+CONFIGS = {
+    "config: none": (gone("model/config.json"), 1, "config.json: cannot open"),
+    "config: empty": (file("model/config.json", ""), 1, "config.json"),
+    "config: broken JSON": (file("model/config.json", '{"a": '), 1, "not sound JSON"),
+    "config: an array": (file("model/config.json", "[]"), 1, "expected a JSON object"),
+    "config: nested 100,000 deep": (file("model/config.json", '{"a":' + "[" * 100000), 1, "config.json"),
+    "config: 5 GiB": (grown("model/config.json", 5 << 30), 1, "too large"),
+    "config: not UTF-8": (file("model/config.json", b'{"model_type": "\xff\xfe"}'), 1, "config.json"),
+    "config: no model type": (config(model_type=DROP, architectures=DROP), 1, "model_type"),
+    "config: another architecture": (config(model_type="gpt2", architectures=["GPT2LMHeadModel"]), 1, "gpt2"),
+    "config: hidden_size missing": (config(hidden_size=DROP), 1, "hidden_size"),
+    "config: hidden_size negative": (config(hidden_size=-32), 1, "hidden_size"),
+    "config: hidden_size 1e18": (config(hidden_size=10**18), 1, "hidden_size"),
+    "config: hidden_size text": (config(hidden_size="32"), 1, "hidden_size"),
+    "config: no layers": (config(num_hidden_layers=0), 1, "num_hidden_layers"),
+    "config: more layers than the file": (config(num_hidden_layers=3), 1, "model.layers.2"),
+    "config: vocabulary of another model": (config(vocab_size=321), 1, "expected shape [321, 32], found [320, 32]"),
+    "config: heads no multiple of kv heads": (config(num_key_value_heads=3), 1, "num_key_value_heads"),
+    "config: odd head size": (config(head_dim=7), 1, "size of a head"),
+    "config: eps zero": (config(rms_norm_eps=-1e-5), 1, "rms_norm_eps"),
+    "config: eps too large for a number": (lambda w: w.text("model/config.json", json.dumps(CONFIG).replace("1e-05", "1e999")), 1, "config.json"),
+    "config: another activation": (config(hidden_act="gelu"), 1, "hidden_act"),
+    "config: unknown rope type": (config(rope_scaling={"rope_type": "yarn", "factor": 4.0}), 1, "yarn"),
+    "config: llama3 rope without factor": (config(rope_scaling={"rope_type": "llama3"}), 1, "factor"),
+    "config: sliding window shorter than the context": (config(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=64), 1, "sliding_window"),
+    "config: end of sequence outside the vocabulary": (config(eos_token_id=320), 1, "eos_token_id"),
+}
+SIDECARS = {
+    "sidecar: none": (gone(SIDE), 1, "sidecar.safetensors: cannot open"),
+    "sidecar: the model's file": (lambda w: shutil.copy(w.weights, w.sidecar) and None, 1, "__metadata__"),
+    "sidecar: cut": (cut(SIDE, 0.7), 1, "sidecar.safetensors"),
+    "sidecar: config is no JSON": (tensors(SIDE, lambda f: f.header["__metadata__"].update(config="{")), 1, "not sound JSON"),
+    "sidecar: another format": (sidecar_config(format="lora"), 1, "pdt-sidecar"),
+    "sidecar: version 2": (sidecar_config(version=2), 1, "version"),
+    "sidecar: another model's": (sidecar_config(hidden_size=64), 1, "hidden_size"),
+    "sidecar: a layer that is not there": (sidecar_config(instrumented_layers=[0, 7]), 1, "7"),
+    "sidecar: a layer twice": (sidecar_config(instrumented_layers=[1, 1]), 1, "instrumented_layers"),
+    "sidecar: unknown planner": (sidecar_config(planner="magic"), 1, "magic"),
+    "sidecar: unknown pool": (sidecar_config(pool="magic"), 1, "magic"),
+    "sidecar: no streams": (sidecar_config(streams=0), 1, "streams"),
+    "sidecar: huge plan": (sidecar_config(plan_slots=1 << 30, plan_vocab_size=1 << 30), 1, "plan_"),
+    "sidecar: more streams than its tensors": (sidecar_config(streams=9), 1, "adapter."),
+    "sidecar: tensor missing": (dropped(SIDE, "agree.out.weight"), 1, "agree.out.weight"),
+    "sidecar: wrong shape": (tensors(SIDE, lambda f: f.header["plan.to_notes.weight"]["shape"].reverse()), 1, "plan.to_notes.weight"),
+    "sidecar: NaN": (filled(SIDE, "agree.out.bias", float("nan")), 1, "agree.out.bias"),
+}
+REQUESTS = {
+    "request: none": (gone("request.json"), 1, "request.json: cannot open"),
+    "request: broken JSON": (file("request.json", '{"prompt_ids": [1,'), 1, "not sound JSON"),
+    "request: no prompt": (request(prompt_ids=DROP), 1, "prompt"),
+    "request: empty prompt": (request(prompt_ids=[]), 1, "prompt_ids"),
+    "request: text and ids": (request(prompt="hello"), 1, "prompt"),
+    "request: an unknown key": (request(promt="hello"), 1, "promt"),
+    "request: id outside the vocabulary": (request(prompt_ids=[1, 320]), 1, "prompt_ids"),
+    "request: negative id": (request(prompt_ids=[-1]), 1, "prompt_ids"),
+    "request: prompt longer than the context": (request(prompt_ids=[5] * 129), 1, "max_position_embeddings"),
+    "request: prompt and answer longer than the context": (request(prompt_ids=[5] * 125), 1, "max_position_embeddings"),
+    "request: more prefixes than streams": (request(prefix_ids=[[3], [4], [5]]), 1, "prefix_ids"),
+    "request: prefix id outside the vocabulary": (request(prefix_ids=[[3], [999]]), 1, "prefix_ids"),
+    "request: plan of wrong length": (request(plan_ids=[1, 2]), 1, "plan_ids"),
+    "request: plan id outside the plan vocabulary": (lambda w: w.edit_json("request.json", plan_ids=[1 << 30] * w.slots), 1, "plan_ids"),
+    "request: settings are no object": (request(settings=[1]), 1, "settings"),
+    "request: unknown setting": (setting(blok_tokens=4), 1, "blok_tokens"),
+    "request: more streams than adapters": (setting(streams=9), 2, "streams"),
+    "request: no streams": (setting(streams=0), 2, "streams"),
+    "request: empty blocks": (setting(block_tokens=0), 2, "block_tokens"),
+    "request: no delay": (setting(reveal_delay=0), 2, "reveal_delay"),
+    "request: horizon below a block": (setting(horizon=2), 2, "horizon"),
+    "request: gamma is text": (setting(gamma="high"), 1, "gamma"),
+    "request: unknown policy": (setting(policy="lenient"), 2, "lenient"),
+    "request: negative temperature": (setting(temperature=-1), 2, "temperature"),
+    "request: top_p zero": (setting(top_p=0), 2, "top_p"),
+    "request: top_k negative": (setting(top_k=-1), 2, "top_k"),
+    "request: seed of 70 bits": (lambda w: w.text("request.json", '{"prompt_ids": [1], "settings": {"seed": %d}}' % (1 << 70)), 1, "request.json"),
+    "requests: second line broken": (both(file("r.jsonl", '{"prompt_ids": [1]}\n{"prompt'), lambda w: ["decode", "--model", w.model, "--sidecar", w.sidecar, "--requests", w.path("r.jsonl")]), 1, "r.jsonl"),
+    "requests: empty file": (both(file("r.jsonl", ""), lambda w: ["decode", "--model", w.model, "--sidecar", w.sidecar, "--requests", w.path("r.jsonl")]), 1, "r.jsonl"),
+}
+TOKENIZERS = {
+    "tokenizer: none": (both(gone("model/tokenizer.json"), request(prompt="hello", prompt_ids=DROP)), 1, "tokenizer.json"),
+    "tokenizer: broken JSON": (both(file("model/tokenizer.json", "{"), request(prompt="hello", prompt_ids=DROP)), 1, "not sound JSON"),
+    "tokenizer: another model type": (tokenizer(lambda t: t["model"].update(type="Unigram")), 1, "Unigram"),
+    "tokenizer: merge of an unknown piece": (tokenizer(lambda t: t["model"].update(merges=["qqq zzz"])), 1, "merge"),
+    "tokenizer: id outside the model's vocabulary": (tokenizer(lambda t: t["model"]["vocab"].update({"qqq": 1 << 40})), 1, "tokenizer.json"),
+    "tokenizer: two pieces of one id": (tokenizer(lambda t: t["model"]["vocab"].update({"qqq": 5})), 1, "tokenizer.json"),
+    "tokenizer: unknown normalizer": (tokenizer(lambda t: t.update(normalizer={"type": "Shout"})), 1, "Shout"),
+    "tokenizer: bad regular expression": (tokenizer(lambda t: t.update(pre_tokenizer={"type": "Split", "pattern": {"Regex": "(("}, "behavior": "Isolated", "invert": False})), 1, "tokenizer.json"),
+    "tokenize: a line that is no JSON": (command("tokenize", "--model", "@/model", stdin=b'"fine"\nhello\n'), 1, "line 2"),
+    "tokenize: ids that are none": (command("tokenize", "--model", "@/model", "--decode", stdin=b"[1, 99999]\n"), 1, "99999"),
+    "tokenize: no model": (command("tokenize"), 2, "--model"),
+}
+FLAGS = {
+    "flag: unknown": (flags("--blok", "3"), 2, "--blok"),
+    "flag: no command": (command(), 2, "pdt"),
+    "flag: unknown command": (command("decoed"), 2, "decoed"),
+    "flag: no model": (command("decode", "--sidecar", "@/sidecar.safetensors", "--prompt", "x"), 2, "--model"),
+    "flag: no sidecar": (command("decode", "--model", "@/model", "--prompt", "x"), 2, "--sidecar"),
+    "flag: nothing to decode": (command("decode", "--model", "@/model", "--sidecar", "@/sidecar.safetensors"), 2, "--prompt"),
+    "flag: prompt and request": (flags("--prompt", "x"), 2, "--prompt"),
+    "flag: request and requests": (flags("--requests", "@/request.json"), 2, "--requests"),
+    "flag: an argument too many": (flags("extra"), 2, "extra"),
+    "flag: model folder that is not there": (command("decode", "--model", "@/nowhere", "--sidecar", "@/sidecar.safetensors", "--prompt", "x"), 1, "nowhere"),
+    "flag: no streams": (flags("--streams", "0"), 2, "streams"),
+    "flag: more streams than adapters": (flags("--streams", "9"), 2, "streams"),
+    "flag: streams in words": (flags("--streams", "two"), 2, "two"),
+    "flag: ranks no multiple of --tp": (flags("--tp", "3"), 2, "tp"),
+    "flag: --tp 0": (flags("--tp", "0"), 2, "tp"),
+    "flag: negative threads": (flags("--threads", "-1"), 2, "threads"),
+    "flag: a million threads": (flags("--threads", "1000000"), 2, "threads"),
+    "flag: gamma NaN": (flags("--gamma", "nan"), 2, "gamma"),
+    "flag: unknown policy": (flags("--policy", "lenient"), 2, "lenient"),
+    "flag: top-p above 1": (flags("--top-p", "1.5"), 2, "top-p"),
+    "flag: negative temperature": (flags("--temperature", "-0.5"), 2, "temperature"),
+    "flag: horizon below a block": (flags("--block-tokens", "8", "--horizon", "4"), 2, "horizon"),
+    "flag: no window": (flags("--window", "0"), 2, "window"),
+    "flag: seed of 70 bits": (flags("--seed", str(1 << 70)), 2, "seed"),
+    "flag: no sessions at once": (flags("--max-sessions", "0"), 2, "max-sessions"),
+    "flag: cache too small for one session": (flags("--kv-memory", "4096"), 1, "kv-memory"),
+    "flag: no attempts": (flags("--max-attempts", "0"), 2, "max-attempts"),
+    "flag: a plan that is not there": (flags("--plan", "@/plan.json"), 1, "plan.json"),
+}
+OUTPUTS = {
+    "output: trace where there is no folder": (flags("--trace", "@/no/trace.json"), 1, "no/trace.json"),
+    "output: answers where there is no folder": (flags("--out", "@/no/out"), 1, "no/out"),
+    "output: journal where there is no folder": (flags("--journal", "@/no/journal"), 1, "no/journal"),
+    "output: journal is a folder": (flags("--journal", "@/model"), 1, "model"),
+    "output: trace on a full disk": (flags("--trace", "/dev/full"), 1, "/dev/full"),
+    "output: answers on a full disk": (flags("--out", "/dev/full"), 1, "/dev/full"),
+    "output: journal on a full disk": (flags("--journal", "/dev/full"), 1, "/dev/full"),
+    "output: JSON on a full disk": (flags("--json", "--out", "/dev/full"), 1, "/dev/full"),
+}
+HELPERS = {
+    "inspect: nothing there": (command("inspect", "@/nowhere"), 1, "nowhere"),
+    "inspect: no path": (command("inspect"), 2, "pdt inspect"),
+    "inspect: an unknown kind of file": (both(file("x", "hello"), command("inspect", "@/x")), 1, "/x"),
+    "inspect: a broken model": (both(cut(MODEL, 0.5), command("inspect", "@/model")), 1, "model.safetensors"),
+    "model random: no config": (command("model", "random", "--config", "@/nowhere.json", "--out", "@/new"), 1, "nowhere.json"),
+    "model random: nothing said": (command("model", "random"), 2, "--out"),
+    "model random: impossible config": (both(config(num_key_value_heads=3), command("model", "random", "--config", "@/model/config.json", "--out", "@/new")), 1, "num_key_value_heads"),
+    "model random: unknown dtype": (command("model", "random", "--config", "@/model/config.json", "--out", "@/new", "--dtype", "F31"), 2, "F31"),
+    "model random: no folder to write to": (command("model", "random", "--config", "@/model/config.json", "--out", "@/no/new/x"), 1, "no/new/x"),
+    "sidecar init: no model": (command("sidecar", "init", "--model", "@/nowhere", "--out", "@/s"), 1, "nowhere"),
+    "sidecar init: no streams": (command("sidecar", "init", "--model", "@/model", "--out", "@/s", "--streams", "0"), 2, "streams"),
+    "sidecar init: no folder to write to": (command("sidecar", "init", "--model", "@/model", "--out", "@/no/s"), 1, "no/s"),
+}
+TABLE = {**WEIGHTS, **CONFIGS, **SIDECARS, **REQUESTS, **TOKENIZERS, **FLAGS, **OUTPUTS, **HELPERS}
+
+# ------------------------------------------------------------------ running
+
+
+def make_base(pdt, folder):
+    """The sound files; the number of plan slots of the sidecar."""
+    world = World(folder)
+    world.text("config.json", json.dumps(CONFIG))
+    for line in (
+        [pdt, "model", "random", "--config", world.path("config.json"), "--out", world.model, "--dtype", "F32"],
+        [pdt, "sidecar", "init", "--model", world.model, "--out", world.sidecar, "--streams", "4", "--dtype", "F32"],
+    ):
+        result = harness.run(line)
+        if result.status != 0:
+            sys.exit(f"could not make a sound model: {' '.join(line)}: {result.err.strip()}")
+    world.text("request.json", json.dumps(dict(prompt_ids=[3, 4, 5], settings=SETTINGS)))
+    made = safetensors_edit.File(world.sidecar)
+    return json.loads(made.header["__metadata__"]["config"])["plan_slots"]
+
+
+def attempt(pdt, base, slots, prepare, ranks):
+    """Runs one case in a folder of its own; (Run, seconds, the world)."""
+    folder = tempfile.mkdtemp(dir=os.path.dirname(base))
+    try:
+        shutil.copytree(base, folder, dirs_exist_ok=True)
+        world = World(folder)
+        world.slots, world.stdin = slots, b""
+        line = prepare(world)
+        line = world.decode() if line is None else line
+        begin = time.monotonic()
+        result = harness.run([pdt, *line], ranks if ranks > 1 else 0, timeout=SECONDS, stdin=world.stdin)
+        result.seconds = time.monotonic() - begin
+        result.parallel = bool(line) and line[0] == "decode"
+        result.left = [f for f in os.listdir(folder) if f.startswith(("new", "s.", "out", "trace")) or ".tmp" in f]
+        return result
+    finally:
+        shutil.rmtree(folder)
+
+
+def judge(result, status, part):
+    """What is wrong with how it ended, or None."""
+    if result.status is None:
+        return f"no end within {SECONDS} s"
+    said = [line for line in result.err.splitlines() if part in line]
+    wrong = []
+    if result.status != status:
+        name = f" ({signal.Signals(-result.status).name})" if result.status < 0 else ""
+        wrong.append(f"exit status {result.status}{name} for {status}")
+    if len(said) != 1:
+        wrong.append(f"'{part}' on {len(said)} lines for 1")
+    for sign in ("AddressSanitizer", "runtime error:", "Segmentation fault", "signal 6", "signal 11"):
+        if sign in result.err:
+            wrong.append(sign)
+    if result.left:
+        wrong.append(f"left behind: {result.left}")
+    return "; ".join(wrong) + f": {result.err.strip()[:300]!r}" if wrong else None
+
+
+def sound_first(pdt, base, slots, ranks):
+    """The unbroken input must pass, or the table would prove nothing."""
+    result = attempt(pdt, base, slots, lambda w: None, ranks)
+    if result.status != 0:
+        sys.exit(f"sound input is refused on {ranks} ranks: status {result.status}: {result.err.strip()[-400:]}")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("pdt")
+    p.add_argument("--ranks", default="1,4")
+    p.add_argument("--only", default="", help="cases whose name has this in it")
+    p.add_argument("--list", action="store_true", help="print what pdt said to each")
+    a = p.parse_args()
+    rank_counts = [int(r) for r in a.ranks.split(",")]
+    if max(rank_counts) > 1:
+        harness.need_mpirun()
+    chosen = {name: case for name, case in TABLE.items() if a.only in name}
+    counts = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        base = os.path.join(scratch, "base")
+        os.mkdir(base)
+        slots = make_base(a.pdt, base)
+        for ranks in rank_counts:
+            sound_first(a.pdt, base, slots, ranks)
+            for name, (prepare, status, part) in chosen.items():
+                result = attempt(a.pdt, base, slots, prepare, ranks if ranks == 1 else ranks)
+                if ranks > 1 and not result.parallel:
+                    continue
+                bad = judge(result, status, part)
+                if bad:
+                    print(f"FAILED  {ranks} ranks, {name}: {bad}", flush=True)
+                elif a.list and ranks == rank_counts[0]:
+                    print(f"{status}  {name}: {next(x for x in result.err.splitlines() if part in x)}", flush=True)
+                kind = counts.setdefault((name.split(":")[0], ranks), [0, 0, 0.0])
+                kind[0] += not bad
+                kind[1] += 1
+                kind[2] = max(kind[2], result.seconds)
+    print(f"# {'kind':<14}{'ranks':>6}{'right':>7}{'of':>5}{'slowest, s':>12}")
+    for (kind, ranks), (right, of, slowest) in counts.items():
+        print(f"  {kind:<14}{ranks:>6}{right:>7}{of:>5}{slowest:>12.2f}")
+    bad = sum(of - right for right, of, _ in counts.values())
+    print(f"{len(chosen)} cases of bad input, {bad} answered wrongly")
+    sys.exit(bool(bad) or not chosen)
+
+
+main()
