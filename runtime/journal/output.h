@@ -59,6 +59,10 @@ int pdt_output_open(pdt_output **o, const char *path, pdt_output_format format, 
 int pdt_output_artifact(pdt_output *o, const pdt_artifact *a, pdt_error *err);
 int pdt_output_answer(pdt_output *o, const pdt_answer *a, pdt_error *err);
 
+/* Writes the JSON object of a record, without a newline; errors of the stream stay in it. Errors:
+ * RUNTIME (no UTF-8, or no memory to quote it), after which half an object may be in out. */
+int pdt_output_put_json(FILE *out, const Pdt__OutputRecord *record, pdt_error *err);
+
 /* Gives the file its name, on disk, and frees o, also on failure. Errors: IO. */
 int pdt_output_close(pdt_output *o, pdt_error *err);
 
