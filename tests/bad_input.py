@@ -383,7 +383,8 @@ def make_base(pdt, folder):
 
 
 def attempt(pdt, base, slots, prepare, ranks):
-    """Runs one case in a folder of its own; (Run, seconds, the world)."""
+    """Runs one case in a folder of its own; a Run with `seconds` and `left` (files that should not be
+    there), or None for a command of one process when there are more ranks."""
     folder = tempfile.mkdtemp(dir=os.path.dirname(base))
     try:
         shutil.copytree(base, folder, dirs_exist_ok=True)
@@ -391,10 +392,11 @@ def attempt(pdt, base, slots, prepare, ranks):
         world.slots, world.stdin = slots, b""
         line = prepare(world)
         line = world.decode() if line is None else line
+        if ranks > 1 and line[:1] != ["decode"]:
+            return None
         begin = time.monotonic()
         result = harness.run([pdt, *line], ranks if ranks > 1 else 0, timeout=SECONDS, stdin=world.stdin)
         result.seconds = time.monotonic() - begin
-        result.parallel = bool(line) and line[0] == "decode"
         result.left = [f for f in os.listdir(folder) if f.startswith(("new", "s.", "out", "trace")) or ".tmp" in f]
         return result
     finally:
@@ -446,8 +448,8 @@ def main():
         for ranks in rank_counts:
             sound_first(a.pdt, base, slots, ranks)
             for name, (prepare, status, part) in chosen.items():
-                result = attempt(a.pdt, base, slots, prepare, ranks if ranks == 1 else ranks)
-                if ranks > 1 and not result.parallel:
+                result = attempt(a.pdt, base, slots, prepare, ranks)
+                if result is None:
                     continue
                 bad = judge(result, status, part)
                 if bad:
