@@ -1,0 +1,87 @@
+/* Forward pass of a batch of rows over one shard group (3.1).
+ *
+ * A row is one token of one sequence at one position. Each row has an owner in the group: the rank
+ * that alone holds its residual stream, and does norms, residuals and conditioning for it. Going
+ * into attention and FFN, normed rows are all-gathered in the group; coming out, each rank's
+ * partial sums are sent to the owners, which add them in the order of the sum tree. Every rank of
+ * the group keeps key/value pages for all rows of the batch, for its own heads. */
+#ifndef PDT_TRUNK_TRUNK_H
+#define PDT_TRUNK_TRUNK_H
+
+#include "comm/comm.h"
+#include "trunk/kv.h"
+#include "trunk/weights.h"
+
+typedef struct pdt_trunk_row {
+  pdt_kv_sequence *sequence;
+  int32_t position; /* in the sequence; its key and value are stored there */
+  pdt_token token;
+} pdt_trunk_row;
+
+/* Rows in order of their owners: rank t of the group owns rows begin[t] .. begin[t+1]-1. All ranks
+ * of the group pass the same batch. Positions of one sequence ascend. */
+typedef struct pdt_trunk_batch {
+  const pdt_trunk_row *rows; /* [begin[T]] */
+  const int32_t *begin;      /* [T+1] */
+} pdt_trunk_batch;
+
+/* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */
+typedef struct pdt_trunk_hooks {
+  void *context;
+  void (*after_attention)(void *context, pdt_layer layer, float *h, int32_t rows);
+  void (*after_ffn)(void *context, pdt_layer layer, float *h, int32_t rows);
+} pdt_trunk_hooks;
+
+/* What buffers are made for. */
+typedef struct pdt_trunk_limits {
+  int threads;            /* OpenMP threads of this rank */
+  int32_t max_rows;       /* of one batch */
+  int32_t max_logit_rows; /* of one batch whose logits are asked for */
+  int32_t max_tokens;     /* of one sequence */
+} pdt_trunk_limits;
+
+/* Seconds since the trunk was made, on this rank. */
+typedef struct pdt_trunk_clock {
+  double compute, exchange, hooks;
+} pdt_trunk_clock;
+
+typedef struct pdt_trunk_scratch pdt_trunk_scratch;
+
+typedef struct pdt_trunk {
+  const pdt_trunk_weights *weights; /* borrowed */
+  const pdt_kernels *kernels;
+  const pdt_comm *group; /* borrowed */
+  pdt_kv_cache *kv;      /* borrowed */
+  pdt_trunk_limits limits;
+  double *inv_freq; /* [head_dim / 2] of the rotary embedding */
+  pdt_trunk_scratch *scratch;
+  pdt_trunk_clock clock;
+} pdt_trunk;
+
+/* Borrows its arguments, which must outlive it. Errors: MEMORY. Not collective. */
+int pdt_trunk_new(pdt_trunk *trunk, const pdt_trunk_weights *weights, const pdt_kernels *kernels,
+                  const pdt_comm *group, pdt_kv_cache *kv, const pdt_trunk_limits *limits,
+                  pdt_error *err);
+void pdt_trunk_free(pdt_trunk *trunk);
+
+/* Bytes that pdt_trunk_new will allocate. Pure. */
+pdt_bytes pdt_trunk_scratch_bytes(const pdt_trunk_weights *weights, pdt_rank group_size,
+                                  const pdt_trunk_limits *limits);
+
+/* Runs a batch of 0 .. max_rows rows. hidden [own rows, d] gets this rank's rows after the final
+ * norm. Collective over the group, blocking. Errors: RUNTIME when the cache cannot take a row; then
+ * every rank of the group fails alike, before anything is sent. */
+int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_trunk_hooks *hooks,
+                      float *hidden, pdt_error *err);
+
+/* Logits of this rank's rows from their hidden states [own rows, d]: [own rows, vocab], valid until
+ * the next call. begin as in the batch. Collective over the group, blocking. */
+const float *pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, const float *hidden);
+
+/* The largest logit of each of this rank's rows, the lowest token on ties, -1 when a logit is NaN:
+ * tokens [own rows]. Exchanges one pair a rank and row in place of the logits. Collective over the
+ * group, blocking. */
+void pdt_trunk_argmax(pdt_trunk *trunk, const int32_t *begin, const float *hidden,
+                      pdt_token *tokens);
+
+#endif
