@@ -7,13 +7,13 @@
 #include "base/error.h"
 #include "base/types.h"
 
-/* Prints the journal at path to out: its header; one line a session and round (boundary, request,
- * round, gate, an action letter a stream: C commit, H hold, R rollback, F forced, . nothing
- * emitted; tokens emitted, least readiness); sessions' starts and ends; totals; the state of the
- * end. With json, one object an entry with "type" "header", "start", "round", "end", and last
- * "totals". Every entry is checked (journal/verify.h): what comes before a bad one is printed, then
- * the error returned. A torn end is told, not an error. Errors: IO (out included), INPUT, MEMORY.
- */
+/* Prints the journal at path to out: its header; a line for each round of a session (boundary,
+ * request, session, round, gate, tokens emitted, least readiness, an action letter a stream: C
+ * commit, H hold, R rollback, F forced, '.' nothing emitted) and for each session's start and end;
+ * totals; the state of the file's end. With json, objects with "type" "header", "start", "round",
+ * "end" in the order of the file, last "totals". Every entry is checked (journal/verify.h): what
+ * comes before a bad one is printed, then the error returned. A torn end is told, not an error.
+ * Errors: IO (out included), INPUT, MEMORY. */
 int pdt_inspect_journal(const char *path, bool json, FILE *out, pdt_error *err);
 
 /* Prints the output file (delimited form) at path to out: a table of artifacts with an excerpt of

@@ -36,15 +36,14 @@ static int corrupt(const pdt_output_reader *r, const char *what, pdt_error *err)
 
 /* The length before a record and, in *head, the bytes it takes. */
 static int read_length(pdt_output_reader *r, size_t *length, pdt_bytes *head, pdt_error *err) {
+  uint8_t byte = 0x80;
   *length = 0;
-  for (*head = 0; *head < 5;) {
-    uint8_t byte;
+  for (*head = 0; byte >= 0x80 && *head < 5; (*head)++) {
     if (r->at + *head == r->size) return corrupt(r, "the file is cut short", err);
     if (pdt_bytes_read(r->file, &byte, 1, r->name, err)) return -1;
     *length |= (size_t)(byte & 0x7f) << (7 * *head);
-    (*head)++;
-    if (byte < 0x80) break;
   }
+  if (byte >= 0x80) *length = 0;
   if (*length == 0 || *length > PDT_OUTPUT_MAX_RECORD_BYTES)
     return corrupt(r, "its length is impossible (hint: is this an output file?)", err);
   if ((pdt_bytes)*length > r->size - r->at - *head) return corrupt(r, "the file is cut short", err);

@@ -60,7 +60,7 @@ static session *in_state(pdt_trace *trace, int32_t request, session_state state,
   return NULL;
 }
 
-static int finite(const float *values, int32_t n, const char *what, pdt_error *err) {
+static int all_finite(const float *values, int32_t n, const char *what, pdt_error *err) {
   for (int32_t i = 0; i < n; i++)
     if (!isfinite(values[i]))
       return REFUSE("%s[%d]: expected a finite number, found %g", what, i, (double)values[i]);
@@ -74,7 +74,7 @@ static int wrote(const session *s, pdt_error *err) {
 int pdt_trace_begin(pdt_trace *trace, int32_t request, const int32_t *plan_ids, int32_t n_slots,
                     const float *plan_note, int32_t note_dim, pdt_error *err) {
   session *s = in_state(trace, request, NOT_BEGUN, err);
-  if (!s || finite(plan_note, note_dim, "plan_note", err)) return -1;
+  if (!s || all_finite(plan_note, note_dim, "plan_note", err)) return -1;
   s->out = open_memstream(&s->text, &s->n_bytes);
   if (!s->out) return pdt_fail(err, PDT_ERROR_MEMORY, "trace: no memory for its text");
   s->state = OPEN;
@@ -93,9 +93,10 @@ static int check_block(const session *s, const pdt_trace_block *b, pdt_error *er
     return REFUSE("stream %d of %d", b->stream, s->n_streams);
   if (b->action <= PDT_ACTION_NONE || b->action > PDT_ACTION_FORCE)
     return REFUSE("stream %d: action %d is none of a block", b->stream, (int)b->action);
-  if (finite(&b->readiness, 1, "readiness", err) || finite(b->note, s->note_dim, "note", err) ||
-      finite(b->coverage, s->n_slots, "coverage", err) ||
-      finite(b->last_hidden, b->n_hidden, "last_hidden", err))
+  if (all_finite(&b->readiness, 1, "readiness", err) ||
+      all_finite(b->note, s->note_dim, "note", err) ||
+      all_finite(b->coverage, s->n_slots, "coverage", err) ||
+      all_finite(b->last_hidden, b->n_hidden, "last_hidden", err))
     return pdt_fail_in(err, "stream %d", b->stream);
   return 0;
 }

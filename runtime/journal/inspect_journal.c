@@ -1,0 +1,187 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "journal/inspect.h"
+#include "journal/json_text.h"
+#include "journal/verify.h"
+#include "protocol/decide.h"
+
+/* ---- for people ---- */
+
+static void table_header(FILE *out, const Pdt__RunHeader *h) {
+  (void)fputs("written by pdt ", out);
+  (void)pdt_json_put_string(out, h->version, strlen(h->version)); /* quoted: it may be anything */
+  (void)fprintf(out,
+                "\nmodel %016" PRIx64 ", sidecar %016" PRIx64 "\n%u ranks, tensor parallel %u\n"
+                "%zu requests\n\n",
+                h->model_fingerprint, h->sidecar_fingerprint, h->ranks, h->tensor_parallel,
+                h->n_requests_json);
+  (void)fprintf(out, "%8s  %7s  %7s  %5s  %-6s  %6s  %9s  %s\n", "boundary", "request", "session",
+                "round", "gate", "tokens", "readiness", "actions");
+}
+
+static void table_round(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s,
+                        size_t n_streams) {
+  static const char letters[] = ".CHRF";
+  size_t tokens = 0, next = 0;
+  float least = 2;
+  for (size_t i = 0; i < s->n_streams; i++) {
+    tokens += s->streams[i]->n_tokens;
+    if (s->streams[i]->readiness < least) least = s->streams[i]->readiness;
+  }
+  (void)fprintf(out, "%8" PRIu64 "  %7u  %7" PRIu64 "  %5u  %-6s  %6zu  ", d->boundary, s->request,
+                s->session, s->round, s->gate ? "passed" : "failed", tokens);
+  (void)(s->n_streams ? fprintf(out, "%9.6f  ", (double)least) : fprintf(out, "%9s  ", "-"));
+  for (size_t k = 0; k < n_streams; k++) {
+    bool emitted = next < s->n_streams && s->streams[next]->stream == k;
+    (void)fputc(letters[emitted ? s->streams[next]->action : PDT__ACTION__ACTION_NONE], out);
+    next += emitted;
+  }
+  (void)fputc('\n', out);
+}
+
+static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_journal_check *c) {
+  const Pdt__JournalEntry *m = e->message;
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER) table_header(out, m->header);
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START) {
+    size_t used = 0;
+    for (size_t i = 0; i < m->start->n_plan_ids; i++) used += m->start->plan_ids[i] != 0;
+    (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  %zu of %zu plan slots used\n", "start",
+                  m->start->request, m->start->session, used, m->start->n_plan_ids);
+  }
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END)
+    (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  %s\n", "end", m->end->request, m->end->session,
+                  m->end->complete ? "complete" : "ended with streams that were not done");
+  for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++) {
+    const Pdt__SessionDecision *s = e->decision->sessions[i];
+    table_round(out, e->decision, s, c->sessions[s->request].n_streams);
+  }
+}
+
+static void table_totals(FILE *out, const pdt_journal_totals *t, const pdt_journal_reader *r) {
+  (void)fprintf(
+      out,
+      "\n%" PRId64 " entries, %" PRId64 " boundaries\n"
+      "%" PRId64 " of %" PRId64 " sessions started, %" PRId64 " ended, %" PRId64 " complete\n"
+      "%" PRId64 " rounds, the gate passed in %" PRId64 "\n"
+      "%" PRId64 " blocks committed, %" PRId64 " held, %" PRId64 " rolled back, %" PRId64
+      " forced\n"
+      "%" PRId64 " tokens emitted, %" PRId64 " committed\n",
+      t->entries, t->boundaries, t->started, t->requests, t->ended, t->complete, t->rounds,
+      t->gates, t->commits, t->holds, t->rollbacks, t->forced, t->tokens, t->committed);
+  if (r->torn > 0)
+    (void)fprintf(out,
+                  "the end is torn: the last %lld of %lld bytes are no whole entry, as after a "
+                  "crash\n",
+                  (long long)r->torn, (long long)r->size);
+  else
+    (void)fprintf(out, "the end is whole: %lld bytes\n", (long long)r->size);
+}
+
+/* ---- for machines ---- */
+
+static void json_header(FILE *out, const Pdt__RunHeader *h) {
+  (void)fputs("{\"type\":\"header\",\"version\":", out);
+  (void)pdt_json_put_string(out, h->version, strlen(h->version));
+  (void)fprintf(out,
+                ",\"model_fingerprint\":\"%016" PRIx64 "\",\"sidecar_fingerprint\":\"%016" PRIx64
+                "\",\"ranks\":%u,\"tensor_parallel\":%u,\"requests\":[",
+                h->model_fingerprint, h->sidecar_fingerprint, h->ranks, h->tensor_parallel);
+  for (size_t i = 0; i < h->n_requests_json; i++) {
+    if (i) (void)fputc(',', out);
+    (void)pdt_json_put_string(out, h->requests_json[i], strlen(h->requests_json[i]));
+  }
+  (void)fputs("]}\n", out);
+}
+
+/* The keys every line about a session begins with. */
+static void json_session(FILE *out, const char *type, uint32_t request, uint64_t session) {
+  (void)fprintf(out, "{\"type\":\"%s\",\"request\":%u,\"session\":", type, request);
+  pdt_json_put_u64(out, session);
+}
+
+static void json_round(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
+  json_session(out, "round", s->request, s->session);
+  (void)fputs(",\"boundary\":", out);
+  pdt_json_put_u64(out, d->boundary);
+  (void)fprintf(out, ",\"bus_hash\":\"%016" PRIx64 "\",\"round\":%u,\"gate\":%s,\"streams\":[",
+                d->bus_hash, s->round, s->gate ? "true" : "false");
+  for (size_t i = 0; i < s->n_streams; i++) {
+    const Pdt__StreamDecision *b = s->streams[i];
+    (void)fprintf(out,
+                  "%s{\"stream\":%u,\"action\":\"%s\",\"attempt\":%u,\"readiness\":", i ? "," : "",
+                  b->stream, pdt_action_name((pdt_action)b->action), b->attempt);
+    pdt_json_put_float(out, b->readiness);
+    (void)fprintf(out, ",\"ended\":%s,\"tokens\":", b->ended ? "true" : "false");
+    pdt_json_put_i32s(out, b->tokens, b->n_tokens);
+    (void)fputs(",\"coverage\":", out);
+    pdt_json_put_floats(out, b->coverage, b->n_coverage);
+    (void)fputc('}', out);
+  }
+  (void)fputs("]}\n", out);
+}
+
+static void json_entry(FILE *out, const pdt_journal_entry *e) {
+  const Pdt__JournalEntry *m = e->message;
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER) json_header(out, m->header);
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START) {
+    json_session(out, "start", m->start->request, m->start->session);
+    (void)fputs(",\"plan_ids\":", out);
+    pdt_json_put_i32s(out, m->start->plan_ids, m->start->n_plan_ids);
+    (void)fputs(",\"plan_note\":", out);
+    pdt_json_put_floats(out, m->start->plan_note, m->start->n_plan_note);
+    (void)fputs("}\n", out);
+  }
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END) {
+    json_session(out, "end", m->end->request, m->end->session);
+    (void)fprintf(out, ",\"complete\":%s}\n", m->end->complete ? "true" : "false");
+  }
+  for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++)
+    json_round(out, e->decision, e->decision->sessions[i]);
+}
+
+static void json_totals(FILE *out, const pdt_journal_totals *t, const pdt_journal_reader *r) {
+  (void)fprintf(out,
+                "{\"type\":\"totals\",\"entries\":%" PRId64 ",\"boundaries\":%" PRId64
+                ",\"requests\":%" PRId64 ",\"started\":%" PRId64 ",\"ended\":%" PRId64
+                ",\"complete\":%" PRId64 ",\"rounds\":%" PRId64 ",\"gates\":%" PRId64
+                ",\"commits\":%" PRId64 ",\"holds\":%" PRId64 ",\"rollbacks\":%" PRId64
+                ",\"forced\":%" PRId64 ",\"tokens\":%" PRId64 ",\"committed_tokens\":%" PRId64
+                ",\"bytes\":%lld,\"torn_bytes\":%lld}\n",
+                t->entries, t->boundaries, t->requests, t->started, t->ended, t->complete,
+                t->rounds, t->gates, t->commits, t->holds, t->rollbacks, t->forced, t->tokens,
+                t->committed, (long long)r->size, (long long)r->torn);
+}
+
+static int print_entries(pdt_journal_reader *r, pdt_journal_check *c, bool json, FILE *out,
+                         pdt_error *err) {
+  pdt_journal_entry entry;
+  int more;
+  while ((more = pdt_journal_reader_next(r, &entry, err)) > 0) {
+    if (pdt_journal_check_entry(c, &entry, err)) return pdt_fail_in(err, "%s: journal", r->name);
+    if (json)
+      json_entry(out, &entry);
+    else
+      table_entry(out, &entry, c);
+  }
+  if (more < 0) return -1;
+  if (!c->have_header)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: it has no header", r->name);
+  (json ? json_totals : table_totals)(out, &c->totals, r);
+  if (fflush(out) || ferror(out))
+    return pdt_fail(err, PDT_ERROR_IO, "cannot write what %s holds: %s", r->name, strerror(errno));
+  return 0;
+}
+
+int pdt_inspect_journal(const char *path, bool json, FILE *out, pdt_error *err) {
+  pdt_journal_reader reader;
+  pdt_journal_check check;
+  if (pdt_journal_reader_open(&reader, path, err)) return -1;
+  pdt_journal_check_init(&check);
+  int rc = print_entries(&reader, &check, json, out, err);
+  pdt_journal_check_free(&check);
+  pdt_journal_reader_close(&reader);
+  return rc;
+}
