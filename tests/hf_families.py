@@ -53,6 +53,7 @@ def import_transformers():
         import transformers
 
         transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
         return torch, transformers
     except ImportError as e:
         other = os.environ.get("PDT_HF_PYTHON")
@@ -196,15 +197,18 @@ def main():
         return
     if not a.pdt:
         p.error("no program given")
-    if a.replay:
-        harness.need_mpirun()
-        sys.exit(not compare_all(a.pdt, [os.path.join(RECORDED, n) for n in sorted(os.listdir(RECORDED))], layouts))
-    torch, transformers = import_transformers()
+    torch = transformers = None
+    if not a.replay:
+        torch, transformers = import_transformers()
     harness.need_mpirun()
     with tempfile.TemporaryDirectory() as scratch:
         for name in FAMILIES:
-            save(torch, transformers, name, 16, a.seed, os.path.join(scratch, name))
-            other_spelling(os.path.join(scratch, name), os.path.join(scratch, name + "-respelled"))
+            folder = os.path.join(scratch, name)
+            if a.replay:
+                shutil.copytree(os.path.join(RECORDED, name), folder)
+            else:
+                save(torch, transformers, name, 16, a.seed, folder)
+            other_spelling(folder, folder + "-respelled")
         good = compare_all(a.pdt, [os.path.join(scratch, n) for n in sorted(os.listdir(scratch))], layouts)
     sys.exit(not good)
 
