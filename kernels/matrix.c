@@ -1,0 +1,68 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "kernels/kernels.h"
+
+static int64_t n_panels(const pdt_matrix *m) {
+  return ((int64_t)m->out + PDT_PANEL - 1) / PDT_PANEL;
+}
+
+/* Where element (o, i) stands, in elements from the start of its panel. */
+static int64_t place(pdt_dtype dtype, int32_t lane, int32_t i) {
+  if (dtype == PDT_BF16) return (int64_t)(i / 2) * 2 * PDT_PANEL + 2 * lane + i % 2;
+  return (int64_t)i * PDT_PANEL + lane;
+}
+
+static char *panel_of(const pdt_matrix *m, int32_t o) {
+  return (char *)m->data + o / PDT_PANEL * m->panel_bytes;
+}
+
+int pdt_matrix_new(pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype, int32_t leaf_width,
+                   pdt_error *err) {
+  *m = (pdt_matrix){0};
+  if (out < 1 || in < 1)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "weight matrix: expected a shape of at least [1, 1], found [%d, %d]", out, in);
+  pdt_matrix made = {.out = out, .in = in, .dtype = dtype};
+  int64_t inputs = dtype == PDT_BF16 ? (int64_t)in + in % 2 : in;
+  made.panel_bytes = inputs * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype);
+  made.panel_bytes += made.panel_bytes % PDT_ALIGN_BYTES; /* F16 with an odd number of inputs */
+  char what[64] = "weight matrix";
+  if (pdt_new(&made.data, n_panels(&made), (size_t)made.panel_bytes, what, err)) return -1;
+  if (pdt_sum_tree_new(&made.tree, in, leaf_width, err)) {
+    free(made.data);
+    return -1;
+  }
+  *m = made;
+  return 0;
+}
+
+void pdt_matrix_free(pdt_matrix *m) {
+  free(m->data);
+  pdt_sum_tree_free(&m->tree);
+  *m = (pdt_matrix){0};
+}
+
+void pdt_matrix_pack(pdt_matrix *m, int32_t first_out, int32_t n_rows, const void *src,
+                     int64_t src_stride_elems) {
+  size_t size = pdt_dtype_bytes(m->dtype);
+  for (int32_t j = 0; j < n_rows; j++) {
+    int32_t o = first_out + j, lane = o % PDT_PANEL;
+    const char *from = (const char *)src + j * src_stride_elems * (int64_t)size;
+    char *to = panel_of(m, o);
+    for (int32_t i = 0; i < m->in; i++)
+      memcpy(to + place(m->dtype, lane, i) * (int64_t)size, from + i * (int64_t)size, size);
+  }
+}
+
+void pdt_matrix_row(const pdt_matrix *m, int32_t o, float *dst) {
+  size_t size = pdt_dtype_bytes(m->dtype);
+  const char *panel = panel_of(m, o);
+  for (int32_t i = 0; i < m->in; i++)
+    pdt_to_float(m->dtype, panel + place(m->dtype, o % PDT_PANEL, i) * (int64_t)size, 1, dst + i);
+}
+
+pdt_bytes pdt_matrix_bytes(const pdt_matrix *m) {
+  return n_panels(m) * m->panel_bytes;
+}
