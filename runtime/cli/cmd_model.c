@@ -1,0 +1,179 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/cli.h"
+#include "model/preset.h"
+#include "model/random.h"
+
+static const pdt_bytes max_config_bytes = 1 << 20;
+static const pdt_bytes max_tokenizer_bytes = 256 << 20;
+
+enum { OPT_CONFIG = 256, OPT_PRESET, OPT_OUT, OPT_DTYPE, OPT_SEED, OPT_SCALE, OPT_SHARD, OPT_TEXT };
+
+typedef struct model_args {
+  const char *config, *preset, *out, *tokenizer;
+  pdt_random_options random;
+} model_args;
+
+static const struct argp_option options[] = {
+    {"config", OPT_CONFIG, "FILE", 0, "config.json of the shape wanted", 0},
+    {"preset", OPT_PRESET, "NAME", 0,
+     "or a known shape: tiny, smollm2-135m, smollm2-360m, qwen2.5-0.5b, qwen3-0.6b, llama-3.2-1b, "
+     "mistral-7b, llama-3.1-8b",
+     0},
+    {"out", OPT_OUT, "DIR", 0, "where the model is written; made if it is not there", 0},
+    {"dtype", OPT_DTYPE, "TYPE", 0, "F32, F16 or BF16 (default BF16)", 0},
+    {"seed", OPT_SEED, "N", 0, "of the random numbers (default 0)", 0},
+    {"scale", OPT_SCALE, "S", 0,
+     "deviation of a matrix's weights, times the root of its inputs (default 1)", 0},
+    {"shard-bytes", OPT_SHARD, "N", 0,
+     "write shards of at most N bytes of tensors, and their index", 0},
+    {"tokenizer", OPT_TEXT, "FILE", 0,
+     "tokenizer.json to copy; without it one is made, of bytes and made-up words", 0},
+    {0},
+};
+
+static const char doc[] =
+    "Writes a model with random weights: the shape and speed of a real one, its text noise."
+    "\vThe files depend on the arguments alone. A directory that holds a model already is left as "
+    "it is, with an error.\n\n"
+    "Examples:\n"
+    "  pdt model random --preset smollm2-135m --out m\n"
+    "  pdt model random --config config.json --out m --dtype F32 --seed 7\n"
+    "  pdt model random --preset llama-3.2-1b --out m --shard-bytes 1000000000\n";
+
+static error_t parse_option(int key, char *arg, struct argp_state *state) {
+  model_args *a = state->input;
+  int64_t value;
+  error_t rc = 0;
+  switch (key) {
+  case OPT_CONFIG:
+    a->config = arg;
+    break;
+  case OPT_PRESET:
+    a->preset = arg;
+    break;
+  case OPT_OUT:
+    a->out = arg;
+    break;
+  case OPT_TEXT:
+    a->tokenizer = arg;
+    break;
+  case OPT_DTYPE:
+    if (pdt_dtype_parse(arg, &a->random.dtype)) return 0;
+    argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
+    return EINVAL;
+  case OPT_SEED:
+    rc = pdt_cli_integer(state, "seed", arg, 0, INT64_MAX, &value);
+    if (!rc) a->random.seed = (uint64_t)value;
+    return rc;
+  case OPT_SCALE:
+    return pdt_cli_real(state, "scale", arg, 0, 1000, &a->random.scale);
+  case OPT_SHARD:
+    return pdt_cli_integer(state, "shard-bytes", arg, 1, INT64_MAX, &a->random.shard_bytes);
+  case ARGP_KEY_ARG:
+    argp_error(state, "expected options only, found '%s'", arg);
+    return EINVAL;
+  case ARGP_KEY_END:
+    if (!a->out || !a->config == !a->preset) {
+      argp_error(state, "expected --out and one of --config and --preset");
+      return EINVAL;
+    }
+    break;
+  default:
+    return ARGP_ERR_UNKNOWN;
+  }
+  return 0;
+}
+
+/* Makes the directory; refuses one that a model is in. */
+static int make_directory(const char *directory, pdt_error *err) {
+  static const char *const names[] = {"config.json", "model.safetensors",
+                                      "model.safetensors.index.json", "tokenizer.json"};
+  if (mkdir(directory, 0777) && errno != EEXIST)
+    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", directory,
+                    strerror(errno));
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char *path;
+    if (pdt_path_join(&path, directory, names[i], err)) return -1;
+    bool taken = access(path, F_OK) == 0;
+    free(path);
+    if (taken)
+      return pdt_fail(err, PDT_ERROR_IO,
+                      "%s: has a %s already (hint: remove it, or choose another "
+                      "directory)",
+                      directory, names[i]);
+  }
+  return 0;
+}
+
+/* The config's text and what it says. */
+static int read_config(const model_args *a, pdt_model_config *config, char **text, pdt_error *err) {
+  pdt_bytes length;
+  json_t *object;
+  const char *where = a->config ? a->config : a->preset;
+  if (a->config ? pdt_file_read(text, &length, a->config, max_config_bytes, err)
+                : pdt_model_preset(a->preset, text, err))
+    return -1;
+  if (pdt_json_parse(&object, *text, strlen(*text), where, err)) return -1;
+  int rc = pdt_model_config_parse(config, object, NULL, where, err);
+  json_decref(object);
+  return rc;
+}
+
+static int write_into(const char *directory, const char *name, const char *text, pdt_error *err) {
+  char *path;
+  if (pdt_path_join(&path, directory, name, err)) return -1;
+  int rc = pdt_file_write_text(path, text, err);
+  free(path);
+  return rc;
+}
+
+/* The tokenizer given, or one made for the config; *text NULL when its vocabulary is too small. */
+static int get_tokenizer(const model_args *a, const pdt_model_config *config, char **text,
+                         pdt_error *err) {
+  pdt_bytes length;
+  if (!a->tokenizer) return pdt_random_tokenizer(config, text, err);
+  return pdt_file_read(text, &length, a->tokenizer, max_tokenizer_bytes, err);
+}
+
+/* config.json comes last: a directory that has one is whole. */
+static int write_model(const model_args *a, const pdt_model_config *config, const char *config_text,
+                       pdt_error *err) {
+  char *tokenizer = NULL;
+  pdt_random_summary summary;
+  int rc = get_tokenizer(a, config, &tokenizer, err);
+  if (!rc) rc = make_directory(a->out, err);
+  if (!rc) rc = pdt_model_random(config, &a->random, a->out, &summary, err);
+  if (!rc && tokenizer) rc = write_into(a->out, "tokenizer.json", tokenizer, err);
+  if (!rc) rc = write_into(a->out, "config.json", config_text, err);
+  if (!rc) {
+    printf("%s: %.1f million random parameters, %s, %.1f MB in %d file%s\n", a->out,
+           (double)summary.parameters * 1e-6, pdt_dtype_name(a->random.dtype),
+           (double)summary.bytes * 1e-6, summary.files, summary.files == 1 ? "" : "s");
+    if (!tokenizer)
+      printf("%s: no tokenizer.json: %d ids have no room for 256 bytes and the special tokens\n",
+             a->out, config->vocab_size);
+  }
+  free(tokenizer);
+  return rc;
+}
+
+int pdt_cmd_model_random(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
+  model_args args = {.random = {.dtype = PDT_BF16, .scale = 1}};
+  const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
+  int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
+  if (parsed) return parsed < 0 ? -1 : 0;
+  pdt_model_config config;
+  char *text = NULL;
+  int rc = read_config(&args, &config, &text, err);
+  if (!rc) rc = write_model(&args, &config, text, err);
+  free(text);
+  return rc;
+}

@@ -1,0 +1,105 @@
+#include "sidecar/init.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "model/normal.h"
+
+typedef struct writer {
+  const pdt_sidecar_init_options *options;
+  pdt_sidecar_tensor *tensors;
+  float *scratch; /* one chunk */
+} writer;
+
+static bool ends_with(const char *text, const char *end) {
+  size_t n = strlen(text), m = strlen(end);
+  return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* The last matrix of a path that must add nothing at first. */
+static bool is_last(const char *name) {
+  return ends_with(name, ".o_proj.weight") || ends_with(name, ".up.weight") ||
+         strcmp(name, "speculation.out.weight") == 0 || strcmp(name, "agree.out.weight") == 0;
+}
+
+/* Mean and deviation of a tensor's elements. */
+static void distribution(const pdt_sidecar_init_options *options, const pdt_sidecar_tensor *t,
+                         double *mean, double *deviation) {
+  bool random = options->start == PDT_SIDECAR_RANDOM;
+  *mean = 0;
+  *deviation = 0;
+  switch (t->role) {
+  case PDT_ROLE_NORM:
+    *mean = 1;
+    *deviation = random ? 0.1 : 0;
+    break;
+  case PDT_ROLE_GATE:
+    *mean = options->gate;
+    break;
+  case PDT_ROLE_BIAS:
+    *deviation = random ? 0.1 : 0;
+    if (!random && strcmp(t->name, "agree.out.bias") == 0) *mean = 2;
+    break;
+  case PDT_ROLE_EMBEDDING:
+    *deviation = 1;
+    break;
+  case PDT_ROLE_MATRIX:
+    if (random || !is_last(t->name))
+      *deviation = (random ? 1.5 : 1) / sqrt((double)t->shape[t->n_dims - 1]);
+  }
+}
+
+static int fill_chunk(void *context, int32_t index, int64_t first, int64_t n_elems, void *chunk,
+                      pdt_error *err) {
+  (void)err;
+  const writer *w = context;
+  const pdt_sidecar_tensor *t = &w->tensors[index];
+  double mean, deviation;
+  distribution(w->options, t, &mean, &deviation);
+  if (deviation > 0) {
+    pdt_normal_fill(w->options->seed, t->name, first, n_elems, (float)mean, (float)deviation,
+                    w->scratch);
+  } else {
+    for (int64_t i = 0; i < n_elems; i++) w->scratch[i] = (float)mean;
+  }
+  pdt_from_float(w->options->dtype, w->scratch, n_elems, chunk);
+  return 0;
+}
+
+static int write_file(const char *path, const pdt_sidecar_config *config, writer *w,
+                      const pdt_tensor_spec *specs, int32_t n, pdt_error *err) {
+  char *text = pdt_sidecar_config_text(config);
+  if (!text) return pdt_fail(err, PDT_ERROR_MEMORY, "%.200s: config: no memory", path);
+  const pdt_metadata metadata = {"config", text};
+  int rc = pdt_safetensors_write(path, specs, n, &metadata, 1, fill_chunk, w, err);
+  free(text);
+  return rc;
+}
+
+int pdt_sidecar_init(const char *path, const pdt_sidecar_config *config,
+                     const pdt_sidecar_init_options *options, int64_t *parameters, pdt_bytes *bytes,
+                     pdt_error *err) {
+  writer w = {.options = options};
+  pdt_tensor_spec *specs = NULL;
+  int32_t n = pdt_sidecar_tensor_count(config);
+  int64_t total = 0;
+  int rc = PDT_NEW(&w.tensors, n, "list of tensors", err);
+  if (!rc) rc = PDT_NEW(&specs, n, "list of tensors", err);
+  if (!rc) rc = PDT_NEW(&w.scratch, PDT_WRITE_CHUNK_ELEMS, "chunk", err);
+  for (int32_t i = 0; !rc && i < n; i++) {
+    pdt_sidecar_tensor *t = &w.tensors[i];
+    pdt_sidecar_tensor_at(config, i, t);
+    specs[i] = (pdt_tensor_spec){
+        t->name, options->dtype, t->n_dims, {t->shape[0], t->shape[1], t->shape[2]}};
+    total += pdt_tensor_spec_elems(&specs[i]);
+  }
+  if (!rc) rc = write_file(path, config, &w, specs, n, err);
+  if (parameters) *parameters = total;
+  if (bytes) *bytes = total * (pdt_bytes)pdt_dtype_bytes(options->dtype);
+  free(w.tensors);
+  free(w.scratch);
+  free(specs);
+  return rc;
+}

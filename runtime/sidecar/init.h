@@ -1,0 +1,28 @@
+/* A fresh sidecar. */
+#ifndef PDT_SIDECAR_INIT_H
+#define PDT_SIDECAR_INIT_H
+
+#include "sidecar/config.h"
+
+typedef enum pdt_sidecar_start {
+  PDT_SIDECAR_FRESH,  /* to be trained: see below */
+  PDT_SIDECAR_RANDOM, /* every matrix random and open gates: for tests and measurements */
+} pdt_sidecar_start;
+
+typedef struct pdt_sidecar_init_options {
+  pdt_dtype dtype;
+  uint64_t seed;
+  double gate; /* value of every gate before the sigmoid */
+  pdt_sidecar_start start;
+} pdt_sidecar_init_options;
+
+/* Writes a sidecar of that config. A fresh one changes nothing: what the SNC and the adapters add
+ * is zero (o_proj, up), readiness is sigmoid(2) whatever it sees (agree.out), so every block is
+ * committed under the usual gamma; everything before these last matrices is random, deviation
+ * 1/sqrt(inputs), so that training moves it. The bytes depend on config and options alone.
+ * parameters, bytes (may be NULL): what was written. Errors: IO, MEMORY. */
+int pdt_sidecar_init(const char *path, const pdt_sidecar_config *config,
+                     const pdt_sidecar_init_options *options, int64_t *parameters, pdt_bytes *bytes,
+                     pdt_error *err);
+
+#endif
