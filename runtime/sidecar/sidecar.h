@@ -1,0 +1,143 @@
+/* The trained modules beside the trunk (PROTOCOL.md, "Sidecar"): speculative note conditioning,
+ * stream adapters, planner, and the heads that close a block. Everything here works on rows that
+ * this rank owns and needs no communication but the planner's, whose vocabulary is shared among all
+ * ranks by the caller. Weights stay in their file's precision. */
+#ifndef PDT_SIDECAR_SIDECAR_H
+#define PDT_SIDECAR_SIDECAR_H
+
+#include "kernels/kernels.h"
+#include "sidecar/config.h"
+
+/* A bottleneck adapter of one stream at one layer. */
+typedef struct pdt_adapter {
+  pdt_matrix down, up;        /* [a, d], [d, a] */
+  float *down_bias, *up_bias; /* [a], [d] */
+} pdt_adapter;
+
+/* One instrumented layer. */
+typedef struct pdt_sidecar_layer {
+  float *snc_norm;                /* [d] */
+  pdt_matrix snc_q, snc_k, snc_v; /* [q, d], [q, dn], [q, dn] */
+  pdt_matrix snc_out;             /* [d, q] */
+  float snc_gate;                 /* sigmoid of the file's */
+  float *adapter_norm;            /* [d] */
+  float adapter_gate;             /* sigmoid of the file's */
+  pdt_adapter *adapters;          /* [streams]; zeroed for streams that live elsewhere */
+} pdt_sidecar_layer;
+
+typedef struct pdt_sidecar_scratch pdt_sidecar_scratch;
+
+/* Read-only after loading, but for the scratch. */
+typedef struct pdt_sidecar {
+  pdt_sidecar_config config;
+  const pdt_kernels *kernels;
+  int threads;
+  int32_t max_rows;
+  pdt_sidecar_layer *layers;     /* [n_instrumented] */
+  pdt_matrix pool_query;         /* [ph, d]; attention pool */
+  pdt_matrix *pool_value;        /* [ph] of [pd, d] */
+  pdt_matrix speculation;        /* [dn, p] */
+  float *speculation_bias;       /* [dn] */
+  pdt_matrix hidden, hidden_out; /* [h, p], [dn, h]; data == NULL without the hidden layer */
+  float *hidden_bias;            /* [h] */
+  pdt_matrix coverage_item, coverage_block; /* [dc, de], [dc, p] */
+  float coverage_bias;
+  pdt_matrix agree_hidden, agree_pool, agree_note, agree_coverage; /* [da, d|p|dn|S] */
+  pdt_matrix agree_query, agree_key, agree_value;                  /* [da, d|dn|dn] */
+  float *agree_bias, *agree_out;                                   /* [da] */
+  float agree_out_bias;
+  pdt_matrix plan_to_notes;         /* [dn, de] */
+  const pdt_tensor *plan_embedding; /* [Vp, de], mapped */
+  const pdt_tensor *planner;        /* full: [S Vp, d]; tied: slot weights [S de, d]; mapped */
+  float *planner_bias;              /* tied: [S de] */
+  pdt_rank rank, size;              /* this rank's share of the plan vocabulary */
+  pdt_sidecar_scratch *scratch;
+} pdt_sidecar;
+
+/* Loads what rank `rank` of `size` needs: adapters of the streams k with k mod size == rank, and
+ * everything else whole; planner and plan embedding stay mapped in `file`, which must outlive the
+ * sidecar, and each rank checks its share of them for NaN. Rows: most rows of one batch on this
+ * rank. Not collective. Errors: INPUT, MEMORY. */
+int pdt_sidecar_load(pdt_sidecar *s, const pdt_safetensors *file, const pdt_model_config *trunk,
+                     pdt_rank rank, pdt_rank size, const pdt_kernels *kernels, int threads,
+                     int32_t max_rows, pdt_error *err);
+void pdt_sidecar_free(pdt_sidecar *s);
+
+/* A session's window of one round, as the modules read it. */
+typedef struct pdt_window {
+  int32_t n, budget;   /* notes in it, most notes */
+  float *notes;        /* [budget, dn] */
+  float *kv;           /* pages as pdt_kv_view reads them: [pages, layers, snc heads, K and V] */
+  int32_t *pages;      /* 0, 1, 2 ..: the pages of kv in order */
+  float *agree_keys;   /* [budget, da] */
+  float *agree_values; /* [budget, da] */
+} pdt_window;
+
+/* Room for `budget` notes. Errors: MEMORY. */
+int pdt_window_new(pdt_window *w, pdt_sidecar *s, int32_t budget, pdt_error *err);
+void pdt_window_free(pdt_window *w);
+
+/* Takes n notes from w->notes, which the caller has filled, and projects keys and values for every
+ * instrumented layer and for readiness. n <= budget. */
+void pdt_window_project(pdt_window *w, pdt_sidecar *s, int32_t n);
+
+/* What conditions one row: its session's window and its stream. */
+typedef struct pdt_conditioning {
+  const pdt_window *window;
+  pdt_stream stream;
+} pdt_conditioning;
+
+/* h [rows, d] += sigmoid(gate) SNC(h, window) at an instrumented layer (3.5); others: nothing. */
+void pdt_sidecar_snc(pdt_sidecar *s, pdt_layer layer, const pdt_conditioning *rows, float *h,
+                     int32_t n_rows);
+
+/* h [rows, d] += sigmoid(gate) Adapter[stream](h) at an instrumented layer (3.1); others: nothing.
+ */
+void pdt_sidecar_adapter(pdt_sidecar *s, pdt_layer layer, const pdt_conditioning *rows, float *h,
+                         int32_t n_rows);
+
+/* A session's plan. */
+typedef struct pdt_plan {
+  int32_t *ids; /* [S], 0: empty */
+  float *note;  /* [dn]: snapshot 0 */
+  float *items; /* [S, dc]: the slots as coverage reads them */
+} pdt_plan;
+
+int pdt_plan_new(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err);
+void pdt_plan_free(pdt_plan *plan);
+
+/* The best of a part of the plan vocabulary for one slot. */
+typedef struct pdt_plan_vote {
+  float logit;
+  int32_t id; /* -1: nothing in this part; -2: a logit was NaN */
+} pdt_plan_vote;
+
+/* This rank's votes[S] from the mean prompt state [d] (3.2, eq. 2). Votes of all ranks, put
+ * together by pdt_plan_count, do not depend on how many there are. */
+int pdt_plan_vote_share(const pdt_sidecar *s, const float *pooled, pdt_plan_vote *votes,
+                        pdt_error *err);
+
+/* Slot ids from votes [size, S] of all ranks in order: the largest logit, the lowest id on ties.
+ * Errors: RUNTIME on NaN. */
+int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int32_t *ids,
+                   pdt_error *err);
+
+/* From plan->ids: the plan note (eq. 3), Norm(mean of W_plan E_plan[z_i] over non-empty slots),
+ * zeros when all are empty, and the items. Errors: MEMORY. */
+int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err);
+
+/* Slot id of a plan item by hashing (PROTOCOL.md, "planner"): SHA-256 of "salt::stream_k::text"
+ * with the text stripped and lowercased, as a big-endian integer mod Vp, 0 becoming 1; an empty
+ * text is the empty slot, 0. Errors: INPUT when text is not UTF-8. */
+int pdt_plan_hash(const pdt_sidecar_config *config, pdt_stream stream, const char *text,
+                  int32_t *id, pdt_error *err);
+
+/* Closes a block (3.6, 3.7): from the final-norm states [n, d] of the n >= 1 steps that emitted it,
+ * the note [dn], coverage logits [S] and readiness in (0, 1). scratch: pdt_sidecar_block_elems
+ * floats. Reentrant: blocks of different streams may be closed by different threads. */
+void pdt_sidecar_close_block(const pdt_sidecar *s, const float *states, int32_t n,
+                             const pdt_window *window, const pdt_plan *plan, float *scratch,
+                             float *note, float *coverage, float *readiness);
+int64_t pdt_sidecar_block_elems(const pdt_sidecar *s, int32_t block_tokens, int32_t budget);
+
+#endif
