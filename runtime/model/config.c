@@ -172,7 +172,7 @@ static int parse_heads(pdt_model_config *out, const json_t *config, const char *
 
 static int parse_sizes(pdt_model_config *out, const json_t *config, const char *where,
                        pdt_error *err) {
-  int32_t layers;
+  int32_t layers = 0;
   if (parse_size(config, where, "hidden_size", 1 << 20, true, &out->hidden_size, err) ||
       parse_size(config, where, "intermediate_size", 1 << 22, true, &out->intermediate_size, err) ||
       parse_size(config, where, "num_hidden_layers", 4096, true, &layers, err) ||

@@ -24,7 +24,7 @@ static int spec_bytes(const pdt_tensor_spec *spec, pdt_bytes *out, pdt_error *er
 /* Adds one tensor's entry at *offset, which moves past its data. */
 static int add_entry(json_t *header, const pdt_tensor_spec *spec, pdt_bytes *offset,
                      pdt_error *err) {
-  pdt_bytes bytes, end;
+  pdt_bytes bytes = 0, end;
   if (json_object_get(header, spec->name))
     return pdt_fail(err, PDT_ERROR_INPUT, "tensor '%.200s': there are two of that name",
                     spec->name);

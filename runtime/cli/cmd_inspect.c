@@ -1,0 +1,346 @@
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/finite.h"
+#include "cli/cli.h"
+#include "journal/bytes.h"
+#include "journal/inspect.h"
+#include "journal/output.h"
+#include "model/tensors.h"
+#include "sidecar/config.h"
+
+enum { OPT_JSON = 256, OPT_TENSORS, OPT_FULL, OPT_MODEL };
+
+typedef struct inspect_args {
+  const char *path, *model;
+  bool json, tensors, full;
+} inspect_args;
+
+static const struct argp_option options[] = {
+    {"json", OPT_JSON, NULL, 0, "print JSON instead of tables", 0},
+    {"tensors", OPT_TENSORS, NULL, 0, "list the tensors of a model or sidecar", 0},
+    {"full", OPT_FULL, NULL, 0,
+     "read every byte of a model or sidecar: look for NaN, fingerprint all of it", 0},
+    {"model", OPT_MODEL, "DIR", 0, "check that a sidecar fits this model", 0},
+    {0},
+};
+
+static const char doc[] =
+    "Says what PATH holds: a model directory, a sidecar, a journal or the output of decode --out."
+    "\vWhat is wrong with it is the error it ends with.\n\n"
+    "Examples:\n"
+    "  pdt inspect m\n"
+    "  pdt inspect --tensors --json sidecar.safetensors\n"
+    "  pdt inspect --full --model m sidecar.safetensors\n"
+    "  pdt inspect run.journal\n";
+
+static error_t parse_option(int key, char *arg, struct argp_state *state) {
+  inspect_args *a = state->input;
+  switch (key) {
+  case OPT_JSON:
+    a->json = true;
+    break;
+  case OPT_TENSORS:
+    a->tensors = true;
+    break;
+  case OPT_FULL:
+    a->full = true;
+    break;
+  case OPT_MODEL:
+    a->model = arg;
+    break;
+  case ARGP_KEY_ARG:
+    if (a->path) {
+      argp_error(state, "expected one PATH, found '%s' after it", arg);
+      return EINVAL;
+    }
+    a->path = arg;
+    break;
+  case ARGP_KEY_END:
+    if (a->path) break;
+    argp_error(state, "expected a PATH");
+    return EINVAL;
+  default:
+    return ARGP_ERR_UNKNOWN;
+  }
+  return 0;
+}
+
+/* A report is one JSON object; a table is the same with a line a value. */
+static void print_value(const char *key, const json_t *value) {
+  char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+  printf("%-28s %s\n", key,
+         json_is_string(value) ? json_string_value(value)
+         : text                ? text
+                               : "(no memory)");
+  free(text);
+}
+
+static void print_tensors(const json_t *list) {
+  size_t i;
+  const json_t *t;
+  printf("\n%-56s %-8s %16s  %s\n", "tensor", "dtype", "bytes", "shape");
+  json_array_foreach(list, i, t) {
+    char *shape = json_dumps(json_object_get(t, "shape"), JSON_COMPACT);
+    printf("%-56s %-8s %16lld  %s\n", json_string_value(json_object_get(t, "name")),
+           json_string_value(json_object_get(t, "dtype")),
+           (long long)json_integer_value(json_object_get(t, "bytes")), shape ? shape : "");
+    free(shape);
+  }
+}
+
+static void print_table(const json_t *report) {
+  const char *key, *inner;
+  const json_t *value, *part;
+  json_object_foreach((json_t *)(uintptr_t)report, key, value) {
+    if (strcmp(key, "tensor_list") == 0) continue;
+    if (!json_is_object(value)) {
+      print_value(key, value);
+      continue;
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, inner, part) {
+      char name[96];
+      snprintf(name, sizeof name, "%s.%s", key, inner);
+      print_value(name, part);
+    }
+  }
+  const json_t *list = json_object_get(report, "tensor_list");
+  if (list) print_tensors(list);
+}
+
+/* Prints and drops the report. */
+static int print_report(const inspect_args *a, json_t *report, pdt_error *err) {
+  if (!report) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", a->path);
+  if (a->json) {
+    json_dumpf(report, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    putchar('\n');
+  } else {
+    print_table(report);
+  }
+  json_decref(report);
+  if (fflush(stdout) || ferror(stdout))
+    return pdt_fail(err, PDT_ERROR_IO, "standard output: %s", strerror(errno));
+  return 0;
+}
+
+static json_t *tensor_entry(const pdt_tensor *t) {
+  json_t *shape = json_array();
+  for (int32_t i = 0; i < t->n_dims; i++) json_array_append_new(shape, json_integer(t->shape[i]));
+  return json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", t->dtype_name, "shape", shape,
+                   "bytes", (json_int_t)t->bytes);
+}
+
+/* Adds number, elements and bytes of n tensors, and with --tensors their list. */
+static void add_tensors(json_t *report, const inspect_args *a, const pdt_tensor *const *tensors,
+                        int32_t n) {
+  json_t *by_dtype = json_object(), *list = json_array();
+  int64_t elems = 0;
+  for (int32_t i = 0; i < n; i++) {
+    const pdt_tensor *t = tensors[i];
+    json_int_t bytes = json_integer_value(json_object_get(by_dtype, t->dtype_name));
+    json_object_set_new(by_dtype, t->dtype_name, json_integer(bytes + t->bytes));
+    elems += t->n_elems;
+    if (a->tensors) json_array_append_new(list, tensor_entry(t));
+  }
+  json_object_set_new(report, "tensors", json_integer(n));
+  json_object_set_new(report, "parameters", json_integer(elems));
+  json_object_set_new(report, "bytes", by_dtype);
+  if (a->tensors)
+    json_object_set_new(report, "tensor_list", list);
+  else
+    json_decref(list);
+}
+
+static void add_fingerprint(json_t *report, const inspect_args *a, uint64_t value) {
+  char text[24];
+  snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
+  json_object_set_new(report, a->full ? "fingerprint_full" : "fingerprint_quick",
+                      json_string(text));
+}
+
+static pdt_fingerprint_mode mode_of(const inspect_args *a) {
+  return a->full ? PDT_FINGERPRINT_FULL : PDT_FINGERPRINT_QUICK;
+}
+
+/* Looks at every weight, a bounded piece of the file in memory at a time. */
+static int check_values(const pdt_tensor *const *tensors, int32_t n, pdt_error *err) {
+  const int64_t piece = 1 << 22;
+  for (int32_t i = 0; i < n; i++) {
+    const pdt_tensor *t = tensors[i];
+    if (!t->is_float) continue;
+    pdt_bytes size = (pdt_bytes)pdt_dtype_bytes(t->dtype);
+    for (int64_t at = 0; at < t->n_elems; at += piece) {
+      int64_t m = t->n_elems - at < piece ? t->n_elems - at : piece;
+      int64_t bad = pdt_first_not_finite(t->dtype, (const char *)t->data + at * size, m);
+      pdt_tensor_drop(t, at * size, m * size);
+      if (bad >= 0)
+        return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s': element %lld is not finite",
+                        t->file->path, t->name, (long long)(at + bad));
+    }
+  }
+  return 0;
+}
+
+static json_t *rope_report(const pdt_model_config *c) {
+  const pdt_rope *r = &c->rope;
+  if (r->type == PDT_ROPE_DEFAULT)
+    return json_pack("{s:s, s:f}", "type", "default", "theta", r->theta);
+  return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "type", "llama3", "theta", r->theta, "factor",
+                   r->factor, "low_freq_factor", r->low_freq_factor, "high_freq_factor",
+                   r->high_freq_factor, "original_positions", r->original_positions);
+}
+
+static json_t *model_report(const inspect_args *a, const pdt_model_config *c,
+                            const pdt_checkpoint *checkpoint) {
+  json_t *eos = json_array();
+  for (int32_t i = 0; i < c->n_eos; i++) json_array_append_new(eos, json_integer(c->eos[i]));
+  json_t *report = json_pack(
+      "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:b, s:o, s:i, s:o, s:i}",
+      "kind", "model", "path", a->path, "family", pdt_family_name(c->family), "layers", c->layers,
+      "hidden_size", c->hidden_size, "intermediate_size", c->intermediate_size, "heads", c->heads,
+      "kv_heads", c->kv_heads, "head_dim", c->head_dim, "vocab_size", c->vocab_size,
+      "max_positions", c->max_positions, "rms_norm_eps", c->rms_norm_eps, "tied_head",
+      pdt_model_head(c, checkpoint) == pdt_checkpoint_find(checkpoint, PDT_TENSOR_EMBEDDING),
+      "rope", rope_report(c), "bos", c->bos, "eos", eos, "files", checkpoint->n_files);
+  if (report) add_tensors(report, a, checkpoint->tensors, checkpoint->n_tensors);
+  return report;
+}
+
+/* Lists the tensors whose names are no keys of `known`, which it drops. */
+static void add_unused(json_t *report, json_t *known, const pdt_tensor *const *tensors, int32_t n) {
+  json_t *unused = json_array();
+  for (int32_t i = 0; i < n; i++)
+    if (!json_object_get(known, tensors[i]->name))
+      json_array_append_new(unused, json_string(tensors[i]->name));
+  if (json_array_size(unused) > 0) json_object_set(report, "unused_tensors", unused);
+  json_decref(unused);
+  json_decref(known);
+}
+
+static json_t *names_of_model(const pdt_model_config *c) {
+  json_t *names = json_object();
+  pdt_model_tensor t;
+  for (int32_t i = 0; i < pdt_model_tensor_count(c); i++) {
+    pdt_model_tensor_at(c, i, &t);
+    json_object_set_new(names, t.name, json_true());
+  }
+  return names;
+}
+
+static json_t *names_of_sidecar(const pdt_sidecar_config *c) {
+  json_t *names = json_object();
+  pdt_sidecar_tensor t;
+  for (int32_t i = 0; i < pdt_sidecar_tensor_count(c); i++) {
+    pdt_sidecar_tensor_at(c, i, &t);
+    json_object_set_new(names, t.name, json_true());
+  }
+  return names;
+}
+
+static int inspect_checkpoint(const inspect_args *a, const pdt_model_config *c,
+                              const pdt_checkpoint *checkpoint, pdt_error *err) {
+  uint64_t fingerprint;
+  if (pdt_checkpoint_fingerprint(checkpoint, mode_of(a), &fingerprint, err)) return -1;
+  json_t *report = model_report(a, c, checkpoint);
+  if (report) add_unused(report, names_of_model(c), checkpoint->tensors, checkpoint->n_tensors);
+  if (report) add_fingerprint(report, a, fingerprint);
+  if (print_report(a, report, err) || pdt_model_tensors_check(c, checkpoint, err)) return -1;
+  return a->full ? check_values(checkpoint->tensors, checkpoint->n_tensors, err) : 0;
+}
+
+static int inspect_model(const inspect_args *a, pdt_error *err) {
+  pdt_model_config config;
+  pdt_checkpoint *checkpoint;
+  if (pdt_model_config_load(&config, a->path, err) ||
+      pdt_checkpoint_open(&checkpoint, a->path, err))
+    return -1;
+  int rc = inspect_checkpoint(a, &config, checkpoint, err);
+  pdt_checkpoint_close(checkpoint);
+  return rc;
+}
+
+/* The sidecar's config as it stands, under "config". */
+static void add_config(json_t *report, const pdt_sidecar_config *c) {
+  char *text = pdt_sidecar_config_text(c);
+  json_t *config = text ? json_loads(text, 0, NULL) : NULL;
+  if (config) {
+    json_object_set_new(config, "speculation_hidden", json_integer(c->speculation_hidden));
+    json_object_set_new(report, "config", config);
+  }
+  free(text);
+}
+
+static int inspect_tensors(const inspect_args *a, const pdt_safetensors *file,
+                           const pdt_tensor *const *tensors, pdt_error *err) {
+  pdt_model_config trunk;
+  pdt_sidecar_config config = {0};
+  bool is_sidecar = pdt_safetensors_metadata(file, "config") != NULL;
+  if (a->model && pdt_model_config_load(&trunk, a->model, err)) return -1;
+  if (is_sidecar && pdt_sidecar_config_load(&config, file, a->model ? &trunk : NULL, err))
+    return -1;
+  json_t *report =
+      json_pack("{s:s, s:s}", "kind", is_sidecar ? "sidecar" : "safetensors", "path", a->path);
+  if (report && is_sidecar) {
+    add_config(report, &config);
+    add_unused(report, names_of_sidecar(&config), tensors, file->n_tensors);
+  }
+  if (report) add_tensors(report, a, tensors, file->n_tensors);
+  if (report) add_fingerprint(report, a, pdt_safetensors_fingerprint(file, mode_of(a)));
+  pdt_sidecar_config_free(&config);
+  if (print_report(a, report, err)) return -1;
+  return a->full ? check_values(tensors, file->n_tensors, err) : 0;
+}
+
+static int inspect_safetensors(const inspect_args *a, pdt_error *err) {
+  pdt_safetensors *file;
+  if (pdt_safetensors_open(&file, a->path, err)) return -1;
+  const pdt_tensor **tensors = calloc((size_t)file->n_tensors + 1, sizeof *tensors);
+  int rc = -1;
+  if (tensors) {
+    for (int32_t i = 0; i < file->n_tensors; i++) tensors[i] = &file->tensors[i];
+    rc = inspect_tensors(a, file, tensors, err);
+  } else {
+    pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", a->path);
+  }
+  free((void *)tensors);
+  pdt_safetensors_close(file);
+  return rc;
+}
+
+/* By content: what a file is called says nothing. */
+static int inspect_file(const inspect_args *a, pdt_error *err) {
+  unsigned char head[9] = {0};
+  FILE *f = fopen(a->path, "rb");
+  if (!f) return pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", a->path, strerror(errno));
+  size_t n = fread(head, 1, sizeof head, f);
+  fclose(f);
+  const size_t magic = strlen(PDT_JOURNAL_MAGIC);
+  if (n >= magic && memcmp(head, PDT_JOURNAL_MAGIC, magic) == 0)
+    return pdt_inspect_journal(a->path, a->json, stdout, err);
+  const char *dot = strrchr(a->path, '.');
+  bool has_header = n == sizeof head && head[8] == '{' && memcmp(head + 4, "\0\0\0\0", 4) == 0;
+  if (has_header || (dot && strcmp(dot, ".safetensors") == 0)) return inspect_safetensors(a, err);
+  if (pdt_is_output(a->path)) return pdt_inspect_output(a->path, a->json, stdout, err);
+  return pdt_fail(err, PDT_ERROR_INPUT,
+                  "%s: expected a model directory, a sidecar, a journal or the output of decode "
+                  "--out, found none of them",
+                  a->path);
+}
+
+int pdt_cmd_inspect(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
+  inspect_args a = {0};
+  const struct argp argp = {options, parse_option, "PATH", doc, NULL, NULL, NULL};
+  int parsed = pdt_cli_parse(cli, &argp, argc, argv, &a, err);
+  if (parsed) return parsed < 0 ? -1 : 0;
+  struct stat status;
+  if (stat(a.path, &status)) return pdt_fail(err, PDT_ERROR_IO, "%s: %s", a.path, strerror(errno));
+  if (S_ISDIR(status.st_mode)) return inspect_model(&a, err);
+  if (!S_ISREG(status.st_mode))
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a file or a directory, found another kind",
+                    a.path);
+  return inspect_file(&a, err);
+}
