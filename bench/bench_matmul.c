@@ -1,0 +1,323 @@
+/* Matrix products of a whole SmolLM2-135M-shaped bf16 model, layer after layer, so that weights
+ * come from memory as they do in decoding; beside the read bandwidth and the multiply-add peak of
+ * the same threads in the same run. Every shape is compared with the plain version before it is
+ * timed.
+ *
+ *   bench_matmul [--threads N] [--isa NAME] [--repeats N] [--json] */
+#include <getopt.h>
+#include <jansson.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "kernels/kernels.h"
+#include "kernels/reference.h"
+
+enum { LAYERS = 30, SHAPES = 5, BATCHES = 6, MOST_ROWS = 16, WIDEST = 49152 };
+
+typedef struct shape {
+  const char *name;
+  int32_t out, in, leaf, copies;
+} shape;
+
+static const shape shapes[SHAPES] = {
+    {"qkv", 960, 576, 576, LAYERS},
+    {"attention out", 576, 576, 64, LAYERS},
+    {"gate and up", 3072, 576, 576, LAYERS},
+    {"down", 576, 1536, 64, LAYERS},
+    {"head", 49152, 576, 576, 1},
+};
+static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16};
+
+typedef struct bench {
+  const pdt_kernels *kernels;
+  int threads, repeats;
+  bool json, wrong;
+  pdt_matrix matrices[SHAPES][LAYERS];
+  float *x, *y, *want;
+  double read_bandwidth, peak; /* bytes/s, flop/s */
+  double single[SHAPES + 1];   /* seconds of one row, for the ratio column */
+  json_t *results;
+} bench;
+
+static void fill(float *x, int64_t n, uint64_t seed) {
+  for (int64_t i = 0; i < n; i++) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    x[i] = (float)(seed >> 40) / 0x1p23f - 1;
+  }
+}
+
+static int set_up(bench *b, pdt_error *err) {
+  if (PDT_NEW(&b->x, MOST_ROWS * 1536, "inputs", err) ||
+      PDT_NEW(&b->y, (int64_t)MOST_ROWS * WIDEST, "outputs", err) ||
+      PDT_NEW(&b->want, (int64_t)MOST_ROWS * WIDEST, "outputs", err))
+    return -1;
+  fill(b->x, MOST_ROWS * 1536, 1);
+  for (int s = 0; s < SHAPES; s++) {
+    const shape *sh = &shapes[s];
+    int64_t n = (int64_t)sh->out * sh->in;
+    float *source;
+    uint16_t *bits;
+    if (PDT_NEW(&source, n, "weights", err)) return -1;
+    if (PDT_NEW(&bits, n, "weights", err)) {
+      free(source);
+      return -1;
+    }
+    fill(source, n, 2 + (uint64_t)s);
+    pdt_from_float(PDT_BF16, source, n, bits);
+    int rc = 0;
+    for (int c = 0; c < sh->copies && !rc; c++) {
+      rc = pdt_matrix_new(&b->matrices[s][c], sh->out, sh->in, PDT_BF16, sh->leaf, err);
+      if (!rc) pdt_matrix_pack(&b->matrices[s][c], 0, sh->out, bits, sh->in);
+    }
+    free(source);
+    free(bits);
+    if (rc) return -1;
+  }
+  return 0;
+}
+
+static void tear_down(bench *b) {
+  for (int s = 0; s < SHAPES; s++)
+    for (int c = 0; c < LAYERS; c++) pdt_matrix_free(&b->matrices[s][c]);
+  free(b->x);
+  free(b->y);
+  free(b->want);
+  json_decref(b->results);
+}
+
+/* Reads all weights once, each thread its part of every matrix, as the products do. */
+static double read_seconds(const bench *b) {
+  double start = pdt_seconds();
+  uint64_t total = 0;
+#pragma omp parallel num_threads(b->threads) reduction(+ : total)
+  {
+    typedef uint64_t words __attribute__((vector_size(64)));
+    words sum[4] = {0};
+    for (int s = 0; s < SHAPES; s++)
+      for (int c = 0; c < shapes[s].copies; c++) {
+        const words *w = b->matrices[s][c].data;
+        int64_t n = pdt_matrix_bytes(&b->matrices[s][c]) / 64, t = omp_get_thread_num();
+        int64_t begin = n * t / b->threads, end = n * (t + 1) / b->threads, i = begin;
+        for (; i + 4 <= end; i += 4)
+          for (int j = 0; j < 4; j++) sum[j] += w[i + j];
+        for (; i < end; i++) sum[0] += w[i];
+      }
+    for (int j = 0; j < 4; j++)
+      for (int l = 0; l < 8; l++) total += sum[j][l];
+  }
+  volatile uint64_t keep = total; /* so that the reads are not optimized away */
+  (void)keep;
+  return pdt_seconds() - start;
+}
+
+enum { CHAINS = 12, PEAK_STEPS = 200000 };
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static float chains_avx512(void) {
+  __m512 sum[CHAINS], a = _mm512_set1_ps(0.999f);
+  for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_set1_ps((float)j);
+  for (int i = 0; i < PEAK_STEPS; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_fmadd_ps(sum[j], a, a);
+  }
+  float result = 0;
+  for (int j = 0; j < CHAINS; j++) result += _mm512_cvtss_f32(sum[j]);
+  return result;
+}
+
+__attribute__((target("avx2,fma"))) static float chains_avx2(void) {
+  __m256 sum[CHAINS], a = _mm256_set1_ps(0.999f);
+  for (int j = 0; j < CHAINS; j++) sum[j] = _mm256_set1_ps((float)j);
+  for (int i = 0; i < PEAK_STEPS; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++) sum[j] = _mm256_fmadd_ps(sum[j], a, a);
+  }
+  float result = 0;
+  for (int j = 0; j < CHAINS; j++) result += _mm256_cvtss_f32(sum[j]);
+  return result;
+}
+#endif
+
+static float chains_portable(void) {
+  typedef float four __attribute__((vector_size(16)));
+  four sum[CHAINS], a = {0.999f, 0.999f, 0.999f, 0.999f};
+  for (int j = 0; j < CHAINS; j++) sum[j] = a * (float)j;
+  for (int i = 0; i < PEAK_STEPS; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++) sum[j] = sum[j] * a + a;
+  }
+  float result = 0;
+  for (int j = 0; j < CHAINS; j++) result += sum[j][0];
+  return result;
+}
+
+/* Flops per second of independent multiply-adds in registers, in the vectors of the kernels. */
+static double peak_flops(const bench *b) {
+  float (*chains)(void) = chains_portable;
+  double lanes = 4;
+#if defined(__x86_64__)
+  if (strcmp(b->kernels->name, "avx512") == 0) chains = chains_avx512, lanes = 16;
+  if (strcmp(b->kernels->name, "avx2") == 0) chains = chains_avx2, lanes = 8;
+#endif
+  double start = pdt_seconds();
+  float total = 0;
+#pragma omp parallel num_threads(b->threads) reduction(+ : total)
+  total += chains();
+  volatile float keep = total;
+  (void)keep;
+  return 2.0 * CHAINS * PEAK_STEPS * lanes * b->threads / (pdt_seconds() - start);
+}
+
+/* One product of a shape against the plain version, and each row against itself alone. */
+static bool right(const bench *b, int s, int32_t rows) {
+  const pdt_matrix *m = &b->matrices[s][0];
+  int32_t compared = s == SHAPES - 1 ? 1 : rows; /* the head's plain version takes long */
+  b->kernels->matmul(m, b->x, 1536, rows, b->y, m->out, b->threads);
+  pdt_reference_kernels()->matmul(m, b->x, 1536, compared, b->want, m->out, 1);
+  /* Products of numbers up to 1, as many as inputs: half an ulp of the running sum at each. */
+  double tolerance = 0x1p-24 * sqrt(m->in) * m->in;
+  for (int64_t i = 0; i < (int64_t)compared * m->out; i++)
+    if (!(fabs((double)b->y[i] - (double)b->want[i]) <= tolerance)) return false;
+  for (int32_t r = 0; r < rows; r++) {
+    b->kernels->matmul(m, b->x + r * 1536, 1536, 1, b->want, m->out, 1);
+    if (memcmp(b->want, b->y + (int64_t)r * m->out, (size_t)m->out * sizeof(float))) return false;
+  }
+  return true;
+}
+
+/* Seconds of one pass over the model, a shape's share in by_shape. */
+static double pass(const bench *b, int32_t rows, double *by_shape) {
+  double start = pdt_seconds();
+  for (int s = 0; s < SHAPES; s++) by_shape[s] = 0;
+  for (int c = 0; c < LAYERS; c++)
+    for (int s = 0; s < SHAPES; s++) {
+      if (c >= shapes[s].copies) continue;
+      double begin = pdt_seconds();
+      b->kernels->matmul(&b->matrices[s][c], b->x, 1536, rows, b->y, shapes[s].out, b->threads);
+      by_shape[s] += pdt_seconds() - begin;
+    }
+  return pdt_seconds() - start;
+}
+
+static void report(bench *b, int s, int32_t rows, double seconds, bool ok) {
+  double bytes = 0;
+  for (int i = 0; i < SHAPES; i++)
+    if (s == SHAPES || s == i)
+      bytes += (double)pdt_matrix_bytes(&b->matrices[i][0]) * shapes[i].copies;
+  double flops = bytes * rows; /* two a weight of two bytes */
+  const char *name = s == SHAPES ? "whole model" : shapes[s].name;
+  if (rows == 1) b->single[s] = seconds;
+  if (!ok) b->wrong = true;
+  if (b->json) {
+    json_t *line = json_pack(
+        "{s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "shape", name, "rows", rows, "seconds",
+        seconds, "bytes_per_second", bytes / seconds, "of_read_bandwidth",
+        bytes / seconds / b->read_bandwidth, "flops_per_second", flops / seconds, "of_peak",
+        flops / seconds / b->peak, "times_one_row", seconds / b->single[s], "correct", ok);
+    json_array_append_new(b->results, line);
+    return;
+  }
+  printf("%-14s %4d %9.3f %8.2f %7.1f %9.1f %6.1f %7.2f %8s\n", name, rows, seconds * 1e3,
+         bytes / seconds * 1e-9, 100 * bytes / seconds / b->read_bandwidth, flops / seconds * 1e-9,
+         100 * flops / seconds / b->peak, seconds / b->single[s], ok ? "yes" : "NO");
+}
+
+/* Best of the repeats, of each shape and of the whole; bandwidth and peak are measured between
+ * them, so that what else the machine does falls on all alike. */
+static void measure(bench *b, int32_t rows) {
+  double best[SHAPES + 1], now[SHAPES + 1];
+  for (int s = 0; s <= SHAPES; s++) best[s] = INFINITY;
+  for (int i = 0; i < b->repeats; i++) {
+    now[SHAPES] = pass(b, rows, now);
+    for (int s = 0; s <= SHAPES; s++) best[s] = fmin(best[s], now[s]);
+  }
+  bool all = true;
+  for (int s = 0; s < SHAPES; s++) {
+    bool ok = right(b, s, rows);
+    all = all && ok;
+    report(b, s, rows, best[s], ok);
+  }
+  report(b, SHAPES, rows, best[SHAPES], all);
+}
+
+static void measure_machine(bench *b) {
+  double bytes = 0, least = INFINITY;
+  for (int s = 0; s < SHAPES; s++)
+    bytes += (double)pdt_matrix_bytes(&b->matrices[s][0]) * shapes[s].copies;
+  for (int i = 0; i < b->repeats; i++) {
+    least = fmin(least, read_seconds(b));
+    b->peak = fmax(b->peak, peak_flops(b));
+  }
+  b->read_bandwidth = bytes / least;
+}
+
+static void run(bench *b) {
+  b->results = json_array();
+  measure_machine(b);
+  if (!b->json) {
+    printf(
+        "# %s, %d threads, best of %d; read bandwidth %.2f GB/s, multiply-add peak %.1f GFLOP/s\n",
+        b->kernels->name, b->threads, b->repeats, b->read_bandwidth * 1e-9, b->peak * 1e-9);
+    printf("#%-13s %4s %9s %8s %7s %9s %6s %7s %8s\n", "shape", "rows", "ms", "GB/s", "%read",
+           "GFLOP/s", "%peak", "x 1 row", "correct");
+  }
+  for (int i = 0; i < BATCHES; i++) measure(b, batches[i]);
+  if (!b->json) return;
+  json_t *all =
+      json_pack("{s:s, s:i, s:f, s:f, s:O}", "kernels", b->kernels->name, "threads", b->threads,
+                "read_bandwidth", b->read_bandwidth, "peak_flops", b->peak, "results", b->results);
+  json_dumpf(all, stdout, JSON_INDENT(1));
+  printf("\n");
+  json_decref(all);
+}
+
+/* A whole number of at least 1, or 0. */
+static int positive(const char *text) {
+  char *end;
+  long value = strtol(text, &end, 10);
+  return *text && !*end && value >= 1 && value <= 1024 ? (int)value : 0;
+}
+
+static bool parse(bench *b, int argc, char **argv) {
+  static const struct option options[] = {{"threads", required_argument, NULL, 't'},
+                                          {"isa", required_argument, NULL, 'i'},
+                                          {"repeats", required_argument, NULL, 'r'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {0}};
+  pdt_cpu_isa isa = pdt_cpu_best_isa();
+  b->threads = omp_get_max_threads();
+  b->repeats = 20;
+  for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+    if (c == 't') b->threads = positive(optarg);
+    if (c == 'r') b->repeats = positive(optarg);
+    if (c == 'j') b->json = true;
+    if (c == '?' || (c == 'i' && !pdt_cpu_isa_parse(optarg, &isa))) return false;
+  }
+  b->kernels = pdt_cpu_kernels(isa);
+  return b->kernels && b->threads && b->repeats && optind == argc;
+}
+
+int main(int argc, char **argv) {
+  bench b = {0};
+  if (!parse(&b, argc, argv)) {
+    fprintf(stderr, "usage: bench_matmul [--threads N] [--isa portable|avx2|avx512] [--repeats N] "
+                    "[--json]\n");
+    return 2;
+  }
+  pdt_error err;
+  int rc = set_up(&b, &err);
+  if (rc)
+    fprintf(stderr, "bench_matmul: %s\n", err.message);
+  else
+    run(&b);
+  tear_down(&b);
+  return rc || b.wrong ? 1 : 0;
+}
