@@ -372,7 +372,7 @@ def make_base(pdt, folder):
     world.text("config.json", json.dumps(CONFIG))
     for line in (
         [pdt, "model", "random", "--config", world.path("config.json"), "--out", world.model, "--dtype", "F32"],
-        [pdt, "sidecar", "init", "--model", world.model, "--out", world.sidecar, "--streams", "4", "--dtype", "F32"],
+        [pdt, "sidecar", "init", "--model", world.model, "--out", world.sidecar, "--streams", "4", "--dtype", "F32", "--random", "--plan-vocab", "97"],
     ):
         result = harness.run(line)
         if result.status != 0:

@@ -93,6 +93,17 @@ def decode(pdt, model, sidecar, request, trace, layout=Layout("1x1"), extra=(), 
         raise Failed(f"its trace: {e}")
 
 
+def closed_sidecar(pdt, model, path, streams):
+    """Makes a sidecar whose gates are closed: sigmoid(-40) = 4e-18 is nothing beside a float32 sum, so
+    the trunk behaves as if the sidecar were not there. Small, whatever the model."""
+    small = "--plan-vocab 97 --plan-dim 16 --notes-dim 24 --adapter-dim 8 --pool-dim 12 --agree-dim 16 --coverage-dim 8"
+    result = run(
+        [pdt, "sidecar", "init", "--model", model, "--out", path, "--streams", streams, "--gate=-40", "--random", *small.split()]
+    )
+    if result.status != 0:
+        raise Failed(f"sidecar init: {result.err.strip()}")
+
+
 def flat(x):
     return [v for y in x for v in flat(y)] if isinstance(x, list) else [x]
 

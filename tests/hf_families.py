@@ -19,7 +19,6 @@ import sys
 import tempfile
 
 import harness
-import safetensors_edit
 
 RECORDED = os.path.join(harness.TESTS, "data", "hf")
 BLOCK, TOKENS, PROMPT = 4, 12, 9
@@ -144,16 +143,13 @@ def compare(pdt, folder, layout, scratch):
     with open(os.path.join(folder, "expected.json")) as f:
         want = json.load(f)
     sidecar, request = os.path.join(scratch, "sidecar.safetensors"), os.path.join(scratch, "request.json")
-    result = harness.run([pdt, "sidecar", "init", "--model", folder, "--streams", "2", "--out", sidecar])
-    if result.status != 0:
-        return f"sidecar init: {result.err.strip()}"
-    safetensors_edit.close_gates(sidecar)
     settings = dict(
         streams=2, block_tokens=BLOCK, max_tokens=TOKENS, reveal_delay=1, window=4, horizon=BLOCK, gamma=0.0, temperature=0.0
     )
     with open(request, "w") as f:
         json.dump(dict(prompt_ids=want["prompt"], settings=settings), f)
     try:
+        harness.closed_sidecar(pdt, folder, sidecar, 2)
         got = harness.decode(pdt, folder, sidecar, request, os.path.join(scratch, "trace.json"), layout)
     except harness.Failed as e:
         return str(e)

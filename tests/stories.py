@@ -14,7 +14,6 @@ import sys
 import tempfile
 
 import harness
-import safetensors_edit
 
 STORY = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
@@ -36,18 +35,11 @@ def texts(pdt, model, ids):
     return [json.loads(line) for line in result.out.splitlines()]
 
 
-def sidecar(pdt, model, path, streams):
-    result = harness.run([pdt, "sidecar", "init", "--model", model, "--streams", streams, "--out", path])
-    if result.status != 0:
-        raise harness.Failed(f"sidecar init: {result.err.strip()}")
-    safetensors_edit.close_gates(path)
-
-
 class Stories:
     def __init__(self, pdt, model, scratch):
         self.pdt, self.model, self.scratch = pdt, model, scratch
         self.sidecar = os.path.join(scratch, "sidecar.safetensors")
-        sidecar(pdt, model, self.sidecar, 8)
+        harness.closed_sidecar(pdt, model, self.sidecar, 8)
 
     def tokens(self, layout, streams, max_tokens, **request):
         """The committed tokens of every stream."""
