@@ -50,10 +50,12 @@ static int parse_shape(pdt_tensor *t, const json_t *entry, const char *where, pd
   if (n > PDT_TENSOR_DIMS)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'shape': expected at most %d dimensions, found %zu",
                     where, PDT_TENSOR_DIMS, n);
+  char list[560];
+  snprintf(list, sizeof list, "%s: shape", where);
   t->n_dims = (int32_t)n;
   t->n_elems = 1;
   for (size_t i = 0; i < n; i++) {
-    if (pdt_json_element_integer(shape, where, i, 0, INT64_MAX, &t->shape[i], err)) return -1;
+    if (pdt_json_element_integer(shape, list, i, 0, INT64_MAX, &t->shape[i], err)) return -1;
     if (__builtin_mul_overflow(t->n_elems, t->shape[i], &t->n_elems))
       return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'shape': more elements than can be counted",
                       where);
