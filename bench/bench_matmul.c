@@ -230,6 +230,17 @@ static void report(bench *b, int s, int32_t rows, double seconds, bool ok) {
          100 * flops / seconds / b->peak, seconds / b->single[s], ok ? "yes" : "NO");
 }
 
+/* Betters the best read bandwidth and peak seen so far in this run. */
+static void measure_machine(bench *b, int repeats) {
+  double bytes = 0;
+  for (int s = 0; s < SHAPES; s++)
+    bytes += (double)pdt_matrix_bytes(&b->matrices[s][0]) * shapes[s].copies;
+  for (int i = 0; i < repeats; i++) {
+    b->read_bandwidth = fmax(b->read_bandwidth, bytes / read_seconds(b));
+    b->peak = fmax(b->peak, peak_flops(b));
+  }
+}
+
 /* Best of the repeats, of each shape and of the whole; bandwidth and peak are measured between
  * them, so that what else the machine does falls on all alike. */
 static void measure(bench *b, int32_t rows) {
@@ -238,6 +249,7 @@ static void measure(bench *b, int32_t rows) {
   for (int i = 0; i < b->repeats; i++) {
     now[SHAPES] = pass(b, rows, now);
     for (int s = 0; s <= SHAPES; s++) best[s] = fmin(best[s], now[s]);
+    measure_machine(b, 1);
   }
   bool all = true;
   for (int s = 0; s < SHAPES; s++) {
@@ -248,20 +260,9 @@ static void measure(bench *b, int32_t rows) {
   report(b, SHAPES, rows, best[SHAPES], all);
 }
 
-static void measure_machine(bench *b) {
-  double bytes = 0, least = INFINITY;
-  for (int s = 0; s < SHAPES; s++)
-    bytes += (double)pdt_matrix_bytes(&b->matrices[s][0]) * shapes[s].copies;
-  for (int i = 0; i < b->repeats; i++) {
-    least = fmin(least, read_seconds(b));
-    b->peak = fmax(b->peak, peak_flops(b));
-  }
-  b->read_bandwidth = bytes / least;
-}
-
 static void run(bench *b) {
   b->results = json_array();
-  measure_machine(b);
+  measure_machine(b, b->repeats);
   if (!b->json) {
     printf(
         "# %s, %d threads, best of %d; read bandwidth %.2f GB/s, multiply-add peak %.1f GFLOP/s\n",
@@ -270,7 +271,11 @@ static void run(bench *b) {
            "GFLOP/s", "%peak", "x 1 row", "correct");
   }
   for (int i = 0; i < BATCHES; i++) measure(b, batches[i]);
-  if (!b->json) return;
+  if (!b->json) {
+    printf("# at the end: read bandwidth %.2f GB/s, multiply-add peak %.1f GFLOP/s\n",
+           b->read_bandwidth * 1e-9, b->peak * 1e-9);
+    return;
+  }
   json_t *all =
       json_pack("{s:s, s:i, s:f, s:f, s:O}", "kernels", b->kernels->name, "threads", b->threads,
                 "read_bandwidth", b->read_bandwidth, "peak_flops", b->peak, "results", b->results);

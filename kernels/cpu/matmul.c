@@ -8,7 +8,8 @@ enum {
   MAX_DEPTH = 33,          /* of a tree over at most 2^31 leaves */
   MAX_VECTORS = 24,        /* R * P * SUBS of any tile */
   CHUNK_BYTES = 192 << 10, /* weights that stay in the cache while several row tiles use them */
-  THREAD_PRODUCTS = 32768  /* fewer multiplications than this a thread are not worth a thread */
+  NEAR_BYTES = 2048,
+  THREAD_PRODUCTS = 32768 /* fewer multiplications than this a thread are not worth a thread */
 };
 
 /* Panels P of a tile of R rows: TILE(R, P). R * P chains hide the latency of the multiply-add, and
@@ -32,6 +33,20 @@ typedef struct product {
   float *y;
   int64_t y_stride;
 } product;
+
+/* Asks for the weights that the next tile of N vectors needs at the place where this one is. A tile
+ * computes for as long as its weights take to arrive, so that the wait and the work overlap; the
+ * hardware alone looks too short a way ahead. Where a tile is too large to wait in the cache, the
+ * hardware has long streams to follow, and the request is for a little further along them. May ask
+ * for addresses past the matrix, which does nothing. */
+INLINE void fetch_ahead(const product *p, const char *panel, int64_t offset, const int N) {
+  pdt_bytes tile_bytes = N / SUBS * p->w->panel_bytes;
+  pdt_bytes ahead = tile_bytes <= CHUNK_BYTES ? tile_bytes : NEAR_BYTES;
+#pragma GCC unroll 8
+  for (int n = 0; n < N; n += SUBS)
+    __builtin_prefetch((const void *)((uintptr_t)panel +
+                                      (uintptr_t)(n / SUBS * p->w->panel_bytes + offset + ahead)));
+}
 
 /* Weights of input i, or of the pair (i, i + 1) in bf16, for one vector of outputs. */
 INLINE uvec load_pair(const char *panel, int32_t i, int sub) {
@@ -60,6 +75,7 @@ INLINE void step(vec *sums, const vec *w, const float *x, int64_t x_stride, cons
 INLINE void step_one(vec *sums, const product *p, const char *panel, const float *x, int32_t i,
                      const pdt_dtype dtype, const int R, const int N) {
   vec w[MAX_VECTORS];
+  fetch_ahead(p, panel, (int64_t)i * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype), N);
 #pragma GCC unroll 16
   for (int n = 0; n < N; n++)
     w[n] = load_weights(dtype, panel + n / SUBS * p->w->panel_bytes, i, n % SUBS);
@@ -75,6 +91,7 @@ INLINE void accumulate(vec *sums, const product *p, const char *panel, const flo
     if (i % 2) step_one(sums, p, panel, x, i++, dtype, R, N);
     for (; i + 1 < end; i += 2) {
       vec low[MAX_VECTORS], high[MAX_VECTORS];
+      fetch_ahead(p, panel, (int64_t)(i / 2) * (4 * PDT_PANEL), N);
 #pragma GCC unroll 16
       for (int n = 0; n < N; n++) {
         uvec pair = load_pair(panel + n / SUBS * p->w->panel_bytes, i, n % SUBS);
