@@ -15,13 +15,12 @@ typedef struct pdt_trace_block {
   pdt_stream stream;
   int32_t attempt; /* earlier attempts since the commit point */
   pdt_action action;
-  const pdt_token *tokens; /* [n_tokens] */
-  int32_t n_tokens;
-  const float *note;     /* [dim of the plan note] */
-  const float *coverage; /* [plan slots], logits */
   float readiness;
+  const pdt_token *tokens;  /* [n_tokens] */
+  const float *note;        /* [dim of the plan note] */
+  const float *coverage;    /* [plan slots], logits */
   const float *last_hidden; /* [n_hidden] */
-  int32_t n_hidden;
+  int32_t n_tokens, n_hidden;
 } pdt_trace_block;
 
 /* A note that a window shows. */
