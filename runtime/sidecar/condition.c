@@ -19,16 +19,20 @@ int64_t pdt_window_page_elems(const pdt_sidecar_config *config) {
   return (int64_t)config->n_instrumented * config->snc_heads * head_elems(config);
 }
 
-int pdt_sidecar_scratch_new(pdt_sidecar *s, pdt_error *err) {
-  int64_t M = s->max_rows, d = s->config.hidden_size, q = pdt_sidecar_snc_width(&s->config);
+int pdt_sidecar_reserve(pdt_sidecar *s, int32_t max_rows, pdt_error *err) {
+  pdt_sidecar_scratch_free(s);
+  s->max_rows = max_rows;
+  int64_t M = max_rows, d = s->config.hidden_size, q = pdt_sidecar_snc_width(&s->config);
   if (PDT_NEW(&s->scratch, 1, "sidecar buffers", err)) return -1;
   pdt_sidecar_scratch *b = s->scratch;
-  return PDT_NEW(&b->normed, M * d, "sidecar buffers", err) ||
-         PDT_NEW(&b->query, M * q, "sidecar buffers", err) ||
-         PDT_NEW(&b->context, M * q, "sidecar buffers", err) ||
-         PDT_NEW(&b->delta, M * d, "sidecar buffers", err) ||
-         PDT_NEW(&b->hidden, M * s->config.adapter_dim, "sidecar buffers", err) ||
-         PDT_NEW(&b->runs, M + 1, "sidecar buffers", err);
+  if (PDT_NEW(&b->normed, M * d, "sidecar buffers", err) ||
+      PDT_NEW(&b->query, M * q, "sidecar buffers", err) ||
+      PDT_NEW(&b->context, M * q, "sidecar buffers", err) ||
+      PDT_NEW(&b->delta, M * d, "sidecar buffers", err) ||
+      PDT_NEW(&b->hidden, M * s->config.adapter_dim, "sidecar buffers", err) ||
+      PDT_NEW(&b->runs, M + 1, "sidecar buffers", err))
+    return -1;
+  return 0;
 }
 
 int pdt_sidecar_scratch_fit(pdt_sidecar *s, int32_t budget, pdt_error *err) {

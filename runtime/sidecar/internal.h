@@ -18,7 +18,6 @@ struct pdt_sidecar_scratch {
   int32_t budget;
 };
 
-int pdt_sidecar_scratch_new(pdt_sidecar *s, pdt_error *err);
 void pdt_sidecar_scratch_free(pdt_sidecar *s);
 
 /* Makes the scratch fit windows of `budget` notes. */

@@ -148,9 +148,8 @@ static int load_planner(pdt_sidecar *s, const pdt_safetensors *f, pdt_error *err
 
 int pdt_sidecar_load(pdt_sidecar *s, const pdt_safetensors *file, const pdt_model_config *trunk,
                      pdt_rank rank, pdt_rank size, const pdt_kernels *kernels, int threads,
-                     int32_t max_rows, pdt_error *err) {
-  *s = (pdt_sidecar){
-      .kernels = kernels, .threads = threads, .max_rows = max_rows, .rank = rank, .size = size};
+                     pdt_error *err) {
+  *s = (pdt_sidecar){.kernels = kernels, .threads = threads, .rank = rank, .size = size};
   if (pdt_sidecar_config_load(&s->config, file, trunk, err)) return -1;
   int status = PDT_NEW(&s->layers, s->config.n_instrumented, "sidecar", err);
   for (int32_t i = 0; i < s->config.n_instrumented && !status; i++) {
@@ -158,8 +157,7 @@ int pdt_sidecar_load(pdt_sidecar *s, const pdt_safetensors *file, const pdt_mode
              load_adapters(s, &s->layers[i], file, s->config.instrumented[i], err);
   }
   if (status || load_pool(s, file, err) || load_speculation(s, file, err) ||
-      load_coverage_and_agreement(s, file, err) || load_planner(s, file, err) ||
-      pdt_sidecar_scratch_new(s, err)) {
+      load_coverage_and_agreement(s, file, err) || load_planner(s, file, err)) {
     pdt_sidecar_free(s);
     return -1;
   }

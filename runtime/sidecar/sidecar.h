@@ -56,12 +56,15 @@ typedef struct pdt_sidecar {
 
 /* Loads what rank `rank` of `size` needs: adapters of the streams k with k mod size == rank, and
  * everything else whole; planner and plan embedding stay mapped in `file`, which must outlive the
- * sidecar, and each rank checks its share of them for NaN. Rows: most rows of one batch on this
- * rank. Not collective. Errors: INPUT, MEMORY. */
+ * sidecar, and each rank checks its share of them for NaN. Not collective. Errors: INPUT, MEMORY.
+ */
 int pdt_sidecar_load(pdt_sidecar *s, const pdt_safetensors *file, const pdt_model_config *trunk,
                      pdt_rank rank, pdt_rank size, const pdt_kernels *kernels, int threads,
-                     int32_t max_rows, pdt_error *err);
+                     pdt_error *err);
 void pdt_sidecar_free(pdt_sidecar *s);
+
+/* Makes the buffers fit batches of max_rows rows of this rank. Errors: MEMORY. */
+int pdt_sidecar_reserve(pdt_sidecar *s, int32_t max_rows, pdt_error *err);
 
 /* A session's window of one round, as the modules read it. */
 typedef struct pdt_window {

@@ -1,0 +1,371 @@
+/* The boundary of a round: gather(records), decide, broadcast(decision), apply it on every rank
+ * (3.7). Decide first, change state second: nothing is committed, published or dropped before the
+ * decision has come back, and every rank changes its replicas by the same message. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "engine/internal.h"
+#include "pdt.pb-c.h"
+
+/* What a rank says of itself, before the records of its lanes. */
+typedef struct rank_header {
+  uint64_t bus_hash;
+  int64_t failed;
+} rank_header;
+
+/* What an owner says of one block; then tokens [tau], coverage [S] and, with details, the last
+ * hidden state [d]. */
+typedef struct lane_record {
+  float readiness;
+  int32_t n_tokens;
+} lane_record;
+
+static pdt_bytes record_bytes(const pdt_engine *e, const pdt_lane *lane) {
+  int64_t words = lane->session->request->settings.limits.block_tokens;
+  words += e->sidecar.config.plan_slots;
+  if (e->options.details) words += e->model.hidden_size;
+  return (pdt_bytes)sizeof(lane_record) + 4 * words;
+}
+
+static void *put(void *to, const void *from, pdt_bytes bytes) {
+  memcpy(to, from, (size_t)bytes);
+  return (char *)to + bytes;
+}
+
+/* Writes this rank's header and records; how many bytes. */
+static pdt_bytes write_records(pdt_engine *e, uint64_t bus_hash) {
+  const rank_header header = {bus_hash, e->failure.code != PDT_ERROR_NONE};
+  char *at = put(e->buffers.record, &header, sizeof header);
+  for (int32_t i = 0; i < e->buffers.n_own; i++) {
+    const pdt_lane *lane = e->buffers.own[i];
+    const lane_record record = {lane->readiness, lane->emitted};
+    int32_t tau = lane->session->request->settings.limits.block_tokens;
+    char *next = at + record_bytes(e, lane);
+    at = put(at, &record, sizeof record);
+    put(at, lane->tokens, lane->emitted * 4);
+    at = put(at + 4 * tau, lane->coverage, e->sidecar.config.plan_slots * 4);
+    if (e->options.details && lane->last_hidden)
+      put(at, lane->last_hidden, e->model.hidden_size * (pdt_bytes)4);
+    at = next;
+  }
+  return at - e->buffers.record;
+}
+
+/* Reads one lane's record into it. */
+static const char *read_record(pdt_engine *e, pdt_lane *lane, const char *at) {
+  lane_record record;
+  const char *next = at + record_bytes(e, lane);
+  int32_t tau = lane->session->request->settings.limits.block_tokens;
+  memcpy(&record, at, sizeof record);
+  at += sizeof record;
+  lane->readiness = record.readiness;
+  lane->emitted = record.n_tokens;
+  memcpy(lane->tokens, at, (size_t)record.n_tokens * 4);
+  at += 4 * tau;
+  memcpy(lane->coverage, at, (size_t)e->sidecar.config.plan_slots * 4);
+  at += 4 * (int64_t)e->sidecar.config.plan_slots;
+  if (e->options.details) lane->last_hidden = (const float *)(const void *)at;
+  lane->ended =
+      record.n_tokens > 0 && pdt_model_is_eos(&e->model, lane->tokens[record.n_tokens - 1]);
+  return next;
+}
+
+/* Rank 0 reads what was gathered. Errors: the coordinator's own about a diverged replica; `*failed`
+ * tells that a rank will say what it met. */
+static int read_all(pdt_engine *e, bool *failed, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  const char *at = b->records;
+  uint64_t expected = 0;
+  for (pdt_rank r = 0; r < e->place.ranks; r++) {
+    rank_header header;
+    memcpy(&header, at, sizeof header);
+    at += sizeof header;
+    if (r == 0) expected = header.bus_hash;
+    if (header.failed) *failed = true;
+    if (header.bus_hash != expected)
+      return pdt_fail(
+          err, PDT_ERROR_RUNTIME,
+          "boundary %llu: rank %d's replica of the notes bus has hash %016llx, rank 0's "
+          "%016llx: it diverged (hint: different programs or hardware among the ranks?)",
+          (unsigned long long)e->boundary, r, (unsigned long long)header.bus_hash,
+          (unsigned long long)expected);
+    for (int32_t i = 0; i < b->n_lanes && !*failed; i++)
+      if (b->lanes[i].owner == r) at = read_record(e, &b->lanes[i], at);
+    if (*failed) return -1;
+  }
+  return 0;
+}
+
+/* Gathers all records at rank 0. */
+static void gather_records(pdt_engine *e, uint64_t bus_hash) {
+  pdt_round_buffers *b = &e->buffers;
+  for (pdt_rank r = 0; r < e->place.ranks; r++) b->record_bytes[r] = sizeof(rank_header);
+  for (int32_t i = 0; i < b->n_lanes; i++)
+    b->record_bytes[b->lanes[i].owner] += record_bytes(e, &b->lanes[i]);
+  pdt_bytes bytes = write_records(e, bus_hash);
+  pdt_comm_gather(e->world, b->record, bytes, b->records, b->record_bytes, 0);
+}
+
+/* A Decision under construction; everything it points to lives here or in the lanes. */
+typedef struct decision_draft {
+  Pdt__Decision message;
+  Pdt__SessionDecision *sessions;
+  Pdt__SessionDecision **session_list;
+  Pdt__StreamDecision *streams;
+  Pdt__StreamDecision **stream_list;
+  pdt_vote *votes;
+  pdt_action *actions;
+} decision_draft;
+
+static void free_draft(decision_draft *d) {
+  free(d->sessions);
+  free(d->session_list);
+  free(d->streams);
+  free(d->stream_list);
+  free(d->votes);
+  free(d->actions);
+}
+
+static int new_draft(decision_draft *d, int32_t n_sessions, int32_t n_lanes, pdt_error *err) {
+  *d = (decision_draft){.message = PDT__DECISION__INIT};
+  return PDT_NEW(&d->sessions, n_sessions, "decision", err) ||
+         PDT_NEW(&d->session_list, n_sessions, "decision", err) ||
+         PDT_NEW(&d->streams, n_lanes, "decision", err) ||
+         PDT_NEW(&d->stream_list, n_lanes, "decision", err) ||
+         PDT_NEW(&d->votes, n_lanes, "decision", err) ||
+         PDT_NEW(&d->actions, n_lanes, "decision", err);
+}
+
+/* Decides about lanes [first, first + n) of one session. */
+static void decide_session(pdt_engine *e, decision_draft *d, const pdt_session *s, int32_t first,
+                           int32_t n, Pdt__SessionDecision *out) {
+  const pdt_settings *settings = &s->request->settings;
+  const pdt_lane *lanes = e->buffers.lanes + first;
+  for (int32_t i = 0; i < n; i++)
+    d->votes[i] =
+        (pdt_vote){lanes[i].stream, s->streams[lanes[i].stream].attempt, lanes[i].readiness};
+  pdt__session_decision__init(out);
+  out->session = s->request->session;
+  out->request = (uint32_t)s->index;
+  out->round = (uint32_t)s->round;
+  out->gate = pdt_decide(d->votes, n, settings->gamma, settings->limits.policy,
+                         settings->max_attempts, d->actions);
+  out->n_streams = (size_t)n;
+  out->streams = d->stream_list + first;
+  for (int32_t i = 0; i < n; i++) {
+    Pdt__StreamDecision *stream = d->stream_list[first + i] = &d->streams[first + i];
+    pdt__stream_decision__init(stream);
+    stream->stream = (uint32_t)lanes[i].stream;
+    stream->action = (Pdt__Action)d->actions[i];
+    stream->attempt = (uint32_t)d->votes[i].attempt;
+    stream->readiness = lanes[i].readiness;
+    stream->n_tokens = (size_t)lanes[i].emitted;
+    stream->tokens = lanes[i].tokens;
+    stream->ended = lanes[i].ended;
+    stream->n_coverage = (size_t)e->sidecar.config.plan_slots;
+    stream->coverage = lanes[i].coverage;
+  }
+}
+
+/* The coordinator's work: *packed is the message, owned by the caller. */
+static int decide_all(pdt_engine *e, uint64_t bus_hash, uint8_t **packed, int64_t *bytes,
+                      pdt_error *err) {
+  const pdt_round_buffers *b = &e->buffers;
+  decision_draft d;
+  int status = new_draft(&d, e->n_sessions, b->n_lanes, err);
+  for (int32_t i = 0, at = 0; i < e->n_sessions && !status; i++) {
+    int32_t n = 0;
+    while (at + n < b->n_lanes && b->lanes[at + n].session == e->sessions[i]) n++;
+    d.session_list[i] = &d.sessions[i];
+    decide_session(e, &d, e->sessions[i], at, n, &d.sessions[i]);
+    at += n;
+  }
+  d.message.boundary = e->boundary;
+  d.message.bus_hash = bus_hash;
+  d.message.n_sessions = (size_t)e->n_sessions;
+  d.message.sessions = d.session_list;
+  *bytes = status ? 0 : (int64_t)pdt__decision__get_packed_size(&d.message);
+  if (!status) status = PDT_NEW(packed, *bytes, "decision", err);
+  if (!status) pdt__decision__pack(&d.message, *packed);
+  free_draft(&d);
+  return status ? -1 : 0;
+}
+
+/* Rank 0 decides and tells its observer; everybody gets the bytes. *packed is the caller's. Fails
+ * on all ranks alike. */
+static int decide_and_broadcast(pdt_engine *e, uint64_t bus_hash, uint8_t **packed, int64_t *bytes,
+                                pdt_error *err) {
+  *packed = NULL;
+  *bytes = 0;
+  if (e->world->rank == 0) {
+    bool failed = false;
+    const pdt_observer *o = e->observer;
+    int status = read_all(e, &failed, err) || decide_all(e, bus_hash, packed, bytes, err);
+    if (!status && o->decided) status = o->decided(o->context, *packed, *bytes, err);
+    if (status) *bytes = -1;
+  }
+  pdt_comm_broadcast(e->world, bytes, sizeof *bytes, 0);
+  if (*bytes < 0) {
+    if (e->failure.code != PDT_ERROR_NONE) *err = e->failure;
+    return pdt_comm_agree(e->world, err);
+  }
+  int status = e->world->rank == 0 ? 0 : PDT_NEW(packed, *bytes, "decision", err);
+  if (status) { /* the others are already in the broadcast: there is no way to agree */
+    pdt_comm_abort(e->world, 1);
+  }
+  pdt_comm_broadcast(e->world, *packed, *bytes, 0);
+  return 0;
+}
+
+/* What a decision says of lane `lane`; checked against what this rank knows of it. */
+static int verdict_of(const pdt_engine *e, const pdt_lane *lane, const Pdt__StreamDecision *d,
+                      pdt_block_verdict *verdict, pdt_error *err) {
+  if (d->stream != (uint32_t)lane->stream || d->n_tokens == 0 || d->n_tokens > (size_t)lane->room ||
+      d->n_coverage != (size_t)e->sidecar.config.plan_slots ||
+      d->action <= PDT__ACTION__ACTION_NONE || d->action > PDT__ACTION__ACTION_FORCE)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "boundary %llu: rank %d: the decision about stream %u does not fit stream %d",
+                    (unsigned long long)e->boundary, e->world->rank, d->stream, lane->stream);
+  *verdict = (pdt_block_verdict){.action = (pdt_action)d->action,
+                                 .tokens = d->tokens,
+                                 .n_tokens = (int32_t)d->n_tokens,
+                                 .ended = d->ended,
+                                 .coverage = d->coverage};
+  return 0;
+}
+
+static void count_action(pdt_run_stats *stats, const pdt_block_verdict *v) {
+  int64_t *counts[] = {NULL, &stats->commits, &stats->holds, &stats->rollbacks, &stats->forced};
+  if (v->action != PDT_ACTION_NONE) ++*counts[v->action];
+  stats->emitted_tokens += v->n_tokens;
+}
+
+/* Applies a verdict to one stream: its tokens, the bus, the cache. */
+static int apply_stream(pdt_engine *e, pdt_session *s, pdt_stream k, bool gate,
+                        const pdt_block_verdict *v, pdt_error *err) {
+  const pdt_request *r = s->request;
+  pdt_stream_state *stream = &s->streams[k];
+  int32_t before = stream->n_committed;
+  pdt_round withdraw_from;
+  if (pdt_stream_apply(stream, &r->settings.limits, s->round, gate, v, &withdraw_from, err))
+    return -1;
+  if (withdraw_from > 0) pdt_bus_withdraw(&s->bus, k, withdraw_from);
+  bool published = v->action != PDT_ACTION_NONE && v->action != PDT_ACTION_ROLLBACK;
+  if (published && pdt_bus_publish(&s->bus, s->round, k, err)) return -1;
+  if (v->action == PDT_ACTION_ROLLBACK && s->sequences[k].pages)
+    pdt_kv_truncate(&s->sequences[k], &e->kv,
+                    r->n_prompt - 1 + r->n_prefix[k] + stream->n_committed);
+  count_action(e->stats, v);
+  e->stats->committed_tokens += stream->n_committed - before;
+  return 0;
+}
+
+/* Applies one session's part; its lanes are [first, first + n). */
+static int apply_session(pdt_engine *e, pdt_session *s, const Pdt__SessionDecision *d,
+                         int32_t first, int32_t n, pdt_error *err) {
+  if (d->request != (uint32_t)s->index || d->round != (uint32_t)s->round ||
+      d->n_streams != (size_t)n)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "boundary %llu: rank %d expected round %d of request %d, the decision is about "
+                    "round %u of request %u",
+                    (unsigned long long)e->boundary, e->world->rank, s->round, s->index, d->round,
+                    d->request);
+  for (pdt_stream k = 0, i = 0; k < s->request->settings.streams; k++) {
+    pdt_block_verdict verdict = {0};
+    if (i < n && e->buffers.lanes[first + i].stream == k) {
+      if (verdict_of(e, &e->buffers.lanes[first + i], d->streams[i], &verdict, err)) return -1;
+      i++;
+    }
+    if (apply_stream(e, s, k, d->gate, &verdict, err)) return -1;
+  }
+  e->stats->rounds++;
+  return 0;
+}
+
+/* Every rank, rank 0 included, acts on the message as it was sent. */
+static int apply_decision(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) {
+  if (!d || d->n_sessions != (size_t)e->n_sessions)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "boundary %llu: rank %d could not read the decision it was sent",
+                    (unsigned long long)e->boundary, e->world->rank);
+  for (int32_t i = 0, at = 0; i < e->n_sessions; i++) {
+    int32_t n = 0;
+    while (at + n < e->buffers.n_lanes && e->buffers.lanes[at + n].session == e->sessions[i]) n++;
+    if (apply_session(e, e->sessions[i], d->sessions[i], at, n, err)) return -1;
+    at += n;
+  }
+  return 0;
+}
+
+/* Tells rank 0's observer about every session's round. */
+static int report_rounds(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) {
+  const pdt_observer *o = e->observer;
+  const pdt_round_buffers *b = &e->buffers;
+  pdt_block_report *blocks;
+  if (e->world->rank != 0 || !o->round_done) return 0;
+  if (PDT_NEW(&blocks, b->n_lanes, "report", err)) return -1;
+  int status = 0;
+  for (int32_t i = 0, at = 0; i < e->n_sessions && !status; i++) {
+    const Pdt__SessionDecision *sd = d->sessions[i];
+    for (size_t j = 0; j < sd->n_streams; j++) {
+      const pdt_lane *lane = &b->lanes[at + (int32_t)j];
+      blocks[j] = (pdt_block_report){.stream = lane->stream,
+                                     .attempt = (int32_t)sd->streams[j]->attempt,
+                                     .action = (pdt_action)sd->streams[j]->action,
+                                     .tokens = lane->tokens,
+                                     .n_tokens = lane->emitted,
+                                     .readiness = lane->readiness,
+                                     .coverage = lane->coverage,
+                                     .note = lane->note,
+                                     .last_hidden = lane->last_hidden};
+    }
+    const pdt_round_report report = {e->sessions[i], e->sessions[i]->round, sd->gate, blocks,
+                                     (int32_t)sd->n_streams};
+    status = o->round_done(o->context, &report, err);
+    at += (int32_t)sd->n_streams;
+  }
+  free(blocks);
+  return status;
+}
+
+/* Hash of all buses in flight, over what has arrived. */
+static uint64_t hash_buses(const pdt_engine *e) {
+  uint64_t hash = 0;
+  for (int32_t i = 0; i < e->n_sessions; i++)
+    hash = (hash * 0x9E3779B97F4A7C15u) ^ pdt_bus_hash(&e->sessions[i]->bus);
+  return hash;
+}
+
+/* Must the notes of this round be there before the next one? */
+static bool notes_are_urgent(const pdt_engine *e) {
+  bool urgent = e->options.details;
+  for (int32_t i = 0; i < e->n_sessions; i++)
+    urgent = urgent || e->sessions[i]->request->settings.reveal_delay == 1;
+  return urgent;
+}
+
+int pdt_boundary(pdt_engine *e, pdt_error *err) {
+  uint8_t *packed;
+  int64_t bytes;
+  e->boundary++;
+  pdt_notes_finish(e);
+  double start = pdt_seconds();
+  uint64_t bus_hash = hash_buses(e);
+  pdt_notes_start(e);
+  gather_records(e, bus_hash);
+  int status = decide_and_broadcast(e, bus_hash, &packed, &bytes, err);
+  if (!status) {
+    Pdt__Decision *decision = pdt__decision__unpack(NULL, (size_t)bytes, packed);
+    pdt_error own = {0};
+    if (!apply_decision(e, decision, &own) && notes_are_urgent(e)) pdt_notes_finish(e);
+    if (own.code == PDT_ERROR_NONE) report_rounds(e, decision, &own);
+    if (own.code != PDT_ERROR_NONE) pdt_engine_note_failure(e, &own);
+    if (decision) pdt__decision__free_unpacked(decision, NULL);
+    e->stats->boundaries++;
+  }
+  free(packed);
+  e->stats->boundary_seconds += pdt_seconds() - start;
+  return status;
+}

@@ -1,0 +1,154 @@
+/* Sizes of everything a run needs, worked out from all requests before the first starts. */
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "engine/internal.h"
+
+static int descending(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x < y) - (x > y);
+}
+
+/* The most that max_sessions of n requests can come to. Sorts amounts. */
+static int64_t worst_case(int64_t *amounts, int32_t n, int32_t max_sessions) {
+  int64_t sum = 0;
+  qsort(amounts, (size_t)n, sizeof *amounts, descending);
+  for (int32_t i = 0; i < n && i < max_sessions; i++) sum += amounts[i];
+  return sum;
+}
+
+/* What one request takes, by kind. */
+enum amount_kind { LANES, GROUP_LANES, OWN_LANES, PAGES, KINDS };
+
+static int64_t amount_of(const pdt_request *r, const pdt_place *p, enum amount_kind kind) {
+  int32_t K = r->settings.streams;
+  switch (kind) {
+  case LANES:
+    return K;
+  case GROUP_LANES:
+    return pdt_streams_among(K, p->group_begin, p->group_end, p->ranks);
+  case OWN_LANES:
+    return pdt_streams_among(K, p->rank, p->rank + 1, p->ranks);
+  default:
+    return pdt_session_pages(r, p->group_begin, p->group_end, p->ranks);
+  }
+}
+
+/* Fills in the maxima of the buffers. */
+static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  int64_t *amounts, worst[KINDS];
+  if (PDT_NEW(&amounts, n, "requests", err)) return -1;
+  for (enum amount_kind kind = LANES; kind < KINDS; kind++) {
+    for (int32_t i = 0; i < n; i++) amounts[i] = amount_of(&requests[i], &e->place, kind);
+    worst[kind] = worst_case(amounts, n, e->options.max_sessions);
+  }
+  free(amounts);
+  for (int32_t i = 0; i < n; i++) {
+    int32_t positions = pdt_request_positions(&requests[i]);
+    int32_t tau = requests[i].settings.limits.block_tokens;
+    if (positions > b->max_positions) b->max_positions = positions;
+    if (tau > b->max_block) b->max_block = tau;
+  }
+  if (worst[LANES] > 1 << 20 || worst[PAGES] > INT32_MAX)
+    return pdt_fail(err, PDT_ERROR_MEMORY,
+                    "%lld streams with %lld cache pages in flight are too many (hint: "
+                    "--max-sessions)",
+                    (long long)worst[LANES], (long long)worst[PAGES]);
+  b->max_lanes = (int32_t)worst[LANES];
+  b->max_group = (int32_t)worst[GROUP_LANES];
+  b->max_own = (int32_t)worst[OWN_LANES];
+  b->max_pages = (int32_t)worst[PAGES];
+  return 0;
+}
+
+static int new_lane_buffers(pdt_engine *e, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  int64_t d = e->model.hidden_size, S = e->sidecar.config.plan_slots;
+  int64_t lanes = b->max_lanes, tau = b->max_block, dn = e->sidecar.config.notes_dim;
+  int64_t record = 8 + 4 * (tau + S + (e->options.details ? d : 0));
+  int64_t all = e->place.rank == 0 ? lanes : 0;
+  return PDT_NEW(&b->lanes, lanes, "round", err) ||
+         PDT_NEW(&b->group, b->max_group, "round", err) ||
+         PDT_NEW(&b->tokens, lanes * tau, "round", err) ||
+         PDT_NEW(&b->states, b->max_own * tau * d, "round", err) ||
+         PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
+         PDT_NEW(&b->coverage, lanes * S, "round", err) ||
+         PDT_NEW(&b->record, 64 + b->max_own * record, "round", err) ||
+         PDT_NEW(&b->records, e->place.ranks * 64 + all * record, "round", err) ||
+         PDT_NEW(&b->record_bytes, e->place.ranks, "round", err) ||
+         PDT_NEW(&b->note_bytes, e->place.ranks, "round", err) ||
+         PDT_NEW(&e->exchange.targets, lanes, "round", err) ||
+         PDT_NEW(&e->sessions, e->options.max_sessions, "round", err);
+}
+
+static int new_row_buffers(pdt_engine *e, int32_t max_rows, int32_t max_budget, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  b->block_elems = pdt_sidecar_block_elems(&e->sidecar, b->max_block, max_budget);
+  return PDT_NEW(&b->hidden, (int64_t)max_rows * e->model.hidden_size, "round", err) ||
+         PDT_NEW(&b->rows, max_rows, "round", err) ||
+         PDT_NEW(&b->conditioning, max_rows, "round", err) ||
+         PDT_NEW(&b->row_lanes, max_rows, "round", err) ||
+         PDT_NEW(&b->chosen, b->max_group, "round", err) ||
+         PDT_NEW(&b->begin, e->group.size + 1, "round", err) ||
+         PDT_NEW(&b->candidates, (int64_t)e->threads * e->model.vocab_size, "round", err) ||
+         PDT_NEW(&b->block_scratch, e->threads * b->block_elems, "round", err);
+}
+
+static double mebibytes(pdt_bytes bytes) {
+  return (double)bytes / (1 << 20);
+}
+
+/* Makes the cache if it fits into what this rank may use. */
+static int new_cache(pdt_engine *e, pdt_error *err) {
+  const pdt_shard *shard = &e->weights.shard;
+  int32_t kv_heads = shard->kv_heads.end - shard->kv_heads.begin;
+  int32_t pages = e->buffers.max_pages;
+  pdt_bytes bytes = pdt_kv_bytes(e->model.layers, kv_heads, e->model.head_dim, pages);
+  pdt_bytes available = pdt_available_bytes() / e->ranks_on_node / 10 * 9;
+  pdt_bytes limit = e->options.kv_bytes > 0 ? e->options.kv_bytes : available;
+  if (bytes < 0 || bytes > limit)
+    return pdt_fail(
+        err, PDT_ERROR_MEMORY,
+        "key/value cache: rank %d needs %.1f MiB (%d pages of %d positions, %d sessions "
+        "at once), %s allows %.1f MiB (hint: fewer --max-sessions, streams or "
+        "max_tokens, more ranks with a larger --tp%s)",
+        e->place.rank, mebibytes(bytes), pages, PDT_PAGE_TOKENS, e->options.max_sessions,
+        e->options.kv_bytes ? "--kv-memory" : "its memory", mebibytes(limit),
+        e->options.kv_bytes ? ", a larger --kv-memory" : "");
+  return pdt_kv_new(&e->kv, e->model.layers, kv_heads, e->model.head_dim, pages, err);
+}
+
+int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_requests,
+                          pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  *b = (pdt_round_buffers){0};
+  if (find_maxima(e, requests, n_requests, err)) return -1;
+  int32_t max_budget = 1;
+  for (int32_t i = 0; i < n_requests; i++)
+    if (requests[i].settings.window > max_budget) max_budget = requests[i].settings.window;
+  const pdt_trunk_limits limits = {.threads = e->threads,
+                                   .max_rows = b->max_group > PDT_PROMPT_ROWS ? b->max_group
+                                                                              : PDT_PROMPT_ROWS,
+                                   .max_logit_rows = b->max_group,
+                                   .max_tokens = b->max_positions};
+  if (new_cache(e, err) || new_lane_buffers(e, err) ||
+      new_row_buffers(e, limits.max_rows, max_budget, err))
+    return -1;
+  return pdt_trunk_new(&e->trunk, &e->weights, e->kernels, &e->group, &e->kv, &limits, err) ||
+         pdt_sidecar_reserve(&e->sidecar, limits.max_rows, err);
+}
+
+void pdt_round_buffers_free(pdt_engine *e) {
+  pdt_round_buffers *b = &e->buffers;
+  void *all[] = {b->lanes,    b->group,        b->tokens,     b->states,           b->notes,
+                 b->coverage, b->hidden,       b->rows,       b->conditioning,     b->row_lanes,
+                 b->chosen,   b->begin,        b->candidates, b->block_scratch,    b->record,
+                 b->records,  b->record_bytes, b->note_bytes, e->exchange.targets, e->sessions};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+  e->buffers = (pdt_round_buffers){0};
+  e->exchange = (pdt_notes_exchange){0};
+  e->sessions = NULL;
+  pdt_trunk_free(&e->trunk);
+  pdt_kv_free(&e->kv);
+}

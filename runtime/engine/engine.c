@@ -1,0 +1,232 @@
+#include "engine/engine.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "engine/internal.h"
+#include "model/tensors.h"
+
+void pdt_engine_note_failure(pdt_engine *e, const pdt_error *err) {
+  if (e->failure.code == PDT_ERROR_NONE) e->failure = *err;
+}
+
+/* Splits the world into groups of T consecutive ranks. */
+static int make_groups(pdt_engine *e, pdt_error *err) {
+  pdt_rank P = e->world->size, T = e->options.tensor_parallel, rank = e->world->rank;
+  if (T < 1 || P % T != 0)
+    return pdt_fail(
+        err, PDT_ERROR_USAGE,
+        "--tp: expected a number that divides the %d ranks, found %d (hint: mpirun -n a "
+        "multiple of --tp)",
+        P, T);
+  e->place = (pdt_place){rank, P, rank / T * T, rank / T * T + T};
+  return pdt_comm_split(e->world, rank / T, &e->group, err);
+}
+
+/* Threads of this rank: what was asked for, or the processors it may run on, shared with the ranks
+ * of its machine that may run on the same ones. */
+static int choose_threads(pdt_engine *e, pdt_error *err) {
+  e->threads = e->options.threads;
+  pdt_comm node;
+  if (pdt_comm_split_node(e->world, &node, err)) return -1;
+  cpu_set_t own, *all;
+  pdt_bytes *bytes;
+  CPU_ZERO(&own);
+  sched_getaffinity(0, sizeof own, &own);
+  int status =
+      PDT_NEW(&all, node.size, "threads", err) || PDT_NEW(&bytes, node.size, "threads", err);
+  if (!status) {
+    for (pdt_rank r = 0; r < node.size; r++) bytes[r] = sizeof own;
+    pdt_comm_all_gather(&node, &own, all, bytes);
+    int sharing = 0;
+    for (pdt_rank r = 0; r < node.size; r++) sharing += CPU_EQUAL(&own, &all[r]);
+    if (e->threads == 0) e->threads = CPU_COUNT(&own) / sharing > 1 ? CPU_COUNT(&own) / sharing : 1;
+    e->ranks_on_node = node.size;
+    free(all);
+    free(bytes);
+  }
+  pdt_comm_free(&node);
+  return status ? -1 : 0;
+}
+
+/* The best instruction set that every rank has: one set of kernels, one set of results. */
+static int choose_kernels(pdt_engine *e, pdt_error *err) {
+  pdt_cpu_isa isa = pdt_cpu_best_isa();
+  if (e->options.kernels && !pdt_cpu_isa_parse(e->options.kernels, &isa))
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--kernels: expected portable, avx2 or avx512, found '%s'", e->options.kernels);
+  int64_t common = isa;
+  pdt_comm_all_reduce_i64(e->world, &common, 1, PDT_COMM_MIN);
+  e->kernels = pdt_cpu_kernels((pdt_cpu_isa)common);
+  if (!e->kernels)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--kernels: rank %d's machine or build does not have '%s'", e->world->rank,
+                    e->options.kernels ? e->options.kernels : "the common instruction set");
+  return 0;
+}
+
+static int load(pdt_engine *e, pdt_error *err) {
+  const pdt_engine_options *o = &e->options;
+  if (pdt_model_config_load(&e->model, o->model, err) ||
+      pdt_checkpoint_open(&e->checkpoint, o->model, err) ||
+      pdt_model_tensors_check(&e->model, e->checkpoint, err) ||
+      pdt_safetensors_open(&e->sidecar_file, o->sidecar, err) ||
+      pdt_sidecar_load(&e->sidecar, e->sidecar_file, &e->model, e->place.rank, e->place.ranks,
+                       e->kernels, e->threads, err))
+    return -1;
+  return pdt_trunk_weights_load(&e->weights, &e->model, e->checkpoint, e->group.rank, e->group.size,
+                                err);
+}
+
+int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_options *options,
+                   pdt_error *err) {
+  *out = NULL;
+  pdt_engine *e = NULL;
+  int status = PDT_NEW(&e, 1, "engine", err);
+  if (pdt_comm_agree(world, err)) {
+    free(e);
+    return -1;
+  }
+  e->world = world;
+  e->options = *options;
+  e->group = (pdt_comm){.rank = 0, .size = 1};
+  status = make_groups(e, err) || choose_threads(e, err);
+  if (pdt_comm_agree(world, err)) status = -1;
+  if (!status) choose_kernels(e, err);
+  if (!status && pdt_comm_agree(world, err)) status = -1;
+  if (!status) load(e, err);
+  if (!status && pdt_comm_agree(world, err)) status = -1;
+  if (status) {
+    pdt_engine_free(e);
+    return -1;
+  }
+  *out = e;
+  return 0;
+}
+
+void pdt_engine_free(pdt_engine *engine) {
+  if (!engine) return;
+  pdt_trunk_weights_free(&engine->weights);
+  pdt_sidecar_free(&engine->sidecar);
+  pdt_safetensors_close(engine->sidecar_file);
+  pdt_checkpoint_close(engine->checkpoint);
+  pdt_comm_free(&engine->group);
+  free(engine);
+}
+
+const pdt_model_config *pdt_engine_model(const pdt_engine *engine) {
+  return &engine->model;
+}
+
+const pdt_sidecar_config *pdt_engine_sidecar(const pdt_engine *engine) {
+  return &engine->sidecar.config;
+}
+
+const pdt_checkpoint *pdt_engine_checkpoint(const pdt_engine *engine) {
+  return engine->checkpoint;
+}
+
+const pdt_safetensors *pdt_engine_sidecar_file(const pdt_engine *engine) {
+  return engine->sidecar_file;
+}
+
+pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
+  return (pdt_engine_layout){.ranks = engine->place.ranks,
+                             .groups = engine->place.ranks / engine->group.size,
+                             .tensor_parallel = engine->group.size,
+                             .threads = engine->threads,
+                             .kernels = engine->kernels->name,
+                             .weight_bytes = engine->weights.bytes,
+                             .kv_bytes = engine->kv_bytes};
+}
+
+/* Lets requests join in order while there is room; *next is the first that has not. */
+static int admit(pdt_engine *e, const pdt_request *requests, int32_t n, int32_t *next,
+                 pdt_error *err) {
+  while (*next < n && e->n_sessions < e->options.max_sessions) {
+    pdt_session *s = NULL;
+    int status = PDT_NEW(&s, 1, "session", err);
+    if (!status)
+      status = pdt_session_new(s, &requests[*next], *next, &e->place, &e->sidecar, &e->kv, err);
+    if (pdt_comm_agree(e->world, err)) {
+      if (s && !status) pdt_session_free(s, &e->kv);
+      free(s);
+      return -1;
+    }
+    e->sessions[e->n_sessions++] = s;
+    ++*next;
+    if (pdt_session_begin(e, s, err)) return -1;
+    pdt_error own = {0};
+    const pdt_observer *o = e->observer;
+    if (e->world->rank == 0 && o->session_started && o->session_started(o->context, s, &own))
+      pdt_engine_note_failure(e, &own);
+  }
+  return 0;
+}
+
+/* Lets sessions leave that are complete or out of rounds; the others go on to their next round. */
+static void dismiss(pdt_engine *e) {
+  const pdt_observer *o = e->observer;
+  int32_t kept = 0;
+  for (int32_t i = 0; i < e->n_sessions; i++) {
+    pdt_session *s = e->sessions[i];
+    bool over = pdt_session_complete(s) || s->round >= s->request->settings.max_rounds;
+    s->round++;
+    if (!over) {
+      e->sessions[kept++] = s;
+      continue;
+    }
+    pdt_error own = {0};
+    if (e->world->rank == 0 && o->session_ended && o->session_ended(o->context, s, &own))
+      pdt_engine_note_failure(e, &own);
+    pdt_session_free(s, &e->kv);
+    free(s);
+  }
+  e->n_sessions = kept;
+}
+
+/* Rounds until every request has been served. */
+static int run_rounds(pdt_engine *e, const pdt_request *requests, int32_t n, pdt_error *err) {
+  int32_t next = 0;
+  for (;;) {
+    if (admit(e, requests, n, &next, err)) return -1;
+    if (e->n_sessions == 0) break;
+    pdt_round_emit(e);
+    if (pdt_boundary(e, err)) return -1;
+    dismiss(e);
+  }
+  if (e->failure.code != PDT_ERROR_NONE) *err = e->failure;
+  return pdt_comm_agree(e->world, err);
+}
+
+int pdt_engine_run(pdt_engine *engine, const pdt_request *requests, int32_t n_requests,
+                   const pdt_observer *observer, pdt_run_stats *stats, pdt_error *err) {
+  static const pdt_observer nobody = {0};
+  pdt_engine *e = engine;
+  double start = pdt_seconds();
+  *stats = (pdt_run_stats){0};
+  e->observer = observer ? observer : &nobody;
+  e->stats = stats;
+  e->n_sessions = 0;
+  e->boundary = 0;
+  e->failure = (pdt_error){0};
+  pdt_round_buffers_new(e, requests, n_requests, err);
+  int status = pdt_comm_agree(e->world, err);
+  e->kv_bytes = e->kv.n_pages * e->kv.page_elems * (pdt_bytes)sizeof(float);
+  if (!status) status = run_rounds(e, requests, n_requests, err);
+  if (e->exchange.under_way) pdt_notes_finish(e);
+  for (int32_t i = 0; i < e->n_sessions; i++) {
+    pdt_session_free(e->sessions[i], &e->kv);
+    free(e->sessions[i]);
+  }
+  e->n_sessions = 0;
+  stats->seconds = pdt_seconds() - start;
+  stats->trunk_seconds = e->trunk.clock.compute;
+  stats->exchange_seconds = e->trunk.clock.exchange;
+  stats->sidecar_seconds += e->trunk.clock.hooks;
+  pdt_round_buffers_free(e);
+  return status;
+}

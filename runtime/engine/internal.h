@@ -1,0 +1,126 @@
+/* What the files of engine/ share. */
+#ifndef PDT_ENGINE_INTERNAL_H
+#define PDT_ENGINE_INTERNAL_H
+
+#include "engine/engine.h"
+
+enum { PDT_PROMPT_ROWS = 128 }; /* prompt tokens encoded in one batch */
+
+/* One active stream in one round. Every rank holds the list of all lanes of the world, by session
+ * and stream; what is computed is the owner's alone. */
+typedef struct pdt_lane {
+  pdt_session *session;
+  pdt_stream stream;
+  pdt_rank owner;    /* world rank */
+  int32_t room;      /* most tokens of this block */
+  int32_t emitted;   /* tokens so far; known in the group, and after the boundary everywhere */
+  bool finished;     /* the block is whole; likewise */
+  bool ended;        /* by an end-of-sequence token */
+  pdt_token *tokens; /* [tau], inside pdt_round_buffers */
+  float *states;     /* [tau, d] of the owner */
+  float *note;       /* [dn] */
+  float *coverage;   /* [S] */
+  float readiness;
+  const float *last_hidden; /* [d]; on the owner, and with details on rank 0 */
+} pdt_lane;
+
+/* Buffers of a round, made once for the most lanes that can be in flight. */
+typedef struct pdt_round_buffers {
+  int32_t max_lanes, max_own, max_group; /* of the world, this rank, this group */
+  int32_t max_block;                     /* largest tau */
+  int32_t max_positions;                 /* longest sequence */
+  int32_t max_pages;                     /* of this group's cache */
+  pdt_lane *lanes;                       /* [max_lanes] */
+  int32_t n_lanes;
+  pdt_lane **group; /* [max_group]: lanes of this group, by owner, session, stream */
+  int32_t n_group;
+  pdt_lane **own; /* [max_own]: a run of `group` */
+  int32_t n_own;
+  pdt_token *tokens;              /* [max_lanes, max_block] */
+  float *states;                  /* [max_own, max_block, d] */
+  float *notes;                   /* [2, max_lanes, dn]: by owner, session, stream; two in turn */
+  float *coverage;                /* [max_lanes, S] */
+  float *hidden;                  /* [max_rows, d] of one batch */
+  pdt_trunk_row *rows;            /* [max_rows] */
+  pdt_conditioning *conditioning; /* [max_rows] of own rows */
+  pdt_lane **row_lanes;           /* [max_rows] */
+  pdt_token *chosen;              /* [max_group] */
+  int32_t *begin;                 /* [T+1] */
+  pdt_candidate *candidates;      /* [threads, vocab] */
+  float *block_scratch;           /* [threads, block_elems] */
+  int64_t block_elems;
+  char *record;            /* this rank's records of a boundary */
+  char *records;           /* everybody's, on rank 0 */
+  pdt_bytes *record_bytes; /* [P] */
+  pdt_bytes *note_bytes;   /* [P] */
+} pdt_round_buffers;
+
+/* Notes on their way between ranks. */
+typedef struct pdt_notes_exchange {
+  bool under_way;
+  pdt_comm_request request;
+  int which; /* half of buffers.notes */
+  int32_t n; /* lanes in it */
+  struct pdt_note_target {
+    int32_t session; /* index of the request */
+    pdt_round round;
+    pdt_stream stream;
+  } * targets; /* [max_lanes], in the order of the buffer */
+} pdt_notes_exchange;
+
+struct pdt_engine {
+  const pdt_comm *world;
+  pdt_comm group;
+  pdt_place place;
+  pdt_engine_options options;
+  pdt_model_config model;
+  pdt_checkpoint *checkpoint;
+  pdt_safetensors *sidecar_file;
+  pdt_trunk_weights weights;
+  pdt_sidecar sidecar;
+  const pdt_kernels *kernels;
+  int threads;
+  pdt_rank ranks_on_node;
+  /* of one run */
+  pdt_kv_cache kv;
+  pdt_bytes kv_bytes;
+  pdt_trunk trunk;
+  pdt_round_buffers buffers;
+  pdt_notes_exchange exchange;
+  pdt_session **sessions; /* [max_sessions] in flight, by request */
+  int32_t n_sessions;
+  const pdt_observer *observer;
+  pdt_run_stats *stats;
+  uint64_t boundary;
+  pdt_error failure; /* what this rank met inside a round; told at the boundary */
+};
+
+/* prompt.c: encodes the session's prompt in every group that decodes it, plans, and publishes
+ * snapshot 0. Collective over the world. On failure engine->failure or err is set on all ranks. */
+int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err);
+
+/* round.c: lists the lanes of the next round and lets every one emit a block, note, coverage and
+ * readiness. Collective over each group. Failures of this rank go to engine->failure. */
+void pdt_round_emit(pdt_engine *e);
+
+/* notes.c: gives every lane's note its place in the buffer of the coming exchange; starts the
+ * exchange over the world; ends the one under way and fills the buses. The last two are collective;
+ * only the last blocks. */
+void pdt_notes_place(pdt_engine *e);
+void pdt_notes_start(pdt_engine *e);
+void pdt_notes_finish(pdt_engine *e);
+
+/* boundary.c: gathers records, decides, broadcasts, applies. Collective over the world, blocking.
+ * All ranks fail alike. */
+int pdt_boundary(pdt_engine *e, pdt_error *err);
+
+/* buffers.c: cache, trunk and buffers for the most that these requests can have in flight. Refuses
+ * a cache that does not fit. Errors: MEMORY; what was made is freed by pdt_round_buffers_free. */
+int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_requests,
+                          pdt_error *err);
+void pdt_round_buffers_free(pdt_engine *e);
+
+/* Keeps the first failure of a rank. */
+void pdt_engine_note_failure(pdt_engine *e, const pdt_error *err);
+
+#endif

@@ -1,0 +1,98 @@
+/* A session's start: prompt, plan, snapshot 0 (3.8, steps 1 to 3). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "engine/internal.h"
+
+/* Adds the hidden states of a batch of prompt tokens to sum [d], position by position, so that the
+ * sum does not depend on who owned which row. */
+static void add_states(pdt_engine *e, const float *own, const int32_t *begin, float *all,
+                       double *sum) {
+  int64_t d = e->model.hidden_size;
+  pdt_bytes *bytes = e->buffers.note_bytes;
+  for (pdt_rank t = 0; t < e->group.size; t++)
+    bytes[t] = (begin[t + 1] - begin[t]) * d * (pdt_bytes)sizeof(float);
+  pdt_comm_all_gather(&e->group, own, all, bytes);
+  for (int32_t r = 0; r < begin[e->group.size]; r++)
+    for (int64_t i = 0; i < d; i++) sum[i] += all[r * d + i];
+}
+
+/* Runs prompt tokens 0 .. n-1 through the plain trunk; their states are added to sum unless NULL.
+ */
+static int encode(pdt_engine *e, pdt_session *s, int32_t n, double *sum, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  pdt_rank T = e->group.size;
+  float *all;
+  if (PDT_NEW(&all, (int64_t)PDT_PROMPT_ROWS * e->model.hidden_size, "prompt", err)) return -1;
+  int status = 0;
+  for (int32_t first = 0; first < n && !status; first += PDT_PROMPT_ROWS) {
+    int32_t rows = n - first < PDT_PROMPT_ROWS ? n - first : PDT_PROMPT_ROWS;
+    for (int32_t r = 0; r < rows; r++)
+      b->rows[r] = (pdt_trunk_row){&s->prompt, first + r, s->request->prompt[first + r]};
+    for (pdt_rank t = 0; t <= T; t++) b->begin[t] = (int32_t)((int64_t)rows * t / T);
+    pdt_trunk_batch batch = {b->rows, b->begin};
+    status = pdt_trunk_forward(&e->trunk, &batch, NULL, b->hidden, err);
+    if (!status && sum) add_states(e, b->hidden, b->begin, all, sum);
+  }
+  free(all);
+  return status;
+}
+
+/* The planner's slots from the mean prompt state, which rank 0 has: the vocabulary is shared among
+ * all ranks of the world. */
+static int plan(pdt_engine *e, pdt_session *s, float *pooled, pdt_error *err) {
+  int32_t S = e->sidecar.config.plan_slots;
+  pdt_bytes d_bytes = e->model.hidden_size * (pdt_bytes)sizeof(float);
+  pdt_plan_vote *votes;
+  pdt_comm_broadcast(e->world, pooled, d_bytes, 0);
+  int status = PDT_NEW(&votes, (int64_t)(e->world->size + 1) * S, "planner", err);
+  if (!status)
+    status = pdt_plan_vote_share(&e->sidecar, pooled, votes + (int64_t)e->world->size * S, err);
+  status = pdt_comm_agree(e->world, err);
+  if (!status) {
+    for (pdt_rank r = 0; r < e->world->size; r++)
+      e->buffers.note_bytes[r] = S * (pdt_bytes)sizeof *votes;
+    pdt_comm_all_gather(e->world, votes + (int64_t)e->world->size * S, votes,
+                        e->buffers.note_bytes);
+    status = pdt_plan_count(votes, e->world->size, S, s->plan.ids, err);
+  }
+  free(votes);
+  return status;
+}
+
+/* The prompt's states as far as this group needs them: group 0, which always has stream 0, works
+ * out the mean over the whole prompt; the others only fill their caches, which end one token
+ * earlier. */
+static int read_prompt(pdt_engine *e, pdt_session *s, float *pooled, pdt_error *err) {
+  int32_t n = s->request->n_prompt;
+  bool sums = e->place.group_begin == 0;
+  double *sum;
+  if (PDT_NEW(&sum, e->model.hidden_size, "prompt", err)) return -1;
+  int status = encode(e, s, sums ? n : n - 1, sums ? sum : NULL, err);
+  for (int32_t i = 0; i < e->model.hidden_size; i++) pooled[i] = (float)(sum[i] / n);
+  pdt_kv_truncate(&s->prompt, &e->kv, n - 1);
+  free(sum);
+  return status;
+}
+
+int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err) {
+  const pdt_request *r = s->request;
+  double start = pdt_seconds();
+  float *pooled;
+  int status = PDT_NEW(&pooled, e->model.hidden_size, "prompt", err);
+  if (!status && s->computes) status = read_prompt(e, s, pooled, err);
+  status = pdt_comm_agree(e->world, err);
+  if (!status && r->plan_ids)
+    memcpy(s->plan.ids, r->plan_ids, (size_t)e->sidecar.config.plan_slots * sizeof *r->plan_ids);
+  else if (!status)
+    status = plan(e, s, pooled, err);
+  if (!status) status = pdt_plan_embed(&s->plan, &e->sidecar, err);
+  if (!status) status = pdt_bus_publish(&s->bus, 0, PDT_PLANNER, err);
+  if (!status) pdt_bus_fill(&s->bus, 0, PDT_PLANNER, s->plan.note);
+  free(pooled);
+  e->stats->prompt_tokens += r->n_prompt;
+  e->stats->prompt_seconds += pdt_seconds() - start;
+  return pdt_comm_agree(e->world, err);
+}

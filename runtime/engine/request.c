@@ -1,0 +1,347 @@
+#include "engine/request.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "sidecar/sidecar.h"
+
+enum {
+  MAX_STREAMS = 1 << 16,
+  MAX_TOKENS = 1 << 24,
+  DEFAULT_MAX_TOKENS = 64,
+  DEFAULT_MAX_ATTEMPTS = 4,
+  DEFAULT_MAX_ROUNDS = 100000
+};
+
+/* What the readers of one request share. */
+typedef struct reader {
+  pdt_request *r;
+  const json_t *json, *settings;
+  const char *where;
+  char settings_where[300];
+  const pdt_request_context *context;
+  pdt_error *err;
+} reader;
+
+/* An integer setting in [low, high]; out of range is a USAGE error, another type INPUT. */
+static int integer_setting(const reader *in, const char *key, int64_t low, int64_t high,
+                           int32_t *out) {
+  const json_t *value = pdt_json_get(in->settings, key);
+  int64_t number = *out;
+  if (pdt_json_integer_or(in->settings, in->settings_where, key, INT64_MIN, INT64_MAX, &number,
+                          in->err))
+    return -1;
+  if (value && (number < low || number > high))
+    return pdt_fail(in->err, PDT_ERROR_USAGE,
+                    "%s: %s: expected an integer from %lld to %lld, found %lld", in->settings_where,
+                    key, (long long)low, (long long)high, (long long)number);
+  *out = (int32_t)number;
+  return 0;
+}
+
+static int real_setting(const reader *in, const char *key, double low, double high, double *out) {
+  double number = *out;
+  if (pdt_json_real_or(in->settings, in->settings_where, key, -1e300, 1e300, &number, in->err))
+    return -1;
+  if (number < low || number > high)
+    return pdt_fail(in->err, PDT_ERROR_USAGE, "%s: %s: expected a number from %g to %g, found %g",
+                    in->settings_where, key, low, high, number);
+  *out = number;
+  return 0;
+}
+
+static int policy_setting(const reader *in, pdt_policy *policy) {
+  const char *name = pdt_policy_name(*policy);
+  if (pdt_json_string_or(in->settings, in->settings_where, "policy", &name, in->err)) return -1;
+  if (!pdt_policy_parse(name, policy))
+    return pdt_fail(in->err, PDT_ERROR_USAGE,
+                    "%s: policy: expected selective, stall or global, found '%s'",
+                    in->settings_where, name);
+  return 0;
+}
+
+/* Streams the request speaks of by its sections or prefixes; 0 when it does not. */
+static int32_t spoken_streams(const reader *in) {
+  const json_t *lists = pdt_json_get(in->json, "sections");
+  if (!lists) lists = pdt_json_get(in->json, "prefix_ids");
+  return json_is_array(lists) ? (int32_t)json_array_size(lists) : 0;
+}
+
+static int read_stream_settings(const reader *in, pdt_settings *s) {
+  int32_t spoken = spoken_streams(in), most = in->context->sidecar->streams;
+  s->streams = spoken ? spoken : most;
+  if (integer_setting(in, "streams", 1, MAX_STREAMS, &s->streams)) return -1;
+  if (s->streams > most)
+    return pdt_fail(in->err, PDT_ERROR_USAGE,
+                    "%s: streams: expected at most %d, as many as the sidecar has adapters for, "
+                    "found %d",
+                    in->settings_where, most, s->streams);
+  return 0;
+}
+
+static int read_settings(const reader *in) {
+  static const char *const keys[] = {
+      "streams", "block_tokens", "reveal_delay", "window",     "horizon",     "gamma", "policy",
+      "seed",    "max_attempts", "max_tokens",   "max_rounds", "temperature", "top_k", "top_p"};
+  const pdt_sidecar_defaults *defaults = &in->context->sidecar->defaults;
+  pdt_settings *s = &in->r->settings;
+  int64_t seed = 0;
+  *s = (pdt_settings){.reveal_delay = defaults->reveal_delay,
+                      .window = defaults->window,
+                      .max_attempts = DEFAULT_MAX_ATTEMPTS,
+                      .max_rounds = DEFAULT_MAX_ROUNDS,
+                      .gamma = defaults->gamma,
+                      .sampling = {0, 0, 1},
+                      .limits = {.block_tokens = defaults->block_tokens,
+                                 .horizon = defaults->horizon,
+                                 .max_tokens = DEFAULT_MAX_TOKENS,
+                                 .slots = in->context->sidecar->plan_slots,
+                                 .policy = PDT_SELECTIVE}};
+  if (in->settings && pdt_json_only_keys(in->settings, in->settings_where, keys,
+                                         sizeof keys / sizeof *keys, in->err))
+    return -1;
+  if (read_stream_settings(in, s) ||
+      integer_setting(in, "block_tokens", 1, MAX_TOKENS, &s->limits.block_tokens) ||
+      integer_setting(in, "reveal_delay", 1, 1 << 20, &s->reveal_delay) ||
+      integer_setting(in, "window", 1, 1 << 20, &s->window) ||
+      integer_setting(in, "max_attempts", 1, 1 << 20, &s->max_attempts) ||
+      integer_setting(in, "max_tokens", 1, MAX_TOKENS, &s->limits.max_tokens) ||
+      integer_setting(in, "max_rounds", 1, INT32_MAX, &s->max_rounds) ||
+      integer_setting(in, "top_k", 0, INT32_MAX, &s->sampling.top_k) ||
+      real_setting(in, "gamma", 0, 1, &s->gamma) ||
+      real_setting(in, "temperature", 0, 1e6, &s->sampling.temperature) ||
+      real_setting(in, "top_p", 1e-9, 1, &s->sampling.top_p) ||
+      policy_setting(in, &s->limits.policy) ||
+      pdt_json_integer_or(in->settings, in->settings_where, "seed", INT64_MIN, INT64_MAX, &seed,
+                          in->err))
+    return -1;
+  s->seed = (uint64_t)seed;
+  /* A default horizon below one block says the same as one block: nothing may follow a held one. */
+  if (s->limits.horizon < s->limits.block_tokens) s->limits.horizon = s->limits.block_tokens;
+  if (integer_setting(in, "horizon", 1, MAX_TOKENS, &s->limits.horizon)) return -1;
+  if (s->limits.horizon < s->limits.block_tokens)
+    return pdt_fail(in->err, PDT_ERROR_USAGE,
+                    "%s: horizon: expected at least block_tokens, %d, found %d", in->settings_where,
+                    s->limits.block_tokens, s->limits.horizon);
+  return 0;
+}
+
+/* A list of token ids. */
+static int read_ids(const reader *in, const json_t *list, const char *name, pdt_token **ids,
+                    int32_t *n) {
+  char where[400];
+  snprintf(where, sizeof where, "%s: %s", in->where, name);
+  if (!json_is_array(list))
+    return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: expected a list of token ids, found %s", where,
+                    pdt_json_type_name(list));
+  size_t count = json_array_size(list);
+  if (count > MAX_TOKENS)
+    return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: expected at most %d tokens, found %zu", where,
+                    MAX_TOKENS, count);
+  if (PDT_NEW(ids, count, name, in->err)) return -1;
+  *n = (int32_t)count;
+  for (size_t i = 0; i < count; i++) {
+    int64_t id;
+    if (pdt_json_element_integer(list, where, i, 0, in->context->model->vocab_size - 1, &id,
+                                 in->err))
+      return -1;
+    (*ids)[i] = (pdt_token)id;
+  }
+  return 0;
+}
+
+static int encode_text(const reader *in, const json_t *text, const char *name, bool add_special,
+                       pdt_token **ids, int32_t *n) {
+  if (!json_is_string(text))
+    return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: %s: expected a text, found %s", in->where, name,
+                    pdt_json_type_name(text));
+  if (!in->context->tokenizer)
+    return pdt_fail(in->err, PDT_ERROR_INPUT,
+                    "%s: %s: a text needs the model's tokenizer.json (hint: or give token ids)",
+                    in->where, name);
+  if (pdt_tokenizer_encode(in->context->tokenizer, json_string_value(text),
+                           json_string_length(text), add_special, ids, n, in->err))
+    return pdt_fail_in(in->err, "%s: %s", in->where, name);
+  for (int32_t i = 0; i < *n; i++)
+    if ((*ids)[i] >= in->context->model->vocab_size)
+      return pdt_fail(in->err, PDT_ERROR_INPUT,
+                      "%s: %s: the tokenizer gives token %d, but the model's vocabulary has %d "
+                      "(hint: tokenizer.json is another model's)",
+                      in->where, name, (*ids)[i], in->context->model->vocab_size);
+  return 0;
+}
+
+/* One of two keys, not both. Sets the one that is there, or NULL. */
+static int one_of(const reader *in, const char *text_key, const char *ids_key, const json_t **text,
+                  const json_t **ids) {
+  *text = pdt_json_get(in->json, text_key);
+  *ids = pdt_json_get(in->json, ids_key);
+  if (*text && *ids)
+    return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: expected %s or %s, found both", in->where,
+                    text_key, ids_key);
+  return 0;
+}
+
+static int read_prompt(const reader *in) {
+  pdt_request *r = in->r;
+  const json_t *text, *ids;
+  if (one_of(in, "prompt", "prompt_ids", &text, &ids)) return -1;
+  if (!text && !ids)
+    return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: expected a prompt or prompt_ids, found neither",
+                    in->where);
+  if (text ? encode_text(in, text, "prompt", true, &r->prompt, &r->n_prompt)
+           : read_ids(in, ids, "prompt_ids", &r->prompt, &r->n_prompt))
+    return -1;
+  if (r->n_prompt == 0)
+    return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: %s: expected at least one token, found none",
+                    in->where, text ? "prompt" : "prompt_ids");
+  return 0;
+}
+
+static int read_prefixes(const reader *in) {
+  pdt_request *r = in->r;
+  const json_t *texts, *ids;
+  if (one_of(in, "sections", "prefix_ids", &texts, &ids)) return -1;
+  const char *name = texts ? "sections" : "prefix_ids";
+  const json_t *list = texts ? texts : ids;
+  int32_t K = r->settings.streams;
+  if (PDT_NEW(&r->prefix, K, name, in->err) || PDT_NEW(&r->n_prefix, K, name, in->err)) return -1;
+  if (!list) return 0;
+  if (!json_is_array(list) || json_array_size(list) != (size_t)K)
+    return pdt_fail(in->err, PDT_ERROR_INPUT,
+                    "%s: %s: expected a list with one entry a stream, %d, found %s of %zu",
+                    in->where, name, K, pdt_json_type_name(list), json_array_size(list));
+  for (pdt_stream k = 0; k < K; k++) {
+    const json_t *entry = json_array_get(list, (size_t)k);
+    if (texts ? encode_text(in, entry, name, false, &r->prefix[k], &r->n_prefix[k])
+              : read_ids(in, entry, name, &r->prefix[k], &r->n_prefix[k]))
+      return -1;
+  }
+  return 0;
+}
+
+/* One item {stream, text} of a plan in words. */
+static int read_plan_item(const reader *in, const json_t *item, int32_t slot) {
+  static const char *const keys[] = {"stream", "text"};
+  char where[400];
+  int64_t stream;
+  const char *text;
+  snprintf(where, sizeof where, "%s: plan[%d]", in->where, slot);
+  if (pdt_json_expect_object(item, where, in->err) ||
+      pdt_json_only_keys(item, where, keys, 2, in->err) ||
+      pdt_json_integer(item, where, "stream", 0, in->r->settings.streams - 1, &stream, in->err) ||
+      pdt_json_string(item, where, "text", &text, in->err))
+    return -1;
+  if (pdt_plan_hash(in->context->sidecar, (pdt_stream)stream, text, &in->r->plan_ids[slot],
+                    in->err))
+    return pdt_fail_in(in->err, "%s", where);
+  return 0;
+}
+
+static int read_plan(const reader *in) {
+  const json_t *items, *ids;
+  int32_t S = in->context->sidecar->plan_slots;
+  if (one_of(in, "plan", "plan_ids", &items, &ids)) return -1;
+  const json_t *list = items ? items : ids;
+  if (!list) return 0;
+  const char *name = items ? "plan" : "plan_ids";
+  size_t n = json_array_size(list);
+  if (!json_is_array(list) || (items ? n > (size_t)S : n != (size_t)S))
+    return pdt_fail(in->err, PDT_ERROR_INPUT,
+                    "%s: %s: expected a list of %s%d slots, found %s of %zu", in->where, name,
+                    items ? "at most " : "", S, pdt_json_type_name(list), n);
+  if (PDT_NEW(&in->r->plan_ids, S, name, in->err)) return -1;
+  for (size_t i = 0; i < n; i++) {
+    int64_t id = 0;
+    if (items ? read_plan_item(in, json_array_get(items, i), (int32_t)i)
+              : pdt_json_element_integer(ids, "plan_ids", i, 0,
+                                         in->context->sidecar->plan_vocab_size - 1, &id, in->err))
+      return -1;
+    if (ids) in->r->plan_ids[i] = (int32_t)id;
+  }
+  return 0;
+}
+
+static int check_positions(const reader *in) {
+  int32_t most = in->context->model->max_positions, need = pdt_request_positions(in->r);
+  if (need <= most) return 0;
+  return pdt_fail(in->err, PDT_ERROR_INPUT,
+                  "%s: prompt of %d tokens, prefix and max_tokens %d need %d positions; "
+                  "max_position_embeddings is %d (hint: a shorter prompt, or fewer max_tokens)",
+                  in->where, in->r->n_prompt, in->r->settings.limits.max_tokens, need, most);
+}
+
+int pdt_request_parse(pdt_request *r, const json_t *json, const char *where, uint64_t session,
+                      const pdt_request_context *context, pdt_error *err) {
+  static const char *const keys[] = {"prompt", "prompt_ids", "sections", "prefix_ids",
+                                     "plan",   "plan_ids",   "session",  "settings"};
+  *r = (pdt_request){0};
+  reader in = {.r = r, .json = json, .where = where, .context = context, .err = err};
+  snprintf(in.settings_where, sizeof in.settings_where, "%.280s: settings", where);
+  int64_t number = (int64_t)session;
+  if (pdt_json_expect_object(json, where, err) ||
+      pdt_json_only_keys(json, where, keys, sizeof keys / sizeof *keys, err) ||
+      pdt_json_object_or(json, where, "settings", &in.settings, err) ||
+      pdt_json_integer_or(json, where, "session", 0, UINT32_MAX, &number, err) ||
+      read_settings(&in) || read_prompt(&in) || read_prefixes(&in) || read_plan(&in) ||
+      check_positions(&in)) {
+    pdt_request_free(r);
+    return -1;
+  }
+  r->session = (uint64_t)number;
+  return 0;
+}
+
+void pdt_request_free(pdt_request *r) {
+  for (pdt_stream k = 0; r->prefix && k < r->settings.streams; k++) free(r->prefix[k]);
+  free(r->prefix);
+  free(r->n_prefix);
+  free(r->prompt);
+  free(r->plan_ids);
+  *r = (pdt_request){0};
+}
+
+static json_t *ids_json(const int32_t *ids, int32_t n) {
+  json_t *list = json_array();
+  for (int32_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
+  return list;
+}
+
+static json_t *settings_json(const pdt_settings *s) {
+  return json_pack("{s:i,s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:i,s:f,s:i,s:f,s:I}", "streams",
+                   s->streams, "block_tokens", s->limits.block_tokens, "reveal_delay",
+                   s->reveal_delay, "window", s->window, "horizon", s->limits.horizon, "gamma",
+                   s->gamma, "policy", pdt_policy_name(s->limits.policy), "max_attempts",
+                   s->max_attempts, "max_tokens", s->limits.max_tokens, "max_rounds", s->max_rounds,
+                   "temperature", s->sampling.temperature, "top_k", s->sampling.top_k, "top_p",
+                   s->sampling.top_p, "seed", (json_int_t)s->seed);
+}
+
+json_t *pdt_request_json(const pdt_request *r) {
+  json_t *prefixes = json_array(), *json = json_object();
+  for (pdt_stream k = 0; k < r->settings.streams; k++)
+    json_array_append_new(prefixes, ids_json(r->prefix[k], r->n_prefix[k]));
+  int bad = json_object_set_new(json, "prompt_ids", ids_json(r->prompt, r->n_prompt)) |
+            json_object_set_new(json, "prefix_ids", prefixes) |
+            json_object_set_new(json, "session", json_integer((json_int_t)r->session)) |
+            json_object_set_new(json, "settings", settings_json(&r->settings));
+  if (r->plan_ids)
+    bad |= json_object_set_new(json, "plan_ids", ids_json(r->plan_ids, r->settings.limits.slots));
+  if (!bad) return json;
+  json_decref(json);
+  return NULL;
+}
+
+int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream) {
+  return r->n_prefix[stream] + r->settings.limits.max_tokens;
+}
+
+int32_t pdt_request_positions(const pdt_request *r) {
+  int32_t most = 0;
+  for (pdt_stream k = 0; k < r->settings.streams; k++)
+    if (pdt_request_own_tokens(r, k) > most) most = pdt_request_own_tokens(r, k);
+  return r->n_prompt - 1 + most;
+}

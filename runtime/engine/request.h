@@ -1,0 +1,60 @@
+/* A request, resolved: texts became token ids, and every setting has its value (PROTOCOL.md, "Files
+ * and the command line"). Rank 0 resolves requests, and what it resolved is what every rank parses:
+ * the same JSON without texts, which also heads the journal. */
+#ifndef PDT_ENGINE_REQUEST_H
+#define PDT_ENGINE_REQUEST_H
+
+#include <jansson.h>
+
+#include "protocol/decide.h"
+#include "protocol/sample.h"
+#include "protocol/stream.h"
+#include "sidecar/config.h"
+#include "text/tokenizer.h"
+
+typedef struct pdt_settings {
+  int32_t streams;      /* K */
+  int32_t reveal_delay; /* Delta, rounds */
+  int32_t window;       /* B, notes, the plan note included */
+  int32_t max_attempts;
+  int32_t max_rounds;
+  double gamma;
+  uint64_t seed;
+  pdt_sampling sampling;
+  pdt_stream_limits limits; /* tau, horizon, max_tokens, plan slots, policy */
+} pdt_settings;
+
+typedef struct pdt_request {
+  uint64_t session; /* below 2^32: a word of the random counter */
+  pdt_token *prompt;
+  int32_t n_prompt;   /* >= 1 */
+  pdt_token **prefix; /* [streams], each [n_prefix[k]]; what a stream reads after the prompt */
+  int32_t *n_prefix;  /* [streams], may be 0 */
+  int32_t *plan_ids;  /* [plan slots], or NULL: the planner's */
+  pdt_settings settings;
+} pdt_request;
+
+/* What a request is read against. */
+typedef struct pdt_request_context {
+  const pdt_model_config *model;
+  const pdt_sidecar_config *sidecar;
+  const pdt_tokenizer *tokenizer; /* NULL: texts are refused */
+} pdt_request_context;
+
+/* Reads one request. `where` names it in errors; session is its number when it names none. Errors:
+ * INPUT for a request that is wrong, USAGE for a setting that cannot be. */
+int pdt_request_parse(pdt_request *r, const json_t *json, const char *where, uint64_t session,
+                      const pdt_request_context *context, pdt_error *err);
+void pdt_request_free(pdt_request *r);
+
+/* The request as JSON without texts, every setting named; pdt_request_parse gives it back. The
+ * caller drops the reference; NULL without memory. */
+json_t *pdt_request_json(const pdt_request *r);
+
+/* Most positions of the key/value cache that a stream's own pages hold. */
+int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream);
+
+/* The largest of that over all streams, and the prompt before it: longest sequence. */
+int32_t pdt_request_positions(const pdt_request *r);
+
+#endif

@@ -1,0 +1,235 @@
+/* One round's blocks: every active stream emits up to tau tokens under the round's window, then
+ * note, coverage and readiness (3.4, steps a to d). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/internal.h"
+#include "protocol/philox.h"
+
+/* Lists the lanes: all of the world, this group's by owner, and this rank's. */
+static void list_lanes(pdt_engine *e) {
+  pdt_round_buffers *b = &e->buffers;
+  b->n_lanes = b->n_group = b->n_own = 0;
+  for (int32_t i = 0; i < e->n_sessions; i++) {
+    pdt_session *s = e->sessions[i];
+    for (pdt_stream k = 0; k < s->request->settings.streams; k++) {
+      if (!pdt_stream_active(&s->streams[k])) {
+        e->stats->stalls += !s->streams[k].done;
+        continue;
+      }
+      int32_t at = b->n_lanes++;
+      b->lanes[at] = (pdt_lane){
+          .session = s,
+          .stream = k,
+          .owner = pdt_owner_of(k, e->place.ranks),
+          .room = pdt_stream_room(&s->streams[k], &s->request->settings.limits),
+          .tokens = b->tokens + (int64_t)at * b->max_block,
+          .coverage = b->coverage + (int64_t)at * e->sidecar.config.plan_slots,
+      };
+    }
+  }
+  for (pdt_rank owner = e->place.group_begin; owner < e->place.group_end; owner++) {
+    if (owner == e->place.rank) b->own = b->group + b->n_group;
+    for (int32_t i = 0; i < b->n_lanes; i++) {
+      if (b->lanes[i].owner != owner) continue;
+      if (owner == e->place.rank)
+        b->lanes[i].states = b->states + (int64_t)b->n_own++ * b->max_block * e->model.hidden_size;
+      b->group[b->n_group++] = &b->lanes[i];
+    }
+  }
+}
+
+/* The round's window of every session: which notes, and on ranks that own a stream their
+ * projections. */
+static void open_windows(pdt_engine *e) {
+  size_t note_bytes = (size_t)e->sidecar.config.notes_dim * sizeof(float);
+  double start = pdt_seconds();
+  for (int32_t i = 0; i < e->n_sessions; i++) {
+    pdt_session *s = e->sessions[i];
+    s->n_window = pdt_bus_window(&s->bus, s->round, s->window_notes);
+    if (!s->owns) continue;
+    for (int32_t j = 0; j < s->n_window; j++)
+      memcpy((char *)s->window.notes + (size_t)j * note_bytes,
+             s->bus.notes[s->window_notes[j]].vector, note_bytes);
+    pdt_window_project(&s->window, &e->sidecar, s->n_window);
+  }
+  e->stats->sidecar_seconds += pdt_seconds() - start;
+}
+
+static void condition_attention(void *context, pdt_layer layer, float *h, int32_t rows) {
+  pdt_engine *e = context;
+  pdt_sidecar_snc(&e->sidecar, layer, e->buffers.conditioning, h, rows);
+}
+
+static void condition_ffn(void *context, pdt_layer layer, float *h, int32_t rows) {
+  pdt_engine *e = context;
+  pdt_sidecar_adapter(&e->sidecar, layer, e->buffers.conditioning, h, rows);
+}
+
+/* Runs rows 0 .. n-1 of the buffers, whose lanes are row_lanes (by owner), under their
+ * conditioning; this rank's hidden states go to buffers.hidden. */
+static int run_rows(pdt_engine *e, int32_t n, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  int32_t at = 0, own = 0;
+  for (pdt_rank t = 0; t < e->group.size; t++) {
+    b->begin[t] = at;
+    for (; at < n && b->row_lanes[at]->owner == e->place.group_begin + t; at++)
+      if (t == e->group.rank)
+        b->conditioning[own++] =
+            (pdt_conditioning){&b->row_lanes[at]->session->window, b->row_lanes[at]->stream};
+  }
+  b->begin[e->group.size] = n;
+  const pdt_trunk_hooks hooks = {e, condition_attention, condition_ffn};
+  const pdt_trunk_batch batch = {b->rows, b->begin};
+  return pdt_trunk_forward(&e->trunk, &batch, &hooks, b->hidden, err);
+}
+
+/* Token j of what a stream reads before it writes: the last prompt token, then its prefix. */
+static pdt_token lead_token(const pdt_request *r, pdt_stream k, int32_t j) {
+  return j == 0 ? r->prompt[r->n_prompt - 1] : r->prefix[k][j - 1];
+}
+
+/* In a session's first round its streams read all but the last token of their leads, many rows at
+ * once. */
+static int read_leads(pdt_engine *e, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  int32_t n = 0;
+  for (int32_t i = 0; i < b->n_group; i++) {
+    pdt_lane *lane = b->group[i];
+    pdt_session *s = lane->session;
+    int32_t leads = s->round == 1 ? s->request->n_prefix[lane->stream] : 0;
+    for (int32_t j = 0; j < leads; j++) {
+      b->row_lanes[n] = lane;
+      b->rows[n++] = (pdt_trunk_row){&s->sequences[lane->stream], s->request->n_prompt - 1 + j,
+                                     lead_token(s->request, lane->stream, j)};
+      if (n < e->trunk.limits.max_rows) continue;
+      if (run_rows(e, n, err)) return -1;
+      n = 0;
+    }
+  }
+  return n > 0 ? run_rows(e, n, err) : 0;
+}
+
+/* Sets up the decode step of one lane: it consumes the token before the one it emits. */
+static pdt_trunk_row step_row(const pdt_lane *lane) {
+  pdt_session *s = lane->session;
+  const pdt_request *r = s->request;
+  const pdt_stream_state *stream = &s->streams[lane->stream];
+  int32_t leads = r->n_prefix[lane->stream], have = stream->n_tokens + lane->emitted;
+  pdt_token token = lane->emitted > 0      ? lane->tokens[lane->emitted - 1]
+                    : stream->n_tokens > 0 ? stream->tokens[stream->n_tokens - 1]
+                                           : lead_token(r, lane->stream, leads);
+  return (pdt_trunk_row){&s->sequences[lane->stream], r->n_prompt - 1 + leads + have, token};
+}
+
+/* Samples one own row. */
+static pdt_token choose(const pdt_engine *e, const pdt_lane *lane, const float *logits,
+                        pdt_candidate *scratch) {
+  const pdt_settings *settings = &lane->session->request->settings;
+  const pdt_stream_state *stream = &lane->session->streams[lane->stream];
+  double u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + lane->emitted), lane->stream,
+                         stream->attempt, lane->session->request->session);
+  return pdt_sample(logits, e->model.vocab_size, &settings->sampling, u, scratch);
+}
+
+/* Next tokens of this rank's rows of a step: chosen[own]. */
+static void choose_all(pdt_engine *e, int32_t n) {
+  pdt_round_buffers *b = &e->buffers;
+  int32_t first = b->begin[e->group.rank], own = b->begin[e->group.rank + 1] - first;
+  int64_t vocab = e->model.vocab_size;
+  bool greedy = true;
+  for (int32_t i = 0; i < n; i++)
+    greedy = greedy && b->row_lanes[i]->session->request->settings.sampling.temperature == 0;
+  if (greedy) {
+    pdt_trunk_argmax(&e->trunk, b->begin, b->hidden, b->chosen + first);
+    return;
+  }
+  const float *logits = pdt_trunk_logits(&e->trunk, b->begin, b->hidden);
+#pragma omp parallel for num_threads(e->threads) if (e->threads > 1 && own > 1)
+  for (int32_t i = 0; i < own; i++)
+    b->chosen[first + i] = choose(e, b->row_lanes[first + i], logits + i * vocab,
+                                  b->candidates + pdt_thread() * vocab);
+}
+
+/* Something a lane computed is no number: told at the boundary, and the group goes on alike until
+ * then. */
+static void fail_lane(pdt_engine *e, const pdt_lane *lane, const char *what) {
+  pdt_error err = {0};
+  pdt_fail(&err, PDT_ERROR_RUNTIME, "request %d, round %d, stream %d: %s", lane->session->index,
+           lane->session->round, lane->stream, what);
+  pdt_engine_note_failure(e, &err);
+}
+
+/* Puts a step's tokens into their lanes; the same on every rank of the group. */
+static void append_tokens(pdt_engine *e, int32_t n) {
+  pdt_round_buffers *b = &e->buffers;
+  int32_t first = b->begin[e->group.rank], d = e->model.hidden_size;
+  for (int32_t i = 0; i < n; i++) {
+    pdt_lane *lane = b->row_lanes[i];
+    if (lane->owner == e->place.rank)
+      memcpy(lane->states + (int64_t)lane->emitted * d, b->hidden + (int64_t)(i - first) * d,
+             (size_t)d * sizeof(float));
+    pdt_token token = b->chosen[i];
+    if (token < 0) {
+      fail_lane(e, lane, "the logits are not numbers (hint: do the activations overflow?)");
+      token = 0;
+    }
+    lane->tokens[lane->emitted++] = token;
+    lane->ended = pdt_model_is_eos(&e->model, token);
+    lane->finished = lane->ended || lane->emitted == lane->room;
+  }
+}
+
+/* One decode step of all lanes of the group that are not finished; how many there were, or -1. */
+static int32_t step(pdt_engine *e, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  int32_t n = 0;
+  for (int32_t i = 0; i < b->n_group; i++) {
+    if (b->group[i]->finished) continue;
+    b->row_lanes[n] = b->group[i];
+    b->rows[n++] = step_row(b->group[i]);
+  }
+  if (n == 0) return 0;
+  if (run_rows(e, n, err)) return -1;
+  choose_all(e, n);
+  for (pdt_rank t = 0; t < e->group.size; t++)
+    b->note_bytes[t] = (b->begin[t + 1] - b->begin[t]) * (pdt_bytes)sizeof *b->chosen;
+  pdt_comm_all_gather(&e->group, b->chosen + b->begin[e->group.rank], b->chosen, b->note_bytes);
+  append_tokens(e, n);
+  return n;
+}
+
+/* Note, coverage and readiness of this rank's blocks. */
+static void close_blocks(pdt_engine *e) {
+  pdt_round_buffers *b = &e->buffers;
+  double start = pdt_seconds();
+#pragma omp parallel for num_threads(e->threads) if (e->threads > 1 && b->n_own > 1)
+  for (int32_t i = 0; i < b->n_own; i++) {
+    pdt_lane *lane = b->own[i];
+    pdt_sidecar_close_block(&e->sidecar, lane->states, lane->emitted, &lane->session->window,
+                            &lane->session->plan, b->block_scratch + pdt_thread() * b->block_elems,
+                            lane->note, lane->coverage, &lane->readiness);
+    lane->last_hidden = lane->states + (int64_t)(lane->emitted - 1) * e->model.hidden_size;
+  }
+  for (int32_t i = 0; i < b->n_own; i++)
+    if (!isfinite(b->own[i]->readiness))
+      fail_lane(e, b->own[i],
+                "readiness is not a number (hint: does the sidecar belong to this model?)");
+  e->stats->sidecar_seconds += pdt_seconds() - start;
+}
+
+void pdt_round_emit(pdt_engine *e) {
+  pdt_error err = {0};
+  list_lanes(e);
+  pdt_notes_place(e);
+  open_windows(e);
+  int32_t n = read_leads(e, &err) ? -1 : 1;
+  while (n > 0) n = step(e, &err);
+  if (n < 0) { /* alike on every rank of the group, before anything was sent */
+    pdt_engine_note_failure(e, &err);
+    return;
+  }
+  close_blocks(e);
+}

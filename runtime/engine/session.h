@@ -1,0 +1,54 @@
+/* One session in flight: the replica that every rank keeps of it, and the parts that only ranks
+ * with something to compute for it have. */
+#ifndef PDT_ENGINE_SESSION_H
+#define PDT_ENGINE_SESSION_H
+
+#include "engine/request.h"
+#include "protocol/bus.h"
+#include "protocol/stream.h"
+#include "sidecar/sidecar.h"
+#include "trunk/kv.h"
+
+typedef struct pdt_session {
+  const pdt_request *request; /* borrowed */
+  int32_t index;              /* of the request in the run */
+  pdt_round round;            /* the next one to run, from 1 */
+  pdt_plan plan;
+  pdt_bus bus;
+  pdt_stream_state *streams; /* [K] */
+  int32_t *window_notes;     /* [B]: this round's window, indices into bus.notes */
+  int32_t n_window;
+  pdt_window window;          /* its projections; on ranks that own a stream of the session */
+  pdt_kv_sequence prompt;     /* on ranks whose group has a stream of the session */
+  pdt_kv_sequence *sequences; /* [K]; those of streams in this group */
+  bool computes;              /* this rank's group has a stream of the session */
+  bool owns;                  /* this rank owns one */
+} pdt_session;
+
+/* World rank that owns stream k of any session. */
+static inline pdt_rank pdt_owner_of(pdt_stream k, pdt_rank ranks) {
+  return k % ranks;
+}
+
+/* Streams of a session of K that ranks [begin, end) of a world own. Pure. */
+int32_t pdt_streams_among(int32_t K, pdt_rank begin, pdt_rank end, pdt_rank ranks);
+
+/* Cache pages that a session takes on the ranks of a group that holds world ranks [begin, end). */
+int32_t pdt_session_pages(const pdt_request *request, pdt_rank begin, pdt_rank end, pdt_rank ranks);
+
+/* Where this rank stands. */
+typedef struct pdt_place {
+  pdt_rank rank, ranks;            /* in the world */
+  pdt_rank group_begin, group_end; /* world ranks of its group */
+} pdt_place;
+
+/* A session before its first round, its prompt not yet encoded; reserves its cache pages. Errors:
+ * MEMORY. */
+int pdt_session_new(pdt_session *s, const pdt_request *request, int32_t index,
+                    const pdt_place *place, pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_error *err);
+void pdt_session_free(pdt_session *s, pdt_kv_cache *kv);
+
+/* Are all its streams done? */
+bool pdt_session_complete(const pdt_session *s);
+
+#endif
