@@ -188,7 +188,8 @@ static bool right(const bench *b, int s, int32_t rows) {
     if (!(fabs((double)b->y[i] - (double)b->want[i]) <= tolerance)) return false;
   for (int32_t r = 0; r < rows; r++) {
     b->kernels->matmul(m, b->x + r * 1536, 1536, 1, b->want, m->out, 1);
-    if (memcmp(b->want, b->y + (int64_t)r * m->out, (size_t)m->out * sizeof(float))) return false;
+    if (memcmp(b->want, b->y + (int64_t)r * m->out, (size_t)m->out * sizeof(float)) != 0)
+      return false;
   }
   return true;
 }

@@ -8,8 +8,9 @@ enum {
   MAX_DEPTH = 33,          /* of a tree over at most 2^31 leaves */
   MAX_VECTORS = 24,        /* R * P * SUBS of any tile */
   CHUNK_BYTES = 192 << 10, /* weights that stay in the cache while several row tiles use them */
-  NEAR_BYTES = 2048,
-  THREAD_PRODUCTS = 32768 /* fewer multiplications than this a thread are not worth a thread */
+  CHUNK_PANELS = 12,       /* at the least, however long: a whole number of tiles */
+  NEAR_BYTES = 2048,       /* how far ahead to ask within one long panel */
+  THREAD_WEIGHTS = 32768   /* fewer weights than this are not worth a thread of their own */
 };
 
 /* Panels P of a tile of R rows: TILE(R, P). R * P chains hide the latency of the multiply-add, and
@@ -61,8 +62,8 @@ INLINE vec load_weights(const pdt_dtype dtype, const char *panel, int32_t i, int
 }
 
 /* sums += weights * x for one input. */
-INLINE void step(vec *sums, const vec *w, const float *x, int64_t x_stride, const int R,
-                 const int N) {
+INLINE void add_products(vec *sums, const vec *w, const float *x, int64_t x_stride, const int R,
+                         const int N) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++) {
     vec value = splat(x[r * x_stride]);
@@ -72,14 +73,14 @@ INLINE void step(vec *sums, const vec *w, const float *x, int64_t x_stride, cons
 }
 
 /* One input, whatever its type and place. */
-INLINE void step_one(vec *sums, const product *p, const char *panel, const float *x, int32_t i,
-                     const pdt_dtype dtype, const int R, const int N) {
+INLINE void add_input(vec *sums, const product *p, const char *panel, const float *x, int32_t i,
+                      const pdt_dtype dtype, const int R, const int N) {
   vec w[MAX_VECTORS];
   fetch_ahead(p, panel, (int64_t)i * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype), N);
 #pragma GCC unroll 16
   for (int n = 0; n < N; n++)
     w[n] = load_weights(dtype, panel + n / SUBS * p->w->panel_bytes, i, n % SUBS);
-  step(sums, w, x + i, p->x_stride, R, N);
+  add_products(sums, w, x + i, p->x_stride, R, N);
 }
 
 /* Inputs begin .. end-1 of a leaf. bf16 goes by pairs; a leaf may begin or end inside one. */
@@ -88,7 +89,7 @@ INLINE void accumulate(vec *sums, const product *p, const char *panel, const flo
                        const int N) {
   int32_t i = begin;
   if (dtype == PDT_BF16) {
-    if (i % 2) step_one(sums, p, panel, x, i++, dtype, R, N);
+    if (i % 2) add_input(sums, p, panel, x, i++, dtype, R, N);
     for (; i + 1 < end; i += 2) {
       vec low[MAX_VECTORS], high[MAX_VECTORS];
       fetch_ahead(p, panel, (int64_t)(i / 2) * (4 * PDT_PANEL), N);
@@ -98,11 +99,11 @@ INLINE void accumulate(vec *sums, const product *p, const char *panel, const flo
         low[n] = (vec)(pair << 16);
         high[n] = (vec)(pair & 0xffff0000u);
       }
-      step(sums, low, x + i, p->x_stride, R, N);
-      step(sums, high, x + i + 1, p->x_stride, R, N);
+      add_products(sums, low, x + i, p->x_stride, R, N);
+      add_products(sums, high, x + i + 1, p->x_stride, R, N);
     }
   }
-  for (; i < end; i++) step_one(sums, p, panel, x, i, dtype, R, N);
+  for (; i < end; i++) add_input(sums, p, panel, x, i, dtype, R, N);
 }
 
 /* Writes a tile to y; lanes past the last output are dropped. */
@@ -182,7 +183,7 @@ static const tile_entry tiles[3][MAX_ROWS + 1] = {TILES(ENTRY_F32) TILES(ENTRY_F
 static void panels(const product *p, int32_t rows, int64_t begin, int64_t end) {
   int32_t n_tiles = rows / MAX_ROWS + (rows % MAX_ROWS != 0);
   int64_t chunk = n_tiles == 1 ? end - begin : CHUNK_BYTES / p->w->panel_bytes;
-  if (chunk < 12) chunk = 12;
+  if (chunk < CHUNK_PANELS) chunk = CHUNK_PANELS;
   for (; begin < end; begin += chunk) {
     int64_t stop = end - begin < chunk ? end : begin + chunk;
     for (int32_t t = 0, row = 0; t < n_tiles; t++) {
@@ -196,10 +197,11 @@ static void panels(const product *p, int32_t rows, int64_t begin, int64_t end) {
   }
 }
 
-/* Threads worth starting for so many multiplications. */
-static int useful_threads(int threads, int64_t n_panels, int64_t products) {
-  int64_t most = products / THREAD_PRODUCTS;
-  if (most > n_panels) most = n_panels;
+/* Threads worth starting for a product of so many weights and rows. A weight costs as much to fetch
+ * as some eight rows cost to multiply. */
+static int useful_threads(int threads, int64_t n_parts, int64_t n_weights, int32_t rows) {
+  int64_t most = n_weights / THREAD_WEIGHTS * (1 + (rows < 1024 ? rows : 1024) / 8);
+  if (most > n_parts) most = n_parts;
   return most < 1 ? 1 : most < threads ? (int)most : threads;
 }
 
@@ -208,8 +210,7 @@ void PDT_ISA_NAME(matmul)(const pdt_matrix *w, const float *x, int64_t x_stride,
   if (rows < 1) return;
   product p = {.w = w, .x = x, .x_stride = x_stride, .y = y, .y_stride = y_stride};
   int64_t n = ((int64_t)w->out + PDT_PANEL - 1) / PDT_PANEL;
-  int team =
-      useful_threads(threads, n, (int64_t)w->out * w->in); /* rows must not weigh in: speed */
+  int team = useful_threads(threads, n, (int64_t)w->out * w->in, rows);
   if (team == 1) {
     panels(&p, rows, 0, n);
     return;
@@ -241,7 +242,7 @@ static float dot_unpacked(pdt_dtype dtype, const char *w, int32_t in, const floa
 void PDT_ISA_NAME(matvec_unpacked)(pdt_dtype dtype, const void *w, int64_t src_stride_elems,
                                    int32_t out, int32_t in, const float *x, float *y, int threads) {
   int64_t stride = src_stride_elems * (int64_t)pdt_dtype_bytes(dtype);
-  int team = useful_threads(threads, out, (int64_t)out * in);
+  int team = useful_threads(threads, out, (int64_t)out * in, 1);
   if (team == 1) {
     for (int32_t o = 0; o < out; o++)
       y[o] = dot_unpacked(dtype, (const char *)w + o * stride, in, x);
