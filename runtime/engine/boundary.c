@@ -321,8 +321,12 @@ static int report_rounds(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) 
                                      .note = lane->note,
                                      .last_hidden = lane->last_hidden};
     }
-    const pdt_round_report report = {e->sessions[i], e->sessions[i]->round, sd->gate, blocks,
-                                     (int32_t)sd->n_streams};
+    const pdt_round_report report = {.session = e->sessions[i],
+                                     .round = e->sessions[i]->round,
+                                     .gate = sd->gate,
+                                     .blocks = blocks,
+                                     .n_blocks = (int32_t)sd->n_streams,
+                                     .committed_tokens = e->stats->committed_tokens};
     status = o->round_done(o->context, &report, err);
     at += (int32_t)sd->n_streams;
   }

@@ -13,27 +13,15 @@ void pdt_engine_note_failure(pdt_engine *e, const pdt_error *err) {
   if (e->failure.code == PDT_ERROR_NONE) e->failure = *err;
 }
 
-/* Splits the world into groups of T consecutive ranks. */
-static int make_groups(pdt_engine *e, pdt_error *err) {
-  pdt_rank P = e->world->size, T = e->options.tensor_parallel, rank = e->world->rank;
-  if (T < 1 || P % T != 0)
-    return pdt_fail(
-        err, PDT_ERROR_USAGE,
-        "--tp: expected a number that divides the %d ranks, found %d (hint: mpirun -n a "
-        "multiple of --tp)",
-        P, T);
-  e->place = (pdt_place){rank, P, rank / T * T, rank / T * T + T};
-  return pdt_comm_split(e->world, rank / T, &e->group, err);
-}
-
 /* Threads of this rank: what was asked for, or the processors it may run on, shared with the ranks
- * of its machine that may run on the same ones. */
-static int choose_threads(pdt_engine *e, pdt_error *err) {
-  e->threads = e->options.threads;
+ * of its machine that may run on the same ones. Counts the machine's ranks on the way. */
+static int survey_node(pdt_engine *e, pdt_error *err) {
   pdt_comm node;
   if (pdt_comm_split_node(e->world, &node, err)) return -1;
+  e->threads = e->options.threads;
+  e->ranks_on_node = node.size;
   cpu_set_t own, *all;
-  pdt_bytes *bytes;
+  pdt_bytes *bytes = NULL;
   CPU_ZERO(&own);
   sched_getaffinity(0, sizeof own, &own);
   int status =
@@ -44,12 +32,31 @@ static int choose_threads(pdt_engine *e, pdt_error *err) {
     int sharing = 0;
     for (pdt_rank r = 0; r < node.size; r++) sharing += CPU_EQUAL(&own, &all[r]);
     if (e->threads == 0) e->threads = CPU_COUNT(&own) / sharing > 1 ? CPU_COUNT(&own) / sharing : 1;
-    e->ranks_on_node = node.size;
-    free(all);
-    free(bytes);
   }
+  free(all);
+  free(bytes);
   pdt_comm_free(&node);
   return status ? -1 : 0;
+}
+
+/* Splits the world into groups of T consecutive ranks; by default a machine's, where all machines
+ * have as many. */
+static int make_groups(pdt_engine *e, pdt_error *err) {
+  pdt_rank P = e->world->size, T = e->options.tensor_parallel, rank = e->world->rank;
+  if (T == 0) {
+    int64_t least_and_most[2] = {e->ranks_on_node, -e->ranks_on_node};
+    pdt_comm_all_reduce_i64(e->world, least_and_most, 2, PDT_COMM_MIN);
+    bool even = least_and_most[0] == -least_and_most[1] && P % least_and_most[0] == 0;
+    T = even ? (pdt_rank)least_and_most[0] : 1;
+  }
+  if (T < 1 || P % T != 0)
+    return pdt_fail(
+        err, PDT_ERROR_USAGE,
+        "--tp: expected a number that divides the %d ranks, found %d (hint: mpirun -n a "
+        "multiple of --tp)",
+        P, T);
+  e->place = (pdt_place){rank, P, rank / T * T, rank / T * T + T};
+  return pdt_comm_split(e->world, rank / T, &e->group, err);
 }
 
 /* The best instruction set that every rank has: one set of kernels, one set of results. */
@@ -93,7 +100,7 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
   e->world = world;
   e->options = *options;
   e->group = (pdt_comm){.rank = 0, .size = 1};
-  status = make_groups(e, err) || choose_threads(e, err);
+  status = survey_node(e, err) || make_groups(e, err);
   if (pdt_comm_agree(world, err)) status = -1;
   if (!status) choose_kernels(e, err);
   if (!status && pdt_comm_agree(world, err)) status = -1;

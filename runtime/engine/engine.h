@@ -16,7 +16,7 @@
 typedef struct pdt_engine_options {
   const char *model;    /* directory */
   const char *sidecar;  /* file */
-  int tensor_parallel;  /* T; must divide the number of ranks */
+  int tensor_parallel;  /* T; must divide the number of ranks; 0: the ranks of one machine */
   int threads;          /* of this rank; 0: the machine's cores shared fairly among its ranks */
   int32_t max_sessions; /* in flight at once, >= 1 */
   pdt_bytes kv_bytes;   /* most bytes of key/value cache a rank; 0: what memory there is */
@@ -44,6 +44,7 @@ typedef struct pdt_round_report {
   bool gate;
   const pdt_block_report *blocks;
   int32_t n_blocks;
+  int64_t committed_tokens; /* of all sessions of the run so far */
 } pdt_round_report;
 
 /* Told of what happens, on rank 0 only; each function may be NULL. Failing ends the run on every

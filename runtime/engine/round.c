@@ -49,6 +49,10 @@ static void open_windows(pdt_engine *e) {
   for (int32_t i = 0; i < e->n_sessions; i++) {
     pdt_session *s = e->sessions[i];
     s->n_window = pdt_bus_window(&s->bus, s->round, s->window_notes);
+    for (int32_t j = 0; j < s->n_window; j++) {
+      const pdt_note *note = &s->bus.notes[s->window_notes[j]];
+      s->window_names[j] = (pdt_note_name){note->round, note->stream};
+    }
     if (!s->owns) continue;
     for (int32_t j = 0; j < s->n_window; j++)
       memcpy((char *)s->window.notes + (size_t)j * note_bytes,

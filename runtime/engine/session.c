@@ -35,6 +35,7 @@ static int new_replica(pdt_session *s, const pdt_sidecar *sidecar, pdt_error *er
   if (PDT_NEW(&s->streams, settings->streams, "streams", err) ||
       PDT_NEW(&s->sequences, settings->streams, "streams", err) ||
       PDT_NEW(&s->window_notes, settings->window, "window", err) ||
+      PDT_NEW(&s->window_names, settings->window, "window", err) ||
       pdt_plan_new(&s->plan, sidecar, err) ||
       pdt_bus_new(&s->bus, sidecar->config.notes_dim, settings->reveal_delay, settings->window,
                   (int32_t)notes, err))
@@ -83,6 +84,7 @@ void pdt_session_free(pdt_session *s, pdt_kv_cache *kv) {
   free(s->sequences);
   free(s->streams);
   free(s->window_notes);
+  free(s->window_names);
   pdt_plan_free(&s->plan);
   pdt_bus_free(&s->bus);
   pdt_window_free(&s->window);

@@ -9,6 +9,12 @@
 
 enum { PDT_PLANNER = -1 }; /* the stream of the plan note, round 0 */
 
+/* What names a note. */
+typedef struct pdt_note_name {
+  pdt_round round;
+  pdt_stream stream;
+} pdt_note_name;
+
 typedef struct pdt_note {
   pdt_round round; /* in which it was emitted */
   pdt_stream stream;

@@ -1,0 +1,90 @@
+/* pdt decode. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "cli/decode_output.h"
+
+static double mebibytes(pdt_bytes bytes) {
+  return (double)bytes / (1 << 20);
+}
+
+/* Peak memory of every rank, and how the run is laid out. Collective. */
+static void print_layout(const pdt_comm *world, const pdt_engine *engine) {
+  const pdt_engine_layout layout = pdt_engine_layout_of(engine);
+  int64_t own[3] = {layout.weight_bytes, layout.kv_bytes, pdt_peak_resident_bytes()};
+  int64_t *all = NULL;
+  pdt_bytes *bytes = NULL;
+  pdt_error err = {0};
+  if (PDT_NEW(&all, 3 * world->size, "layout", &err) ||
+      PDT_NEW(&bytes, world->size, "layout", &err))
+    pdt_comm_abort(world, 1);
+  for (pdt_rank r = 0; r < world->size; r++) bytes[r] = sizeof own;
+  pdt_comm_gather(world, own, sizeof own, all, bytes, 0);
+  if (world->rank == 0) {
+    fprintf(stderr, "layout: %d ranks, %d shard groups of %d, %d threads a rank, kernels %s\n",
+            layout.ranks, layout.groups, layout.tensor_parallel, layout.threads, layout.kernels);
+    fprintf(stderr, "%6s %14s %14s %14s\n", "rank", "weights MiB", "cache MiB", "peak MiB");
+    for (pdt_rank r = 0; r < world->size; r++)
+      fprintf(stderr, "%6d %14.1f %14.1f %14.1f\n", r, mebibytes(all[3 * r]),
+              mebibytes(all[3 * r + 1]), mebibytes(all[3 * r + 2]));
+  }
+  free(all);
+  free(bytes);
+}
+
+static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
+  double percent = s->seconds > 0 ? 100 / s->seconds : 0;
+  fprintf(stderr,
+          "%d sessions, %lld rounds: %lld blocks committed, %lld held, %lld rolled back, %lld "
+          "forced; %lld stalls\n",
+          n_requests, (long long)s->rounds, (long long)s->commits, (long long)s->holds,
+          (long long)s->rollbacks, (long long)s->forced, (long long)s->stalls);
+  fprintf(stderr, "%lld tokens committed, %lld decoded, in %.2f s: %.1f tokens/s committed\n",
+          (long long)s->committed_tokens, (long long)s->emitted_tokens, s->seconds,
+          (double)s->committed_tokens / (s->seconds > 0 ? s->seconds : 1));
+  fprintf(stderr,
+          "time: trunk %.2f s (%.0f%%), sidecar %.2f s (%.0f%%), exchange %.2f s (%.0f%%), "
+          "boundary %.2f s (%.0f%%); prompts %.2f s of all\n",
+          s->trunk_seconds, s->trunk_seconds * percent, s->sidecar_seconds,
+          s->sidecar_seconds * percent, s->exchange_seconds, s->exchange_seconds * percent,
+          s->boundary_seconds, s->boundary_seconds * percent, s->prompt_seconds);
+}
+
+/* Loads, runs, and closes the outputs; all ranks fail alike. */
+static int run(const pdt_comm *world, const pdt_decode_options *options,
+               const pdt_decode_input *input, pdt_decode_output *output, pdt_error *err) {
+  bool lead = world->rank == 0;
+  pdt_engine *engine;
+  pdt_run_stats stats;
+  if (pdt_engine_new(&engine, world, &options->engine, err)) return -1;
+  if (lead) pdt_decode_output_begin(output, engine, world, err);
+  int status = pdt_comm_agree(world, err);
+  pdt_observer observer = lead ? pdt_decode_output_observer(output) : (pdt_observer){0};
+  if (!status) status = pdt_engine_run(engine, input->requests, input->n, &observer, &stats, err);
+  if (lead && !status) pdt_decode_output_close(output, true, err);
+  if (!status) status = pdt_comm_agree(world, err);
+  if (!status && options->verbose) print_layout(world, engine);
+  if (!status && lead && !options->quiet) print_summary(&stats, input->n);
+  pdt_engine_free(engine);
+  return status;
+}
+
+int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
+  const pdt_comm *world = cli->world;
+  pdt_decode_options options;
+  pdt_decode_input input;
+  pdt_decode_output output = {.journal = {.fd = -1}};
+  int status = pdt_decode_options_parse(&options, cli, argc, argv, err);
+  if (status == 0) status = pdt_decode_input_read(&input, world, &options, err) ? -1 : 2;
+  if (status == 2) { /* inputs are there to be freed */
+    if (world->rank == 0) pdt_decode_output_open(&output, &options, &input, err);
+    status = pdt_comm_agree(world, err);
+    if (!status) status = run(world, &options, &input, &output, err);
+    pdt_error ignored = {0};
+    if (status) pdt_decode_output_close(&output, false, &ignored);
+    pdt_decode_input_free(&input);
+  }
+  pdt_decode_options_free(&options);
+  return status < 0 ? -1 : 0;
+}

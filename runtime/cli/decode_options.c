@@ -1,0 +1,286 @@
+#include "cli/decode_options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  KEY_MODEL = 256,
+  KEY_SIDECAR,
+  KEY_REQUEST,
+  KEY_REQUESTS,
+  KEY_PROMPT,
+  KEY_SECTION,
+  KEY_PLAN,
+  KEY_SESSION,
+  KEY_TP,
+  KEY_THREADS,
+  KEY_MAX_SESSIONS,
+  KEY_KV_MEMORY,
+  KEY_KERNELS,
+  KEY_TRACE,
+  KEY_OUT,
+  KEY_JSON,
+  KEY_JOURNAL,
+  KEY_OVERWRITE,
+  KEY_QUIET,
+  KEY_VERBOSE,
+  KEY_SETTINGS
+};
+
+/* A setting as a flag: the same key with '-' for '_'. */
+typedef struct setting_flag {
+  const char *flag, *key;
+  enum { INTEGER, REAL, WORD } kind;
+  double low, high;
+} setting_flag;
+
+static const setting_flag setting_flags[] = {
+    {"streams", "streams", INTEGER, 1, 65536},
+    {"block-tokens", "block_tokens", INTEGER, 1, 1 << 24},
+    {"reveal-delay", "reveal_delay", INTEGER, 1, 1 << 20},
+    {"window", "window", INTEGER, 1, 1 << 20},
+    {"horizon", "horizon", INTEGER, 1, 1 << 24},
+    {"gamma", "gamma", REAL, 0, 1},
+    {"policy", "policy", WORD, 0, 0},
+    {"max-attempts", "max_attempts", INTEGER, 1, 1 << 20},
+    {"max-tokens", "max_tokens", INTEGER, 1, 1 << 24},
+    {"max-rounds", "max_rounds", INTEGER, 1, INT32_MAX},
+    {"temperature", "temperature", REAL, 0, 1e6},
+    {"top-k", "top_k", INTEGER, 0, INT32_MAX},
+    {"top-p", "top_p", REAL, 1e-9, 1},
+    {"seed", "seed", INTEGER, -9.2e18, 9.2e18},
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "What to decode:", 1},
+    {"model", KEY_MODEL, "DIR", 0,
+     "Hugging Face directory: config.json, model.safetensors or its index, tokenizer.json", 1},
+    {"sidecar", KEY_SIDECAR, "FILE", 0, "the trained modules beside the trunk", 1},
+    {"prompt", KEY_PROMPT, "TEXT", 0, "one prompt", 1},
+    {"request", KEY_REQUEST, "FILE", 0, "one request as JSON", 1},
+    {"requests", KEY_REQUESTS, "FILE", 0, "many requests, one JSON object a line", 1},
+    {"section", KEY_SECTION, "TEXT", 0,
+     "what the next stream reads after the prompt; repeat it, once a stream", 1},
+    {"plan", KEY_PLAN, "FILE", 0,
+     "a plan as JSON: [{\"stream\": 0, \"text\": \"...\"}, ...]; else the sidecar plans", 1},
+    {"session", KEY_SESSION, "N", 0, "session number, part of the random counter", 1},
+    {NULL, 0, NULL, 0, "Settings (flags override a request's, which override the sidecar's):", 2},
+    {"streams", KEY_SETTINGS + 0, "K", 0,
+     "streams; by default one a section, or all that the sidecar has", 2},
+    {"block-tokens", KEY_SETTINGS + 1, "TAU", 0, "tokens of a provisional block", 2},
+    {"reveal-delay", KEY_SETTINGS + 2, "ROUNDS", 0,
+     "rounds until a note is seen by others; from 2 on its exchange overlaps decoding", 2},
+    {"window", KEY_SETTINGS + 3, "NOTES", 0, "most notes a stream sees, the plan's included", 2},
+    {"horizon", KEY_SETTINGS + 4, "TOKENS", 0, "most tokens a stream may hold uncommitted", 2},
+    {"gamma", KEY_SETTINGS + 5, "R", 0, "readiness that the gate asks for, 0 to 1", 2},
+    {"policy", KEY_SETTINGS + 6, "NAME", 0, "selective, stall or global", 2},
+    {"max-attempts", KEY_SETTINGS + 7, "N", 0, "attempts at a block before it is forced (4)", 2},
+    {"max-tokens", KEY_SETTINGS + 8, "N", 0, "most tokens of one stream (64)", 2},
+    {"max-rounds", KEY_SETTINGS + 9, "N", 0, "rounds after which a session ends, complete or not",
+     2},
+    {"temperature", KEY_SETTINGS + 10, "X", 0, "0 takes the likeliest token (0)", 2},
+    {"top-k", KEY_SETTINGS + 11, "N", 0, "sample among the N likeliest; 0 is off (0)", 2},
+    {"top-p", KEY_SETTINGS + 12, "P", 0, "sample among the likeliest that make up P; 1 is off (1)",
+     2},
+    {"seed", KEY_SETTINGS + 13, "N", 0, "seed of the random numbers (0)", 2},
+    {NULL, 0, NULL, 0, "Where it runs:", 3},
+    {"tp", KEY_TP, "T", 0, "ranks that share one copy of the trunk (those of a machine)", 3},
+    {"threads", KEY_THREADS, "N", 0,
+     "threads of a rank; by default the machine's cores shared among its ranks", 3},
+    {"max-sessions", KEY_MAX_SESSIONS, "N", 0, "requests in flight at once (8)", 3},
+    {"kv-memory", KEY_KV_MEMORY, "BYTES", 0,
+     "most key/value cache of a rank; 512M, 4G are understood", 3},
+    {"kernels", KEY_KERNELS, "NAME", 0,
+     "portable, avx2 or avx512; by default the best that every rank has", 3},
+    {NULL, 0, NULL, 0, "What comes out:", 4},
+    {"out", KEY_OUT, "FILE", 0, "commit artifacts and merged answers as length-delimited protobuf",
+     4},
+    {"json", KEY_JSON, NULL, 0, "the same as JSON lines, to --out or standard output", 4},
+    {"trace", KEY_TRACE, "FILE", 0, "everything that was computed, as JSON", 4},
+    {"journal", KEY_JOURNAL, "FILE", 0, "append-only log of every decision", 4},
+    {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a journal that is there", 4},
+    {"quiet", KEY_QUIET, NULL, 0, "no progress, no summary", 4},
+    {"verbose", KEY_VERBOSE, NULL, 0, "tell the layout, and memory of every rank", 4},
+    {0}};
+
+/* Every kind of bad value ends in argp_error, which keeps the message. */
+static error_t add_setting(json_t *settings, const setting_flag *flag, char *arg,
+                           struct argp_state *state) {
+  json_t *value = NULL;
+  int64_t integer;
+  double real;
+  error_t code = 0;
+  if (flag->kind == INTEGER) {
+    code =
+        pdt_cli_integer(state, flag->flag, arg, (int64_t)flag->low, (int64_t)flag->high, &integer);
+    if (!code) value = json_integer(integer);
+  } else if (flag->kind == REAL) {
+    code = pdt_cli_real(state, flag->flag, arg, flag->low, flag->high, &real);
+    if (!code) value = json_real(real);
+  } else {
+    value = json_string(arg);
+  }
+  if (code) return code;
+  if (value && json_object_set_new(settings, flag->key, value) == 0) return 0;
+  argp_error(state, "--%s: '%s' is not UTF-8", flag->flag, arg);
+  return EINVAL;
+}
+
+/* 512M, 4G, 1048576. */
+static error_t parse_bytes(struct argp_state *state, const char *arg, pdt_bytes *out) {
+  char *end;
+  errno = 0;
+  long long value = strtoll(arg, &end, 10);
+  int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : *end == 'T' ? 40 : 0;
+  if (end != arg && shift) end++;
+  if (end == arg || *end || errno || value < 1 || value > INT64_MAX >> shift) {
+    argp_error(state, "--kv-memory: expected a size such as 512M or 4G, found '%s'", arg);
+    return EINVAL;
+  }
+  *out = (pdt_bytes)value << shift;
+  return 0;
+}
+
+static error_t add_section(pdt_decode_options *o, char *arg, struct argp_state *state) {
+  if (!o->sections) o->sections = json_array();
+  if (json_array_append_new(o->sections, json_string(arg)) == 0) return 0;
+  argp_error(state, "--section: '%s' is not UTF-8", arg);
+  return EINVAL;
+}
+
+static error_t parse_number(int key, char *arg, struct argp_state *state) {
+  pdt_decode_options *o = state->input;
+  int64_t number = 0;
+  error_t code;
+  switch (key) {
+  case KEY_TP:
+    code = pdt_cli_integer(state, "tp", arg, 1, INT32_MAX, &number);
+    o->engine.tensor_parallel = (int)number;
+    return code;
+  case KEY_THREADS:
+    code = pdt_cli_integer(state, "threads", arg, 1, 4096, &number);
+    o->engine.threads = (int)number;
+    return code;
+  case KEY_MAX_SESSIONS:
+    code = pdt_cli_integer(state, "max-sessions", arg, 1, 1 << 20, &number);
+    o->engine.max_sessions = (int32_t)number;
+    return code;
+  default:
+    return pdt_cli_integer(state, "session", arg, 0, UINT32_MAX, &o->session);
+  }
+}
+
+/* A command line that is whole: exactly one source of requests, and everything that goes with it.
+ */
+static error_t check(const pdt_decode_options *o, struct argp_state *state) {
+  int sources = (o->request != NULL) + (o->requests != NULL) + (o->prompt != NULL);
+  if (!o->engine.model)
+    argp_error(state, "--model is missing");
+  else if (!o->engine.sidecar)
+    argp_error(state, "--sidecar is missing; pdt sidecar init makes one");
+  else if (sources != 1)
+    argp_error(state, "expected one of --prompt, --request and --requests, found %s",
+               sources ? o->requests && o->request ? "--request and --requests"
+                         : o->request              ? "--prompt and --request"
+                                                   : "--prompt and --requests"
+                       : "none");
+  else if (o->requests && (o->sections || o->plan || o->session >= 0))
+    argp_error(state, "--section, --plan and --session belong to one request, not to --requests");
+  else
+    return 0;
+  return EINVAL;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state) {
+  pdt_decode_options *o = state->input;
+  size_t setting = (size_t)(key - KEY_SETTINGS);
+  if (key >= KEY_SETTINGS && setting < sizeof setting_flags / sizeof *setting_flags)
+    return add_setting(o->settings, &setting_flags[setting], arg, state);
+  switch (key) {
+  case KEY_MODEL:
+    o->engine.model = arg;
+    return 0;
+  case KEY_SIDECAR:
+    o->engine.sidecar = arg;
+    return 0;
+  case KEY_REQUEST:
+    o->request = arg;
+    return 0;
+  case KEY_REQUESTS:
+    o->requests = arg;
+    return 0;
+  case KEY_PROMPT:
+    o->prompt = arg;
+    return 0;
+  case KEY_PLAN:
+    o->plan = arg;
+    return 0;
+  case KEY_SECTION:
+    return add_section(o, arg, state);
+  case KEY_KV_MEMORY:
+    return parse_bytes(state, arg, &o->engine.kv_bytes);
+  case KEY_KERNELS:
+    o->engine.kernels = arg;
+    return 0;
+  case KEY_TRACE:
+    o->trace = arg;
+    return 0;
+  case KEY_OUT:
+    o->out = arg;
+    return 0;
+  case KEY_JOURNAL:
+    o->journal = arg;
+    return 0;
+  case KEY_JSON:
+    o->json = true;
+    return 0;
+  case KEY_OVERWRITE:
+    o->overwrite = true;
+    return 0;
+  case KEY_QUIET:
+    o->quiet = true;
+    return 0;
+  case KEY_VERBOSE:
+    o->verbose = true;
+    return 0;
+  case KEY_TP:
+  case KEY_THREADS:
+  case KEY_MAX_SESSIONS:
+  case KEY_SESSION:
+    return parse_number(key, arg, state);
+  case ARGP_KEY_ARG:
+    argp_error(state, "unexpected argument '%s'", arg);
+    return EINVAL;
+  case ARGP_KEY_END:
+    return check(o, state);
+  default:
+    return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const char doc[] =
+    "Decode prompts by K parallel streams of one frozen model.\v"
+    "Examples:\n"
+    "  pdt decode --model M --sidecar S.safetensors --prompt \"Describe Velmora.\" --streams 4\n"
+    "  mpirun -n 4 pdt decode --model M --sidecar S.safetensors --tp 2 --prompt \"...\" \\\n"
+    "      --section \"History: \" --section \"Trade: \" --section \"Customs: \"\n"
+    "  mpirun -n 8 pdt decode --model M --sidecar S.safetensors --requests in.jsonl \\\n"
+    "      --max-sessions 16 --json --out answers.jsonl --journal run.journal\n";
+
+int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc, char **argv,
+                             pdt_error *err) {
+  static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
+  *o = (pdt_decode_options){.session = -1, .settings = json_object()};
+  o->engine.max_sessions = 8;
+  if (!o->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "no memory");
+  int status = pdt_cli_parse(cli, &argp, argc, argv, o, err);
+  o->engine.details = o->trace != NULL;
+  return status;
+}
+
+void pdt_decode_options_free(pdt_decode_options *o) {
+  json_decref(o->sections);
+  json_decref(o->settings);
+  *o = (pdt_decode_options){0};
+}

@@ -1,0 +1,40 @@
+/* What rank 0 does with what happens: trace, journal, artifacts and answers, progress. */
+#ifndef PDT_CLI_DECODE_OUTPUT_H
+#define PDT_CLI_DECODE_OUTPUT_H
+
+#include "cli/decode_input.h"
+#include "cli/progress.h"
+#include "journal/journal.h"
+#include "journal/output.h"
+#include "journal/trace.h"
+
+typedef struct pdt_result pdt_result; /* of one session, kept until its turn comes */
+
+typedef struct pdt_decode_output {
+  const pdt_decode_options *options; /* borrowed, as all below */
+  const pdt_decode_input *input;
+  pdt_trace *trace;
+  pdt_journal journal;
+  bool journals;
+  pdt_output *output;
+  pdt_progress progress;
+  pdt_result *results; /* [n requests] */
+  int32_t next;        /* the first that was not written yet */
+} pdt_decode_output;
+
+/* Opens what the options name. On rank 0 only. Errors: USAGE, IO, MEMORY; then close it. */
+int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *options,
+                           const pdt_decode_input *input, pdt_error *err);
+
+/* Writes the journal's header. Errors: IO. */
+int pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine, const pdt_comm *world,
+                            pdt_error *err);
+
+/* The observer that feeds it. */
+pdt_observer pdt_decode_output_observer(pdt_decode_output *o);
+
+/* Ends it. With keep, files get their names; without, no half-written one stays (the journal does:
+ * it says what was decided). Frees everything. Errors: IO. */
+int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err);
+
+#endif

@@ -1,0 +1,95 @@
+/* pdt: the command line. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/version.h"
+
+static const pdt_command commands[] = {
+    {"decode", "decode prompts by parallel streams (under mpirun, or alone)", true, pdt_cmd_decode},
+    {"tokenize", "texts to token ids and back", false, pdt_cmd_tokenize},
+    {"inspect", "show what a model, sidecar, journal or output file holds", false, pdt_cmd_inspect},
+    {"model random", "make a model with random weights", false, pdt_cmd_model_random},
+    {"sidecar init", "make a fresh sidecar for a model", false, pdt_cmd_sidecar_init},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *out) {
+  fprintf(out, "pdt: the runtime of the Parallel Decoder Transformer\n\n"
+               "usage: pdt COMMAND [OPTION...]\n"
+               "       mpirun -n RANKS pdt decode [OPTION...]\n\n"
+               "commands:\n");
+  for (int i = 0; i < N_COMMANDS; i++)
+    fprintf(out, "  %-14s %s\n", commands[i].name, commands[i].summary);
+  fprintf(out, "\n"
+               "  pdt COMMAND --help tells a command's options, with examples\n"
+               "  pdt --version      tells what was built in\n");
+}
+
+/* The command that argv[1..] names, and how many words its name has; NULL when there is none. */
+static const pdt_command *find_command(int argc, char **argv, int *words) {
+  for (int i = 0; i < N_COMMANDS; i++) {
+    char two[64] = "";
+    if (argc > 2) snprintf(two, sizeof two, "%s %s", argv[1], argv[2]);
+    *words = strchr(commands[i].name, ' ') ? 2 : 1;
+    if (strcmp(*words == 2 ? two : argv[1], commands[i].name) == 0) return &commands[i];
+  }
+  return NULL;
+}
+
+/* Runs one command; the exit status. Every rank gets here, rank 0 alone speaks. */
+static int run_command(const pdt_comm *world, const pdt_command *command, int words, int argc,
+                       char **argv) {
+  char name[64];
+  snprintf(name, sizeof name, "pdt %s", command->name);
+  const pdt_cli cli = {name, world};
+  pdt_error err = {0};
+  if (!command->parallel && world->size > 1) {
+    if (world->rank == 0)
+      fprintf(stderr, "%s: runs in one process, found %d ranks (hint: without mpirun)\n", name,
+              world->size);
+    return 2;
+  }
+  if (command->run(&cli, argc - words, argv + words, &err) == 0) return 0;
+  if (world->rank == 0) fprintf(stderr, "%s: %s\n", name, err.message);
+  return pdt_exit_status(err.code);
+}
+
+/* What to do with argv, once all ranks are there; the exit status. */
+static int dispatch(const pdt_comm *world, int argc, char **argv) {
+  bool speaks = world->rank == 0;
+  const char *first = argc > 1 ? argv[1] : "";
+  if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
+    if (speaks) print_help(stdout);
+    return 0;
+  }
+  if (strcmp(first, "--version") == 0) {
+    if (speaks) pdt_version_print(stdout);
+    return 0;
+  }
+  int words = 0;
+  const pdt_command *command = argc > 1 ? find_command(argc, argv, &words) : NULL;
+  if (command) return run_command(world, command, words, argc, argv);
+  if (speaks && argc > 1)
+    fprintf(stderr, "pdt: expected a command, found '%s' (hint: pdt --help)\n", first);
+  else if (speaks)
+    fprintf(stderr, "pdt: expected a command (hint: pdt --help)\n");
+  return 2;
+}
+
+int main(int argc, char **argv) {
+  pdt_comm world;
+  pdt_error err = {0};
+  if (pdt_comm_start(&world, &argc, &argv, &err)) {
+    fprintf(stderr, "pdt: %s\n", err.message);
+    return pdt_exit_status(err.code);
+  }
+  int status = dispatch(&world, argc, argv);
+  if (fflush(stdout) != 0 && status == 0) {
+    fprintf(stderr, "pdt: standard output: cannot write\n");
+    status = 1;
+  }
+  pdt_comm_finish(&world);
+  return status;
+}
