@@ -513,6 +513,18 @@ static void test_headers_and_ends(void **state) {
   close_journal(&j);
   expect_bad(path, "its session starts again");
   create(&j, path);
+  Pdt__RunHeader odd = PDT__RUN_HEADER__INIT;
+  odd.ranks = 4;
+  odd.tensor_parallel = 3;
+  assert_int_equal(pdt_journal_append_header(&j, &odd, NULL), 0);
+  close_journal(&j);
+  expect_bad(path, "4 ranks cannot make shard groups of 3");
+  create(&j, path);
+  odd.ranks = odd.tensor_parallel = 0;
+  assert_int_equal(pdt_journal_append_header(&j, &odd, NULL), 0);
+  close_journal(&j);
+  expect_bad(path, "0 ranks cannot make shard groups of 0");
+  create(&j, path);
   append_header(&j, 1);
   append_start(&j, 0);
   append_end(&j, 0, false);
@@ -619,6 +631,7 @@ static void test_disk_fills(void **state) {
     int first = pdt_journal_append_decision(&j, packed, n, &err);
     bool said = strstr(err.message, "cannot append: File too large") != NULL;
     int then = pdt_journal_append_decision(&j, packed, 0, &err);
+    said = said && strstr(err.message, "an earlier append failed");
     _exit(first == -1 && then == -1 && said && pdt_journal_close(&j, NULL) == 0 ? 0 : 1);
   }
   int status;

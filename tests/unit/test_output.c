@@ -232,6 +232,21 @@ static void test_unwritable(void **state) {
   free(folder);
 }
 
+/* A file its owner protected is not replaced. Root may write it all the same. */
+static void test_protected(void **state) {
+  (void)state;
+  char *path = path_of("protected");
+  pdt_output *o;
+  pdt_error err = {0};
+  assert_int_equal(pdt_file_write_text(path, "keep", NULL), 0);
+  assert_int_equal(chmod(path, 0400), 0);
+  int rc = pdt_output_open(&o, path, PDT_OUTPUT_PROTO, &err);
+  assert_int_equal(rc, geteuid() == 0 ? 0 : -1);
+  if (rc) assert_non_null(strstr(err.message, "Permission denied"));
+  pdt_output_discard(o);
+  free(path);
+}
+
 /* /dev/fd/N continues where the descriptor is, a pipe gets the bytes as they are written. */
 static void test_descriptors(void **state) {
   (void)state;
@@ -346,6 +361,26 @@ static void test_inspect(void **state) {
   free(text);
   free(want);
   free(lines);
+  free(path);
+}
+
+/* An excerpt ends before a character that would be cut. */
+static void test_excerpt(void **state) {
+  (void)state;
+  char *path = path_of("proto"), *text = NULL, long_text[52];
+  size_t length;
+  pdt_output *o;
+  memset(long_text, 'x', 46);
+  memcpy(long_text + 46, "\xf0\x9f\x8c\x8dyy", 6);
+  pdt_artifact a = {.text = long_text, .n_text_bytes = sizeof long_text};
+  assert_int_equal(pdt_output_open(&o, path, PDT_OUTPUT_PROTO, NULL), 0);
+  assert_int_equal(pdt_output_artifact(o, &a, NULL), 0);
+  assert_int_equal(pdt_output_close(o, NULL), 0);
+  FILE *out = open_memstream(&text, &length);
+  assert_int_equal(pdt_inspect_output(path, false, out, NULL), 0);
+  fclose(out);
+  assert_non_null(strstr(text, "xxx...\n"));
+  free(text);
   free(path);
 }
 
@@ -489,6 +524,9 @@ static void test_trace_refusals(void **state) {
   b.note = bad;
   assert_int_equal(add(t, 0, 1, &b, 1, &err), -1);
   b = block(1, PDT_ACTION_COMMIT);
+  b.coverage = infinite;
+  assert_int_equal(add(t, 0, 1, &b, 1, &err), -1);
+  b = block(1, PDT_ACTION_COMMIT);
   b.last_hidden = infinite;
   assert_int_equal(add(t, 0, 1, &b, 1, &err), -1);
   assert_string_equal(err.message, "request 0: round 1: stream 1: trace: last_hidden[1]: expected "
@@ -536,7 +574,8 @@ static int make_folder(void **state) {
 
 static int remove_folder(void **state) {
   (void)state;
-  static const char *const names[] = {"proto", "jsonl", "atomic", "link", "descriptor", "trace"};
+  static const char *const names[] = {"proto",      "jsonl",     "atomic", "link",
+                                      "descriptor", "protected", "trace"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char *path = path_of(names[i]);
     unlink(path);
@@ -554,7 +593,9 @@ int main(void) {
                                      cmocka_unit_test(test_refused_records),
                                      cmocka_unit_test(test_atomic),
                                      cmocka_unit_test(test_unwritable),
+                                     cmocka_unit_test(test_protected),
                                      cmocka_unit_test(test_descriptors),
+                                     cmocka_unit_test(test_excerpt),
                                      cmocka_unit_test(test_cut_everywhere),
                                      cmocka_unit_test(test_broken_records),
                                      cmocka_unit_test(test_inspect),
