@@ -147,7 +147,7 @@ static int get_tokenizer(const model_args *a, const pdt_model_config *config, ch
 static int write_model(const model_args *a, const pdt_model_config *config, const char *config_text,
                        pdt_error *err) {
   char *tokenizer = NULL;
-  pdt_random_summary summary;
+  pdt_random_summary summary = {0};
   int rc = get_tokenizer(a, config, &tokenizer, err);
   if (!rc) rc = make_directory(a->out, err);
   if (!rc) rc = pdt_model_random(config, &a->random, a->out, &summary, err);

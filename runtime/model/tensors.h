@@ -19,8 +19,8 @@ typedef enum pdt_need { PDT_REQUIRED, PDT_OPTIONAL } pdt_need;
 /* One tensor that a trunk has or may have. */
 typedef struct pdt_model_tensor {
   char name[PDT_TENSOR_NAME_BYTES];
-  int32_t n_dims; /* 1 for norms and biases, 2 for matrices [out, in] */
   int64_t shape[2];
+  int32_t n_dims; /* 1 for norms and biases, 2 for matrices [out, in] */
   pdt_need need;
 } pdt_model_tensor;
 
