@@ -28,8 +28,11 @@ int pdt_matrix_new(pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype, int3
   int64_t inputs = dtype == PDT_BF16 ? (int64_t)in + in % 2 : in;
   made.panel_bytes = inputs * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype);
   made.panel_bytes += made.panel_bytes % PDT_ALIGN_BYTES; /* F16 with an odd number of inputs */
-  char what[64] = "weight matrix";
-  if (pdt_new(&made.data, n_panels(&made), (size_t)made.panel_bytes, what, err)) return -1;
+  pdt_bytes total; /* pdt_matrix_bytes() must be able to say it */
+  if (__builtin_mul_overflow(n_panels(&made), made.panel_bytes, &total))
+    return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: impossible size: [%d, %d] of %s", out,
+                    in, pdt_dtype_name(dtype));
+  if (pdt_new(&made.data, total, 1, "weight matrix", err)) return -1;
   if (pdt_sum_tree_new(&made.tree, in, leaf_width, err)) {
     free(made.data);
     return -1;

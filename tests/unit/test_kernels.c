@@ -41,7 +41,8 @@ static float *new_floats(int64_t n) {
 static void *random_elements(uint64_t *seed, pdt_dtype dtype, int64_t n, char **owner) {
   float *x = random_floats(seed, n, 1);
   assert_int_equal(PDT_NEW(owner, n * 4 + 1, "test data", NULL), 0);
-  pdt_from_float(dtype, x, n, *owner + 1);
+  pdt_from_float(dtype, x, n, *owner);
+  memmove(*owner + 1, *owner, (size_t)n * pdt_dtype_bytes(dtype));
   free(x);
   return *owner + 1;
 }
@@ -151,28 +152,37 @@ static void matmul_rows_are_independent(void **state) {
   for_each_isa(matmul_on);
 }
 
-/* Large enough that a team of threads really starts. */
-static void threads_on(const pdt_kernels *k) {
+/* Large enough that a team of threads really starts, and that panels are taken in chunks; also
+ * panels that are too long to wait in the cache. */
+static void large_on(const pdt_kernels *k, const shape *s, int32_t rows) {
   uint64_t seed = 3;
+  char *owner;
+  void *src;
+  pdt_matrix m = random_matrix(&seed, s, &owner, &src);
+  int64_t n = (int64_t)rows * s->out;
+  float *x = random_floats(&seed, (int64_t)rows * s->in, 1), *y = new_floats(n), *z = new_floats(n);
+  k->matmul(&m, x, s->in, rows, y, s->out, 1);
+  pdt_reference_kernels()->matmul(&m, x, s->in, rows, z, s->out, 1);
+  assert_close(y, z, n, 1e-7 * s->in, 1 + sqrt(s->in));
+  for (int threads = 2; threads <= 9; threads++) {
+    memset(z, 0, (size_t)n * sizeof *z);
+    k->matmul(&m, x, s->in, rows, z, s->out, threads);
+    assert_memory_equal(y, z, (size_t)n * sizeof *y);
+  }
+  k->matvec_unpacked(s->dtype, src, s->in, s->out, s->in, x, y, 1);
+  k->matvec_unpacked(s->dtype, src, s->in, s->out, s->in, x, z, 3);
+  assert_memory_equal(y, z, (size_t)s->out * sizeof *y);
+  free(x), free(y), free(z), free(owner);
+  pdt_matrix_free(&m);
+}
+
+static void threads_on(const pdt_kernels *k) {
   for (int dtype = 0; dtype < 3; dtype++) {
-    shape s = {.out = 1003, .in = 333, .leaf = 64, .dtype = (pdt_dtype)dtype};
-    char *owner;
-    void *src;
-    pdt_matrix m = random_matrix(&seed, &s, &owner, &src);
-    float *x = random_floats(&seed, 37 * 333, 1), *y = new_floats(37 * 1003),
-          *other = new_floats(37 * 1003);
-    k->matmul(&m, x, 333, 37, y, 1003, 1);
-    for (int threads = 2; threads <= 9; threads++) {
-      memset(other, 0, 37 * 1003 * sizeof *other);
-      k->matmul(&m, x, 333, 37, other, 1003, threads);
-      assert_memory_equal(y, other, 37 * 1003 * sizeof *y);
-    }
-    float v[1003], w[1003];
-    k->matvec_unpacked(s.dtype, src, 333, 1003, 333, x, v, 1);
-    k->matvec_unpacked(s.dtype, src, 333, 1003, 333, x, w, 3);
-    assert_memory_equal(v, w, sizeof v);
-    free(x), free(y), free(other), free(owner);
-    pdt_matrix_free(&m);
+    shape wide = {.out = 1003, .in = 333, .leaf = 64, .dtype = (pdt_dtype)dtype};
+    shape deep = {.out = 210, .in = 9001, .leaf = 64, .dtype = (pdt_dtype)dtype};
+    large_on(k, &wide, 37);
+    large_on(k, &deep, 1);
+    large_on(k, &deep, 3);
   }
 }
 
