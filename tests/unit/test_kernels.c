@@ -119,7 +119,7 @@ static void matrix_packs_and_unpacks(void **state) {
  * batches of other sizes, bit for bit. */
 static void matmul_on(const pdt_kernels *k) {
   uint64_t seed = 2;
-  for (int trial = 0; trial < 120; trial++) {
+  for (int trial = 0; trial < 60; trial++) {
     shape s = random_shape(&seed);
     char *owner;
     void *src;
