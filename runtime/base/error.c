@@ -23,7 +23,8 @@ int pdt_fail_in(pdt_error *err, const char *format, ...) {
   va_end(args);
   memcpy(text, err->message, sizeof text);
   int at = snprintf(err->message, sizeof err->message, "%s: ", prefix);
-  snprintf(err->message + at, sizeof err->message - (size_t)at, "%s", text);
+  snprintf(err->message + at, sizeof err->message - (size_t)at, "%.*s",
+           (int)sizeof err->message - at - 1, text);
   return -1;
 }
 

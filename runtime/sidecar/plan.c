@@ -197,7 +197,7 @@ static int normalize_item(const char *text, char **out, pdt_error *err) {
 
 int pdt_plan_hash(const pdt_sidecar_config *config, pdt_stream stream, const char *text,
                   int32_t *id, pdt_error *err) {
-  char *item, prefix[PDT_SALT_BYTES + 32];
+  char *item = NULL, prefix[PDT_SALT_BYTES + 32];
   if (normalize_item(text, &item, err)) return -1;
   *id = 0;
   if (*item) {
