@@ -173,6 +173,17 @@ CASES = {
 }
 
 
+def clear_owners(trace):
+    """Is every slot's owner beyond rounding: ahead of all others, or the first of equals? Streams that
+    do the same (closed gates) have the same coverage but for the last bits."""
+    best = np.array(trace.pop("best_coverage"))
+    for slot, owner in trace["slot_owner"].items():
+        behind = best[owner, int(slot)] - best[:, int(slot)]
+        if np.any((behind >= 1e-9) & (behind < 1e-4)) or np.any(behind[:owner] < 1e-9):
+            return False
+    return True
+
+
 def attempt_case(folder, name, seed, make_small=False):
     """Write one case; (actions that occur, rounds), or None when the seed gave no clear one."""
     trunk_name, dtype, side, run = CASES[name]
@@ -202,6 +213,7 @@ def attempt_case(folder, name, seed, make_small=False):
     margins = [s["min_margin"] for r in trace["rounds"] for s in r["streams"]]
     scores = [s["readiness"] for r in trace["rounds"] for s in r["streams"]]
     clear = (cfg["temperature"] > 0 or min(margins) > 2e-3) and min(abs(x - cfg["gamma"]) for x in scores) > 1e-4
+    clear = clear_owners(trace) and clear
     actions = {a for r in trace["rounds"] for a in r["actions"].values()}
     wanted = {"mid": "rollback", 0.999999: "force"}.get(run.get("gamma"))
     if not clear or (wanted and wanted not in actions):

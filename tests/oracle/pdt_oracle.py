@@ -447,5 +447,6 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
     }
     first = [min([i for i, k in owner.items() if k == s.index], default=len(ids)) for s in streams]
     trace["slot_owner"] = {str(i): k for i, k in owner.items()}
+    trace["best_coverage"] = np.maximum(best_coverage, -1e300).tolist()  # [K, S]
     trace["merge_order"] = sorted(range(len(streams)), key=lambda k: (first[k], k))
     return trace
