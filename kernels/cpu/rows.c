@@ -77,8 +77,7 @@ float PDT_ISA_NAME(exp_shifted)(float *x, int64_t n) {
   for (int s = 0; i < n; s++, i += LANES) {
     vec e = exp_vec(load_first(x + i, n - i, -INFINITY) - shift);
     store_first(x + i, e, n - i);
-    /* Lanes past n would be exp(-inf) = 0, but for a shift of -inf; read back as 0 to be sure. */
-    sums[s] = sums[s] + load_first(x + i, n - i, 0);
+    sums[s] = sums[s] + e; /* 0 in the lanes past n */
   }
   return sum_lanes(sums);
 }
