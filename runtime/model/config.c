@@ -186,6 +186,10 @@ static int parse_sizes(pdt_model_config *out, const json_t *config, const char *
       pdt_json_bool_or(config, where, "attention_bias", &out->attention_bias, err) ||
       pdt_json_bool_or(config, where, "mlp_bias", &out->mlp_bias, err))
     return -1;
+  /* Elsewhere the keys have no meaning: the family fixes its biases. */
+  if (out->family != PDT_FAMILY_LLAMA) out->mlp_bias = false;
+  if (out->family != PDT_FAMILY_LLAMA && out->family != PDT_FAMILY_QWEN3)
+    out->attention_bias = false;
   return parse_heads(out, config, where, err);
 }
 

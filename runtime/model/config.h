@@ -39,8 +39,8 @@ typedef struct pdt_model_config {
   int32_t max_positions;     /* longest sequence, in tokens */
   double rms_norm_eps;       /* > 0 */
   bool tie_word_embeddings;  /* the head is the embedding, whatever the file holds beside it */
-  bool attention_bias;       /* q, k, v (and for Llama o) biases must be there */
-  bool mlp_bias;             /* gate, up, down biases must be there */
+  bool attention_bias;       /* q, k, v, o biases must be there: Llama and Qwen3 may ask so */
+  bool mlp_bias;             /* gate, up, down biases must be there: Llama may ask so */
   int32_t n_eos;             /* end-of-sequence ids, ascending, each once; may be 0 */
   pdt_token eos[PDT_MAX_EOS];
   pdt_token bos; /* beginning of sequence, -1 when there is none */

@@ -9,7 +9,7 @@
 typedef enum extent { E_NONE, E_HIDDEN, E_QUERY, E_KEY, E_FFN, E_HEAD_DIM } extent;
 
 /* When a tensor must be there. */
-typedef enum demand { ALWAYS, NEVER, WITH_ATTENTION_BIAS, WITH_LLAMA_BIAS, WITH_MLP_BIAS } demand;
+typedef enum demand { ALWAYS, NEVER, WITH_ATTENTION_BIAS, WITH_MLP_BIAS } demand;
 
 typedef struct layer_tensor {
   const char *suffix;
@@ -26,7 +26,7 @@ static const layer_tensor layer_tensors[] = {
     {"self_attn.v_proj.weight", E_KEY, E_HIDDEN, ALWAYS},
     {"self_attn.v_proj.bias", E_KEY, E_NONE, WITH_ATTENTION_BIAS},
     {"self_attn.o_proj.weight", E_HIDDEN, E_QUERY, ALWAYS},
-    {"self_attn.o_proj.bias", E_HIDDEN, E_NONE, WITH_LLAMA_BIAS},
+    {"self_attn.o_proj.bias", E_HIDDEN, E_NONE, WITH_ATTENTION_BIAS},
     {"self_attn.q_norm.weight", E_HEAD_DIM, E_NONE, NEVER},
     {"self_attn.k_norm.weight", E_HEAD_DIM, E_NONE, NEVER},
     {"post_attention_layernorm.weight", E_HIDDEN, E_NONE, ALWAYS},
@@ -61,10 +61,8 @@ static int64_t size_of(const pdt_model_config *config, extent e) {
 }
 
 static pdt_need need_of(const pdt_model_config *config, demand d) {
-  bool required =
-      d == ALWAYS || (d == WITH_ATTENTION_BIAS && config->attention_bias) ||
-      (d == WITH_LLAMA_BIAS && config->attention_bias && config->family == PDT_FAMILY_LLAMA) ||
-      (d == WITH_MLP_BIAS && config->mlp_bias);
+  bool required = d == ALWAYS || (d == WITH_ATTENTION_BIAS && config->attention_bias) ||
+                  (d == WITH_MLP_BIAS && config->mlp_bias);
   return required ? PDT_REQUIRED : PDT_OPTIONAL;
 }
 

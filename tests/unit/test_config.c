@@ -152,6 +152,9 @@ static void test_sizes(void **state) {
   assert_int_equal(
       good("{\"model_type\":\"qwen3\",\"architectures\":[\"Qwen3ForCausalLM\"]}").family,
       PDT_FAMILY_QWEN3);
+  assert_true(good("{\"attention_bias\":true,\"mlp_bias\":true}").mlp_bias);
+  assert_false(good("{\"model_type\":\"qwen2\",\"architectures\":null,\"attention_bias\":true}")
+                   .attention_bias);
   /* Of no consequence, and so taken. */
   good("{\"pretraining_tp\":2,\"sliding_window\":16,\"quantization_config\":null,"
        "\"partial_rotary_factor\":1.0,\"layer_types\":[\"full_attention\",\"full_attention\"]}");
