@@ -158,7 +158,7 @@ NORMALIZERS = [
     {"type": "Strip", "strip_left": True, "strip_right": True},
     {"type": "Prepend", "prepend": "▁"},
     {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
-    {"type": "Replace", "pattern": {"Regex": r"x*"}, "content": "-"},
+    {"type": "Replace", "pattern": {"Regex": r"l+|(?<=o) ?"}, "content": "-"},
     {"type": "Replace", "pattern": {"String": "l"}, "content": ""},
     sequence("normalizers", {"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"}, {"type": "NFKC"}),
 ]
@@ -210,7 +210,7 @@ def variants(base):
 
     more = [added("[A]", lstrip=True), added("[B]", rstrip=True, special=True), added("[AB]"), added("one", single_word=True),
             added("Naïve", normalized=True), added("HELLO", normalized=True, lstrip=True, rstrip=True),
-            added("  ", normalized=True), added("12", single_word=True, special=True), added("é", normalized=True)]
+            added("\t\t"), added("12", single_word=True, special=True), added("é", normalized=True)]
     known = {t["content"] for t in base["added_tokens"]} | set(base["model"]["vocab"])
     n = len(base["model"]["vocab"]) + len([t for t in base["added_tokens"] if t["content"] not in base["model"]["vocab"]])
     new = [dict(t, id=n + i) for i, t in enumerate(t for t in more if t["content"] not in known)]
