@@ -30,37 +30,36 @@ static void publish(pdt_bus *bus, pdt_round round, pdt_stream stream) {
   assert_true(pdt_bus_fill(bus, round, stream, vector));
 }
 
-/* "0.-1 2.0 2.1": round.stream of every note that the window shows. */
-static const char *window(const pdt_bus *bus, pdt_round round) {
-  static _Thread_local char text[512];
+/* Expects a window of these notes, round.stream each: "0.-1 2.0 2.1". */
+static void expect_window(const pdt_bus *bus, pdt_round round, const char *expected) {
+  char text[512] = "";
   int32_t indices[MOST], n = pdt_bus_window(bus, round, indices);
   size_t at = 0;
-  text[0] = '\0';
   assert_in_range(n, 0, bus->budget);
   for (int32_t i = 0; i < n; i++) {
     const pdt_note *note = &bus->notes[indices[i]];
     at += (size_t)snprintf(text + at, sizeof text - at, "%s%d.%d", i ? " " : "", note->round,
                            note->stream);
   }
-  return text;
+  assert_string_equal(text, expected);
 }
 
 static void newest_first_streams_ascending(void **state) {
   (void)state;
   pdt_bus bus;
   new_bus(&bus, 1, 100, 20);
-  assert_string_equal(window(&bus, 1), "");
+  expect_window(&bus, 1, "");
   publish(&bus, 0, PDT_PLANNER);
-  assert_string_equal(window(&bus, 1), "0.-1");
+  expect_window(&bus, 1, "0.-1");
   publish(&bus, 1, 0);
   publish(&bus, 1, 2);
-  assert_string_equal(window(&bus, 1), "0.-1"); /* a round does not see itself */
-  assert_string_equal(window(&bus, 2), "0.-1 1.0 1.2");
+  expect_window(&bus, 1, "0.-1"); /* a round does not see itself */
+  expect_window(&bus, 2, "0.-1 1.0 1.2");
   publish(&bus, 2, 1);
   publish(&bus, 4, 0);
   publish(&bus, 4, 1);
-  assert_string_equal(window(&bus, 5), "0.-1 4.0 4.1 2.1 1.0 1.2");
-  assert_string_equal(window(&bus, 4), "0.-1 2.1 1.0 1.2"); /* of an earlier round: as it was */
+  expect_window(&bus, 5, "0.-1 4.0 4.1 2.1 1.0 1.2");
+  expect_window(&bus, 4, "0.-1 2.1 1.0 1.2"); /* of an earlier round: as it was */
   pdt_bus_free(&bus);
 }
 
@@ -71,8 +70,7 @@ static void delay(void **state) {
     new_bus(&bus, d, 100, 20);
     publish(&bus, 0, PDT_PLANNER);
     publish(&bus, 1, 0);
-    for (pdt_round r = 1; r <= 5; r++)
-      assert_string_equal(window(&bus, r), r - d >= 1 ? "0.-1 1.0" : "0.-1");
+    for (pdt_round r = 1; r <= 5; r++) expect_window(&bus, r, r - d >= 1 ? "0.-1 1.0" : "0.-1");
     pdt_bus_free(&bus);
   }
 }
@@ -92,13 +90,13 @@ static void budget_counts_the_plan_note(void **state) {
     publish(&bus, 0, PDT_PLANNER);
     for (pdt_round r = 1; r <= 2; r++)
       for (pdt_stream k = 0; k < 2; k++) publish(&bus, r, k);
-    assert_string_equal(window(&bus, 3), shown[budget]);
+    expect_window(&bus, 3, shown[budget]);
     pdt_bus_free(&bus);
   }
   pdt_bus bus; /* without a plan note the budget is all for the others */
   new_bus(&bus, 1, 2, 20);
   for (pdt_stream k = 0; k < 4; k++) publish(&bus, 1, k);
-  assert_string_equal(window(&bus, 2), "1.0 1.1");
+  expect_window(&bus, 2, "1.0 1.1");
   pdt_bus_free(&bus);
 }
 
@@ -110,21 +108,21 @@ static void withdrawal(void **state) {
   for (pdt_round r = 1; r <= 3; r++)
     for (pdt_stream k = 0; k < 2; k++) publish(&bus, r, k);
   pdt_bus_withdraw(&bus, 1, 2);
-  assert_string_equal(window(&bus, 9), "0.-1 3.0 2.0 1.0 1.1");
+  expect_window(&bus, 9, "0.-1 3.0 2.0 1.0 1.1");
   pdt_bus_withdraw(&bus, 1, 2); /* again: nothing left to take */
   pdt_bus_withdraw(&bus, 5, 1);
   assert_int_equal(bus.count, 5);
   publish(&bus, 4, 0); /* the two places are free again, and no more */
   publish(&bus, 4, 1);
   assert_int_equal(pdt_bus_publish(&bus, 5, 0, NULL), -1);
-  assert_string_equal(window(&bus, 5), "0.-1 4.0 4.1 3.0 2.0 1.0 1.1");
+  expect_window(&bus, 5, "0.-1 4.0 4.1 3.0 2.0 1.0 1.1");
   for (int32_t i = 0; i < bus.count; i++) { /* whoever got whose place, each has its own vector */
     float vector[DIM];
     vector_of(bus.notes[i].round, bus.notes[i].stream, vector);
     assert_memory_equal(bus.notes[i].vector, vector, sizeof vector);
   }
   pdt_bus_withdraw(&bus, 0, 1);
-  assert_string_equal(window(&bus, 5), "0.-1 4.1 1.1");
+  expect_window(&bus, 5, "0.-1 4.1 1.1");
   pdt_bus_free(&bus);
 }
 

@@ -497,7 +497,7 @@ static void sessions_as_the_oracle(void **state) {
   if (!cases) skip();
   int n = 0, rounds = 0;
   for (json_t *c; (c = oracle_next(cases)); json_decref(c), n++) {
-    static replay p; /* 50 KB */
+    replay p;
     const json_t *trace = json_object_get(c, "trace"), *records = json_object_get(trace, "rounds");
     replay_new(&p, json_object_get(c, "settings"), trace);
     for (int32_t i = 0; i < size_of(records); i++, rounds++) replay_round(&p, at(records, i));
