@@ -47,15 +47,32 @@ void pdt_matrix_free(pdt_matrix *m) {
   *m = (pdt_matrix){0};
 }
 
+/* One row into its lane of a panel. Type and size are constants where this is called, so that the
+ * copy of an element is one load and one store. */
+static inline void pack_row(pdt_dtype dtype, size_t size, char *panel, int32_t lane,
+                            const char *from, int32_t in) {
+  for (int32_t i = 0; i < in; i++)
+    memcpy(panel + place(dtype, lane, i) * (int64_t)size, from + i * (int64_t)size, size);
+}
+
 void pdt_matrix_pack(pdt_matrix *m, int32_t first_out, int32_t n_rows, const void *src,
                      int64_t src_stride_elems) {
-  size_t size = pdt_dtype_bytes(m->dtype);
+  int64_t stride = src_stride_elems * (int64_t)pdt_dtype_bytes(m->dtype);
   for (int32_t j = 0; j < n_rows; j++) {
     int32_t o = first_out + j, lane = o % PDT_PANEL;
-    const char *from = (const char *)src + j * src_stride_elems * (int64_t)size;
-    char *to = panel_of(m, o);
-    for (int32_t i = 0; i < m->in; i++)
-      memcpy(to + place(m->dtype, lane, i) * (int64_t)size, from + i * (int64_t)size, size);
+    const char *from = (const char *)src + j * stride;
+    char *panel = panel_of(m, o);
+    switch (m->dtype) {
+    case PDT_F32:
+      pack_row(PDT_F32, 4, panel, lane, from, m->in);
+      break;
+    case PDT_F16:
+      pack_row(PDT_F16, 2, panel, lane, from, m->in);
+      break;
+    case PDT_BF16:
+      pack_row(PDT_BF16, 2, panel, lane, from, m->in);
+      break;
+    }
   }
 }
 

@@ -341,7 +341,7 @@ static void exponential_is_accurate(void **state) {
 typedef struct cache {
   float *base;
   int64_t page_elems, floats;
-  int32_t head_dim, n_pages;
+  int32_t head_dim;
 } cache;
 
 enum { CACHE_PAGES = 40 };
