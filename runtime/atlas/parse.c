@@ -101,7 +101,7 @@ static int32_t match_open(const pdt_atlas_world *world, const sentence *s,
   return -1;
 }
 
-/* Takes a sentence, ended by a full stop or not. */
+/* Takes a sentence, ended or not. */
 static int take(const pdt_atlas_world *world, int32_t town, const sentence *s, bool closed,
                 pdt_atlas_reading *out, pdt_error *err) {
   const pdt_atlas_pattern *best = NULL;
@@ -133,7 +133,7 @@ int pdt_atlas_parse(const pdt_atlas_world *world, int32_t town, const char *text
   *out = (pdt_atlas_reading){.mentions = out->mentions, .room = out->room};
   while (pdt_atlas_next_word(text, bytes, &at, &begin)) {
     add_word(world, &s, text, begin, at);
-    if (text[begin] != '.') continue;
+    if (text[begin] != '.' && text[begin] != ';') continue;
     if (take(world, town, &s, true, out, err)) return -1;
     s.n = 0;
   }

@@ -169,6 +169,12 @@ enum {
                PDT_ATLAS_TYPES * PDT_ATLAS_VALUES * 2 + PDT_ATLAS_TOWNS
 };
 
+/* Half a sentence of two statements: the type's own word, then the name. */
+static void terse_form(int32_t type, bool second, char text[32]) {
+  snprintf(text, 32, "%s _%c", types[type].name, second ? '.' : ';');
+  if (!second) text[0] = (char)toupper((unsigned char)text[0]);
+}
+
 static void add_words(word_list *list, const char *text) {
   size_t at = 0, begin, bytes = strlen(text);
   while (pdt_atlas_next_word(text, bytes, &at, &begin)) {
@@ -186,6 +192,11 @@ static void collect_words(pdt_atlas_world *world) {
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) {
     for (int32_t f = 0; f < 2 * PDT_ATLAS_FORMS; f++)
       add_words(&list, types[t].forms[f / PDT_ATLAS_FORMS][f % PDT_ATLAS_FORMS]);
+    for (int half = 0; half < 2; half++) {
+      char text[32];
+      terse_form(t, half == 1, text);
+      add_words(&list, text);
+    }
     for (int32_t v = 0; v < PDT_ATLAS_VALUES; v++) add_words(&list, world->names[t][v]);
   }
   for (int32_t f = 0; f < PDT_ATLAS_FILLERS; f++) add_words(&list, fillers[f]);
@@ -215,6 +226,11 @@ static void make_patterns(pdt_atlas_world *world) {
     for (int32_t f = 0; f < 2 * PDT_ATLAS_FORMS; f++)
       make_pattern(world, t, f / PDT_ATLAS_FORMS == 0 ? PDT_STATES : PDT_USES,
                    types[t].forms[f / PDT_ATLAS_FORMS][f % PDT_ATLAS_FORMS], p++);
+  for (int32_t i = 0; i < 2 * PDT_ATLAS_TYPES; i++) {
+    char text[32];
+    terse_form(i / 2, i % 2 == 1, text);
+    make_pattern(world, i / 2, PDT_STATES, text, p++);
+  }
   for (int32_t f = 0; f < PDT_ATLAS_FILLERS; f++) make_pattern(world, -1, 0, fillers[f], p++);
 }
 

@@ -27,8 +27,9 @@ typedef enum pdt_mention_kind { PDT_STATES, PDT_USES } pdt_mention_kind;
 /* Word ids of a pattern that stand for the fact's name and for the entry's town. */
 enum { PDT_ATLAS_NO_WORD = -1, PDT_ATLAS_NAME = -2, PDT_ATLAS_TOWN = -3 };
 
-/* A sentence: word ids, the full stop among them. No two patterns of a world that differ in type or
- * kind begin with the same words up to the name, so a sentence is known when its name begins. */
+/* A sentence, or half of one: word ids, the full stop or semicolon among them. No two patterns of a
+ * world that differ in type or kind begin with the same words up to the name, so a sentence is
+ * known when its name begins. */
 typedef struct pdt_atlas_pattern {
   int32_t type; /* -1: says nothing of a fact */
   pdt_mention_kind kind;
@@ -38,7 +39,15 @@ typedef struct pdt_atlas_pattern {
 } pdt_atlas_pattern;
 
 enum { PDT_ATLAS_FORMS = 4, PDT_ATLAS_FILLERS = 14 };
-enum { PDT_ATLAS_PATTERNS = PDT_ATLAS_TYPES * 2 * PDT_ATLAS_FORMS + PDT_ATLAS_FILLERS };
+
+/* Where patterns stand: type t, kind k, form f is pattern (t * 2 + k) * PDT_ATLAS_FORMS + f; then
+ * the terse statements of a sentence that states two facts, "Founder _;" and "founder _.", pattern
+ * PDT_ATLAS_TERSE + 2 * t for the first half, + 1 for the second; then those that say nothing. */
+enum {
+  PDT_ATLAS_TERSE = PDT_ATLAS_TYPES * 2 * PDT_ATLAS_FORMS,
+  PDT_ATLAS_FILLER = PDT_ATLAS_TERSE + 2 * PDT_ATLAS_TYPES,
+  PDT_ATLAS_PATTERNS = PDT_ATLAS_FILLER + PDT_ATLAS_FILLERS,
+};
 
 /* Immutable once made. Word ids are ranks in the sorted list of all words of section texts. */
 typedef struct pdt_atlas_world {
@@ -48,8 +57,6 @@ typedef struct pdt_atlas_world {
   int32_t name_words[PDT_ATLAS_TYPES][PDT_ATLAS_VALUES][2]; /* second -1: a name of one word */
   char towns[PDT_ATLAS_TOWNS][PDT_ATLAS_NAME_BYTES];
   int32_t town_words[PDT_ATLAS_TOWNS]; /* ascending */
-  /* Type t, kind k, form f is pattern (t * 2 + k) * PDT_ATLAS_FORMS + f; the last ones say
-   * nothing. */
   pdt_atlas_pattern patterns[PDT_ATLAS_PATTERNS];
 } pdt_atlas_world;
 
