@@ -112,6 +112,17 @@ int pdt_data_label(pdt_data_entry *e, const pdt_data_tokens *tokens, const pdt_d
   return 0;
 }
 
+bool pdt_data_is_ready(const pdt_data_entry *e, const pdt_data_rounds *rounds, pdt_stream stream,
+                       int32_t block) {
+  uint64_t used = e->sections[stream].blocks[block].used;
+  for (int32_t i = 0; i < e->n_facts; i++) {
+    if (!(used >> i & 1)) continue;
+    int32_t j = stated_in(e, i);
+    if (j < 0 || !is_visible(e, rounds, e->facts[i].stream, j, block)) return false;
+  }
+  return true;
+}
+
 static int32_t count_bits(uint64_t set) {
   int32_t n = 0;
   for (; set; set &= set - 1) n++;

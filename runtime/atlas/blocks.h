@@ -25,6 +25,10 @@ typedef struct pdt_data_tokens {
 int pdt_data_label(pdt_data_entry *e, const pdt_data_tokens *tokens, const pdt_data_rounds *rounds,
                    pdt_error *err);
 
+/* Are the facts that a labelled block uses visible in its window? Pure. */
+bool pdt_data_is_ready(const pdt_data_entry *e, const pdt_data_rounds *rounds, pdt_stream stream,
+                       int32_t block);
+
 /* What a set of blocks has in it that makes coordination hard. */
 typedef struct pdt_data_shape {
   int32_t blocks, crowded; /* crowded: states more than one fact */

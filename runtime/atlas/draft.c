@@ -189,9 +189,9 @@ static void place_both(pdt_draft *d, pdt_draft_section *s, int32_t i) {
   }
 }
 
-/* The hard order: anything anywhere, both statements in one sentence in every second section. */
+/* The hard order: anything anywhere, both statements of three sections in four in one sentence. */
 static bool place_anyhow(pdt_draft *d, pdt_draft_section *s) {
-  bool dense = pdt_draw(&d->draws, 2) == 0;
+  bool dense = pdt_draw(&d->draws, 4) != 0;
   while (s->n_pending > 0) {
     int32_t i = pdt_draw(&d->draws, s->n_pending);
     if (s->n_items + 2 > PDT_DRAFT_ITEMS) return false;

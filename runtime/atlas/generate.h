@@ -7,7 +7,7 @@
  * Default: names of one token; statements of a section end at least max(8, tau) tokens apart, so
  * that no block of up to that many completes two; uses may come before their fact is visible in
  * lockstep, but never so that blocks wait in a circle, at tau or any of 4 to 8. Hard: names of two
- * tokens, both statements of a section in one sentence in every second one, circles not avoided.
+ * tokens, both statements of three sections in four in one sentence, circles not avoided.
  *
  * Splits share no entry, whatever the seeds: which split a town and its facts belong to is a
  * function of them alone (pdt_atlas_split_of). */

@@ -12,6 +12,9 @@ static const pdt_command commands[] = {
     {"inspect", "show what a model, sidecar, journal or output file holds", false, pdt_cmd_inspect},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},
     {"sidecar init", "make a fresh sidecar for a model", false, pdt_cmd_sidecar_init},
+    {"data atlas", "write texts whose sections share facts", false, pdt_cmd_data_atlas},
+    {"data check", "check a file of training or test data", false, pdt_cmd_data_check},
+    {"data tokenizer", "write the tokenizer of those texts", false, pdt_cmd_data_tokenizer},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
