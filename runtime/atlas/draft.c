@@ -80,11 +80,11 @@ static void choose_uses(pdt_draft *d) {
   }
   shuffle(&d->draws, facts, d->n_facts);
   for (int32_t i = 0; i < d->n_facts; i++) {
-    int32_t best = -1, first = pdt_draw(&d->draws, d->n);
-    for (int32_t j = 0; j < d->n; j++) {
+    int32_t owner = facts[i] / 2, first = pdt_draw(&d->draws, d->n);
+    int32_t best = first == owner ? (first + 1) % d->n : first;
+    for (int32_t j = 1; j < d->n; j++) {
       int32_t k = (first + j) % d->n;
-      if (k == facts[i] / 2) continue;
-      if (best < 0 || d->sections[k].n_pending < d->sections[best].n_pending) best = k;
+      if (k != owner && d->sections[k].n_pending < d->sections[best].n_pending) best = k;
     }
     add_pending(d, &d->sections[best], facts[i], PDT_USES);
   }

@@ -19,6 +19,7 @@
 #include "atlas/vocabulary.h"
 #include "base/json.h"
 #include "scratch.h"
+#include "text/buffer.h"
 
 /* What every test needs: made once. */
 typedef struct fixture {
@@ -32,9 +33,10 @@ typedef struct fixture {
 static int setup(void **state) {
   fixture *f = calloc(1, sizeof *f);
   void *files = NULL;
-  if (!f || scratch_setup(&files)) return -1;
-  f->files = files;
+  if (!f) return -1;
   *state = f;
+  if (scratch_setup(&files)) return -1;
+  f->files = files;
   return pdt_atlas_world_new(&f->world, &f->err) ||
          pdt_atlas_tokenizer(f->world, &f->tokenizer, &f->fingerprint, &f->err);
 }
@@ -256,8 +258,7 @@ static void wrong_sentences_are_counted(void **state) {
   char text[256];
   static const struct {
     const char *format;
-    int32_t sentences, malformed, other_towns;
-    size_t mentions;
+    int32_t sentences, malformed, other_towns, mentions;
     int32_t value; /* of the first one */
   } cases[] = {
       {" It was # who first settled here.", 1, 0, 0, 1, 3},
@@ -574,26 +575,25 @@ static pdt_data_header header_of(const fixture *f, char tokenizer[17]) {
 
 /* A header's and three entries' lines as text, freed by the caller. */
 static char *file_text(fixture *f) {
-  char tokenizer[17], *lines[4], *all;
-  size_t bytes, total = 1;
+  char tokenizer[17], *line;
+  size_t bytes;
+  pdt_buffer all = {0};
   pdt_data_header h = header_of(f, tokenizer);
   pdt_atlas_options o = options_of(false, PDT_TRAIN, 6);
   pdt_atlas_generator g = generator_of(f, &o);
-  assert_int_equal(pdt_data_header_text(&h, &lines[0], &bytes, &f->err), 0);
-  total += bytes;
-  for (uint32_t i = 0; i < 3; i++, total += bytes) {
+  assert_int_equal(pdt_data_header_text(&h, &line, &bytes, &f->err), 0);
+  assert_int_equal(pdt_buffer_put(&all, line, bytes, &f->err), 0);
+  free(line);
+  for (uint32_t i = 0; i < 3; i++) {
     pdt_data_entry e = draw(f, &g, i);
-    assert_int_equal(pdt_data_entry_text(&e, &lines[i + 1], &bytes, &f->err), 0);
+    assert_int_equal(pdt_data_entry_text(&e, &line, &bytes, &f->err), 0);
+    assert_int_equal(pdt_buffer_put(&all, line, bytes, &f->err), 0);
+    free(line);
     pdt_data_entry_free(&e);
   }
   pdt_atlas_generator_free(&g);
-  all = calloc(1, total);
-  assert_non_null(all);
-  for (int i = 0; i < 4; i++) {
-    strcat(all, lines[i]);
-    free(lines[i]);
-  }
-  return all;
+  assert_int_equal(pdt_buffer_take(&all, &line, NULL, &f->err), 0);
+  return line;
 }
 
 /* What was written is read, and written again the same. */
