@@ -52,6 +52,10 @@ static int check_options(const pdt_atlas_options *o, pdt_error *err) {
       o->min_sections > o->max_sections)
     return pdt_fail(err, PDT_ERROR_USAGE, "sections: expected 2 to %d, found %d to %d",
                     PDT_ATLAS_SECTIONS, o->min_sections, o->max_sections);
+  if (o->min_tokens < 1 || o->min_tokens > o->max_tokens)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "tokens of a section: expected at least 1 and an ordered pair, found %d to %d",
+                    o->min_tokens, o->max_tokens);
   if (o->rounds.block_tokens < 1 || o->rounds.reveal_delay < 1 || o->rounds.window < 0)
     return pdt_fail(err, PDT_ERROR_USAGE,
                     "expected block tokens and reveal delay of at least 1 and a window of at least "
@@ -74,18 +78,28 @@ static int check_options(const pdt_atlas_options *o, pdt_error *err) {
   return 0;
 }
 
-/* Tokens of every word of the world, with the space before it. */
+static int count_tokens(const pdt_tokenizer *tokenizer, const char *text, int32_t *n,
+                        pdt_error *err) {
+  pdt_token *ids;
+  if (pdt_tokenizer_encode(tokenizer, text, strlen(text), false, &ids, n, err)) return -1;
+  free(ids);
+  return 0;
+}
+
+/* Tokens that every word of the world adds to a sentence, the space before it included. */
 static int measure_words(pdt_atlas_generator *g, pdt_error *err) {
+  static const char before[] = " The";
   const pdt_atlas_world *w = g->world;
-  if (PDT_NEW(&g->costs, w->n_words, "costs of words", err)) return -1;
+  int32_t alone;
+  if (PDT_NEW(&g->costs, w->n_words, "costs of words", err) ||
+      count_tokens(g->tokenizer, before, &alone, err))
+    return -1;
   for (int32_t i = 0; i < w->n_words; i++) {
-    char text[PDT_ATLAS_NAME_BYTES + 2];
-    pdt_token *ids;
+    char text[PDT_ATLAS_NAME_BYTES + sizeof before + 1];
     const char *space = isalnum((unsigned char)w->words[i][0]) ? " " : "";
-    snprintf(text, sizeof text, "%s%s", space, w->words[i]);
-    if (pdt_tokenizer_encode(g->tokenizer, text, strlen(text), false, &ids, &g->costs[i], err))
-      return -1;
-    free(ids);
+    snprintf(text, sizeof text, "%s%s%s", before, space, w->words[i]);
+    if (count_tokens(g->tokenizer, text, &g->costs[i], err)) return -1;
+    g->costs[i] = g->costs[i] > alone ? g->costs[i] - alone : 1;
   }
   return 0;
 }
@@ -212,7 +226,7 @@ static int finish_entry(const pdt_atlas_generator *g, pdt_data_entry *e, bool *f
   *fits = true;
   if (pdt_data_tokenize_entry(g->tokenizer, e, &tokens, err)) return -1;
   for (int32_t k = 0; k < e->n_sections; k++)
-    *fits &= tokens[k].n >= PDT_ATLAS_MIN_TOKENS && tokens[k].n <= PDT_ATLAS_MAX_TOKENS;
+    *fits &= tokens[k].n >= g->options.min_tokens && tokens[k].n <= g->options.max_tokens;
   int rc = 0;
   for (int32_t tau = FIRST_TAU; !g->options.hard && tau <= LAST_TAU && *fits && !rc; tau++)
     rc = label(g, e, tokens, tau, fits, err);
@@ -235,7 +249,7 @@ static bool try_draft(pdt_atlas_generator *g, uint32_t index, uint32_t attempt, 
   g->attempts++;
   pdt_draft_choose(d, o->min_sections, o->max_sections);
   return pdt_atlas_split_of(d->town, d->types, d->values, d->n_facts) == o->split &&
-         pdt_draft_arrange(d, PDT_ATLAS_MIN_TOKENS, PDT_ATLAS_MAX_TOKENS);
+         pdt_draft_arrange(d, o->min_tokens, o->max_tokens);
 }
 
 int pdt_atlas_generate(pdt_atlas_generator *g, uint32_t index, pdt_data_entry *out,
@@ -252,7 +266,6 @@ int pdt_atlas_generate(pdt_atlas_generator *g, uint32_t index, pdt_data_entry *o
   }
   return pdt_fail(err, PDT_ERROR_INPUT,
                   "entry %u: none of %d draws has sections of %d to %d tokens that keep its rules "
-                  "(hint: a tokenizer that needs few tokens for names, fewer block tokens, or "
-                  "--hard)",
-                  index, MOST_ATTEMPTS, PDT_ATLAS_MIN_TOKENS, PDT_ATLAS_MAX_TOKENS);
+                  "(hint: more tokens a section, fewer block tokens, or another tokenizer)",
+                  index, MOST_ATTEMPTS, g->options.min_tokens, g->options.max_tokens);
 }

@@ -21,7 +21,7 @@
 typedef enum pdt_atlas_split { PDT_TRAIN, PDT_VALID, PDT_TEST } pdt_atlas_split;
 
 enum {
-  PDT_ATLAS_MIN_TOKENS = 30, /* of a section, its end-of-text token not included */
+  PDT_ATLAS_MIN_TOKENS = 30, /* defaults of pdt_atlas_options */
   PDT_ATLAS_MAX_TOKENS = 90,
   PDT_ATLAS_MAX_TAU = 16, /* largest tau that statements are kept apart for */
 };
@@ -31,6 +31,7 @@ typedef struct pdt_atlas_options {
   pdt_atlas_split split;
   bool hard;
   int32_t min_sections, max_sections; /* 2 to 6 */
+  int32_t min_tokens, max_tokens;     /* of a section, its end-of-text token not included */
   pdt_data_rounds rounds;             /* default Atlas: tau up to PDT_ATLAS_MAX_TAU */
   int32_t plan_slots;                 /* at least 2 * max_sections */
   int32_t plan_vocab_size;
@@ -41,7 +42,7 @@ typedef struct pdt_atlas_generator {
   const pdt_atlas_world *world;
   const pdt_tokenizer *tokenizer;
   pdt_atlas_options options;
-  int32_t *costs;           /* [n_words] tokens of a word with the space before it */
+  int32_t *costs;           /* [n_words] tokens of a word with the space before it, in a sentence */
   pdt_sidecar_config *plan; /* what pdt_plan_hash reads */
   int64_t attempts;         /* entries drawn, those that were no good included */
 } pdt_atlas_generator;

@@ -56,6 +56,8 @@ static pdt_atlas_options options_of(bool hard, pdt_atlas_split split, uint64_t s
                              .hard = hard,
                              .min_sections = 2,
                              .max_sections = 6,
+                             .min_tokens = 30,
+                             .max_tokens = 90,
                              .rounds = {6, 1, 0},
                              .plan_slots = 16,
                              .plan_vocab_size = 65536,
@@ -761,8 +763,8 @@ static void notes_may_stand_for_facts(void **state) {
 
 static void impossible_options_are_refused(void **state) {
   fixture *f = *state;
-  pdt_atlas_options o[8];
-  for (int i = 0; i < 8; i++) o[i] = options_of(false, PDT_TRAIN, 0);
+  pdt_atlas_options o[9];
+  for (int i = 0; i < 9; i++) o[i] = options_of(false, PDT_TRAIN, 0);
   o[0].min_sections = 1;
   o[1].max_sections = 7;
   o[2].min_sections = 5;
@@ -772,7 +774,8 @@ static void impossible_options_are_refused(void **state) {
   o[5].plan_slots = 11;
   o[6].plan_vocab_size = 1;
   o[7].rounds.window = -1;
-  for (int i = 0; i < 8; i++) {
+  o[8].min_tokens = 91;
+  for (int i = 0; i < 9; i++) {
     pdt_atlas_generator g;
     f->err = (pdt_error){0};
     assert_int_equal(pdt_atlas_generator_init(&g, f->world, f->tokenizer, &o[i], &f->err), -1);
