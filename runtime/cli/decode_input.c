@@ -147,15 +147,14 @@ static int parse_resolved(pdt_decode_input *in, const char *text, int64_t length
 int pdt_decode_input_read(pdt_decode_input *in, const pdt_comm *world,
                           const pdt_decode_options *options, pdt_error *err) {
   *in = (pdt_decode_input){0};
-  int status = load_configs(in, options, err);
-  if (!status && world->rank == 0) status = resolve(in, options, err);
+  if (!load_configs(in, options, err) && world->rank == 0) resolve(in, options, err);
   if (pdt_comm_agree(world, err)) {
     pdt_decode_input_free(in);
     return -1;
   }
   char *text = NULL;
   int64_t length;
-  status = share_text(world, in->resolved, &text, &length, err);
+  int status = share_text(world, in->resolved, &text, &length, err);
   if (!status) {
     parse_resolved(in, text, length, err);
     status = pdt_comm_agree(world, err);
