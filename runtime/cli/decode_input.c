@@ -38,9 +38,12 @@ static int add_request(pdt_decode_input *in, json_t *json, const char *where,
                        const pdt_decode_options *o, json_t *plan, pdt_error *err) {
   const pdt_request_context context = {&in->model, &in->sidecar, in->tokenizer};
   pdt_request request;
+  char with_flags[512];
   uint64_t session = json_array_size(in->resolved);
+  bool flags = !o->prompt && json_object_size(o->settings) > 0;
+  snprintf(with_flags, sizeof with_flags, "%.480s%s", where, flags ? " and flags" : "");
   if (pdt_json_expect_object(json, where, err) || override(json, o, plan, err) ||
-      pdt_request_parse(&request, json, where, session, &context, err))
+      pdt_request_parse(&request, json, with_flags, session, &context, err))
     return -1;
   int bad = json_array_append_new(in->resolved, pdt_request_json(&request));
   pdt_request_free(&request);

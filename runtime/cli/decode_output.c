@@ -362,12 +362,10 @@ int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {
     pdt_output_discard(o->output);
   if (o->trace && keep && !status) status = pdt_trace_write(o->trace, o->options->trace, err);
   pdt_trace_free(o->trace);
-  if (o->journals) {
-    pdt_error late = {0};
-    if (pdt_journal_close(&o->journal, &late) && !status && keep) {
-      *err = late;
-      status = -1;
-    }
+  pdt_error late = {0};
+  if (pdt_journal_close(&o->journal, &late) && !status && keep) {
+    *err = late;
+    status = -1;
   }
   for (int32_t i = 0; o->results && i < o->input->n; i++) free_result(&o->results[i]);
   free(o->results);
