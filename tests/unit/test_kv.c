@@ -121,6 +121,7 @@ static void never_grows(void **state) {
   assert_int_equal(err.code, PDT_ERROR_RUNTIME);
   assert_int_equal(pdt_kv_length(&a), 3 * PAGE);
   assert_int_equal(pdt_kv_extend(&c, &kv, 1, &err), -1);
+  pdt_kv_sequence_free(&c, &kv);
   pdt_kv_truncate(&b, &kv, 0); /* stays promised to b */
   assert_int_equal(pdt_kv_sequence_new(&c, &kv, NULL, 0, 1, &err), -1);
   pdt_kv_sequence_free(&b, &kv);
