@@ -35,6 +35,18 @@ static int refuse_reshaping(const json_t *root, const char *name, pdt_error *err
   return 0;
 }
 
+/* Every id that the post-processor adds must be one of a token. */
+static int check_template(const pdt_tokenizer *t, const char *where, pdt_error *err) {
+  for (size_t i = 0; i < t->postprocessor.template.n; i++) {
+    pdt_token id = t->postprocessor.template.items[i];
+    size_t bytes;
+    if (id >= 0 && !pdt_added_by_id(&t->added, id) &&
+        !pdt_vocabulary_text(&t->model.vocabulary, id, &bytes))
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: id %d: expected an id of a token", where, id);
+  }
+  return 0;
+}
+
 static int load_parts(pdt_tokenizer *t, const json_t *root, const char *name, pdt_error *err) {
   const json_t *model;
   char where[5][512];
@@ -49,8 +61,10 @@ static int load_parts(pdt_tokenizer *t, const json_t *root, const char *name, pd
       pdt_decoder_load(&t->decoder, pdt_json_get(root, parts[4]), where[4], err))
     return -1;
   snprintf(where[0], sizeof where[0], "%.400s: added_tokens", name);
-  return pdt_added_load(&t->added, pdt_json_get(root, "added_tokens"), &t->model.vocabulary,
-                        t->normalizer, where[0], err);
+  if (pdt_added_load(&t->added, pdt_json_get(root, "added_tokens"), &t->model.vocabulary,
+                     t->normalizer, where[0], err))
+    return -1;
+  return check_template(t, where[3], err);
 }
 
 static int load(pdt_tokenizer **out, const json_t *root, const char *name, pdt_error *err) {

@@ -1,11 +1,12 @@
 """Random cases of the protocol's pure parts with the oracle's answers, one JSON object a line.
 
-usage: protocol_cases.py uniform|sample|decide|session COUNT SEED
+usage: protocol_cases.py uniform|sample|decide|session|hash COUNT SEED
 
 The unit tests in C read these and must come to the same answers. A session is a whole run of the
 oracle's `decode` whose trunk and sidecar give random tokens, notes, coverage and readiness: what is
 left is the protocol.
 """
+import hashlib
 import json
 import random
 import sys
@@ -130,9 +131,26 @@ def session_case(rng):
     return dict(settings=cfg, trace=pdt.decode(trunk, sidecar, [1, 2], cfg))
 
 
+# Letters with and without case, of several lengths in UTF-8, white space of every kind, and what a
+# capital sigma looks at to find out whether it ends a word.
+ALPHABETS = ("abcXYZ", " \t\n\x0b\x1c\x1f\x85\u00a0\u1680\u2009\u2028\u202f\u3000", "\u00c4\u00df\u00c9\u00e9\u0130\u0131\u1e9e",
+             "\u03a3\u03a3\u03a3\u0391\u03c3\u03c2\u0394\u1f88", "'.:\u00ad\u0301\u200b\u2019\u02b0\u0345\u180e\ufeff", "\u0416\u0436\u10a0\u1c90\u13a0\uab70",
+             "\u2160\u24b6\u01c4\u01c5\u023a\u212a\u2126\u212b\ua64a", "\U00010400\U0001f989\u65e5\u05d0")
+
+
+def hash_case(rng):
+    """Python's own str and hashlib: no part of the oracle."""
+    chosen = rng.sample(ALPHABETS, rng.randint(1, 4))
+    text = "".join(rng.choice(rng.choice(chosen)) for _ in range(rng.randint(0, 12)))
+    salt, stream, size = rng.choice(("parallel-decoder-v1", "", "salt")), rng.randint(0, 40), rng.choice((2, 97, 65536, 2**24))
+    item = text.strip().lower()
+    number = int.from_bytes(hashlib.sha256(f"{salt}::stream_{stream}::{item}".encode()).digest(), "big")
+    return dict(salt=salt, stream=stream, size=size, text=text, id=(number % size or 1) if item else 0)
+
+
 def main():
     kind, count, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    make = dict(uniform=uniform_case, sample=sample_case, decide=decide_case, session=session_case)[kind]
+    make = dict(uniform=uniform_case, sample=sample_case, decide=decide_case, session=session_case, hash=hash_case)[kind]
     rng = random.Random(seed)
     for _ in range(count):
         print(json.dumps(make(rng), allow_nan=False))

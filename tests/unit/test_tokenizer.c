@@ -300,6 +300,9 @@ static void test_refusals(void **state) {
       {"{\"model\":" MODEL("") ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
                                "{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{}}}",
        "'x'"},
+      {"{\"model\":" MODEL("") ",\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"x\","
+                               "2],\"sep\":[\"y\",3]}}",
+       "id 3"},
       {"{\"model\":" MODEL("") ",\"decoder\":{\"type\":\"WordPiece\"}}", "WordPiece"},
       {"{\"model\":" MODEL("") ",\"added_tokens\":[{\"id\":3}]}", "single_word"},
   };
