@@ -5,8 +5,7 @@
 
 #include "base/memory.h"
 
-/* Number of the token that byte `at` of the text lies in. */
-static int32_t token_at(const pdt_data_tokens *t, int32_t at) {
+int32_t pdt_data_token_at(const pdt_data_tokens *t, int32_t at) {
   int32_t low = 0, high = t->n;
   while (low < high) {
     int32_t middle = low + (high - low) / 2;
@@ -37,7 +36,7 @@ static int mark(pdt_data_entry *e, pdt_stream k, const pdt_data_mention *m,
                     "section %d: a mention of fact %d at bytes %d to %d of a text of %d", k,
                     m->fact, m->begin, m->end, length);
   uint64_t bit = (uint64_t)1 << m->fact;
-  int32_t first = token_at(tokens, m->begin), last = token_at(tokens, m->end - 1);
+  int32_t first = pdt_data_token_at(tokens, m->begin), last = pdt_data_token_at(tokens, m->end - 1);
   if (m->kind == PDT_STATES && e->facts[m->fact].stream == k) {
     s->blocks[(last + 1) / tau].stated |= bit;
     s->blocks[(last + 1) / tau].coverage |= slots_of(e, m->fact);

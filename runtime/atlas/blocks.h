@@ -18,6 +18,9 @@ typedef struct pdt_data_tokens {
   int32_t n;     /* the end-of-text token not included */
 } pdt_data_tokens;
 
+/* Number of the token that byte `at` of the text lies in; n when it lies behind them all. Pure. */
+int32_t pdt_data_token_at(const pdt_data_tokens *tokens, int32_t at);
+
 /* Fills in n_tokens and blocks of every section from mentions and tokens[n_sections]; `coverage` is
  * the set of slots whose item's text is the type of a fact stated and whose stream is its owner.
  * Blocks that were there are freed; their notes are kept when there are as many as before. Errors:

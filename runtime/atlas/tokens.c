@@ -31,24 +31,76 @@ static int encode(const pdt_tokenizer *tokenizer, const char *prefix, const char
   return -1;
 }
 
-/* Decodes id by id, noting where each one's text ends. `text` is what must come out. */
-static int find_ends(pdt_text_stream *stream, const pdt_token *ids, int32_t n, int32_t n_prefix,
-                     const char *prefix, const char *text, pdt_data_tokens *out, pdt_error *err) {
-  size_t at = 0, skip = strlen(prefix), length = strlen(text), bytes;
-  const char *part;
-  for (int32_t i = 0; i <= n; i++) {
-    if (i < n ? pdt_text_stream_push(stream, ids[i], &part, &bytes, err)
-              : pdt_text_stream_flush(stream, &part, &bytes, err))
+/* A text with its prefix, on its way through the decoder. */
+typedef struct tracer {
+  const pdt_tokenizer *tokenizer;
+  const pdt_token *ids;
+  int32_t n, n_prefix;
+  const char *prefix, *text;
+  size_t skip, length; /* of prefix, of text */
+  size_t at;           /* bytes of both that came out so far */
+  int32_t *ends;
+} tracer;
+
+/* Longest run of tokens without text of their own that is looked into. */
+enum { LONGEST_RUN = 64 };
+
+static char expected(const tracer *t, size_t at) {
+  return at < t->skip ? t->prefix[at] : t->text[at - t->skip];
+}
+
+static void set_end(const tracer *t, int32_t id, size_t at) {
+  if (id >= t->n_prefix) t->ends[id - t->n_prefix] = at > t->skip ? (int32_t)(at - t->skip) : 0;
+}
+
+/* Tokens [first, last) came out with a later one, as bytes in a row do: ends them where the text of
+ * all up to each of them alone would end, if it is the text. The token before keeps what a decoder
+ * does at the start of a text away from them. */
+static int end_run(const tracer *t, int32_t first, int32_t last, size_t base, pdt_error *err) {
+  int32_t anchor = first > 0 ? first - 1 : first;
+  size_t before = 0;
+  char *text;
+  if (last - first > LONGEST_RUN) return 0;
+  if (anchor < first) {
+    if (pdt_tokenizer_decode(t->tokenizer, t->ids + anchor, 1, false, &text, &before, err))
       return -1;
-    for (size_t j = 0; j < bytes; j++, at++)
-      if (at >= skip + length || part[j] != (at < skip ? prefix[at] : text[at - skip]))
-        return pdt_fail(err, PDT_ERROR_INPUT,
-                        "this tokenizer does not give the text '%.60s' back as it was", text);
-    int32_t token = (i < n ? i : n - 1) - n_prefix;
-    if (token >= 0) out->ends[token] = at > skip ? (int32_t)(at - skip) : 0;
+    free(text);
   }
-  if (at == skip + length) return 0;
-  return pdt_fail(err, PDT_ERROR_INPUT, "this tokenizer loses the end of the text '%.60s'", text);
+  for (int32_t i = first; i < last; i++) {
+    size_t bytes, same = before;
+    if (pdt_tokenizer_decode(t->tokenizer, t->ids + anchor, i + 1 - anchor, false, &text, &bytes,
+                             err))
+      return -1;
+    while (same < bytes && base + same - before < t->at &&
+           text[same] == expected(t, base + same - before))
+      same++;
+    if (bytes >= before && same == bytes) set_end(t, i, base + bytes - before);
+    free(text);
+  }
+  return 0;
+}
+
+/* Decodes id by id, noting where each one's text ends, and that it is the text. */
+static int find_ends(tracer *t, pdt_text_stream *stream, pdt_error *err) {
+  int32_t run = 0; /* tokens before i without text yet */
+  for (int32_t i = 0; i <= t->n; i++) {
+    size_t base = t->at, bytes;
+    const char *part;
+    if (i < t->n ? pdt_text_stream_push(stream, t->ids[i], &part, &bytes, err)
+                 : pdt_text_stream_flush(stream, &part, &bytes, err))
+      return -1;
+    for (size_t j = 0; j < bytes; j++, t->at++)
+      if (t->at >= t->skip + t->length || part[j] != expected(t, t->at))
+        return pdt_fail(err, PDT_ERROR_INPUT,
+                        "this tokenizer does not give the text '%.60s' back as it was", t->text);
+    if (i < t->n) set_end(t, i, t->at);
+    if (bytes > 0 && run > 0 && end_run(t, i - run, i, base, err)) return -1;
+    run = bytes > 0 ? 0 : run + 1;
+  }
+  if (t->n > t->n_prefix) set_end(t, t->n - 1, t->at);
+  if (t->at == t->skip + t->length) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "this tokenizer loses the end of the text '%.60s'",
+                  t->text);
 }
 
 int pdt_data_tokenize(const pdt_tokenizer *tokenizer, const char *prefix, const char *text,
@@ -60,9 +112,10 @@ int pdt_data_tokenize(const pdt_tokenizer *tokenizer, const char *prefix, const 
   if (ids) *ids = NULL;
   if (encode(tokenizer, prefix, text, &all, &n, &n_prefix, err)) return -1;
   out->n = n - n_prefix;
-  int rc = PDT_NEW(&out->ends, out->n, "tokens", err) ||
-           pdt_text_stream_new(&stream, tokenizer, false, err) ||
-           find_ends(stream, all, n, n_prefix, prefix, text, out, err);
+  tracer t = {tokenizer, all, n, n_prefix, prefix, text, strlen(prefix), strlen(text), 0, NULL};
+  int rc = PDT_NEW(&out->ends, out->n, "tokens", err);
+  t.ends = out->ends;
+  rc = rc || pdt_text_stream_new(&stream, tokenizer, false, err) || find_ends(&t, stream, err);
   pdt_text_stream_free(stream);
   if (!rc && ids) {
     memmove(all, all + n_prefix, (size_t)out->n * sizeof *all);

@@ -562,6 +562,72 @@ static void splits_share_nothing(void **state) {
   assert_in_range(shares[PDT_TEST], 850, 1150);
 }
 
+/* Where tokens end, against decoding every beginning of the ids; and the blocks that follow. */
+static void check_places(fixture *f, const pdt_tokenizer *t, const pdt_data_entry *e, int32_t k,
+                         int32_t tau) {
+  const pdt_data_section *s = &e->sections[k];
+  pdt_data_tokens tokens;
+  pdt_token *ids, *head;
+  int32_t n_head, lengths[1024] = {0};
+  assert_int_equal(pdt_data_tokenize(t, s->prefix, s->text, &tokens, &ids, &f->err), 0);
+  assert_int_equal(
+      pdt_tokenizer_encode(t, s->prefix, strlen(s->prefix), false, &head, &n_head, &f->err), 0);
+  assert_true(tokens.n + 1 == s->n_tokens && n_head + tokens.n < 1024);
+  pdt_token both[1024];
+  memcpy(both, head, (size_t)n_head * sizeof *head);
+  memcpy(both + n_head, ids, (size_t)tokens.n * sizeof *ids);
+  for (int32_t i = 0; i < tokens.n; i++) {
+    char *text;
+    size_t bytes;
+    assert_int_equal(pdt_tokenizer_decode(t, both, n_head + i + 1, false, &text, &bytes, &f->err),
+                     0);
+    assert_int_equal(tokens.ends[i], bytes - strlen(s->prefix));
+    assert_int_equal(strncmp(text + strlen(s->prefix), s->text, bytes - strlen(s->prefix)), 0);
+    lengths[i] = tokens.ends[i];
+    free(text);
+  }
+  for (int32_t j = 0; j < s->n_mentions; j++) {
+    int32_t read = 0; /* tokens up to the name's last one */
+    while (lengths[read] < s->mentions[j].end) read++;
+    if (s->mentions[j].kind == PDT_STATES)
+      assert_true(s->blocks[(read + 1) / tau].stated >> s->mentions[j].fact & 1);
+    else
+      assert_true(s->blocks[read / tau].used >> s->mentions[j].fact & 1);
+  }
+  free(tokens.ends);
+  free(ids);
+  free(head);
+}
+
+/* Tokenizers that cut names to pieces serve as well, unless they change the text. */
+static void other_tokenizers_serve(void **state) {
+  fixture *f = *state;
+  static const char *const names[] = {"gpt2", "llama2", "llama3", "qwen2", "smollm2", "metaspace"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char path[96];
+    pdt_tokenizer *t;
+    pdt_atlas_generator g;
+    pdt_data_entry e = {0};
+    pdt_atlas_options o = options_of(i % 2 == 1, PDT_TRAIN, i);
+    o.max_tokens = 400;
+    snprintf(path, sizeof path, "tests/data/tokenizers/%s/tokenizer.json", names[i]);
+    if (pdt_tokenizer_load(&t, path, &f->err)) fail_msg("%s", f->err.message);
+    assert_int_equal(pdt_atlas_generator_init(&g, f->world, t, &o, &f->err), 0);
+    if (strcmp(names[i], "metaspace") == 0) { /* its decoder drops what it does not know */
+      assert_int_equal(pdt_atlas_generate(&g, 0, &e, &f->err), -1);
+      assert_non_null(strstr(f->err.message, "does not give the text"));
+    }
+    for (uint32_t j = 0; j < 10 && strcmp(names[i], "metaspace") != 0; j++) {
+      e = (pdt_data_entry){0};
+      if (pdt_atlas_generate(&g, j, &e, &f->err)) fail_msg("%s", f->err.message);
+      for (int32_t k = 0; k < e.n_sections; k++) check_places(f, t, &e, k, 6);
+      pdt_data_entry_free(&e);
+    }
+    pdt_atlas_generator_free(&g);
+    pdt_tokenizer_free(t);
+  }
+}
+
 static pdt_data_header header_of(const fixture *f, char tokenizer[17]) {
   pdt_data_header h = {.world = (char *)(uintptr_t)PDT_ATLAS_WORLD,
                        .split = (char *)(uintptr_t) "train",
@@ -798,6 +864,7 @@ int main(void) {
       cmocka_unit_test(places_tell_nothing),
       cmocka_unit_test(entries_are_the_same_for_ever),
       cmocka_unit_test(splits_share_nothing),
+      cmocka_unit_test(other_tokenizers_serve),
       cmocka_unit_test(files_are_read_as_written),
       cmocka_unit_test(wrong_files_are_refused_by_line_and_field),
       cmocka_unit_test(notes_may_stand_for_facts),
