@@ -387,7 +387,7 @@ static int read_line(pdt_data_reader *r, size_t *length, pdt_error *err) {
   }
   if (ferror(r->file))
     return pdt_fail(err, PDT_ERROR_IO, "%s: cannot read: %s", r->path, strerror(errno));
-  r->number++;
+  r->number += n > 0 || c == '\n';
   r->n_bytes += (pdt_bytes)n + (c == '\n');
   *length = n;
   if (n > PDT_DATA_LINE_BYTES)

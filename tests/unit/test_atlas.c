@@ -98,6 +98,9 @@ static void names_are_apart(void **state) {
           assert_string_not_equal(w->names[t][v],
                                   w->names[u / PDT_ATLAS_VALUES][u % PDT_ATLAS_VALUES]);
     }
+  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) /* halves of names are no names and no words */
+    for (int32_t v = PDT_ATLAS_ONE; v < PDT_ATLAS_VALUES && t != 1; v++)
+      assert_true(seen[w->name_words[t][v][0]] == 0 && seen[w->name_words[t][v][1]] == 0);
   free(seen);
 }
 
@@ -781,6 +784,33 @@ static void wrong_files_are_refused_by_line_and_field(void **state) {
   free(text);
 }
 
+/* The file beside FORMAT.md is sound, and is what the generator writes. */
+static void the_example_is_sound(void **state) {
+  fixture *f = *state;
+  static const char path[] = "tests/data/atlas/example.jsonl";
+  pdt_data_stats stats;
+  pdt_data_reader r;
+  pdt_data_entry e;
+  pdt_atlas_options o = options_of(false, PDT_TEST, 77);
+  pdt_atlas_generator g = generator_of(f, &o);
+  if (pdt_data_check(path, NULL, &stats, &f->err)) fail_msg("%s", f->err.message);
+  assert_true(stats.recut && stats.read_back);
+  assert_int_equal(pdt_data_open(&r, path, &f->err), 0);
+  for (uint32_t i = 0; pdt_data_next(&r, &e, &f->err) == 1; i++) {
+    pdt_data_entry drawn = draw(f, &g, i);
+    char *text;
+    size_t bytes;
+    assert_int_equal(pdt_data_entry_text(&drawn, &text, &bytes, &f->err), 0);
+    assert_memory_equal(r.line, text, bytes - 1); /* the newline is not in r.line */
+    free(text);
+    pdt_data_entry_free(&drawn);
+    pdt_data_entry_free(&e);
+  }
+  assert_int_equal(r.number, 4);
+  pdt_data_close(&r);
+  pdt_atlas_generator_free(&g);
+}
+
 /* A safetensors file with a tensor "notes" of 2 rows of 2 numbers. */
 static void write_notes(fixture *f, float last) {
   static const char header[] =
@@ -867,6 +897,7 @@ int main(void) {
       cmocka_unit_test(other_tokenizers_serve),
       cmocka_unit_test(files_are_read_as_written),
       cmocka_unit_test(wrong_files_are_refused_by_line_and_field),
+      cmocka_unit_test(the_example_is_sound),
       cmocka_unit_test(notes_may_stand_for_facts),
       cmocka_unit_test(impossible_options_are_refused),
   };
