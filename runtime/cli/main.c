@@ -85,7 +85,8 @@ int main(int argc, char **argv) {
   pdt_comm world;
   pdt_error err = {0};
   if (pdt_comm_start(&world, &argc, &argv, &err)) {
-    fprintf(stderr, "pdt: %s\n", err.message);
+    const char *task = getenv("SLURM_PROCID"); /* there is no rank yet: Slurm's first task speaks */
+    if (!task || strcmp(task, "0") == 0) fprintf(stderr, "pdt: %s\n", err.message);
     return pdt_exit_status(err.code);
   }
   int status = dispatch(&world, argc, argv);
