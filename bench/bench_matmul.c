@@ -11,14 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #include "base/clock.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"
 #include "kernels/reference.h"
+#include "machine.h"
 
 enum { LAYERS = 30, SHAPES = 5, BATCHES = 6, MOST_ROWS = 16, WIDEST = 49152 };
 
@@ -93,89 +91,6 @@ static void tear_down(bench *b) {
   json_decref(b->results);
 }
 
-/* Reads all weights once, each thread its part of every matrix, as the products do. */
-static double read_seconds(const bench *b) {
-  double start = pdt_seconds();
-  uint64_t total = 0;
-#pragma omp parallel num_threads(b->threads) reduction(+ : total)
-  {
-    typedef uint64_t words __attribute__((vector_size(64)));
-    words sum[4] = {0};
-    for (int s = 0; s < SHAPES; s++)
-      for (int c = 0; c < shapes[s].copies; c++) {
-        const words *w = b->matrices[s][c].data;
-        int64_t n = pdt_matrix_bytes(&b->matrices[s][c]) / 64, t = omp_get_thread_num();
-        int64_t begin = n * t / b->threads, end = n * (t + 1) / b->threads, i = begin;
-        for (; i + 4 <= end; i += 4)
-          for (int j = 0; j < 4; j++) sum[j] += w[i + j];
-        for (; i < end; i++) sum[0] += w[i];
-      }
-    for (int j = 0; j < 4; j++)
-      for (int l = 0; l < 8; l++) total += sum[j][l];
-  }
-  volatile uint64_t keep = total; /* so that the reads are not optimized away */
-  (void)keep;
-  return pdt_seconds() - start;
-}
-
-enum { CHAINS = 12, PEAK_STEPS = 200000 };
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static float chains_avx512(void) {
-  __m512 sum[CHAINS], a = _mm512_set1_ps(0.999f);
-  for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_set1_ps((float)j);
-  for (int i = 0; i < PEAK_STEPS; i++) {
-#pragma GCC unroll 12
-    for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_fmadd_ps(sum[j], a, a);
-  }
-  float result = 0;
-  for (int j = 0; j < CHAINS; j++) result += _mm512_cvtss_f32(sum[j]);
-  return result;
-}
-
-__attribute__((target("avx2,fma"))) static float chains_avx2(void) {
-  __m256 sum[CHAINS], a = _mm256_set1_ps(0.999f);
-  for (int j = 0; j < CHAINS; j++) sum[j] = _mm256_set1_ps((float)j);
-  for (int i = 0; i < PEAK_STEPS; i++) {
-#pragma GCC unroll 12
-    for (int j = 0; j < CHAINS; j++) sum[j] = _mm256_fmadd_ps(sum[j], a, a);
-  }
-  float result = 0;
-  for (int j = 0; j < CHAINS; j++) result += _mm256_cvtss_f32(sum[j]);
-  return result;
-}
-#endif
-
-static float chains_portable(void) {
-  typedef float four __attribute__((vector_size(16)));
-  four sum[CHAINS], a = {0.999f, 0.999f, 0.999f, 0.999f};
-  for (int j = 0; j < CHAINS; j++) sum[j] = a * (float)j;
-  for (int i = 0; i < PEAK_STEPS; i++) {
-#pragma GCC unroll 12
-    for (int j = 0; j < CHAINS; j++) sum[j] = sum[j] * a + a;
-  }
-  float result = 0;
-  for (int j = 0; j < CHAINS; j++) result += sum[j][0];
-  return result;
-}
-
-/* Flops per second of independent multiply-adds in registers, in the vectors of the kernels. */
-static double peak_flops(const bench *b) {
-  float (*chains)(void) = chains_portable;
-  double lanes = 4;
-#if defined(__x86_64__)
-  if (strcmp(b->kernels->name, "avx512") == 0) chains = chains_avx512, lanes = 16;
-  if (strcmp(b->kernels->name, "avx2") == 0) chains = chains_avx2, lanes = 8;
-#endif
-  double start = pdt_seconds();
-  float total = 0;
-#pragma omp parallel num_threads(b->threads) reduction(+ : total)
-  total += chains();
-  volatile float keep = total;
-  (void)keep;
-  return 2.0 * CHAINS * PEAK_STEPS * lanes * b->threads / (pdt_seconds() - start);
-}
-
 /* One product of a shape against the plain version, and each row against itself alone. */
 static bool right(const bench *b, int s, int32_t rows) {
   const pdt_matrix *m = &b->matrices[s][0];
@@ -233,12 +148,19 @@ static void report(bench *b, int s, int32_t rows, double seconds, bool ok) {
 
 /* Betters the best read bandwidth and peak seen so far in this run. */
 static void measure_machine(bench *b, int repeats) {
+  machine_piece pieces[SHAPES * LAYERS];
+  int32_t n = 0;
   double bytes = 0;
   for (int s = 0; s < SHAPES; s++)
-    bytes += (double)pdt_matrix_bytes(&b->matrices[s][0]) * shapes[s].copies;
+    for (int c = 0; c < shapes[s].copies; c++) {
+      const pdt_matrix *m = &b->matrices[s][c];
+      pieces[n++] = (machine_piece){m->data, pdt_matrix_bytes(m)};
+      bytes += (double)pdt_matrix_bytes(m);
+    }
   for (int i = 0; i < repeats; i++) {
-    b->read_bandwidth = fmax(b->read_bandwidth, bytes / read_seconds(b));
-    b->peak = fmax(b->peak, peak_flops(b));
+    b->read_bandwidth =
+        fmax(b->read_bandwidth, bytes / machine_read_seconds(pieces, n, b->threads));
+    b->peak = fmax(b->peak, machine_peak_flops(b->kernels->name, b->threads));
   }
 }
 

@@ -47,6 +47,8 @@ FAMILIES = {
 
 def import_transformers():
     """(torch, transformers), in this Python or by starting again in PDT_HF_PYTHON."""
+    # tests/tokenizers.py must not stand for the package of that name.
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != harness.TESTS]
     try:
         import torch
         import transformers
@@ -82,9 +84,12 @@ def make_model(torch, transformers, name, unit, seed):
     return model.to(getattr(torch, dtype)).eval()
 
 
-def expected(torch, model, seed):
-    """Prompt, greedy tokens and the hidden states at block ends; None when a choice is not clear."""
-    model = model.to(torch.float64)
+def expected(torch, transformers, folder, seed):
+    """Prompt, greedy tokens and the hidden states at block ends; None when a choice is not clear. The
+    model is read anew, so that its rotary frequencies are not rounded to the dtype of the file."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float64, attn_implementation="eager"
+    ).eval()
     generator = torch.Generator().manual_seed(seed)
     prompt = torch.randint(3, 72, (PROMPT,), generator=generator).tolist()
     ids, hidden = list(prompt), []
@@ -107,7 +112,7 @@ def save(torch, transformers, name, unit, seed, folder):
         shutil.rmtree(folder, ignore_errors=True)
         shard = FAMILIES[name][3]
         model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
-        want = expected(torch, model, s)
+        want = expected(torch, transformers, folder, s)
         if want:
             with open(os.path.join(folder, "expected.json"), "w") as f:
                 json.dump(want, f, separators=(",", ":"))

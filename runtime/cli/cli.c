@@ -47,12 +47,22 @@ int pdt_cli_parse(const pdt_cli *cli, const struct argp *argp, int argc, char **
   root_input root = {cli, complaints, input};
   struct argp_child children[] = {{argp, 0, NULL, 0}, {0}};
   struct argp wrapper = {.parser = root_parser, .children = children};
+  /* getopt, below argp, knows no stream but stderr; glibc lets it be set like any variable */
+  FILE *standard_error = stderr;
+  char *first_word = argv[0];
+  stderr = complaints;
+  argv[0] = (char *)(uintptr_t)cli->name;
   error_t code = argp_parse(&wrapper, argc, argv, ARGP_NO_EXIT | ARGP_NO_HELP, NULL, &root);
+  argv[0] = first_word;
+  stderr = standard_error;
   fclose(complaints);
   if (code) {
-    text[strcspn(text, "\n")] = '\0'; /* the first line says what is wrong */
+    text[strcspn(text, "\n")] = '\0'; /* the first line says what is wrong, behind the name */
+    size_t name = strlen(cli->name);
+    const char *what =
+        strncmp(text, cli->name, name) == 0 && text[name] == ':' ? text + name + 2 : text;
     pdt_fail(err, PDT_ERROR_USAGE, "%s (hint: %s --help)",
-             *text ? text : "the command line could not be read", cli->name);
+             *what ? what : "the command line could not be read", cli->name);
   }
   free(text);
   return code ? -1 : 0;

@@ -24,8 +24,8 @@ typedef struct model_args {
 static const struct argp_option options[] = {
     {"config", OPT_CONFIG, "FILE", 0, "config.json of the shape wanted", 0},
     {"preset", OPT_PRESET, "NAME", 0,
-     "or a known shape: tiny, smollm2-135m, smollm2-360m, qwen2.5-0.5b, qwen3-0.6b, llama-3.2-1b, "
-     "mistral-7b, llama-3.1-8b",
+     "or a known shape: tiny, smollm2-135m, smollm2-360m, qwen2.5-0.5b, qwen3-0.6b, llama-1b, "
+     "mistral-7b, llama-8b",
      0},
     {"out", OPT_OUT, "DIR", 0, "where the model is written; made if it is not there", 0},
     {"dtype", OPT_DTYPE, "TYPE", 0, "F32, F16 or BF16 (default BF16)", 0},
@@ -46,7 +46,7 @@ static const char doc[] =
     "Examples:\n"
     "  pdt model random --preset smollm2-135m --out m\n"
     "  pdt model random --config config.json --out m --dtype F32 --seed 7\n"
-    "  pdt model random --preset llama-3.2-1b --out m --shard-bytes 1000000000\n";
+    "  pdt model random --preset llama-1b --out m --shard-bytes 1000000000\n";
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   model_args *a = state->input;

@@ -173,13 +173,36 @@ static int on_round_done(void *context, const pdt_round_report *report, pdt_erro
   return o->trace ? trace_round(o, report, err) : 0;
 }
 
+/* Is `text` the text `start` followed by replacement characters alone, at least one? */
+static bool is_cut_short(const decoded_text *text, const decoded_text *start) {
+  static const char replacement[] = "\xEF\xBF\xBD";
+  if (text->bytes <= start->bytes || memcmp(text->text, start->text, start->bytes) != 0)
+    return false;
+  for (size_t at = start->bytes; at < text->bytes; at += 3)
+    if (text->bytes - at < 3 || memcmp(text->text + at, replacement, 3) != 0) return false;
+  return true;
+}
+
+/* The text of tokens, special ones left out. A text that ends inside a character, whose last one to
+ * three tokens decode to replacement characters alone, ends before it. */
 static int decode_tokens(const pdt_decode_output *o, const pdt_token *ids, int32_t n,
                          decoded_text *out, pdt_error *err) {
-  if (!o->input->tokenizer) {
+  const pdt_tokenizer *t = o->input->tokenizer;
+  if (!t) {
     out->text = calloc(1, 1);
     return out->text ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "text: no memory");
   }
-  return pdt_text_of_tokens(o->input->tokenizer, ids, n, &out->text, &out->bytes, err);
+  if (pdt_tokenizer_decode(t, ids, n, true, &out->text, &out->bytes, err)) return -1;
+  bool replaced = out->bytes >= 3 && memcmp(out->text + out->bytes - 3, "\xEF\xBF\xBD", 3) == 0;
+  for (int32_t cut = 1; replaced && cut <= 3 && cut <= n; cut++) {
+    decoded_text shorter;
+    if (pdt_tokenizer_decode(t, ids, n - cut, true, &shorter.text, &shorter.bytes, err)) return -1;
+    bool found = is_cut_short(out, &shorter);
+    if (found) out->bytes = shorter.bytes;
+    free(shorter.text);
+    if (found) break;
+  }
+  return 0;
 }
 
 static int copy_ints(const int32_t *from, int32_t n, int32_t **to, pdt_error *err) {

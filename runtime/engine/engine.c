@@ -140,6 +140,18 @@ const pdt_safetensors *pdt_engine_sidecar_file(const pdt_engine *engine) {
   return engine->sidecar_file;
 }
 
+const pdt_trunk_weights *pdt_engine_weights(const pdt_engine *engine) {
+  return &engine->weights;
+}
+
+const pdt_comm *pdt_engine_group(const pdt_engine *engine) {
+  return &engine->group;
+}
+
+const pdt_kernels *pdt_engine_kernels(const pdt_engine *engine) {
+  return engine->kernels;
+}
+
 pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
   return (pdt_engine_layout){.ranks = engine->place.ranks,
                              .groups = engine->place.ranks / engine->group.size,
@@ -201,8 +213,10 @@ static int run_rounds(pdt_engine *e, const pdt_request *requests, int32_t n, pdt
   for (;;) {
     if (admit(e, requests, n, &next, err)) return -1;
     if (e->n_sessions == 0) break;
+    double start = pdt_seconds();
     pdt_round_emit(e);
     if (pdt_boundary(e, err)) return -1;
+    e->stats->round_seconds += pdt_seconds() - start;
     dismiss(e);
   }
   if (e->failure.code != PDT_ERROR_NONE) *err = e->failure;

@@ -66,6 +66,7 @@ typedef struct pdt_run_stats {
   int64_t committed_tokens, emitted_tokens, prompt_tokens;
   double seconds;          /* of pdt_engine_run */
   double prompt_seconds;   /* of them: encoding prompts and planning */
+  double round_seconds;    /* of them: rounds, boundaries included */
   double trunk_seconds;    /* products, attention, logits */
   double sidecar_seconds;  /* conditioning and heads */
   double exchange_seconds; /* inside shard groups */
@@ -86,6 +87,10 @@ const pdt_model_config *pdt_engine_model(const pdt_engine *engine);
 const pdt_sidecar_config *pdt_engine_sidecar(const pdt_engine *engine);
 const pdt_checkpoint *pdt_engine_checkpoint(const pdt_engine *engine);
 const pdt_safetensors *pdt_engine_sidecar_file(const pdt_engine *engine);
+
+const pdt_trunk_weights *pdt_engine_weights(const pdt_engine *engine);
+const pdt_comm *pdt_engine_group(const pdt_engine *engine);
+const pdt_kernels *pdt_engine_kernels(const pdt_engine *engine);
 
 /* How it is laid out, on this rank. */
 typedef struct pdt_engine_layout {

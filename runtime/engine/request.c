@@ -254,10 +254,12 @@ static int read_plan(const reader *in) {
                     "%s: %s: expected a list of %s%d slots, found %s of %zu", in->where, name,
                     items ? "at most " : "", S, pdt_json_type_name(list), n);
   if (PDT_NEW(&in->r->plan_ids, S, name, in->err)) return -1;
+  char where[400];
+  snprintf(where, sizeof where, "%s: %s", in->where, name);
   for (size_t i = 0; i < n; i++) {
     int64_t id = 0;
     if (items ? read_plan_item(in, json_array_get(items, i), (int32_t)i)
-              : pdt_json_element_integer(ids, "plan_ids", i, 0,
+              : pdt_json_element_integer(ids, where, i, 0,
                                          in->context->sidecar->plan_vocab_size - 1, &id, in->err))
       return -1;
     if (ids) in->r->plan_ids[i] = (int32_t)id;

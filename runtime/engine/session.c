@@ -13,9 +13,9 @@ int32_t pdt_streams_among(int32_t K, pdt_rank begin, pdt_rank end, pdt_rank rank
   return n;
 }
 
-int32_t pdt_session_pages(const pdt_request *request, pdt_rank begin, pdt_rank end,
+int64_t pdt_session_pages(const pdt_request *request, pdt_rank begin, pdt_rank end,
                           pdt_rank ranks) {
-  int32_t pages = 0;
+  int64_t pages = 0;
   for (pdt_stream k = 0; k < request->settings.streams; k++) {
     pdt_rank owner = pdt_owner_of(k, ranks);
     if (owner >= begin && owner < end) pages += pdt_kv_pages(pdt_request_own_tokens(request, k));

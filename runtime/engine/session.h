@@ -35,7 +35,7 @@ static inline pdt_rank pdt_owner_of(pdt_stream k, pdt_rank ranks) {
 int32_t pdt_streams_among(int32_t K, pdt_rank begin, pdt_rank end, pdt_rank ranks);
 
 /* Cache pages that a session takes on the ranks of a group that holds world ranks [begin, end). */
-int32_t pdt_session_pages(const pdt_request *request, pdt_rank begin, pdt_rank end, pdt_rank ranks);
+int64_t pdt_session_pages(const pdt_request *request, pdt_rank begin, pdt_rank end, pdt_rank ranks);
 
 /* Where this rank stands. */
 typedef struct pdt_place {

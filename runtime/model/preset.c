@@ -25,11 +25,11 @@ static const preset presets[] = {
      1e-6, true, 0, 151643, 151643},
     {"qwen3-0.6b", "qwen3", "Qwen3ForCausalLM", 1024, 3072, 28, 16, 8, 128, 151936, 40960, 1e6,
      1e-6, true, 0, 151643, 151645},
-    {"llama-3.2-1b", "llama", "LlamaForCausalLM", 2048, 8192, 16, 32, 8, 64, 128256, 131072, 5e5,
-     1e-5, true, 32, 128000, 128001},
+    {"llama-1b", "llama", "LlamaForCausalLM", 2048, 8192, 16, 32, 8, 64, 128256, 131072, 5e5, 1e-5,
+     true, 32, 128000, 128001},
     {"mistral-7b", "mistral", "MistralForCausalLM", 4096, 14336, 32, 32, 8, 128, 32768, 32768, 1e6,
      1e-5, false, 0, 1, 2},
-    {"llama-3.1-8b", "llama", "LlamaForCausalLM", 4096, 14336, 32, 32, 8, 128, 128256, 131072, 5e5,
+    {"llama-8b", "llama", "LlamaForCausalLM", 4096, 14336, 32, 32, 8, 128, 128256, 131072, 5e5,
      1e-5, false, 8, 128000, 128001},
 };
 enum { N_PRESETS = sizeof presets / sizeof *presets };

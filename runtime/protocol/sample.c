@@ -53,8 +53,9 @@ pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, do
   candidate_heap heap = {scratch, n};
   for (int32_t i = 0; i < n; i++) scratch[i] = (pdt_candidate){logits[i], i};
   for (int32_t i = n / 2 - 1; i >= 0; i--) sift_down(&heap, i);
-  double highest = (double)logits[top] / how->temperature;
-#define WEIGHT(logit) exp((double)(logit) / how->temperature - highest)
+  const double highest = logits[top];
+  /* The difference first: at a tiny temperature the quotients alone would overflow. */
+#define WEIGHT(logit) exp(((double)(logit)-highest) / how->temperature)
 
   int32_t kept = how->top_k > 0 && how->top_k < n ? how->top_k : n;
   double total = 0;
@@ -76,9 +77,12 @@ pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, do
   double sum = 0;
   for (int32_t i = 0; i < kept; i++) {
     if (n - heap.size <= i) pop(&heap);
-    sum += WEIGHT(scratch[n - 1 - i].logit);
-    if (sum > u * total) return scratch[n - 1 - i].id;
+    double weight = WEIGHT(scratch[n - 1 - i].logit);
+    if (weight == 0) break; /* rounding kept the sum below u * total: the last that can be is it */
+    sum += weight;
+    top = scratch[n - 1 - i].id;
+    if (sum > u * total) break;
   }
-  return scratch[n - kept].id;
+  return top;
 #undef WEIGHT
 }

@@ -50,20 +50,30 @@ static pdt_round roll_back(pdt_stream_state *s) {
   return oldest;
 }
 
-static int append_block(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
-                        const pdt_block_verdict *v, pdt_error *err) {
-  if (v->n_tokens < 1 || v->n_tokens > pdt_stream_room(s, limits) || s->n_pending == s->max_blocks)
-    return pdt_fail(err, PDT_ERROR_RUNTIME,
-                    "stream %d, round %d: a block of %d tokens cannot follow %d tokens and %d "
-                    "pending blocks",
-                    s->index, round, v->n_tokens, s->n_tokens, s->n_pending);
+/* Could the stream have emitted this block? Whole blocks only: so there are never more than
+ * max_blocks of them. */
+static int check_block(const pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
+                       const pdt_block_verdict *v, pdt_error *err) {
+  if (!pdt_stream_active(s))
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %d, round %d: it is %s, yet there is a block",
+                    s->index, round, s->done ? "done" : "waiting");
+  int32_t room = pdt_stream_room(s, limits);
+  if (v->n_tokens >= 1 && (v->ended ? v->n_tokens <= room : v->n_tokens == room)) return 0;
+  return pdt_fail(err, PDT_ERROR_RUNTIME,
+                  "stream %d, round %d: a block of %d tokens cannot follow %d tokens and %d "
+                  "pending blocks: expected %s%d",
+                  s->index, round, v->n_tokens, s->n_tokens, s->n_pending, v->ended ? "1 to " : "",
+                  room);
+}
+
+static void append_block(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
+                         const pdt_block_verdict *v) {
   memcpy(s->tokens + s->n_tokens, v->tokens, (size_t)v->n_tokens * sizeof *v->tokens);
   memcpy(s->pending_coverage + (int64_t)s->n_pending * limits->slots, v->coverage,
          (size_t)limits->slots * sizeof *v->coverage);
   s->n_tokens += v->n_tokens;
   s->pending[s->n_pending++] = (pdt_pending_block){round, v->n_tokens};
   s->ended = v->ended;
-  return 0;
 }
 
 static void commit(pdt_stream_state *s, int32_t slots) {
@@ -79,10 +89,11 @@ int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_r
                      bool gate, const pdt_block_verdict *verdict, pdt_round *withdraw_from,
                      pdt_error *err) {
   *withdraw_from = 0;
+  if (verdict->action != PDT_ACTION_NONE && check_block(s, limits, round, verdict, err)) return -1;
   if (verdict->action == PDT_ACTION_ROLLBACK)
     *withdraw_from = roll_back(s);
-  else if (verdict->action != PDT_ACTION_NONE && append_block(s, limits, round, verdict, err))
-    return -1;
+  else if (verdict->action != PDT_ACTION_NONE)
+    append_block(s, limits, round, verdict);
   bool forced = verdict->action == PDT_ACTION_FORCE;
   if (forced) s->forced[s->n_forced++] = round;
   if (s->n_pending > 0 && (gate || forced)) commit(s, limits->slots);

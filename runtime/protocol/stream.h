@@ -61,7 +61,8 @@ typedef struct pdt_block_verdict {
 
 /* Applies a round's decision (step 2) and works out whether the stream waits or is done (3, 4).
  * Sets *withdraw_from to the first round whose note the bus must take back, or 0. A verdict that
- * cannot be, such as more tokens than there is room for, is a RUNTIME error. */
+ * cannot be is a RUNTIME error and changes nothing: one for a stream that is not active, or a block
+ * that is neither as long as its room nor ended. */
 int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
                      bool gate, const pdt_block_verdict *verdict, pdt_round *withdraw_from,
                      pdt_error *err);

@@ -9,6 +9,8 @@
 
 #include "base/memory.h"
 #include "sidecar/internal.h"
+#include "text/regex.h"
+#include "text/unicode.h"
 
 enum { CHUNK_ROWS = 1024 }; /* of a mapped matrix between two looks at the best */
 
@@ -172,27 +174,51 @@ static size_t put_lower(utf8proc_int32_t c, unsigned char *to) {
   return (size_t)utf8proc_encode_char(utf8proc_tolower(c), to);
 }
 
-/* Strips and lowercases; *out is freed by the caller. */
-static int normalize_item(const char *text, char **out, pdt_error *err) {
-  size_t bytes = strlen(text), n = 0, kept = 0;
-  unsigned char *lower;
-  if (PDT_NEW(&lower, (int64_t)bytes * 2 + 8, "plan item", err)) return -1;
+/* Cuts the text at the sigmas that end a word, which have a lower case of their own: those behind a
+ * letter and before none, whatever case-ignorable characters are between (Final_Sigma of the
+ * Unicode standard, 3.13). Each is the last character of a match. */
+static int find_final_sigmas(const char *text, size_t bytes, pdt_cuts *cuts, pdt_error *err) {
+  static const char pattern[] = "(?!\\p{Case_Ignorable})\\p{Cased}\\p{Case_Ignorable}*+"
+                                "\\x{3A3}(?!\\p{Case_Ignorable}*+\\p{Cased})";
+  pdt_regex *re;
+  if (!strstr(text, "\xCE\xA3")) return 0;
+  if (pdt_regex_new_native(&re, pattern, "plan item", err)) return -1;
+  int rc = pdt_regex_cut(re, text, bytes, cuts, err);
+  pdt_regex_free(re);
+  return rc;
+}
+
+/* Lowercases valid UTF-8 into `lower` and strips it. */
+static void put_item(const char *text, size_t bytes, const pdt_cuts *cuts, unsigned char *lower) {
+  size_t n = 0, kept = 0, cut = 0;
   for (size_t at = 0; at < bytes;) {
     utf8proc_int32_t c;
-    utf8proc_ssize_t step =
-        utf8proc_iterate((const unsigned char *)text + at, (utf8proc_ssize_t)(bytes - at), &c);
-    if (step <= 0) {
-      free(lower);
-      return pdt_fail(err, PDT_ERROR_INPUT, "plan item: not UTF-8 at byte %zu", at);
-    }
-    at += (size_t)step;
+    at += (size_t)utf8proc_iterate((const unsigned char *)text + at, (utf8proc_ssize_t)(bytes - at),
+                                   &c);
+    while (cut < cuts->n && cuts->items[cut].end < at) cut++;
+    bool ends_match = cut < cuts->n && cuts->items[cut].match && cuts->items[cut].end == at;
     if (is_space(c) && n == 0) continue;
-    n += put_lower(c, lower + n);
+    n += put_lower(c == 0x3A3 && ends_match ? 0x3C2 : c, lower + n);
     if (!is_space(c)) kept = n;
   }
   lower[kept] = '\0';
-  *out = (char *)lower;
-  return 0;
+}
+
+/* Strips and lowercases as Python's str does; *out is freed by the caller. */
+static int normalize_item(const char *text, char **out, pdt_error *err) {
+  size_t bytes = strlen(text), valid = pdt_utf8_valid(text, bytes);
+  pdt_cuts cuts = {0};
+  *out = NULL;
+  if (valid < bytes)
+    return pdt_fail(err, PDT_ERROR_INPUT, "plan item: not UTF-8 at byte %zu", valid);
+  if (PDT_NEW(out, (int64_t)bytes * 2 + 8, "plan item", err)) return -1;
+  int rc = find_final_sigmas(text, bytes, &cuts, err);
+  if (!rc) put_item(text, bytes, &cuts, (unsigned char *)*out);
+  pdt_cuts_free(&cuts);
+  if (!rc) return 0;
+  free(*out);
+  *out = NULL;
+  return -1;
 }
 
 int pdt_plan_hash(const pdt_sidecar_config *config, pdt_stream stream, const char *text,

@@ -130,8 +130,8 @@ int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int
 int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err);
 
 /* Slot id of a plan item by hashing (PROTOCOL.md, "planner"): SHA-256 of "salt::stream_k::text"
- * with the text stripped and lowercased, as a big-endian integer mod Vp, 0 becoming 1; an empty
- * text is the empty slot, 0. Errors: INPUT when text is not UTF-8. */
+ * with the text stripped and lowercased as Python's str does it, as a big-endian integer mod Vp, 0
+ * becoming 1; an empty text is the empty slot, 0. Errors: INPUT when text is not UTF-8, MEMORY. */
 int pdt_plan_hash(const pdt_sidecar_config *config, pdt_stream stream, const char *text,
                   int32_t *id, pdt_error *err);
 

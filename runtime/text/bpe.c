@@ -61,10 +61,9 @@ static int add_merge(pdt_bpe *model, const char *const text[2], const size_t byt
     merged = pdt_vocabulary_id(&model->vocabulary, joined->data ? joined->data : "", joined->bytes);
   }
   if (merged < 0)
-    return pdt_fail(
-        err, PDT_ERROR_INPUT,
-        "%s: merges: '%.60s' + '%.60s': expected both and their union in the vocabulary", where,
-        text[0], text[1]);
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: merges: '%.*s' + '%.60s': expected both and their union in the vocabulary",
+                    where, bytes[0] < 60 ? (int)bytes[0] : 60, text[0], text[1]);
   *find(model, left, right) = (struct pdt_bpe_merge){left, right, merged, rank};
   return 0;
 }

@@ -21,6 +21,11 @@ pdt_bytes pdt_kv_bytes(pdt_layer layers, int32_t kv_heads, int32_t head_dim, int
 
 int pdt_kv_new(pdt_kv_cache *kv, pdt_layer layers, int32_t kv_heads, int32_t head_dim,
                int32_t n_pages, pdt_error *err) {
+  *kv = (pdt_kv_cache){0};
+  if (n_pages < 0 || pdt_kv_bytes(layers, kv_heads, head_dim, n_pages) < 0)
+    return pdt_fail(err, PDT_ERROR_MEMORY,
+                    "key/value cache: impossible size: %d pages of %d layers, %d heads of %d",
+                    n_pages, layers, kv_heads, head_dim);
   *kv = (pdt_kv_cache){.layers = layers,
                        .kv_heads = kv_heads,
                        .head_dim = head_dim,

@@ -56,7 +56,7 @@ int32_t pdt_kv_length(const pdt_kv_sequence *s);
 int pdt_kv_extend(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length, pdt_error *err);
 
 /* Drops positions from `length` on, and gives the pages they leave empty back to the reservation.
- */
+ * Shared positions cannot be dropped: length is at least their number. */
 void pdt_kv_truncate(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length);
 
 /* Where the key and the value of one position of (layer, local kv head) are stored: key element j

@@ -1,0 +1,111 @@
+#include "machine.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "base/clock.h"
+
+double machine_read_seconds(const machine_piece *pieces, int32_t n, int threads) {
+  double start = pdt_seconds();
+  uint64_t total = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : total)
+  {
+    typedef uint64_t words __attribute__((vector_size(64)));
+    words sum[4] = {0};
+    for (int32_t p = 0; p < n; p++) {
+      const words *w = pieces[p].data;
+      int64_t count = pieces[p].bytes / 64, t = omp_get_thread_num();
+      int64_t begin = count * t / threads, end = count * (t + 1) / threads, i = begin;
+      for (; i + 4 <= end; i += 4)
+        for (int j = 0; j < 4; j++) sum[j] += w[i + j];
+      for (; i < end; i++) sum[0] += w[i];
+    }
+    for (int j = 0; j < 4; j++)
+      for (int l = 0; l < 8; l++) total += sum[j][l];
+  }
+  volatile uint64_t keep = total; /* so that the reads are not optimized away */
+  (void)keep;
+  return pdt_seconds() - start;
+}
+
+enum { CHAINS = 12, PEAK_STEPS = 200000 };
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static float chains_avx512(void) {
+  __m512 sum[CHAINS], a = _mm512_set1_ps(0.999f);
+  for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_set1_ps((float)j);
+  for (int i = 0; i < PEAK_STEPS; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_fmadd_ps(sum[j], a, a);
+  }
+  float result = 0;
+  for (int j = 0; j < CHAINS; j++) result += _mm512_cvtss_f32(sum[j]);
+  return result;
+}
+
+__attribute__((target("avx2,fma"))) static float chains_avx2(void) {
+  __m256 sum[CHAINS], a = _mm256_set1_ps(0.999f);
+  for (int j = 0; j < CHAINS; j++) sum[j] = _mm256_set1_ps((float)j);
+  for (int i = 0; i < PEAK_STEPS; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++) sum[j] = _mm256_fmadd_ps(sum[j], a, a);
+  }
+  float result = 0;
+  for (int j = 0; j < CHAINS; j++) result += _mm256_cvtss_f32(sum[j]);
+  return result;
+}
+#endif
+
+static float chains_portable(void) {
+  typedef float four __attribute__((vector_size(16)));
+  four sum[CHAINS], a = {0.999f, 0.999f, 0.999f, 0.999f};
+  for (int j = 0; j < CHAINS; j++) sum[j] = a * (float)j;
+  for (int i = 0; i < PEAK_STEPS; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++) sum[j] = sum[j] * a + a;
+  }
+  float result = 0;
+  for (int j = 0; j < CHAINS; j++) result += sum[j][0];
+  return result;
+}
+
+double machine_peak_flops(const char *kernels, int threads) {
+  float (*run)(void) = chains_portable;
+  double lanes = 4;
+#if defined(__x86_64__)
+  if (strcmp(kernels, "avx512") == 0) run = chains_avx512, lanes = 16;
+  if (strcmp(kernels, "avx2") == 0) run = chains_avx2, lanes = 8;
+#else
+  (void)kernels;
+#endif
+  double start = pdt_seconds();
+  float total = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : total)
+  total += run();
+  volatile float keep = total;
+  (void)keep;
+  return 2.0 * CHAINS * PEAK_STEPS * lanes * threads / (pdt_seconds() - start);
+}
+
+static int32_t add_piece(machine_piece *pieces, int32_t n, const pdt_matrix *m) {
+  if (m->data) pieces[n++] = (machine_piece){m->data, pdt_matrix_bytes(m)};
+  return n;
+}
+
+int32_t machine_weight_pieces(const pdt_trunk_weights *weights, machine_piece **pieces) {
+  int32_t n = 0;
+  *pieces = malloc(((size_t)weights->config.layers * 4 + 1) * sizeof **pieces);
+  if (!*pieces) return -1;
+  for (pdt_layer l = 0; l < weights->config.layers; l++) {
+    const pdt_layer_weights *layer = &weights->layers[l];
+    n = add_piece(*pieces, n, &layer->qkv);
+    n = add_piece(*pieces, n, &layer->attention_out);
+    n = add_piece(*pieces, n, &layer->gate_up);
+    n = add_piece(*pieces, n, &layer->down);
+  }
+  return add_piece(*pieces, n, pdt_trunk_head(weights));
+}

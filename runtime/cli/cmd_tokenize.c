@@ -1,0 +1,145 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/cli.h"
+#include "text/tokenizer.h"
+
+typedef struct options {
+  const char *model;
+  bool decode, no_special;
+} options;
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+  options *o = state->input;
+  switch (key) {
+  case 'm':
+    o->model = arg;
+    return 0;
+  case 'd':
+    o->decode = true;
+    return 0;
+  case 'n':
+    o->no_special = true;
+    return 0;
+  case ARGP_KEY_END:
+    if (o->model) return 0;
+    argp_error(state, "--model DIR is required");
+    return EINVAL;
+  default:
+    return ARGP_ERR_UNKNOWN;
+  }
+}
+
+/* Prints the ids of a JSON string. */
+static int encode_line(const pdt_tokenizer *t, const options *o, const json_t *value,
+                       pdt_error *err) {
+  pdt_token *ids;
+  int32_t n;
+  if (!json_is_string(value))
+    return pdt_fail(err, PDT_ERROR_INPUT, "expected a JSON string, found %s",
+                    pdt_json_type_name(value));
+  if (pdt_tokenizer_encode(t, json_string_value(value), json_string_length(value), !o->no_special,
+                           &ids, &n, err))
+    return -1;
+  putchar('[');
+  for (int32_t i = 0; i < n; i++) printf(i ? ", %d" : "%d", ids[i]);
+  puts("]");
+  free(ids);
+  return 0;
+}
+
+static int print_text(const char *text, size_t bytes, pdt_error *err) {
+  json_t *value = json_stringn(text, bytes);
+  int rc = value ? json_dumpf(value, stdout, JSON_ENCODE_ANY) : -1;
+  json_decref(value);
+  putchar('\n');
+  return rc ? pdt_fail(err, PDT_ERROR_MEMORY, "no memory for a line") : 0;
+}
+
+/* Prints the text of a JSON array of ids. */
+static int decode_line(const pdt_tokenizer *t, const json_t *value, pdt_error *err) {
+  if (!json_is_array(value))
+    return pdt_fail(err, PDT_ERROR_INPUT, "expected a JSON array of ids, found %s",
+                    pdt_json_type_name(value));
+  size_t n = json_array_size(value), bytes;
+  char *text;
+  if (n > INT32_MAX) return pdt_fail(err, PDT_ERROR_INPUT, "expected fewer ids, found %zu", n);
+  pdt_token *ids = malloc((n + 1) * sizeof *ids);
+  if (!ids) return pdt_fail(err, PDT_ERROR_MEMORY, "no memory for %zu ids", n);
+  int rc = 0;
+  for (size_t i = 0; !rc && i < n; i++) {
+    int64_t id = 0;
+    rc = pdt_json_element_integer(value, "ids", i, 0, pdt_tokenizer_size(t) - 1, &id, err);
+    ids[i] = (pdt_token)id;
+  }
+  if (!rc) rc = pdt_tokenizer_decode(t, ids, (int32_t)n, true, &text, &bytes, err);
+  free(ids);
+  if (rc) return -1;
+  rc = print_text(text, bytes, err);
+  free(text);
+  return rc;
+}
+
+static int convert(const pdt_tokenizer *t, const options *o, const char *line, size_t bytes,
+                   pdt_error *err) {
+  json_error_t e;
+  json_t *value = json_loadb(line, bytes, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+  if (!value) return pdt_fail(err, PDT_ERROR_INPUT, "not sound JSON: %s", e.text);
+  int rc = o->decode ? decode_line(t, value, err) : encode_line(t, o, value, err);
+  json_decref(value);
+  return rc;
+}
+
+static int convert_all(const pdt_tokenizer *t, const options *o, pdt_error *err) {
+  char *line = NULL;
+  size_t room = 0;
+  int rc = 0;
+  long long number = 0;
+  for (ssize_t n; !rc && (n = getline(&line, &room, stdin)) >= 0;) {
+    number++;
+    rc = convert(t, o, line, (size_t)n, err);
+    if (rc) pdt_fail_in(err, "standard input: line %lld", number);
+  }
+  free(line);
+  if (!rc && ferror(stdin)) rc = pdt_fail(err, PDT_ERROR_IO, "standard input: cannot be read: %m");
+  if (fflush(stdout) || ferror(stdout)) {
+    if (!rc) rc = pdt_fail(err, PDT_ERROR_IO, "standard output: cannot be written: %m");
+  }
+  return rc;
+}
+
+int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
+  static const struct argp_option table[] = {
+      {"model", 'm', "DIR", 0, "The model, a folder with tokenizer.json", 0},
+      {"decode", 'd', NULL, 0, "From arrays of ids to strings", 0},
+      {"no-special", 'n', NULL, 0, "Without the special tokens that the post-processor adds", 0},
+      {0}};
+  static const struct argp argp = {
+      table,
+      parse,
+      "",
+      "Turns JSON strings, one a line on standard input, into JSON arrays of ids, or back (special "
+      "tokens are then left out of the text)."
+      "\vExamples:\n"
+      "  echo '\"Hello, world\"' | pdt tokenize --model DIR\n"
+      "  echo '[1, 2, 3]' | pdt tokenize --model DIR --decode\n"
+      "  jq .prompt requests.jsonl | pdt tokenize --model DIR --no-special\n",
+      NULL,
+      NULL,
+      NULL};
+  options o = {0};
+  int rc = pdt_cli_parse(cli, &argp, argc, argv, &o, err);
+  if (rc) return rc < 0 ? -1 : 0;
+  char *path;
+  if (pdt_path_join(&path, o.model, "tokenizer.json", err)) return -1;
+  pdt_tokenizer *t;
+  rc = pdt_tokenizer_load(&t, path, err);
+  free(path);
+  if (rc) return -1;
+  rc = convert_all(t, &o, err);
+  pdt_tokenizer_free(t);
+  return rc;
+}

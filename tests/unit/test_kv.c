@@ -1,0 +1,271 @@
+/* Pages of the key/value cache: taken as sequences grow, shared by those that follow a prompt,
+ * given back by rollback without a copy, reserved beforehand, never more than there are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "numbers.h"
+#include "trunk/kv.h"
+
+enum { LAYERS = 2, HEADS = 3, DIM = 4, PAGE = PDT_PAGE_TOKENS, MOST = 12 };
+
+static void new_cache(pdt_kv_cache *kv, int32_t pages) {
+  assert_int_equal(pdt_kv_new(kv, LAYERS, HEADS, DIM, pages, NULL), 0);
+}
+
+static void new_sequence(pdt_kv_sequence *s, pdt_kv_cache *kv, const pdt_kv_sequence *prefix,
+                         int32_t shared, int32_t most) {
+  pdt_error err = {0};
+  if (pdt_kv_sequence_new(s, kv, prefix, shared, most, &err)) fail_msg("%s", err.message);
+}
+
+static void expect(const pdt_kv_cache *kv, int32_t n_free, int32_t n_reserved) {
+  assert_int_equal(kv->n_free, n_free);
+  assert_int_equal(kv->n_reserved, n_reserved);
+}
+
+static void pages_and_bytes(void **state) {
+  (void)state;
+  const int32_t tokens[] = {0, 1, 15, 16, 17, 32, 33, INT32_MAX};
+  const int32_t pages[] = {0, 1, 1, 1, 2, 2, 3, 1 << 27};
+  for (int i = 0; i < 8; i++) assert_int_equal(pdt_kv_pages(tokens[i]), pages[i]);
+  assert_int_equal(pdt_kv_bytes(2, 3, 4, 5), 2 * 3 * 4 * 5 * 2 * PAGE * 4);
+  assert_int_equal(pdt_kv_bytes(30, 0, 64, 100), 0); /* a rank without heads */
+  assert_int_equal(pdt_kv_bytes(INT32_MAX, INT32_MAX, 1, 1), -1);
+  assert_int_equal(pdt_kv_bytes(1 << 20, 1 << 20, 1 << 10, 1 << 20), -1);
+  assert_int_equal(pdt_kv_bytes(128, 8, 128, 1 << 20), (pdt_bytes)1 << 44);
+}
+
+static void impossible_sizes(void **state) {
+  (void)state;
+  pdt_kv_cache kv;
+  pdt_error err = {0};
+  assert_int_equal(pdt_kv_new(&kv, INT32_MAX, INT32_MAX, 8, 1, &err), -1);
+  assert_int_equal(err.code, PDT_ERROR_MEMORY);
+  assert_non_null(strstr(err.message, "key/value cache: impossible size"));
+  assert_null(kv.data);
+  assert_int_equal(pdt_kv_new(&kv, 1, 1, 8, -1, &err), -1);
+  pdt_kv_free(&kv);                                              /* safe on what failed */
+  assert_int_equal(pdt_kv_new(&kv, LAYERS, 0, DIM, 4, NULL), 0); /* a rank without heads */
+  pdt_kv_sequence s;
+  new_sequence(&s, &kv, NULL, 0, 40);
+  assert_int_equal(pdt_kv_extend(&s, &kv, 40, NULL), 0);
+  expect(&kv, 1, 0);
+  pdt_kv_sequence_free(&s, &kv);
+  pdt_kv_free(&kv);
+}
+
+static void growing_and_truncating(void **state) {
+  (void)state;
+  pdt_kv_cache kv;
+  pdt_kv_sequence s;
+  new_cache(&kv, 5);
+  expect(&kv, 5, 0);
+  new_sequence(&s, &kv, NULL, 0, 3 * PAGE + 1);
+  expect(&kv, 5, 4); /* reserved, not yet taken */
+  assert_int_equal(pdt_kv_length(&s), 0);
+  assert_int_equal(pdt_kv_extend(&s, &kv, 1, NULL), 0);
+  expect(&kv, 4, 3);
+  assert_int_equal(pdt_kv_extend(&s, &kv, PAGE, NULL), 0);
+  expect(&kv, 4, 3);
+  assert_int_equal(pdt_kv_extend(&s, &kv, PAGE + 1, NULL), 0);
+  expect(&kv, 3, 2);
+  assert_int_equal(pdt_kv_extend(&s, &kv, 5, NULL), 0); /* shorter: nothing happens */
+  assert_int_equal(pdt_kv_length(&s), PAGE + 1);
+  int32_t first = s.pages[0], second = s.pages[1];
+  pdt_kv_truncate(&s, &kv, PAGE + 1);
+  expect(&kv, 3, 2);
+  pdt_kv_truncate(&s, &kv, PAGE); /* the second page is empty now */
+  expect(&kv, 4, 3);
+  assert_int_equal(pdt_kv_length(&s), PAGE);
+  pdt_kv_truncate(&s, &kv, 99); /* longer: nothing happens */
+  assert_int_equal(pdt_kv_length(&s), PAGE);
+  assert_int_equal(pdt_kv_extend(&s, &kv, 2 * PAGE, NULL), 0);
+  assert_int_equal(s.pages[0], first);
+  assert_int_equal(s.pages[1], second); /* the page that was given back last */
+  pdt_kv_truncate(&s, &kv, 0);
+  expect(&kv, 5, 4);
+  pdt_kv_sequence_free(&s, &kv);
+  expect(&kv, 5, 0);
+  pdt_kv_sequence_free(&s, &kv); /* and again: nothing */
+  expect(&kv, 5, 0);
+  pdt_kv_free(&kv);
+}
+
+static void never_grows(void **state) {
+  (void)state;
+  pdt_kv_cache kv;
+  pdt_kv_sequence a, b, c;
+  pdt_error err = {0};
+  new_cache(&kv, 5);
+  const float *data = kv.data;
+  new_sequence(&a, &kv, NULL, 0, 3 * PAGE);
+  assert_int_equal(pdt_kv_sequence_new(&b, &kv, NULL, 0, 2 * PAGE + 1, &err), -1);
+  assert_int_equal(err.code, PDT_ERROR_MEMORY);
+  assert_non_null(strstr(err.message, "a sequence of 33 tokens needs 3 pages, 2 are left"));
+  pdt_kv_sequence_free(&b, &kv); /* safe on what failed */
+  expect(&kv, 5, 3);
+  new_sequence(&b, &kv, NULL, 0, 2 * PAGE);
+  expect(&kv, 5, 5);
+  assert_int_equal(pdt_kv_sequence_new(&c, &kv, NULL, 0, 1, &err), -1); /* all are promised */
+  new_sequence(&c, &kv, NULL, 0, 0);
+  assert_int_equal(pdt_kv_extend(&a, &kv, 3 * PAGE, NULL), 0);
+  assert_int_equal(pdt_kv_extend(&b, &kv, 2 * PAGE, NULL), 0);
+  expect(&kv, 0, 0);
+  err = (pdt_error){0};
+  assert_int_equal(pdt_kv_extend(&a, &kv, 3 * PAGE + 1, &err), -1);
+  assert_int_equal(err.code, PDT_ERROR_RUNTIME);
+  assert_int_equal(pdt_kv_length(&a), 3 * PAGE);
+  assert_int_equal(pdt_kv_extend(&c, &kv, 1, &err), -1);
+  pdt_kv_truncate(&b, &kv, 0); /* stays promised to b */
+  assert_int_equal(pdt_kv_sequence_new(&c, &kv, NULL, 0, 1, &err), -1);
+  pdt_kv_sequence_free(&b, &kv);
+  new_sequence(&c, &kv, NULL, 0, 1);
+  assert_ptr_equal(kv.data, data);
+  pdt_kv_sequence_free(&a, &kv);
+  pdt_kv_sequence_free(&c, &kv);
+  expect(&kv, 5, 0);
+  pdt_kv_free(&kv);
+}
+
+/* A number that only this place has. */
+static float mark(int32_t owner, int32_t position, pdt_layer l, int32_t head, int32_t j, bool key) {
+  return (float)(((((owner * 128 + position) * LAYERS + l) * HEADS + head) * DIM + j) * 2 + key);
+}
+
+static void write_position(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t owner,
+                           int32_t position) {
+  for (pdt_layer l = 0; l < LAYERS; l++)
+    for (int32_t h = 0; h < HEADS; h++) {
+      float *key, *value;
+      pdt_kv_slot(kv, s, position, l, h, &key, &value);
+      for (int32_t j = 0; j < DIM; j++) {
+        key[(ptrdiff_t)j * PAGE] = mark(owner, position, l, h, j, true);
+        value[j] = mark(owner, position, l, h, j, false);
+      }
+    }
+}
+
+/* Reads a view as kernels.h says it is laid out: spans one after another, in pages. */
+static void check_view(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t length,
+                       int32_t prompt, int32_t prompt_owner, int32_t owner) {
+  for (pdt_layer l = 0; l < LAYERS; l++)
+    for (int32_t h = 0; h < HEADS; h++) {
+      pdt_kv_view view = pdt_kv_look(kv, s, length, l, h);
+      int32_t position = 0;
+      for (int span = 0; span < 2; span++)
+        for (int32_t i = 0; i < view.spans[span].tokens; i++, position++) {
+          const float *page = view.base + view.spans[span].pages[i / PAGE] * view.page_elems,
+                      *key = page + i % PAGE,
+                      *value = page + (ptrdiff_t)PAGE * view.head_dim + (ptrdiff_t)(i % PAGE) * DIM;
+          int32_t who = position < prompt ? prompt_owner : owner;
+          for (int32_t j = 0; j < DIM; j++) {
+            assert_true(key[(ptrdiff_t)j * PAGE] == mark(who, position, l, h, j, true));
+            assert_true(value[j] == mark(who, position, l, h, j, false));
+          }
+        }
+      assert_int_equal(position, length);
+    }
+}
+
+static void grow(pdt_kv_cache *kv, pdt_kv_sequence *s, int32_t owner, int32_t length) {
+  int32_t have = pdt_kv_length(s);
+  assert_int_equal(pdt_kv_extend(s, kv, length, NULL), 0);
+  for (int32_t i = have; i < length; i++) write_position(kv, s, owner, i);
+}
+
+static void streams_share_a_prompt(void **state) {
+  (void)state;
+  enum { PROMPT = PAGE + 5, STREAMS = 3 };
+  pdt_kv_cache kv;
+  pdt_kv_sequence prompt, s[STREAMS];
+  new_cache(&kv, 2 + STREAMS * 3);
+  new_sequence(&prompt, &kv, NULL, 0, PROMPT + 1);
+  grow(&kv, &prompt, 0, PROMPT + 1);
+  pdt_kv_truncate(&prompt, &kv, PROMPT); /* the last token is every stream's own */
+  for (int k = 0; k < STREAMS; k++) {
+    new_sequence(&s[k], &kv, &prompt, PROMPT, 2 * PAGE + 1);
+    assert_int_equal(pdt_kv_length(&s[k]), PROMPT);
+  }
+  expect(&kv, 9, 9);
+  for (int k = 0; k < STREAMS; k++) grow(&kv, &s[k], k + 1, PROMPT + 3 + k * 7);
+  for (int k = 0; k < STREAMS; k++)
+    for (int32_t n = 0; n <= PROMPT + 3 + k * 7; n++) check_view(&kv, &s[k], n, PROMPT, 0, k + 1);
+  pdt_kv_truncate(&s[2], &kv, PROMPT + 1); /* what stays is not copied, what went is free */
+  expect(&kv, 6, 6);
+  check_view(&kv, &s[2], PROMPT + 1, PROMPT, 0, 3);
+  grow(&kv, &s[2], 3, PROMPT + 2 * PAGE + 1);
+  for (int k = 0; k < STREAMS; k++) check_view(&kv, &s[k], pdt_kv_length(&s[k]), PROMPT, 0, k + 1);
+  for (int k = 0; k < STREAMS; k++) pdt_kv_sequence_free(&s[k], &kv);
+  check_view(&kv, &prompt, PROMPT, PROMPT, 0, 0); /* the prompt's pages were not theirs to free */
+  pdt_kv_sequence_free(&prompt, &kv);
+  expect(&kv, 11, 0);
+  pdt_kv_free(&kv);
+}
+
+/* Every page is either free or in exactly one table; promises are what tables may still take. */
+static void check_books(const pdt_kv_cache *kv, const pdt_kv_sequence *s, const bool *live) {
+  int32_t uses[64] = {0}, promised = 0;
+  assert_in_range(kv->n_pages, 0, 64);
+  for (int32_t i = 0; i < kv->n_free; i++) uses[kv->free_pages[i]]++;
+  for (int k = 0; k < MOST; k++) {
+    if (!live[k]) continue;
+    assert_int_equal(s[k].n_pages, pdt_kv_pages(s[k].tokens));
+    for (int32_t i = 0; i < s[k].n_pages; i++) uses[s[k].pages[i]]++;
+    promised += s[k].max_pages - s[k].n_pages;
+  }
+  for (int32_t p = 0; p < kv->n_pages; p++) assert_int_equal(uses[p], 1);
+  assert_int_equal(kv->n_reserved, promised);
+  assert_true(kv->n_reserved <= kv->n_free);
+}
+
+static void random_sequences(void **state) {
+  (void)state;
+  numbers r = {71};
+  pdt_kv_cache kv;
+  pdt_kv_sequence s[MOST];
+  bool live[MOST] = {false};
+  int32_t most[MOST], refused = 0;
+  new_cache(&kv, 30);
+  for (int step = 0; step < 20000; step++) {
+    int k = numbers_int(&r, 0, MOST - 1);
+    if (!live[k]) {
+      most[k] = numbers_int(&r, 0, 6 * PAGE);
+      int32_t left = kv.n_free - kv.n_reserved;
+      live[k] = pdt_kv_sequence_new(&s[k], &kv, NULL, 0, most[k], NULL) == 0;
+      assert_int_equal(live[k], pdt_kv_pages(most[k]) <= left);
+      refused += !live[k];
+    } else if (numbers_int(&r, 0, 9) == 0) {
+      pdt_kv_sequence_free(&s[k], &kv);
+      live[k] = false;
+    } else if (numbers_int(&r, 0, 1)) { /* what was reserved is always there */
+      int32_t length = numbers_int(&r, pdt_kv_length(&s[k]), most[k]), have = pdt_kv_length(&s[k]);
+      assert_int_equal(pdt_kv_extend(&s[k], &kv, length, NULL), 0);
+      for (int32_t i = have; i < length; i++) write_position(&kv, &s[k], k, i);
+    } else {
+      pdt_kv_truncate(&s[k], &kv, numbers_int(&r, 0, pdt_kv_length(&s[k])));
+    }
+    check_books(&kv, s, live);
+    if (step % 50 == 0)
+      for (int i = 0; i < MOST; i++)
+        if (live[i]) check_view(&kv, &s[i], pdt_kv_length(&s[i]), 0, 0, i);
+  }
+  assert_true(refused > 100);
+  for (int k = 0; k < MOST; k++)
+    if (live[k]) pdt_kv_sequence_free(&s[k], &kv);
+  expect(&kv, 30, 0);
+  pdt_kv_free(&kv);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(pages_and_bytes),        cmocka_unit_test(impossible_sizes),
+      cmocka_unit_test(growing_and_truncating), cmocka_unit_test(never_grows),
+      cmocka_unit_test(streams_share_a_prompt), cmocka_unit_test(random_sequences),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

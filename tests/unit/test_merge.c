@@ -1,0 +1,97 @@
+/* Who owns which plan slot, and the order that follows from it. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "numbers.h"
+#include "protocol/merge.h"
+
+enum { MOST = 8 };
+
+#define NONE (-INFINITY)
+
+/* best [K, slots]; expects owner [slots] and order [K]. */
+static void expect(const float *best, int32_t K, const int32_t *plan_ids, int32_t slots,
+                   const pdt_stream *owner, const pdt_stream *order) {
+  pdt_stream_state streams[MOST] = {{0}};
+  float copy[MOST * MOST];
+  pdt_stream owner_found[MOST], order_found[MOST];
+  for (int32_t i = 0; i < K * slots; i++) copy[i] = best[i];
+  for (pdt_stream k = 0; k < K; k++) streams[k].best_coverage = copy + (ptrdiff_t)k * slots;
+  pdt_merge(streams, K, plan_ids, slots, owner_found, order_found);
+  for (int32_t i = 0; i < slots; i++) assert_int_equal(owner_found[i], owner[i]);
+  for (pdt_stream k = 0; k < K; k++) assert_int_equal(order_found[k], order[k]);
+}
+
+static void known(void **state) {
+  (void)state;
+  const int32_t ids[] = {7, 0, 3, 4}, empty[] = {0, 0, 0, 0};
+  const float best[] = {-1, 9, 0, -2, 1, 9, 0, NONE, -3, 9, 5, -2};
+  /* slot 0: stream 1; 1: empty, whatever is said of it; 2: stream 2; 3: tie of 0 and 2, so 0 */
+  expect(best, 3, ids, 4, (pdt_stream[]){1, -1, 2, 0}, (pdt_stream[]){1, 2, 0});
+  expect(best, 3, empty, 4, (pdt_stream[]){-1, -1, -1, -1}, (pdt_stream[]){0, 1, 2});
+  expect(best, 1, ids, 4, (pdt_stream[]){0, -1, 0, 0}, (pdt_stream[]){0});
+}
+
+static void nothing_committed(void **state) {
+  (void)state;
+  const int32_t ids[] = {1, 2};
+  const float none[] = {NONE, NONE, NONE, NONE, NONE, NONE};
+  const float one[] = {NONE, NONE, NONE, NONE, NONE, -1e30F};
+  expect(none, 3, ids, 2, (pdt_stream[]){-1, -1}, (pdt_stream[]){0, 1, 2});
+  expect(one, 3, ids, 2, (pdt_stream[]){-1, 2}, (pdt_stream[]){2, 0, 1});
+}
+
+static void owners_of_none_come_last(void **state) {
+  (void)state;
+  const int32_t ids[] = {1, 2, 3};
+  const float best[] = {0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1};
+  expect(best, 4, ids, 3, (pdt_stream[]){3, 3, 1}, (pdt_stream[]){3, 1, 0, 2});
+}
+
+/* The order by definition: sorted by (first owned slot, index). */
+static void random_cases(void **state) {
+  (void)state;
+  numbers r = {51};
+  for (int trial = 0; trial < 50000; trial++) {
+    float best[MOST * MOST];
+    int32_t ids[MOST], first[MOST], K = numbers_int(&r, 1, MOST), slots = numbers_int(&r, 1, MOST);
+    pdt_stream owner[MOST], order[MOST];
+    for (int32_t i = 0; i < K * slots; i++)
+      best[i] = numbers_int(&r, 0, 4) ? (float)numbers_int(&r, -3, 3) : NONE;
+    for (int32_t i = 0; i < slots; i++) ids[i] = numbers_int(&r, 0, 2);
+    for (pdt_stream k = 0; k < K; k++) {
+      first[k] = slots;
+      order[k] = k;
+    }
+    for (int32_t i = slots - 1; i >= 0; i--) {
+      owner[i] = -1;
+      for (pdt_stream k = K - 1; k >= 0 && ids[i]; k--)
+        if (best[k * slots + i] > NONE &&
+            (owner[i] < 0 || best[k * slots + i] >= best[owner[i] * slots + i]))
+          owner[i] = k;
+      if (owner[i] >= 0) first[owner[i]] = i;
+    }
+    for (int32_t i = 1; i < K; i++) /* insertion keeps the index order of equals */
+      for (int32_t j = i; j > 0 && first[order[j - 1]] > first[order[j]]; j--) {
+        pdt_stream swap = order[j];
+        order[j] = order[j - 1];
+        order[j - 1] = swap;
+      }
+    expect(best, K, ids, slots, owner, order);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(known),
+      cmocka_unit_test(nothing_committed),
+      cmocka_unit_test(owners_of_none_come_last),
+      cmocka_unit_test(random_cases),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
