@@ -15,6 +15,7 @@
 #include "protocol/philox.h"
 #include "train/nn/attention.h"
 #include "train/nn/losses.h"
+#include "train/nn/step.h"
 #include "train/nn/trunk.h"
 
 static const double STEP = 1e-5, TOLERANCE = 1e-7;
@@ -422,6 +423,380 @@ static void test_trunk(void **state) {
   }
 }
 
+/* ---- the sidecar ---- */
+
+/* Three sequences of two entries: entry 0 has streams 0 and 2, entry 1 has stream 1. Prompts of 2
+ * and 3 tokens, a prefix of one token in the first sequence. */
+enum { S_ROWS = 21, S_COND = 17, S_BLOCKS = 6, S_ENTRIES = 2, S_NOTES = S_ENTRIES + S_BLOCKS };
+static const int32_t s_begin[] = {0, 8, 14, S_ROWS};
+static const pdt_token s_tokens[S_ROWS] = {1, 2, 7, 3, 3, 8, 10, 4, 1, 2, 5,
+                                           6, 9, 0, 4, 4, 2, 7,  7, 1, 10};
+/* rows 1..7 (last prompt token, prefix, blocks 2..4 and 5..7), 9..13, 16..20 */
+static const int32_t s_rows[S_COND] = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20};
+static const int32_t s_run_begin[] = {0, 7, 12, S_COND};
+static const pdt_stream s_run_stream[] = {0, 2, 1};
+static const int32_t s_block_begin[S_BLOCKS] = {2, 5, 9, 12, 16, 19},
+                     s_block_steps[S_BLOCKS] = {3, 3, 3, 2, 3, 2},
+                     s_block_entry[S_BLOCKS] = {0, 0, 0, 0, 1, 1};
+static const int32_t s_window_begin[] = {0, 4, 7, 10, 12, 15, S_COND};
+/* Block 0 reads nothing; block 3 reads the second note of its sibling. */
+static const int32_t s_first[] = {0, 0, 3, 4, 8, 9, 11};
+static const int32_t s_items[] = {0, 4, 2, 0, 0, 3, 2, 4, 1, 1, 6};
+enum { SLOTS = 3, PLAN_VOCAB = 5 };
+static const int32_t s_plan_ids[S_ENTRIES * SLOTS] = {2, 0, 4, 4, 4, 1};
+static const int32_t s_slot_targets[S_ENTRIES * SLOTS] = {2, -1, 4, 0, 4, 1};
+static pdt_layer s_instrumented[] = {1, 2};
+
+static const pdt_nn_blocks s_blocks = {S_BLOCKS, s_block_begin, s_block_steps, s_block_entry};
+static const pdt_nn_plans s_plans = {S_ENTRIES, s_plan_ids};
+static const pdt_nn_windows s_windows = {S_BLOCKS, s_window_begin, s_first, s_items};
+
+static pdt_sidecar_config sidecar_config(bool rich) {
+  return (pdt_sidecar_config){.hidden_size = 12,
+                              .streams = 3,
+                              .notes_dim = 6,
+                              .snc_heads = 2,
+                              .snc_head_dim = 3,
+                              .n_instrumented = 2,
+                              .instrumented = s_instrumented,
+                              .adapter_dim = 4,
+                              .planner = rich ? PDT_PLANNER_TIED : PDT_PLANNER_FULL,
+                              .plan_slots = SLOTS,
+                              .plan_vocab_size = PLAN_VOCAB,
+                              .plan_dim = 4,
+                              .pool = rich ? PDT_POOL_ATTENTION : PDT_POOL_LAST,
+                              .pool_heads = rich ? 2 : 0,
+                              .pool_dim = rich ? 5 : 0,
+                              .coverage_dim = 4,
+                              .agree_dim = 5,
+                              .speculation_hidden = rich ? 7 : 0};
+}
+
+/* Arrays that modules read, each with its gradient behind it. */
+typedef struct inputs {
+  double *states, *pooled, *note, *coverage, *notes, *mean;
+} inputs;
+
+typedef struct side {
+  fixture *f;
+  pdt_nn_sidecar sidecar;
+  inputs x, d;
+  double *c; /* weights of a module's outputs */
+} side;
+
+static void side_new(side *s, fixture *f, bool rich) {
+  pdt_error err = {0};
+  pdt_sidecar_config config = sidecar_config(rich);
+  *s = (side){.f = f};
+  if (pdt_nn_sidecar_zero(&s->sidecar, &config, (1u << PDT_NN_PARTS) - 1, &err))
+    fail_msg("%s", err.message);
+  for (int64_t i = 0; i < s->sidecar.parameters.n_elems; i++)
+    s->sidecar.parameters.value[i] = 0.6 * draw(f);
+  s->c = random_array(f, 400, 1);
+  inputs *both[] = {&s->x, &s->d};
+  for (int i = 0; i < 2; i++) {
+    double scale = i == 0 ? 1 : 0;
+    *both[i] =
+        (inputs){random_array(f, S_ROWS * 12, scale),  random_array(f, S_BLOCKS * 12, scale),
+                 random_array(f, S_BLOCKS * 6, scale), random_array(f, S_BLOCKS * SLOTS, scale),
+                 random_array(f, S_NOTES * 6, scale),  random_array(f, S_ENTRIES * 12, scale)};
+  }
+}
+
+static void side_free(side *s) {
+  inputs *both[] = {&s->x, &s->d};
+  for (int i = 0; i < 2; i++) {
+    double *all[] = {both[i]->states,   both[i]->pooled, both[i]->note,
+                     both[i]->coverage, both[i]->notes,  both[i]->mean};
+    for (size_t j = 0; j < sizeof all / sizeof *all; j++) free(all[j]);
+  }
+  free(s->c);
+  pdt_nn_sidecar_free(&s->sidecar);
+}
+
+/* A module: forward returns sum of c * output; with `back` set, gradients are added too. */
+typedef int (*module_function)(side *s, bool back, double *loss, pdt_error *err);
+
+static int pool_module(side *s, bool back, double *loss, pdt_error *err) {
+  pdt_nn_pool_pass pass;
+  if (pdt_nn_pool(&s->sidecar, &s_blocks, s->x.states, S_ROWS, &pass, &s->f->arena, err)) return -1;
+  *loss = pdt_nn_dot(s->c, pass.pooled, (int64_t)S_BLOCKS * pdt_sidecar_pooled(&s->sidecar.config));
+  return back ? pdt_nn_pool_back(&s->sidecar, &s_blocks, s->x.states, S_ROWS, &pass, s->c,
+                                 s->d.states, &s->f->arena, err)
+              : 0;
+}
+
+static int note_module(side *s, bool back, double *loss, pdt_error *err) {
+  pdt_nn_note_pass a, b;
+  if (pdt_nn_speculate(&s->sidecar, S_BLOCKS, s->x.pooled, &a, &s->f->arena, err) ||
+      pdt_nn_notes(&s->sidecar, S_BLOCKS, s->x.pooled, &b, &s->f->arena, err))
+    return -1;
+  *loss = pdt_nn_dot(s->c, a.note, S_BLOCKS * 6) + pdt_nn_dot(s->c + 50, b.note, S_BLOCKS * 6);
+  if (!back) return 0;
+  return pdt_nn_note_back(S_BLOCKS, s->x.pooled, &a, s->c, s->d.pooled, &s->f->arena, err) ||
+                 pdt_nn_note_back(S_BLOCKS, s->x.pooled, &b, s->c + 50, s->d.pooled, &s->f->arena,
+                                  err)
+             ? -1
+             : 0;
+}
+
+static int coverage_module(side *s, bool back, double *loss, pdt_error *err) {
+  pdt_nn_coverage_pass pass;
+  if (pdt_nn_coverage(&s->sidecar, &s_blocks, &s_plans, s->x.pooled, &pass, &s->f->arena, err))
+    return -1;
+  *loss = pdt_nn_dot(s->c, pass.logits, S_BLOCKS * SLOTS);
+  for (int i = 0; i < S_BLOCKS; i++) /* slots of plan 0: the second is empty */
+    if (s_block_entry[i] == 0) assert_true(pass.logits[i * SLOTS + 1] == 0);
+  return back ? pdt_nn_coverage_back(&s->sidecar, &s_blocks, &s_plans, s->x.pooled, &pass, s->c,
+                                     s->d.pooled, &s->f->arena, err)
+              : 0;
+}
+
+static int agree_module(side *s, bool back, double *loss, pdt_error *err) {
+  pdt_nn_agree_pass pass;
+  pdt_nn_agree_input in = {.blocks = &s_blocks,
+                           .plans = &s_plans,
+                           .windows = &s_windows,
+                           .states = s->x.states,
+                           .pooled = s->x.pooled,
+                           .note = s->x.note,
+                           .coverage = s->x.coverage,
+                           .notes = s->x.notes,
+                           .n_notes = S_NOTES,
+                           .dstates = s->d.states,
+                           .dpooled = s->d.pooled,
+                           .dnote = s->d.note,
+                           .dcoverage = s->d.coverage,
+                           .dnotes = s->d.notes};
+  if (pdt_nn_agree(&s->sidecar, &in, &pass, &s->f->arena, err)) return -1;
+  *loss = pdt_nn_dot(s->c, pass.logits, S_BLOCKS);
+  return back ? pdt_nn_agree_back(&s->sidecar, &in, &pass, s->c, &s->f->arena, err) : 0;
+}
+
+static int planner_module(side *s, bool back, double *loss, pdt_error *err) {
+  pdt_nn_planner_pass pass;
+  if (pdt_nn_planner(&s->sidecar, S_ENTRIES, s->x.mean, &pass, &s->f->arena, err)) return -1;
+  *loss = pdt_nn_dot(s->c, pass.logits, S_ENTRIES * SLOTS * PLAN_VOCAB);
+  return back ? pdt_nn_planner_back(&s->sidecar, S_ENTRIES, s->x.mean, &pass, s->c, &s->f->arena,
+                                    err)
+              : 0;
+}
+
+static int plan_note_module(side *s, bool back, double *loss, pdt_error *err) {
+  pdt_nn_plan_note_pass pass;
+  double notes[S_ENTRIES * 6];
+  if (pdt_nn_plan_notes(&s->sidecar, &s_plans, &pass, notes, &s->f->arena, err)) return -1;
+  *loss = pdt_nn_dot(s->c, notes, S_ENTRIES * 6);
+  return back ? pdt_nn_plan_notes_back(&s->sidecar, &s_plans, &pass, s->c, &s->f->arena, err) : 0;
+}
+
+typedef struct module_call {
+  side *s;
+  module_function run;
+} module_call;
+
+static double module_loss(void *context) {
+  module_call *call = context;
+  pdt_error err = {0};
+  double loss = 0;
+  pdt_nn_arena_reset(&call->s->f->arena);
+  if (call->run(call->s, false, &loss, &err)) fail_msg("%s", err.message);
+  return loss;
+}
+
+/* A module's gradients by all its inputs and by every parameter: those it does not use must get
+ * none. */
+static void check_module(side *s, const char *name, module_function run, int expected_parameters) {
+  pdt_error err = {0};
+  double loss;
+  module_call call = {s, run};
+  pdt_nn_parameters *p = &s->sidecar.parameters;
+  const struct {
+    double *x, *d;
+    int64_t n;
+  } arrays[] = {
+      {s->x.states, s->d.states, S_ROWS * 12},
+      {s->x.pooled, s->d.pooled, (int64_t)S_BLOCKS * pdt_sidecar_pooled(&s->sidecar.config)},
+      {s->x.note, s->d.note, S_BLOCKS * 6},
+      {s->x.coverage, s->d.coverage, S_BLOCKS * SLOTS},
+      {s->x.notes, s->d.notes, S_NOTES * 6}};
+  memset(p->grad, 0, (size_t)p->n_elems * sizeof *p->grad);
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+    memset(arrays[i].d, 0, (size_t)arrays[i].n * sizeof(double));
+  if (run(s, true, &loss, &err)) fail_msg("%s", err.message);
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+    check(s->f, name, module_loss, &call, arrays[i].x, arrays[i].d, arrays[i].n);
+  int used = 0;
+  for (int32_t i = 0; i < p->n; i++) {
+    const pdt_nn_parameter *item = &p->items[i];
+    char what[160];
+    snprintf(what, sizeof what, "%s: %s", name, item->name);
+    check(s->f, what, module_loss, &call, p->value + item->offset, p->grad + item->offset,
+          item->n_elems);
+    used += pdt_nn_dot(p->grad + item->offset, p->grad + item->offset, item->n_elems) > 0;
+  }
+  if (used != expected_parameters)
+    fail_msg("%s: gradients in %d parameters, expected %d", name, used, expected_parameters);
+}
+
+static void test_heads(void **state) {
+  for (int rich = 0; rich < 2; rich++) {
+    side s;
+    side_new(&s, *state, rich);
+    check_module(&s, "pool", pool_module, rich ? 2 : 0);
+    check_module(&s, "notes", note_module, rich ? 7 : 4);
+    check_module(&s, "coverage", coverage_module, 4);
+    check_module(&s, "agreement", agree_module, 10);
+    check_module(&s, "planner", planner_module, rich ? 3 : 1);
+    check_module(&s, "plan notes", plan_note_module, 2);
+    side_free(&s);
+  }
+}
+
+/* ---- end to end ---- */
+
+typedef struct end_to_end {
+  side s;
+  pdt_nn_trunk trunk;
+  pdt_nn_sidecar_batch batch;
+  pdt_nn_step_options options;
+} end_to_end;
+
+static double step_sum(const pdt_nn_step_sums *s) {
+  return s->plan + s->notes + s->speculation + s->ce + s->kd + s->coverage + s->ready;
+}
+
+static double step_loss(void *context) {
+  end_to_end *e = context;
+  pdt_error err = {0};
+  pdt_nn_step_sums sums;
+  pdt_nn_arena_reset(&e->s.f->arena);
+  if (pdt_nn_sidecar_step(&e->trunk, &e->s.sidecar, &e->batch, &e->options, false, &sums, NULL,
+                          &e->s.f->arena, &err))
+    fail_msg("%s", err.message);
+  return step_sum(&sums);
+}
+
+/* Arrays of the batch's losses. */
+typedef struct labels {
+  double *teacher_notes, *note_weight, *ce, *kd, *teacher, *coverage, *coverage_weight, *ready,
+      *ready_weight;
+} labels;
+
+static const int32_t s_target_rows[] = {2, 3, 4, 5, 6, 9, 10, 11, 12, 16, 17, 18, 19};
+static const pdt_token s_target_tokens[] = {3, 3, 8, 10, 4, 5, 6, 9, 0, 7, 7, 1, 10};
+enum { S_TARGETS = 13 };
+
+static labels labels_new(fixture *f) {
+  labels l = {random_array(f, S_BLOCKS * 6, 1),     random_array(f, S_BLOCKS, 1),
+              random_array(f, S_TARGETS, 1),        random_array(f, S_TARGETS, 1),
+              random_array(f, S_TARGETS * 12, 1),   random_array(f, S_BLOCKS * SLOTS, 1),
+              random_array(f, S_BLOCKS * SLOTS, 1), random_array(f, S_BLOCKS, 1),
+              random_array(f, S_BLOCKS, 1)};
+  for (int i = 0; i < S_BLOCKS * SLOTS; i++) l.coverage[i] = l.coverage[i] > 0;
+  for (int i = 0; i < S_BLOCKS; i++) l.ready[i] = l.ready[i] > 0;
+  return l;
+}
+
+static void labels_free(labels *l) {
+  double *all[] = {l->teacher_notes, l->note_weight,     l->ce,    l->kd,          l->teacher,
+                   l->coverage,      l->coverage_weight, l->ready, l->ready_weight};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, const labels *l) {
+  pdt_error err = {0};
+  pdt_model_config config = trunk_config(PDT_FAMILY_LLAMA, true);
+  config.layers = 4;
+  side_new(&e->s, f, rich);
+  if (pdt_nn_trunk_new(&e->trunk, &config, NULL, true, &err)) fail_msg("%s", err.message);
+  for (int64_t i = 0; i < e->trunk.parameters.n_elems; i++)
+    e->trunk.parameters.value[i] = 0.5 * draw(f);
+  e->options = (pdt_nn_step_options){student, true, true};
+  e->batch = (pdt_nn_sidecar_batch){
+      .sequences = {3, s_begin},
+      .tokens = s_tokens,
+      .conditioning = {S_COND, s_rows, 3, s_run_begin, s_run_stream, s_windows, S_NOTES},
+      .blocks = s_blocks,
+      .plans = s_plans,
+      .mean_states = e->s.x.mean,
+      .slot_targets = s_slot_targets,
+      .slot_weight = 0.2,
+      .teacher_notes = l->teacher_notes,
+      .notes_weight = l->note_weight,
+      .spec_weight = l->note_weight,
+      .targets = {S_TARGETS, s_target_rows, s_target_tokens, l->ce, l->kd, l->teacher},
+      .coverage_target = l->coverage,
+      .coverage_weight = l->coverage_weight,
+      .ready_target = l->ready,
+      .ready_weight = l->ready_weight};
+}
+
+/* Every parameter of the sidecar through all losses, the trunk, and both passes. */
+static void test_end_to_end(void **state) {
+  fixture *f = *state;
+  labels l = labels_new(f);
+  for (int i = 0; i < 4; i++) {
+    end_to_end e;
+    pdt_error err = {0};
+    pdt_nn_step_sums sums;
+    end_to_end_new(&e, f, i & 1, i & 2, &l);
+    pdt_nn_arena_reset(&f->arena);
+    if (pdt_nn_sidecar_step(&e.trunk, &e.s.sidecar, &e.batch, &e.options, true, &sums, NULL,
+                            &f->arena, &err))
+      fail_msg("%s", err.message);
+    assert_true(step_sum(&sums) == step_loss(&e));
+    const pdt_nn_parameters *p = &e.s.sidecar.parameters;
+    int untouched = 0;
+    for (int32_t j = 0; j < p->n; j++) {
+      const pdt_nn_parameter *item = &p->items[j];
+      char what[160];
+      snprintf(what, sizeof what, "end to end, case %d: %s", i, item->name);
+      if (item->group < 0) {
+        untouched++;
+        continue;
+      }
+      check(f, what, step_loss, &e, p->value + item->offset, p->grad + item->offset, item->n_elems);
+      assert_true(pdt_nn_dot(p->grad + item->offset, p->grad + item->offset, item->n_elems) > 0);
+    }
+    assert_int_equal(untouched, 2); /* the stream classifier, which no loss reaches */
+    pdt_nn_trunk_free(&e.trunk);
+    side_free(&e.s);
+  }
+  labels_free(&l);
+}
+
+/* Stages that train heads alone leave everything else without a gradient, and do not go through
+ * the trunk; what is frozen stays out of the backward pass. */
+static void test_heads_alone(void **state) {
+  fixture *f = *state;
+  labels l = labels_new(f);
+  end_to_end e;
+  pdt_error err = {0};
+  pdt_nn_step_sums sums;
+  end_to_end_new(&e, f, true, true, &l);
+  e.options = (pdt_nn_step_options){.student_notes = true};
+  e.batch.slot_weight = 0;
+  e.batch.notes_weight = e.batch.spec_weight = NULL;
+  pdt_nn_arena_reset(&f->arena);
+  if (pdt_nn_sidecar_step(&e.trunk, &e.s.sidecar, &e.batch, &e.options, true, &sums, NULL,
+                          &f->arena, &err))
+    fail_msg("%s", err.message);
+  const pdt_nn_parameters *p = &e.s.sidecar.parameters;
+  for (int32_t j = 0; j < p->n; j++) {
+    const pdt_nn_parameter *item = &p->items[j];
+    double *g = p->grad + item->offset;
+    bool has = pdt_nn_dot(g, g, item->n_elems) > 0;
+    bool embedding = strcmp(item->name, "plan.embedding.weight") == 0; /* coverage reads it */
+    assert_true(has == (item->group == PDT_NN_CLOSE || embedding));
+    if (item->group == PDT_NN_CLOSE && strncmp(item->name, "agree.", 6) == 0)
+      check(f, item->name, step_loss, &e, p->value + item->offset, g, item->n_elems);
+  }
+  pdt_nn_trunk_free(&e.trunk);
+  side_free(&e.s);
+  labels_free(&l);
+}
+
 static int setup(void **state) {
   *state = calloc(1, sizeof(fixture));
   return *state ? 0 : -1;
@@ -445,6 +820,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_plain_losses, setup, teardown),
       cmocka_unit_test_setup_teardown(test_head, setup, teardown),
       cmocka_unit_test_setup_teardown(test_trunk, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_heads, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_end_to_end, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_heads_alone, setup, teardown),
   };
   return cmocka_run_group_tests_name("gradients", tests, NULL, NULL);
 }
