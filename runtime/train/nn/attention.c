@@ -117,6 +117,7 @@ typedef struct head_gradients {
 } head_gradients;
 
 /* With D the sum of dout * out over a row, which is that of p * dp: dscore = p (dp - D). */
+PDT_NN_VECTOR
 static void score_gradients(const head_view *v, int32_t first, int32_t m, const head_gradients *g) {
   int32_t keys = first + m;
   for (int32_t r = 0; r < m; r++) {

@@ -30,6 +30,7 @@ void pdt_nn_linear_back(const pdt_nn_affine *map, const pdt_real *x, int64_t row
   if (dx) pdt_nn_gemm(PDT_NN_NN, rows, in, out, 1, dy, out, map->w.w, in, add ? 1 : 0, dx, in);
 }
 
+PDT_NN_VECTOR
 double pdt_nn_dot(const pdt_real *x, const pdt_real *y, int64_t n) {
   double sums[4] = {0}; /* a fixed order that vectors keep */
   int64_t i = 0;
@@ -43,6 +44,7 @@ static pdt_real inverse_rms(const pdt_real *x, int64_t width, double eps) {
   return (pdt_real)(1 / sqrt(pdt_nn_dot(x, x, width) / (double)width + eps));
 }
 
+PDT_NN_VECTOR
 void pdt_nn_rms_norm(pdt_nn_weight w, double eps, int64_t width, const pdt_real *x, int64_t rows,
                      pdt_real *y) {
   for (int64_t r = 0; r < rows; r++, x += width, y += width) {
@@ -55,6 +57,7 @@ void pdt_nn_rms_norm(pdt_nn_weight w, double eps, int64_t width, const pdt_real 
 }
 
 /* With s the inverse root and z = w * dy: dx = s z - s^3 x (x . z) / width. */
+PDT_NN_VECTOR
 void pdt_nn_rms_norm_back(pdt_nn_weight w, double eps, int64_t width, const pdt_real *x,
                           int64_t rows, const pdt_real *dy, pdt_real *dx) {
   for (int64_t r = 0; r < rows; r++, x += width, dy += width) {
@@ -74,10 +77,12 @@ void pdt_nn_rms_norm_back(pdt_nn_weight w, double eps, int64_t width, const pdt_
   }
 }
 
+PDT_NN_VECTOR
 void pdt_nn_swiglu(const pdt_real *gate, const pdt_real *up, int64_t n, pdt_real *y) {
   for (int64_t i = 0; i < n; i++) y[i] = gate[i] * pdt_nn_sigmoid(gate[i]) * up[i];
 }
 
+PDT_NN_VECTOR
 void pdt_nn_swiglu_back(const pdt_real *gate, const pdt_real *up, int64_t n, const pdt_real *dy,
                         pdt_real *dgate, pdt_real *dup) {
   for (int64_t i = 0; i < n; i++) {
@@ -100,6 +105,7 @@ void pdt_nn_gelu_back(const pdt_real *x, int64_t n, const pdt_real *dy, pdt_real
   }
 }
 
+PDT_NN_VECTOR
 void pdt_nn_axpy(pdt_real a, const pdt_real *x, int64_t n, pdt_real *y) {
   for (int64_t i = 0; i < n; i++) y[i] += a * x[i];
 }

@@ -16,6 +16,17 @@ typedef double pdt_real;
 typedef float pdt_real;
 #endif
 
+/* Before a function of plain loops: compiled for several instruction sets, the machine's best
+ * chosen when the program is loaded. Left out under sanitizers, which run before that choice can be
+ * made.
+ */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
+    !defined(__SANITIZE_ADDRESS__)
+#define PDT_NN_VECTOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define PDT_NN_VECTOR
+#endif
+
 /* Which sides of a product are transposed as they stand in memory. */
 typedef enum pdt_nn_product {
   PDT_NN_NT, /* C[m,n] = A[m,k] B[n,k]^T: rows through a weight matrix [out, in] */
@@ -40,11 +51,11 @@ static inline pdt_real pdt_nn_exp(pdt_real x) {
 #ifdef PDT_TRAIN_DOUBLE
   return exp(x);
 #else
+  const float magic = 12582912; /* 1.5 * 2^23: what is added to it is rounded to an integer */
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
-  float scaled = x * 1.44269504f;
-  int32_t n = (int32_t)(scaled + (scaled < 0 ? -0.5f : 0.5f));
-  float whole = (float)n, r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+  float shifted = x * 1.44269504f + magic, whole = shifted - magic;
+  float r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
   float p = 1.0f / 5040;
   p = p * r + 1.0f / 720;
   p = p * r + 1.0f / 120;
@@ -54,9 +65,9 @@ static inline pdt_real pdt_nn_exp(pdt_real x) {
   p = p * r + 1;
   p = p * r + 1;
   union {
-    int32_t bits;
+    uint32_t bits;
     float value;
-  } power = {.bits = (n + 127) << 23};
+  } power = {.bits = (uint32_t)((int32_t)whole + 127) << 23};
   return p * power.value;
 #endif
 }
