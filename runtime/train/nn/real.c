@@ -23,6 +23,10 @@ void pdt_nn_gemm(pdt_nn_product product, int64_t m, int64_t n, int64_t k, pdt_re
        a, (blasint)a_stride, b, (blasint)b_stride, beta, c, (blasint)c_stride);
 }
 
+void pdt_nn_set_threads(int threads) {
+  openblas_set_num_threads(threads);
+}
+
 PDT_NN_VECTOR
 double pdt_nn_exp_row(pdt_real *x, int64_t n, pdt_real shift) {
   for (int64_t i = 0; i < n; i++) x[i] = pdt_nn_exp(x[i] - shift);

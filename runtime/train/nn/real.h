@@ -40,6 +40,10 @@ void pdt_nn_gemm(pdt_nn_product product, int64_t m, int64_t n, int64_t k, pdt_re
                  const pdt_real *a, int64_t a_stride, const pdt_real *b, int64_t b_stride,
                  pdt_real beta, pdt_real *c, int64_t c_stride);
 
+/* Threads that CBLAS uses from now on, in the whole process. The products of a step are small:
+ * ranks use a machine better than threads do. */
+void pdt_nn_set_threads(int threads);
+
 /* e^x to the last bits of the type, without branches, so that loops over it become vectors. In
  * float, x below -87 gives about 1e-38 and x above 88 about 1e38: callers subtract the largest
  * first.
