@@ -26,6 +26,7 @@ static int grow(void **array, int64_t *room, int64_t wanted, size_t size, pdt_er
 static int add_tokens(pdt_corpus *c, const pdt_token *tokens, const float *weights, int64_t n,
                       pdt_error *err) {
   int64_t wanted = c->n_tokens + n, weights_room = c->room;
+  if (n == 0) return 0;
   if (grow((void **)&c->weights, &weights_room, wanted, sizeof *c->weights, err) ||
       grow((void **)&c->tokens, &c->room, wanted, sizeof *c->tokens, err))
     return -1;
