@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "comm/backend.h"
 
 /* Is this process one of a launcher's? Starting MPI in a process on its own costs a daemon. */
@@ -108,4 +109,53 @@ void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes
 
 void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op) {
   if (comm->size > 1) comm->backend->all_reduce_i64(comm, data, n_elems, op);
+}
+
+/* Elements of one exchange: bounds memory and message sizes. */
+enum { REDUCE_ELEMS = 1 << 20 };
+
+int pdt_comm_reducer_new(pdt_comm_reducer *r, const pdt_comm *comm, pdt_error *err) {
+  *r = (pdt_comm_reducer){0};
+  if (PDT_NEW(&r->pieces, comm->size > 1 ? REDUCE_ELEMS + comm->size : 0, "sum over ranks", err) ||
+      PDT_NEW(&r->bytes, 4 * (int64_t)comm->size, "sum over ranks", err)) {
+    pdt_comm_reducer_free(r);
+    return -1;
+  }
+  return 0;
+}
+
+void pdt_comm_reducer_free(pdt_comm_reducer *r) {
+  free(r->pieces);
+  free(r->bytes);
+  *r = (pdt_comm_reducer){0};
+}
+
+/* One exchange: everybody's numbers of a share to the share's rank, sums back to everybody. */
+static void reduce_piece(const pdt_comm *comm, pdt_comm_reducer *r, float *data, int64_t n) {
+  pdt_rank P = comm->size;
+  pdt_bytes *counts = r->bytes, *at = counts + P, *mine = at + P, *pieces_at = mine + P;
+  int64_t first = n * comm->rank / P, share = n * (comm->rank + 1) / P - first;
+  for (pdt_rank q = 0; q < P; q++) {
+    int64_t begin = n * q / P;
+    counts[q] = (n * (q + 1) / P - begin) * (pdt_bytes)sizeof *data;
+    at[q] = begin * (pdt_bytes)sizeof *data;
+    mine[q] = share * (pdt_bytes)sizeof *data;
+    pieces_at[q] = q * mine[q];
+  }
+  pdt_comm_all_to_all(comm, data, counts, at, r->pieces, mine, pieces_at);
+  for (int64_t i = 0; i < share; i++) {
+    double sum = 0;
+    for (pdt_rank q = 0; q < P; q++) sum += (double)r->pieces[q * share + i];
+    data[first + i] = (float)sum;
+  }
+  pdt_comm_all_gather(comm, data + first, data, counts);
+}
+
+void pdt_comm_all_reduce_f32(const pdt_comm *comm, pdt_comm_reducer *r, float *data,
+                             int64_t n_elems) {
+  if (comm->size == 1) return;
+  for (int64_t first = 0; first < n_elems; first += REDUCE_ELEMS) {
+    int64_t n = n_elems - first < REDUCE_ELEMS ? n_elems - first : REDUCE_ELEMS;
+    reduce_piece(comm, r, data + first, n);
+  }
 }

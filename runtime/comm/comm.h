@@ -78,6 +78,22 @@ void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes
 typedef enum pdt_comm_op { PDT_COMM_MIN, PDT_COMM_MAX, PDT_COMM_SUM } pdt_comm_op;
 void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
 
+/* Room for sums of floats, made once for a communicator. */
+typedef struct pdt_comm_reducer {
+  float *pieces;    /* every rank's numbers of what this rank adds up */
+  pdt_bytes *bytes; /* [4 * size] counts and places */
+} pdt_comm_reducer;
+
+/* Errors: MEMORY, on this rank alone. Not collective. */
+int pdt_comm_reducer_new(pdt_comm_reducer *r, const pdt_comm *comm, pdt_error *err);
+void pdt_comm_reducer_free(pdt_comm_reducer *r);
+
+/* data[i] = the sum of all ranks' data[i], added in double in order of ranks: the same bits on
+ * every rank, and in every run of as many ranks. Each rank adds up its share of the elements.
+ * Blocking. */
+void pdt_comm_all_reduce_f32(const pdt_comm *comm, pdt_comm_reducer *r, float *data,
+                             int64_t n_elems);
+
 /* What this build's MPI library says of itself, one line into text[bytes]; for --version. May be
  * called without MPI having been started. */
 void pdt_comm_library(char *text, size_t bytes);

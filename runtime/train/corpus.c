@@ -1,0 +1,204 @@
+#include "train/corpus.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "protocol/philox.h"
+
+static const pdt_bytes max_file_bytes = (pdt_bytes)8 << 30;
+
+static int grow(void **array, int64_t *room, int64_t wanted, size_t size, pdt_error *err) {
+  if (wanted <= *room) return 0;
+  int64_t larger = *room * 2 > wanted ? *room * 2 : wanted + 1024;
+  void *grown = realloc(*array, (size_t)larger * size);
+  if (!grown) return pdt_fail(err, PDT_ERROR_MEMORY, "corpus: no memory");
+  *array = grown;
+  *room = larger;
+  return 0;
+}
+
+static int add_tokens(pdt_corpus *c, const pdt_token *tokens, const float *weights, int64_t n,
+                      pdt_error *err) {
+  int64_t wanted = c->n_tokens + n, weights_room = c->room;
+  if (n == 0) return 0;
+  if (grow((void **)&c->weights, &weights_room, wanted, sizeof *c->weights, err) ||
+      grow((void **)&c->tokens, &c->room, wanted, sizeof *c->tokens, err))
+    return -1;
+  memcpy(c->tokens + c->n_tokens, tokens, (size_t)n * sizeof *tokens);
+  for (int64_t i = 0; i < n; i++) c->weights[c->n_tokens + i] = weights ? weights[i] : 1;
+  c->n_tokens = wanted;
+  return 0;
+}
+
+/* Cuts the tokens from `first` on into pieces; each starts with the last token of the one before.
+ */
+static int add_pieces(pdt_corpus *c, int64_t first, int32_t context, pdt_error *err) {
+  int64_t rows = c->n_tokens - first - 1;
+  for (int64_t at = 0; at < rows; at += context) {
+    if (grow((void **)&c->pieces, &c->pieces_room, c->n_pieces + 1, sizeof *c->pieces, err))
+      return -1;
+    int64_t n = rows - at < context ? rows - at : context;
+    c->pieces[c->n_pieces++] = (struct pdt_piece){first + at, (int32_t)n};
+  }
+  return 0;
+}
+
+/* What the lines of a file are read with. */
+typedef struct reading {
+  const pdt_tokenizer *tokenizer;
+  const pdt_model_config *config;
+  const char *where;
+} reading;
+
+static int add_text(pdt_corpus *c, const reading *r, const json_t *text, pdt_error *err) {
+  pdt_token *ids;
+  int32_t n;
+  if (!r->tokenizer)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: a text, and no tokenizer to read it with (hint: a tokenizer.json beside "
+                    "the model, or --tokenizer)",
+                    r->where);
+  if (pdt_tokenizer_encode(r->tokenizer, json_string_value(text), json_string_length(text), true,
+                           &ids, &n, err))
+    return pdt_fail_in(err, "%s", r->where);
+  int rc = 0;
+  for (int32_t i = 0; i < n && !rc; i++)
+    if (ids[i] < 0 || ids[i] >= r->config->vocab_size)
+      rc = pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: token %d is id %d, the model has %d (hint: is the tokenizer of another "
+                    "model?)",
+                    r->where, i, ids[i], r->config->vocab_size);
+  if (!rc) rc = add_tokens(c, ids, NULL, n, err);
+  if (!rc && r->config->n_eos > 0) rc = add_tokens(c, &r->config->eos[0], NULL, 1, err);
+  free(ids);
+  return rc;
+}
+
+static int read_weights(const json_t *weights, const char *where, size_t n, float *out,
+                        pdt_error *err) {
+  if (json_array_size(weights) != n)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: 'weights': expected %zu numbers as in 'ids', found %zu", where, n,
+                    json_array_size(weights));
+  for (size_t i = 0; i < n; i++) {
+    const json_t *w = json_array_get(weights, i);
+    double value = json_number_value(w);
+    if (!json_is_number(w) || !(value >= 0 && value <= 1e6))
+      return pdt_fail(err, PDT_ERROR_INPUT,
+                      "%s: 'weights': element %zu: expected a number from 0 to 1e6", where, i);
+    out[i] = (float)value;
+  }
+  return 0;
+}
+
+static int add_ids(pdt_corpus *c, const reading *r, const json_t *ids, const json_t *weights,
+                   pdt_error *err) {
+  size_t n = json_array_size(ids);
+  pdt_token *tokens;
+  float *w = NULL;
+  char where[600];
+  snprintf(where, sizeof where, "%s: 'ids'", r->where);
+  if (PDT_NEW(&tokens, n, "document", err)) return -1;
+  int rc = weights ? PDT_NEW(&w, n, "document", err) : 0;
+  if (!rc && weights) rc = read_weights(weights, r->where, n, w, err);
+  for (size_t i = 0; i < n && !rc; i++) {
+    int64_t id = 0;
+    rc = pdt_json_element_integer(ids, where, i, 0, r->config->vocab_size - 1, &id, err);
+    tokens[i] = (pdt_token)id;
+  }
+  if (!rc) rc = add_tokens(c, tokens, w, (int64_t)n, err);
+  free(tokens);
+  free(w);
+  return rc;
+}
+
+static int add_document(pdt_corpus *c, const reading *r, const json_t *line, int32_t context,
+                        pdt_error *err) {
+  const json_t *ids, *weights;
+  const json_t *text = pdt_json_get(line, "text");
+  int64_t first = c->n_tokens;
+  if (pdt_json_expect_object(line, r->where, err) ||
+      pdt_json_array_or(line, r->where, "ids", &ids, err) ||
+      pdt_json_array_or(line, r->where, "weights", &weights, err))
+    return -1;
+  if (!ids && !text && pdt_json_get(line, "format")) return 0;
+  if (!ids && !json_is_string(text))
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a 'text' or 'ids', found %s", r->where,
+                    text ? pdt_json_type_name(text) : "neither");
+  if (weights && !ids)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'weights' belong to 'ids', and there are none",
+                    r->where);
+  if (ids ? add_ids(c, r, ids, weights, err) : add_text(c, r, text, err)) return -1;
+  if (c->n_tokens - first < 2)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected at least 2 tokens, found %lld", r->where,
+                    (long long)(c->n_tokens - first));
+  c->n_documents++;
+  return add_pieces(c, first, context, err);
+}
+
+static uint64_t fingerprint_of(const pdt_corpus *c) {
+  uint64_t hash = XXH3_64bits(c->tokens, (size_t)c->n_tokens * sizeof *c->tokens);
+  hash = XXH3_64bits_withSeed(c->weights, (size_t)c->n_tokens * sizeof *c->weights, hash);
+  for (int64_t i = 0; i < c->n_pieces; i++) { /* a piece has bytes that are no value */
+    const int64_t piece[] = {c->pieces[i].first, c->pieces[i].rows};
+    hash = XXH3_64bits_withSeed(piece, sizeof piece, hash);
+  }
+  return hash;
+}
+
+int pdt_corpus_load(pdt_corpus *c, const char *path, const pdt_tokenizer *tokenizer,
+                    const pdt_model_config *config, int32_t context, pdt_error *err) {
+  char *bytes, where[512];
+  pdt_bytes n_bytes;
+  const reading r = {tokenizer, config, where};
+  *c = (pdt_corpus){0};
+  if (pdt_file_read(&bytes, &n_bytes, path, max_file_bytes, err)) return -1;
+  int rc = 0, number = 0;
+  for (const char *line = bytes, *end = bytes + n_bytes; line < end && !rc;) {
+    const char *stop = memchr(line, '\n', (size_t)(end - line));
+    size_t length = (size_t)((stop ? stop : end) - line);
+    number++;
+    snprintf(where, sizeof where, "%.400s: line %d", path, number);
+    if (strspn(line, " \t\r") < length) {
+      json_t *json = NULL;
+      rc = pdt_json_parse(&json, line, length, where, err);
+      if (!rc) rc = add_document(c, &r, json, context, err);
+      json_decref(json);
+    }
+    line += length + 1;
+  }
+  free(bytes);
+  if (!rc && c->n_pieces == 0)
+    rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: expected one document a line, found none", path);
+  if (!rc) c->fingerprint = fingerprint_of(c);
+  return rc;
+}
+
+void pdt_corpus_free(pdt_corpus *c) {
+  free(c->tokens);
+  free(c->weights);
+  free(c->pieces);
+  *c = (pdt_corpus){0};
+}
+
+void pdt_corpus_shuffle(const pdt_corpus *c, uint64_t seed, int64_t epoch, int64_t *order) {
+  const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+  for (int64_t i = 0; i < c->n_pieces; i++) order[i] = i;
+  for (int64_t i = c->n_pieces - 1; i > 0; i--) {
+    const uint32_t counter[4] = {(uint32_t)i, (uint32_t)(i >> 32), (uint32_t)epoch,
+                                 (uint32_t)(epoch >> 32)};
+    uint32_t x[4];
+    pdt_philox4x32(counter, key, x);
+    /* 64 random bits: the bias of the remainder is below 2^-31 */
+    int64_t j = (int64_t)(((uint64_t)x[0] << 32 | x[1]) % (uint64_t)(i + 1));
+    int64_t kept = order[i];
+    order[i] = order[j];
+    order[j] = kept;
+  }
+}

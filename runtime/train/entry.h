@@ -1,0 +1,75 @@
+/* Teacher-forced entries for the sidecar's stages, and batches of them as pdt_nn_sidecar_step reads
+ * them: sequences, windows of notes, blocks, labels. Where entries come from is not known here. */
+#ifndef PDT_TRAIN_ENTRY_H
+#define PDT_TRAIN_ENTRY_H
+
+#include "train/nn/step.h"
+
+/* One stream of an entry. */
+typedef struct pdt_train_stream {
+  pdt_stream stream;          /* whose adapter it uses */
+  int32_t n_prefix, n_tokens; /* n_tokens >= 1, the end-of-sequence token included */
+  const pdt_token *prefix, *tokens;
+  const float *weights; /* [n_tokens] of predicting each; NULL: 1 */
+} pdt_train_stream;
+
+/* A block that another one needs to have seen. */
+typedef struct pdt_train_need {
+  int32_t block, note; /* both count the entry's blocks, stream after stream */
+} pdt_train_need;
+
+/* One prompt and its streams; everything is borrowed. Blocks are the streams', cut into
+ * block_tokens, one stream's after the other's: Nb in all. */
+typedef struct pdt_train_entry {
+  int32_t n_prompt, n_streams; /* both >= 1 */
+  const pdt_token *prompt;
+  const pdt_train_stream *streams; /* by stream, ascending */
+  const int32_t *plan_ids;         /* [S] */
+  const float *mean_state;         /* [d] mean final-norm prompt state of the plain trunk */
+  const float *teacher_notes;      /* [Nb, dn] */
+  const float *coverage;           /* [Nb, S] targets, 0 or 1 */
+  int32_t n_needs;
+  const pdt_train_need *needs; /* a block is ready when every note it needs is in its window */
+} pdt_train_entry;
+
+typedef struct pdt_train_rounds {
+  int32_t block_tokens, reveal_delay, window; /* tau, Delta, B */
+  double lockstep; /* share of entries whose streams all start at once and never wait */
+  double wait;     /* elsewhere: chance that a stream waits before a block */
+  uint64_t seed;
+} pdt_train_rounds;
+
+/* Shares of L (0: off). */
+typedef struct pdt_train_losses {
+  double plan, notes, speculation, ce, coverage, ready;
+} pdt_train_losses;
+
+/* What losses are divided by: sums over all entries of a batch, on all ranks. */
+typedef struct pdt_train_totals {
+  double tokens;         /* weight of predicted tokens */
+  int64_t blocks, slots; /* slots: filled ones of all plans */
+  int64_t coverage;      /* filled slots of all blocks */
+} pdt_train_totals;
+
+/* Blocks of a stream, of an entry. Pure. */
+int32_t pdt_train_stream_blocks(const pdt_train_stream *stream, int32_t block_tokens);
+int32_t pdt_train_entry_blocks(const pdt_train_entry *entry, int32_t block_tokens);
+
+/* Adds an entry's share. Pure. */
+void pdt_train_count(const pdt_train_entry *entry, int32_t block_tokens, int32_t slots,
+                     pdt_train_totals *totals);
+
+/* When each block of an entry is emitted: rounds[Nb], ascending within a stream, by seed and
+ * `number` (of the entry in the run) alone. Pure. */
+void pdt_train_draw_rounds(const pdt_train_entry *entry, const pdt_train_rounds *rules,
+                           uint64_t number, int32_t *rounds);
+
+/* Lays out n entries, whose numbers are number[n], in the arena. Windows are what decoding would
+ * show (3.3) with blocks emitted in the rounds drawn. Errors: USAGE when the batch is too large,
+ * MEMORY. */
+int pdt_train_batch(pdt_nn_sidecar_batch *batch, const pdt_train_entry *const *entries,
+                    const uint64_t *number, int32_t n, const pdt_sidecar_config *config,
+                    const pdt_train_rounds *rules, const pdt_train_losses *losses,
+                    const pdt_train_totals *totals, pdt_nn_arena *arena, pdt_error *err);
+
+#endif

@@ -1,0 +1,89 @@
+#include "train/nn/planner.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double eps = 1e-6; /* of Norm */
+
+int pdt_nn_planner(const pdt_nn_sidecar *s, int64_t n, const pdt_real *mean_states,
+                   pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+  const pdt_sidecar_config *c = &s->config;
+  int64_t S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
+  *pass = (pdt_nn_planner_pass){0};
+  if (PDT_NN_TAKE(arena, &pass->logits, n * S * Vp, err)) return -1;
+  if (c->planner == PDT_PLANNER_FULL) {
+    pdt_nn_linear(&s->planner, mean_states, n, false, pass->logits);
+    return 0;
+  }
+  if (PDT_NN_TAKE(arena, &pass->slots, n * S * de, err)) return -1;
+  pdt_nn_linear(&s->planner, mean_states, n, false, pass->slots);
+  pdt_nn_gemm(PDT_NN_NT, n * S, Vp, de, (pdt_real)(1 / sqrt((double)de)), pass->slots, de,
+              s->plan_embedding.w, de, 0, pass->logits, Vp);
+  return 0;
+}
+
+int pdt_nn_planner_back(const pdt_nn_sidecar *s, int64_t n, const pdt_real *mean_states,
+                        const pdt_nn_planner_pass *pass, const pdt_real *dlogits,
+                        pdt_nn_arena *arena, pdt_error *err) {
+  const pdt_sidecar_config *c = &s->config;
+  int64_t S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
+  if (c->planner == PDT_PLANNER_FULL) {
+    pdt_nn_linear_back(&s->planner, mean_states, n, dlogits, false, NULL);
+    return 0;
+  }
+  pdt_real scale = (pdt_real)(1 / sqrt((double)de)), *dslots;
+  if (PDT_NN_TAKE(arena, &dslots, n * S * de, err)) return -1;
+  pdt_nn_gemm(PDT_NN_NN, n * S, de, Vp, scale, dlogits, Vp, s->plan_embedding.w, de, 0, dslots, de);
+  if (s->plan_embedding.g)
+    pdt_nn_gemm(PDT_NN_TN, Vp, de, n * S, scale, dlogits, Vp, pass->slots, de, 1,
+                s->plan_embedding.g, de);
+  pdt_nn_linear_back(&s->planner, mean_states, n, dslots, false, NULL);
+  return 0;
+}
+
+int pdt_nn_plan_notes(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,
+                      pdt_nn_plan_note_pass *pass, pdt_real *notes, pdt_nn_arena *arena,
+                      pdt_error *err) {
+  const pdt_sidecar_config *c = &s->config;
+  int64_t S = c->plan_slots, de = c->plan_dim;
+  if (PDT_NN_TAKE(arena, &pass->filled, plans->n, err) ||
+      PDT_NN_TAKE(arena, &pass->mean, plans->n * de, err) ||
+      PDT_NN_TAKE(arena, &pass->raw, (int64_t)plans->n * c->notes_dim, err))
+    return -1;
+  memset(pass->mean, 0, (size_t)(plans->n * de) * sizeof *pass->mean);
+  for (int32_t i = 0; i < plans->n; i++) {
+    const int32_t *ids = plans->ids + i * S;
+    pass->filled[i] = 0;
+    for (int64_t j = 0; j < S; j++) pass->filled[i] += ids[j] != 0;
+    for (int64_t j = 0; j < S; j++)
+      if (ids[j] != 0)
+        pdt_nn_axpy((pdt_real)1 / (pdt_real)pass->filled[i], s->plan_embedding.w + ids[j] * de, de,
+                    pass->mean + i * de);
+  }
+  pdt_nn_linear(&s->plan_to_notes, pass->mean, plans->n, false, pass->raw);
+  pdt_nn_rms_norm((pdt_nn_weight){0}, eps, c->notes_dim, pass->raw, plans->n, notes);
+  return 0;
+}
+
+int pdt_nn_plan_notes_back(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,
+                           const pdt_nn_plan_note_pass *pass, const pdt_real *dnotes,
+                           pdt_nn_arena *arena, pdt_error *err) {
+  const pdt_sidecar_config *c = &s->config;
+  int64_t S = c->plan_slots, de = c->plan_dim, dn = c->notes_dim;
+  pdt_real *draw, *dmean;
+  if (PDT_NN_TAKE(arena, &draw, plans->n * dn, err) ||
+      PDT_NN_TAKE(arena, &dmean, plans->n * de, err))
+    return -1;
+  memset(draw, 0, (size_t)(plans->n * dn) * sizeof *draw);
+  pdt_nn_rms_norm_back((pdt_nn_weight){0}, eps, dn, pass->raw, plans->n, dnotes, draw);
+  pdt_nn_linear_back(&s->plan_to_notes, pass->mean, plans->n, draw, false, dmean);
+  if (!s->plan_embedding.g) return 0;
+  for (int32_t i = 0; i < plans->n; i++)
+    for (int64_t j = 0; j < S; j++) {
+      int64_t id = plans->ids[i * S + j];
+      if (id != 0)
+        pdt_nn_axpy((pdt_real)1 / (pdt_real)pass->filled[i], dmean + i * de, de,
+                    s->plan_embedding.g + id * de);
+    }
+  return 0;
+}

@@ -1,0 +1,231 @@
+#include "train/nn/step.h"
+
+#include <string.h>
+
+/* One reading of the batch under some notes, and the gradients that come back to it. */
+typedef struct reading {
+  const pdt_real *notes; /* [entries + Nb, dn] */
+  pdt_nn_condition condition;
+  pdt_nn_pass trunk;
+  pdt_nn_pool_pass pool;
+  pdt_nn_note_pass note;
+  pdt_real *dstates; /* [R, d] */
+  pdt_real *dpooled; /* [Nb, p] */
+  pdt_real *dnote;   /* [Nb, dn] */
+  pdt_real *dnotes;  /* [entries + Nb, dn] */
+} reading;
+
+typedef struct step {
+  const pdt_nn_trunk *trunk;
+  const pdt_nn_sidecar *sidecar;
+  const pdt_nn_sidecar_batch *batch;
+  const pdt_nn_step_options *options;
+  bool backward;
+  pdt_nn_step_sums *sums;
+  pdt_nn_arena *arena;
+  int64_t rows, d, dn, p, S, Nb, entries;
+  pdt_nn_plan_note_pass plan_notes;
+  pdt_real *first_notes, *second_notes; /* [entries + Nb, dn] */
+  pdt_nn_coverage_pass coverage;
+  pdt_real *dcoverage; /* [Nb, S] */
+  pdt_nn_agree_pass agree;
+  reading first, second, *last;
+} step;
+
+static int take_zeros(pdt_nn_arena *arena, pdt_real **out, int64_t n, pdt_error *err) {
+  if (PDT_NN_TAKE(arena, out, n, err)) return -1;
+  memset(*out, 0, (size_t)n * sizeof **out);
+  return 0;
+}
+
+/* L_plan, forward and backward. */
+static int plan_loss(step *s, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  pdt_nn_planner_pass pass;
+  if (b->slot_weight == 0) return 0;
+  if (pdt_nn_planner(s->sidecar, s->entries, b->mean_states, &pass, s->arena, err)) return -1;
+  s->sums->plan = pdt_nn_softmax_ce(pass.logits, b->slot_targets, s->entries * s->S,
+                                    s->sidecar->config.plan_vocab_size, b->slot_weight, s->backward,
+                                    &s->sums->slots_right);
+  if (!s->backward) return 0;
+  return pdt_nn_planner_back(s->sidecar, s->entries, b->mean_states, &pass, pass.logits, s->arena,
+                             err);
+}
+
+/* Reads the batch under r->notes, and writes notes of its own. */
+static int read_batch(step *s, reading *r, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  if (pdt_nn_condition_begin(&r->condition, s->sidecar, &b->conditioning, r->notes, s->arena,
+                             err) ||
+      pdt_nn_trunk_forward(s->trunk, &r->trunk, &b->sequences, b->tokens, &r->condition.hooks,
+                           s->backward && s->options->through_trunk, s->arena, err) ||
+      pdt_nn_pool(s->sidecar, &b->blocks, r->trunk.hidden, s->rows, &r->pool, s->arena, err) ||
+      pdt_nn_speculate(s->sidecar, s->Nb, r->pool.pooled, &r->note, s->arena, err))
+    return -1;
+  if (!s->backward) return 0;
+  return take_zeros(s->arena, &r->dstates, s->rows * s->d, err) ||
+                 take_zeros(s->arena, &r->dpooled, s->Nb * s->p, err) ||
+                 take_zeros(s->arena, &r->dnote, s->Nb * s->dn, err) ||
+                 take_zeros(s->arena, &r->dnotes, (s->entries + s->Nb) * s->dn, err)
+             ? -1
+             : 0;
+}
+
+/* L_notes and L_spec, against the teacher, on the pass that read the teacher's notes. */
+static int note_losses(step *s, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  reading *r = &s->first;
+  if (b->spec_weight)
+    s->sums->speculation =
+        pdt_nn_mse(r->note.note, b->teacher_notes, b->spec_weight, s->Nb, s->dn, r->dnote);
+  if (!b->notes_weight || !s->sidecar->notes.w.w) return 0;
+  pdt_nn_note_pass pass;
+  pdt_real *dnote = NULL;
+  if (pdt_nn_notes(s->sidecar, s->Nb, r->pool.pooled, &pass, s->arena, err) ||
+      (s->backward && take_zeros(s->arena, &dnote, s->Nb * s->dn, err)))
+    return -1;
+  s->sums->notes = pdt_nn_mse(pass.note, b->teacher_notes, b->notes_weight, s->Nb, s->dn, dnote);
+  if (!s->backward) return 0;
+  return pdt_nn_note_back(s->Nb, r->pool.pooled, &pass, dnote, r->dpooled, s->arena, err);
+}
+
+static int token_losses(step *s, pdt_error *err) {
+  pdt_nn_head_sums head = {0};
+  /* The head is the trunk's: frozen, whatever the trunk was loaded for. */
+  const pdt_nn_weight frozen = {s->trunk->head.w, NULL};
+  if (s->batch->targets.n > 0 &&
+      pdt_nn_head_loss(frozen, s->trunk->config.vocab_size, (int32_t)s->d, s->last->trunk.hidden,
+                       &s->batch->targets, s->last->dstates, &head, s->arena, err))
+    return -1;
+  s->sums->ce = head.ce;
+  s->sums->kd = head.kd;
+  s->sums->right = head.right;
+  return 0;
+}
+
+static pdt_nn_agree_input agree_input(const step *s, bool reaches) {
+  const reading *r = s->last;
+  pdt_nn_agree_input in = {.blocks = &s->batch->blocks,
+                           .plans = &s->batch->plans,
+                           .windows = &s->batch->conditioning.windows,
+                           .states = r->trunk.hidden,
+                           .pooled = r->pool.pooled,
+                           .note = r->note.note,
+                           .coverage = s->coverage.logits,
+                           .notes = r->notes,
+                           .n_notes = s->batch->conditioning.n_notes,
+                           .dcoverage = s->dcoverage};
+  if (reaches) {
+    in.dstates = r->dstates;
+    in.dpooled = r->dpooled;
+    in.dnote = r->dnote;
+    in.dnotes = r->dnotes;
+  }
+  return in;
+}
+
+/* L_ready, which also reads coverage. */
+static int ready_loss(step *s, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  pdt_nn_agree_input in = agree_input(s, s->backward && s->options->close_reaches);
+  pdt_real *dlogits = NULL;
+  if (pdt_nn_agree(s->sidecar, &in, &s->agree, s->arena, err) ||
+      (s->backward && take_zeros(s->arena, &dlogits, s->Nb, err)))
+    return -1;
+  s->sums->ready = pdt_nn_bce(s->agree.logits, b->ready_target, b->ready_weight, s->Nb, dlogits);
+  if (!s->backward) return 0;
+  return pdt_nn_agree_back(s->sidecar, &in, &s->agree, dlogits, s->arena, err);
+}
+
+/* L_cov and L_ready on the last pass. */
+static int close_losses(step *s, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  const pdt_real *pooled = s->last->pool.pooled;
+  if (!b->coverage_weight && !b->ready_weight) return 0;
+  if (pdt_nn_coverage(s->sidecar, &b->blocks, &b->plans, pooled, &s->coverage, s->arena, err) ||
+      (s->backward && take_zeros(s->arena, &s->dcoverage, s->Nb * s->S, err)))
+    return -1;
+  if (b->coverage_weight)
+    s->sums->coverage = pdt_nn_bce(s->coverage.logits, b->coverage_target, b->coverage_weight,
+                                   s->Nb * s->S, s->dcoverage);
+  if (b->ready_weight && ready_loss(s, err)) return -1;
+  if (!s->backward) return 0;
+  return pdt_nn_coverage_back(s->sidecar, &b->blocks, &b->plans, pooled, &s->coverage, s->dcoverage,
+                              s->options->close_reaches ? s->last->dpooled : NULL, s->arena, err);
+}
+
+/* From the gradients of a reading's note, summaries and states to those of the notes it read. */
+static int read_back(step *s, reading *r, pdt_error *err) {
+  if (pdt_nn_note_back(s->Nb, r->pool.pooled, &r->note, r->dnote, r->dpooled, s->arena, err) ||
+      pdt_nn_pool_back(s->sidecar, &s->batch->blocks, r->trunk.hidden, s->rows, &r->pool,
+                       r->dpooled, s->options->through_trunk ? r->dstates : NULL, s->arena, err))
+    return -1;
+  r->condition.dnotes = r->dnotes;
+  if (!s->options->through_trunk) return 0;
+  return pdt_nn_trunk_backward(s->trunk, &r->trunk, r->dstates, s->arena, err);
+}
+
+static int step_back(step *s, pdt_error *err) {
+  int64_t plans = s->entries * s->dn;
+  if (s->options->student_notes) {
+    if (read_back(s, &s->second, err)) return -1;
+    pdt_nn_axpy(1, s->second.dnotes + plans, s->Nb * s->dn, s->first.dnote);
+  }
+  if (read_back(s, &s->first, err)) return -1;
+  if (s->options->student_notes) pdt_nn_axpy(1, s->second.dnotes, plans, s->first.dnotes);
+  return pdt_nn_plan_notes_back(s->sidecar, &s->batch->plans, &s->plan_notes, s->first.dnotes,
+                                s->arena, err);
+}
+
+/* Notes of a pass: the plans', then `notes` of the blocks. */
+static int gather_notes(step *s, const pdt_real *plan_notes, const pdt_real *notes, pdt_real **out,
+                        pdt_error *err) {
+  int64_t plans = s->entries * s->dn, blocks = s->Nb * s->dn;
+  if (PDT_NN_TAKE(s->arena, out, plans + blocks, err)) return -1;
+  if (plan_notes) memcpy(*out, plan_notes, (size_t)plans * sizeof **out);
+  memcpy(*out + plans, notes, (size_t)blocks * sizeof **out);
+  return 0;
+}
+
+static int forward(step *s, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  if (plan_loss(s, err) || gather_notes(s, NULL, b->teacher_notes, &s->first_notes, err) ||
+      pdt_nn_plan_notes(s->sidecar, &b->plans, &s->plan_notes, s->first_notes, s->arena, err))
+    return -1;
+  s->first.notes = s->first_notes;
+  s->last = &s->first;
+  if (read_batch(s, &s->first, err) || note_losses(s, err)) return -1;
+  if (s->options->student_notes) {
+    if (gather_notes(s, s->first_notes, s->first.note.note, &s->second_notes, err)) return -1;
+    s->second.notes = s->second_notes;
+    s->last = &s->second;
+    if (read_batch(s, &s->second, err)) return -1;
+  }
+  return token_losses(s, err) || close_losses(s, err) ? -1 : 0;
+}
+
+int pdt_nn_sidecar_step(const pdt_nn_trunk *trunk, const pdt_nn_sidecar *sidecar,
+                        const pdt_nn_sidecar_batch *batch, const pdt_nn_step_options *options,
+                        bool backward, pdt_nn_step_sums *sums, pdt_nn_step_results *results,
+                        pdt_nn_arena *arena, pdt_error *err) {
+  step s = {.trunk = trunk,
+            .sidecar = sidecar,
+            .batch = batch,
+            .options = options,
+            .backward = backward,
+            .sums = sums,
+            .arena = arena,
+            .rows = batch->sequences.begin[batch->sequences.n],
+            .d = sidecar->config.hidden_size,
+            .dn = sidecar->config.notes_dim,
+            .p = pdt_sidecar_pooled(&sidecar->config),
+            .S = sidecar->config.plan_slots,
+            .Nb = batch->blocks.n,
+            .entries = batch->plans.n};
+  *sums = (pdt_nn_step_sums){0};
+  if (forward(&s, err)) return -1;
+  if (results)
+    *results = (pdt_nn_step_results){s.last->trunk.hidden, s.last->note.note, s.coverage.logits,
+                                     s.agree.logits};
+  return backward ? step_back(&s, err) : 0;
+}

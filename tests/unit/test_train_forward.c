@@ -1,0 +1,350 @@
+/* The trainer computes what decoding computes: the same states, notes, coverage and readiness from
+ * the same files, within 1e-4 of their size. Both work in float and sum in other orders; a layer's
+ * sums of some dozen terms differ in the last two or three bits, some 1e-6 of a state, and a gate
+ * of readiness or a norm does not magnify that beyond a factor of ten. A missing term is of the
+ * size of the state itself. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "model/tensors.h"
+#include "protocol/philox.h"
+#include "scratch.h"
+#include "sidecar/init.h"
+#include "sidecar/sidecar.h"
+#include "train/nn/step.h"
+#include "trunk/trunk.h"
+
+static const double TOLERANCE = 1e-4;
+enum { TOKENS = 19, PROMPT = 5, NOTES = 4, BLOCKS = 3, STREAM = 1 };
+
+/* Blocks of 5, 5 and 4 rows from the last prompt row on: the first also holds a prefix token. */
+static const int32_t block_begin[BLOCKS] = {5, 10, 15}, block_steps[BLOCKS] = {5, 5, 4};
+static const int32_t window_begin[] = {0, 6, 11, 15}; /* over the conditioned rows, 4 .. 18 */
+static const int32_t window_first[] = {0, 1, 4, 7}, window_items[] = {0, 0, 3, 1, 0, 2, 1};
+
+/* One model and sidecar, as decoding holds them and as training does. */
+typedef struct pair {
+  pdt_model_config config;
+  pdt_checkpoint *checkpoint;
+  pdt_safetensors *file;
+  pdt_sidecar_config sidecar_config;
+  pdt_comm comm;
+  const pdt_kernels *kernels;
+  pdt_trunk_weights weights;
+  pdt_kv_cache kv;
+  pdt_trunk trunk;
+  pdt_sidecar sidecar;
+  pdt_nn_trunk nn_trunk;
+  pdt_nn_sidecar nn_sidecar;
+  pdt_nn_arena arena;
+  pdt_token tokens[TOKENS];
+  float notes[NOTES * 64];
+  float *states; /* [TOKENS, d] decoding's */
+} pair;
+
+#define OK(call)                                                                                   \
+  do {                                                                                             \
+    if (call) fail_msg("%s", err.message);                                                         \
+  } while (0)
+
+static void open_trunk(pair *p, const char *directory) {
+  pdt_error err = {0};
+  p->comm = (pdt_comm){.rank = 0, .size = 1};
+  p->kernels = pdt_cpu_kernels(pdt_cpu_best_isa());
+  OK(pdt_model_config_load(&p->config, directory, &err));
+  OK(pdt_checkpoint_open(&p->checkpoint, directory, &err));
+  OK(pdt_model_tensors_check(&p->config, p->checkpoint, &err));
+  OK(pdt_trunk_weights_load(&p->weights, &p->config, p->checkpoint, 0, 1, &err));
+  OK(pdt_kv_new(&p->kv, p->config.layers, p->config.kv_heads, p->config.head_dim, 8, &err));
+  const pdt_trunk_limits limits = {1, TOKENS, 1, 2 * TOKENS};
+  OK(pdt_trunk_new(&p->trunk, &p->weights, p->kernels, &p->comm, &p->kv, &limits, &err));
+  OK(pdt_nn_trunk_new(&p->nn_trunk, &p->config, p->checkpoint, true, &err));
+  OK(PDT_NEW(&p->states, (int64_t)TOKENS * p->config.hidden_size, "states", &err));
+  for (uint32_t i = 0; i < TOKENS; i++)
+    p->tokens[i] = (pdt_token)(pdt_uniform(3, i, 0, 0, 0) * p->config.vocab_size);
+  for (uint32_t i = 0; i < NOTES * 64; i++)
+    p->notes[i] = (float)(2 * pdt_uniform(4, i, 0, 0, 0) - 1);
+}
+
+static void open_sidecar(pair *p, const char *path) {
+  pdt_error err = {0};
+  OK(pdt_safetensors_open(&p->file, path, &err));
+  OK(pdt_sidecar_config_load(&p->sidecar_config, p->file, &p->config, &err));
+  OK(pdt_sidecar_load(&p->sidecar, p->file, &p->config, STREAM, STREAM + 1, p->kernels, 1, &err));
+  OK(pdt_sidecar_reserve(&p->sidecar, TOKENS, &err));
+  OK(pdt_nn_sidecar_new(&p->nn_sidecar, &p->sidecar_config, p->file, 0, &err));
+}
+
+static void close_pair(pair *p) {
+  if (p->file) {
+    pdt_sidecar_free(&p->sidecar);
+    pdt_nn_sidecar_free(&p->nn_sidecar);
+    pdt_sidecar_config_free(&p->sidecar_config);
+    pdt_safetensors_close(p->file);
+  }
+  pdt_nn_arena_free(&p->arena);
+  pdt_nn_trunk_free(&p->nn_trunk);
+  pdt_trunk_free(&p->trunk);
+  pdt_kv_free(&p->kv);
+  pdt_trunk_weights_free(&p->weights);
+  pdt_checkpoint_close(p->checkpoint);
+  free(p->states);
+}
+
+/* Rows [first, end) of the sequence through decoding's trunk. */
+static void decode_rows(pair *p, pdt_kv_sequence *sequence, int32_t first, int32_t end,
+                        const pdt_trunk_hooks *hooks) {
+  pdt_error err = {0};
+  pdt_trunk_row rows[TOKENS];
+  const int32_t begin[] = {0, end - first};
+  for (int32_t i = first; i < end; i++)
+    rows[i - first] = (pdt_trunk_row){sequence, i, p->tokens[i]};
+  const pdt_trunk_batch batch = {rows, begin};
+  OK(pdt_trunk_forward(&p->trunk, &batch, hooks, p->states + (int64_t)first * p->config.hidden_size,
+                       &err));
+}
+
+static void compare(const char *what, const float *expected, const float *found, int64_t n) {
+  double size = 1e-3;
+  for (int64_t i = 0; i < n; i++) size = fmax(size, fabs((double)expected[i]));
+  for (int64_t i = 0; i < n; i++)
+    if (!(fabs((double)expected[i] - (double)found[i]) <= TOLERANCE * size))
+      fail_msg("%s: element %lld: decoding %.8g, training %.8g", what, (long long)i,
+               (double)expected[i], (double)found[i]);
+}
+
+/* Plain trunks of every family there is a recorded model of. */
+static void test_families(void **state) {
+  (void)state;
+  static const char *const names[] = {"llama-2", "llama-3", "llama-biases", "mistral",
+                                      "qwen2",   "qwen3",   "sharded",      "smollm2"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char directory[128];
+    pair p = {0};
+    pdt_error err = {0};
+    pdt_kv_sequence sequence;
+    pdt_nn_pass pass;
+    const int32_t begin[] = {0, TOKENS};
+    const pdt_nn_sequences sequences = {1, begin};
+    snprintf(directory, sizeof directory, "tests/data/hf/%s", names[i]);
+    open_trunk(&p, directory);
+    OK(pdt_kv_sequence_new(&sequence, &p.kv, NULL, 0, TOKENS, &err));
+    decode_rows(&p, &sequence, 0, TOKENS, NULL);
+    OK(pdt_nn_trunk_forward(&p.nn_trunk, &pass, &sequences, p.tokens, NULL, false, &p.arena, &err));
+    compare(names[i], p.states, pass.hidden, (int64_t)TOKENS * p.config.hidden_size);
+    pdt_kv_sequence_free(&sequence, &p.kv);
+    close_pair(&p);
+  }
+}
+
+/* Decoding's side of a conditioned stream. */
+typedef struct decoded {
+  pair *p;
+  pdt_window windows[BLOCKS];
+  pdt_conditioning rows[TOKENS];
+  pdt_plan plan;
+  float *note, *coverage, *ready; /* [BLOCKS, dn], [BLOCKS, S], [BLOCKS] */
+} decoded;
+
+static void hook_snc(void *context, pdt_layer layer, float *h, int32_t rows) {
+  decoded *d = context;
+  pdt_sidecar_snc(&d->p->sidecar, layer, d->rows, h, rows);
+}
+
+static void hook_adapter(void *context, pdt_layer layer, float *h, int32_t rows) {
+  decoded *d = context;
+  pdt_sidecar_adapter(&d->p->sidecar, layer, d->rows, h, rows);
+}
+
+/* Notes of the windows: the plan's, then ours. */
+static void fill_windows(decoded *d) {
+  pdt_error err = {0};
+  pair *p = d->p;
+  int32_t dn = p->sidecar_config.notes_dim;
+  for (int32_t w = 0; w < BLOCKS; w++) {
+    int32_t n = window_first[w + 1] - window_first[w];
+    OK(pdt_window_new(&d->windows[w], &p->sidecar, NOTES, &err));
+    for (int32_t i = 0; i < n; i++) {
+      int32_t note = window_items[window_first[w] + i];
+      memcpy(d->windows[w].notes + i * dn, note == 0 ? d->plan.note : p->notes + (note - 1) * dn,
+             (size_t)dn * sizeof(float));
+    }
+    pdt_window_project(&d->windows[w], &p->sidecar, n);
+    for (int32_t r = window_begin[w]; r < window_begin[w + 1]; r++)
+      d->rows[r] = (pdt_conditioning){&d->windows[w], STREAM};
+  }
+}
+
+static void decode_stream(decoded *d, const int32_t *plan_ids) {
+  pdt_error err = {0};
+  pair *p = d->p;
+  const pdt_sidecar_config *c = &p->sidecar_config;
+  int32_t S = c->plan_slots, dn = c->notes_dim, hidden = c->hidden_size;
+  pdt_kv_sequence sequence;
+  OK(pdt_plan_new(&d->plan, &p->sidecar, &err));
+  memcpy(d->plan.ids, plan_ids, (size_t)S * sizeof *plan_ids);
+  OK(pdt_plan_embed(&d->plan, &p->sidecar, &err));
+  fill_windows(d);
+  OK(pdt_kv_sequence_new(&sequence, &p->kv, NULL, 0, TOKENS, &err));
+  decode_rows(p, &sequence, 0, PROMPT - 1, NULL);
+  const pdt_trunk_hooks hooks = {d, hook_snc, hook_adapter};
+  decode_rows(p, &sequence, PROMPT - 1, TOKENS, &hooks);
+  pdt_kv_sequence_free(&sequence, &p->kv);
+  float *room;
+  OK(PDT_NEW(&room, pdt_sidecar_block_elems(&p->sidecar, 5, NOTES), "scratch", &err));
+  OK(PDT_NEW(&d->note, BLOCKS * dn, "notes", &err));
+  OK(PDT_NEW(&d->coverage, BLOCKS * S, "coverage", &err));
+  OK(PDT_NEW(&d->ready, BLOCKS, "readiness", &err));
+  for (int32_t b = 0; b < BLOCKS; b++)
+    pdt_sidecar_close_block(&p->sidecar, p->states + (int64_t)block_begin[b] * hidden,
+                            block_steps[b], &d->windows[b], &d->plan, room, d->note + b * dn,
+                            d->coverage + b * S, d->ready + b);
+  free(room);
+}
+
+/* The trainer's side: entry 0's plan note is note 0, blocks' notes are 1, 2, 3. */
+static void compare_step(decoded *d, const int32_t *plan_ids) {
+  pdt_error err = {0};
+  pair *p = d->p;
+  const pdt_sidecar_config *c = &p->sidecar_config;
+  const int32_t begin[] = {0, TOKENS}, run_begin[] = {0, TOKENS - PROMPT + 1};
+  const pdt_stream stream = STREAM;
+  static const int32_t entry[BLOCKS] = {0};
+  static const float ones[BLOCKS] = {1, 1, 1};
+  int32_t rows[TOKENS];
+  for (int32_t i = 0; i < TOKENS; i++) rows[i] = PROMPT - 1 + i;
+  const pdt_nn_sidecar_batch batch = {
+      .sequences = {1, begin},
+      .tokens = p->tokens,
+      .conditioning = {.n_rows = TOKENS - PROMPT + 1,
+                       .rows = rows,
+                       .n_runs = 1,
+                       .run_begin = run_begin,
+                       .run_stream = &stream,
+                       .windows = {BLOCKS, window_begin, window_first, window_items},
+                       .n_notes = 1 + BLOCKS},
+      .blocks = {BLOCKS, block_begin, block_steps, entry},
+      .plans = {1, plan_ids},
+      .teacher_notes = p->notes,
+      .ready_target = ones,
+      .ready_weight = ones};
+  const pdt_nn_step_options options = {0};
+  pdt_nn_step_sums sums;
+  pdt_nn_step_results r;
+  OK(pdt_nn_sidecar_step(&p->nn_trunk, &p->nn_sidecar, &batch, &options, false, &sums, &r,
+                         &p->arena, &err));
+  float ready[BLOCKS];
+  for (int32_t b = 0; b < BLOCKS; b++) ready[b] = pdt_nn_sigmoid(r.ready[b]);
+  compare("states", p->states, r.states, (int64_t)TOKENS * c->hidden_size);
+  compare("notes", d->note, r.note, BLOCKS * c->notes_dim);
+  compare("coverage", d->coverage, r.coverage, BLOCKS * c->plan_slots);
+  compare("readiness", d->ready, ready, BLOCKS);
+}
+
+/* The same slot ids from the same mean prompt state. Decoding's votes leave out the tied planner's
+ * 1/sqrt(de), which does not move the largest. */
+static void compare_planners(pair *p) {
+  pdt_error err = {0};
+  int32_t S = p->sidecar_config.plan_slots, Vp = p->sidecar_config.plan_vocab_size;
+  pdt_plan_vote *votes;
+  int32_t *ids;
+  pdt_nn_planner_pass pass;
+  OK(PDT_NEW(&votes, S, "votes", &err));
+  OK(PDT_NEW(&ids, S, "ids", &err));
+  p->sidecar.rank = 0; /* the whole vocabulary */
+  p->sidecar.size = 1;
+  OK(pdt_plan_vote_share(&p->sidecar, p->states, votes, &err));
+  OK(pdt_plan_count(votes, 1, S, ids, &err));
+  OK(pdt_nn_planner(&p->nn_sidecar, 1, p->states, &pass, &p->arena, &err));
+  bool tied = p->sidecar_config.planner == PDT_PLANNER_TIED;
+  float scale = tied ? 1 / sqrtf((float)p->sidecar_config.plan_dim) : 1;
+  for (int32_t i = 0; i < S; i++) {
+    const float *row = pass.logits + (int64_t)i * Vp;
+    float logit = votes[i].logit * scale, room = (float)TOLERANCE * (fabsf(logit) + 1);
+    assert_true(fabsf(row[ids[i]] - logit) <= room);
+    for (int32_t j = 0; j < Vp; j++) assert_true(row[j] <= logit + room);
+  }
+  free(votes);
+  free(ids);
+}
+
+static void compare_case(const char *model, const char *sidecar) {
+  pair p = {0};
+  decoded d = {.p = &p};
+  open_trunk(&p, model);
+  open_sidecar(&p, sidecar);
+  int32_t S = p.sidecar_config.plan_slots, plan_ids[64] = {0};
+  assert_true(S <= 64 && p.sidecar_config.notes_dim <= 64);
+  for (int32_t i = 0; i < S; i++)
+    plan_ids[i] = i % 3 == 1 ? 0 : (7 * i + 5) % p.sidecar_config.plan_vocab_size;
+  decode_stream(&d, plan_ids);
+  compare_step(&d, plan_ids);
+  compare_planners(&p);
+  for (int32_t w = 0; w < BLOCKS; w++) pdt_window_free(&d.windows[w]);
+  pdt_plan_free(&d.plan);
+  free(d.note);
+  free(d.coverage);
+  free(d.ready);
+  close_pair(&p);
+}
+
+/* Sidecars of both planners and both pools, in float and bf16, beside odd numbers of heads. */
+static void test_cases(void **state) {
+  (void)state;
+  static const char *const names[] = {"bf16", "given-plan-and-prefixes", "odd-heads",
+                                      "tied-planner-last-pool"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char model[128], sidecar[128];
+    snprintf(model, sizeof model, "tests/data/cases/%s/model", names[i]);
+    snprintf(sidecar, sizeof sidecar, "tests/data/cases/%s/sidecar.safetensors", names[i]);
+    compare_case(model, sidecar);
+  }
+}
+
+/* The hidden layer of the speculation head, which the cases lack. */
+static void test_hidden_layer(void **state) {
+  scratch *s = *state;
+  static pdt_layer instrumented[] = {0, 1};
+  pdt_error err = {0};
+  const pdt_sidecar_config config = {.hidden_size = 24,
+                                     .streams = 3,
+                                     .notes_dim = 20,
+                                     .snc_heads = 2,
+                                     .snc_head_dim = 6,
+                                     .n_instrumented = 2,
+                                     .instrumented = instrumented,
+                                     .adapter_dim = 7,
+                                     .planner = PDT_PLANNER_TIED,
+                                     .plan_slots = 5,
+                                     .plan_vocab_size = 50,
+                                     .plan_dim = 9,
+                                     .plan_hash_salt = "s",
+                                     .pool = PDT_POOL_ATTENTION,
+                                     .pool_heads = 3,
+                                     .pool_dim = 11,
+                                     .coverage_dim = 8,
+                                     .agree_dim = 10,
+                                     .speculation_hidden = 13,
+                                     .defaults = {4, 1, 9, 8, 0.3}};
+  const pdt_sidecar_init_options options = {PDT_F32, 5, 0.5, PDT_SIDECAR_RANDOM};
+  const char *path = scratch_path(s, "hidden.safetensors");
+  OK(pdt_sidecar_init(path, &config, &options, NULL, NULL, &err));
+  compare_case("tests/data/cases/tied-planner-last-pool/model", path);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_families),
+      cmocka_unit_test(test_cases),
+      cmocka_unit_test_setup_teardown(test_hidden_layer, scratch_setup, scratch_teardown),
+  };
+  return cmocka_run_group_tests_name("training's forward pass", tests, NULL, NULL);
+}
