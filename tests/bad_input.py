@@ -361,7 +361,17 @@ HELPERS = {
     "sidecar init: no streams": (command("sidecar", "init", "--model", "@/model", "--out", "@/s", "--streams", "0"), 2, "--streams: expected an integer"),
     "sidecar init: no folder to write to": (command("sidecar", "init", "--model", "@/model", "--out", "@/no/s"), 1, "no/s"),
 }
-TABLE = {**WEIGHTS, **CONFIGS, **SIDECARS, **REQUESTS, **TOKENIZERS, **FLAGS, **OUTPUTS, **HELPERS}
+DATA = {
+    "data atlas: no file": (command("data", "atlas"), 2, "--out"),
+    "data atlas: unknown split": (command("data", "atlas", "--out", "@/d", "--split", "all"), 2, "split"),
+    "data atlas: no folder to write to": (command("data", "atlas", "--out", "@/no/d", "--count", "2"), 1, "no/d"),
+    "data atlas: full disk": (command("data", "atlas", "--out", "/dev/full", "--count", "2"), 1, "/dev/full"),
+    "data check: nothing there": (command("data", "check", "@/nowhere"), 1, "nowhere"),
+    "data check: empty": (both(file("d", ""), command("data", "check", "@/d")), 1, "/d"),
+    "data check: no header": (both(file("d", '{"id": "x"}\n'), command("data", "check", "@/d")), 1, "line 1"),
+    "data check: broken JSON": (both(file("d", '{"format": '), command("data", "check", "@/d")), 1, "line 1"),
+}
+TABLE = {**DATA, **WEIGHTS, **CONFIGS, **SIDECARS, **REQUESTS, **TOKENIZERS, **FLAGS, **OUTPUTS, **HELPERS}
 
 # ------------------------------------------------------------------ running
 

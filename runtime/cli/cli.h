@@ -31,6 +31,9 @@ int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_inspect(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_model_random(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_data_atlas(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_data_check(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_data_tokenizer(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 
 /* Parses argv by argp (whose parser gets `input`). Returns 0 to go on; 1 when --help or --usage was
  * answered on standard output of rank 0 and the command should return 0; -1 with a USAGE error.

@@ -38,9 +38,12 @@ static int add_request(pdt_decode_input *in, json_t *json, const char *where,
                        const pdt_decode_options *o, json_t *plan, pdt_error *err) {
   const pdt_request_context context = {&in->model, &in->sidecar, in->tokenizer};
   pdt_request request;
+  char with_flags[512];
   uint64_t session = json_array_size(in->resolved);
+  bool flags = !o->prompt && json_object_size(o->settings) > 0;
+  snprintf(with_flags, sizeof with_flags, "%.480s%s", where, flags ? " and flags" : "");
   if (pdt_json_expect_object(json, where, err) || override(json, o, plan, err) ||
-      pdt_request_parse(&request, json, where, session, &context, err))
+      pdt_request_parse(&request, json, with_flags, session, &context, err))
     return -1;
   int bad = json_array_append_new(in->resolved, pdt_request_json(&request));
   pdt_request_free(&request);
@@ -147,15 +150,14 @@ static int parse_resolved(pdt_decode_input *in, const char *text, int64_t length
 int pdt_decode_input_read(pdt_decode_input *in, const pdt_comm *world,
                           const pdt_decode_options *options, pdt_error *err) {
   *in = (pdt_decode_input){0};
-  int status = load_configs(in, options, err);
-  if (!status && world->rank == 0) status = resolve(in, options, err);
+  if (!load_configs(in, options, err) && world->rank == 0) resolve(in, options, err);
   if (pdt_comm_agree(world, err)) {
     pdt_decode_input_free(in);
     return -1;
   }
   char *text = NULL;
   int64_t length;
-  status = share_text(world, in->resolved, &text, &length, err);
+  int status = share_text(world, in->resolved, &text, &length, err);
   if (!status) {
     parse_resolved(in, text, length, err);
     status = pdt_comm_agree(world, err);

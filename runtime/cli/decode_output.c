@@ -250,7 +250,8 @@ static int append_section(const pdt_decode_output *o, const pdt_session *s, pdt_
   if (r->n_prefix[k]) memcpy(ids, r->prefix[k], (size_t)r->n_prefix[k] * sizeof *ids);
   memcpy(ids + r->n_prefix[k], stream->tokens, (size_t)stream->n_committed * sizeof *ids);
   int status = decode_tokens(o, ids, n, &text, err);
-  if (!status) fwrite(text.text, 1, text.bytes, answer);
+  if (!status && fwrite(text.text, 1, text.bytes, answer) != text.bytes)
+    status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
   free(ids);
   free(text.text);
   return status;
@@ -308,9 +309,8 @@ static int write_results(pdt_decode_output *o, pdt_error *err) {
     if (o->output && pdt_output_answer(o->output, &answer, err)) return -1;
     if (prints) {
       pdt_progress_stop(&o->progress);
-      fwrite(r->answer.text, 1, r->answer.bytes, stdout);
-      fputc('\n', stdout);
-      if (fflush(stdout) != 0)
+      if (fwrite(r->answer.text, 1, r->answer.bytes, stdout) != r->answer.bytes ||
+          fputc('\n', stdout) == EOF || fflush(stdout) != 0)
         return pdt_fail(err, PDT_ERROR_IO, "standard output: cannot write the answer");
     }
     free_result(r);
@@ -362,12 +362,10 @@ int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {
     pdt_output_discard(o->output);
   if (o->trace && keep && !status) status = pdt_trace_write(o->trace, o->options->trace, err);
   pdt_trace_free(o->trace);
-  if (o->journals) {
-    pdt_error late = {0};
-    if (pdt_journal_close(&o->journal, &late) && !status && keep) {
-      *err = late;
-      status = -1;
-    }
+  pdt_error late = {0};
+  if (pdt_journal_close(&o->journal, &late) && !status && keep) {
+    *err = late;
+    status = -1;
   }
   for (int32_t i = 0; o->results && i < o->input->n; i++) free_result(&o->results[i]);
   free(o->results);

@@ -13,6 +13,9 @@ static const pdt_command commands[] = {
     {"inspect", "show what a model, sidecar, journal or output file holds", false, pdt_cmd_inspect},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},
     {"sidecar init", "make a fresh sidecar for a model", false, pdt_cmd_sidecar_init},
+    {"data atlas", "write texts whose sections share facts", false, pdt_cmd_data_atlas},
+    {"data check", "check a file of training or test data", false, pdt_cmd_data_check},
+    {"data tokenizer", "write the tokenizer of those texts", false, pdt_cmd_data_tokenizer},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -83,7 +86,8 @@ int main(int argc, char **argv) {
   pdt_comm world;
   pdt_error err = {0};
   if (pdt_comm_start(&world, &argc, &argv, &err)) {
-    fprintf(stderr, "pdt: %s\n", err.message);
+    const char *task = getenv("SLURM_PROCID"); /* there is no rank yet: Slurm's first task speaks */
+    if (!task || strcmp(task, "0") == 0) fprintf(stderr, "pdt: %s\n", err.message);
     return pdt_exit_status(err.code);
   }
   int status = dispatch(&world, argc, argv);

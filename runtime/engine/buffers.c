@@ -110,8 +110,8 @@ static int new_cache(pdt_engine *e, pdt_error *err) {
   if (bytes < 0 || bytes > limit)
     return pdt_fail(
         err, PDT_ERROR_MEMORY,
-        "key/value cache: rank %d needs %.1f MiB (%d pages of %d positions, %d sessions "
-        "at once), %s allows %.1f MiB (hint: fewer --max-sessions, streams or "
+        "key/value cache: rank %d needs %.3g MiB (%d pages of %d positions, %d sessions "
+        "at once), %s allows %.3g MiB (hint: fewer --max-sessions, streams or "
         "max_tokens, more ranks with a larger --tp%s)",
         e->place.rank, mebibytes(bytes), pages, PDT_PAGE_TOKENS, e->options.max_sessions,
         e->options.kv_bytes ? "--kv-memory" : "its memory", mebibytes(limit),

@@ -29,9 +29,10 @@ static int survey_node(pdt_engine *e, pdt_error *err) {
   if (!status) {
     for (pdt_rank r = 0; r < node.size; r++) bytes[r] = sizeof own;
     pdt_comm_all_gather(&node, &own, all, bytes);
-    int sharing = 0;
-    for (pdt_rank r = 0; r < node.size; r++) sharing += CPU_EQUAL(&own, &all[r]);
-    if (e->threads == 0) e->threads = CPU_COUNT(&own) / sharing > 1 ? CPU_COUNT(&own) / sharing : 1;
+    int sharing = 1; /* this rank, and the others of the same processors */
+    for (pdt_rank r = 0; r < node.size; r++) sharing += r != node.rank && CPU_EQUAL(&own, &all[r]);
+    int fair = CPU_COUNT(&own) / sharing;
+    if (e->threads == 0) e->threads = fair > 1 ? fair : 1;
   }
   free(all);
   free(bytes);
@@ -92,7 +93,7 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
                    pdt_error *err) {
   *out = NULL;
   pdt_engine *e = NULL;
-  int status = PDT_NEW(&e, 1, "engine", err);
+  PDT_NEW(&e, 1, "engine", err);
   if (pdt_comm_agree(world, err)) {
     free(e);
     return -1;
@@ -100,7 +101,7 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
   e->world = world;
   e->options = *options;
   e->group = (pdt_comm){.rank = 0, .size = 1};
-  status = survey_node(e, err) || make_groups(e, err);
+  int status = survey_node(e, err) || make_groups(e, err);
   if (pdt_comm_agree(world, err)) status = -1;
   if (!status) choose_kernels(e, err);
   if (!status && pdt_comm_agree(world, err)) status = -1;

@@ -47,10 +47,9 @@ static int plan(pdt_engine *e, pdt_session *s, float *pooled, pdt_error *err) {
   pdt_bytes d_bytes = e->model.hidden_size * (pdt_bytes)sizeof(float);
   pdt_plan_vote *votes;
   pdt_comm_broadcast(e->world, pooled, d_bytes, 0);
-  int status = PDT_NEW(&votes, (int64_t)(e->world->size + 1) * S, "planner", err);
-  if (!status)
-    status = pdt_plan_vote_share(&e->sidecar, pooled, votes + (int64_t)e->world->size * S, err);
-  status = pdt_comm_agree(e->world, err);
+  if (!PDT_NEW(&votes, (int64_t)(e->world->size + 1) * S, "planner", err))
+    pdt_plan_vote_share(&e->sidecar, pooled, votes + (int64_t)e->world->size * S, err);
+  int status = pdt_comm_agree(e->world, err);
   if (!status) {
     for (pdt_rank r = 0; r < e->world->size; r++)
       e->buffers.note_bytes[r] = S * (pdt_bytes)sizeof *votes;
@@ -81,9 +80,9 @@ int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err) {
   const pdt_request *r = s->request;
   double start = pdt_seconds();
   float *pooled;
-  int status = PDT_NEW(&pooled, e->model.hidden_size, "prompt", err);
-  if (!status && s->computes) status = read_prompt(e, s, pooled, err);
-  status = pdt_comm_agree(e->world, err);
+  if (!PDT_NEW(&pooled, e->model.hidden_size, "prompt", err) && s->computes)
+    read_prompt(e, s, pooled, err);
+  int status = pdt_comm_agree(e->world, err);
   if (!status && r->plan_ids)
     memcpy(s->plan.ids, r->plan_ids, (size_t)e->sidecar.config.plan_slots * sizeof *r->plan_ids);
   else if (!status)

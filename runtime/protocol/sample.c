@@ -2,13 +2,28 @@
 
 #include <math.h>
 
+enum { LANES = 16 };
+
 pdt_token pdt_argmax(const float *logits, int32_t n) {
-  int32_t best = 0;
-  for (int32_t i = 0; i < n; i++) {
-    if (isnan(logits[i])) return -1;
-    if (logits[i] > logits[best]) best = i;
+  /* the largest first, in lanes that the compiler turns into vectors, then where it stands */
+  float best[LANES];
+  int32_t not_a_number = 0, whole = n / LANES * LANES;
+  for (int32_t l = 0; l < LANES; l++) best[l] = logits[0];
+  for (int32_t i = 0; i < whole; i += LANES)
+    for (int32_t l = 0; l < LANES; l++) {
+      float x = logits[i + l];
+      best[l] = x > best[l] ? x : best[l];
+      not_a_number |= x != x;
+    }
+  for (int32_t i = whole; i < n; i++) {
+    best[0] = logits[i] > best[0] ? logits[i] : best[0];
+    not_a_number |= isnan(logits[i]);
   }
-  return best;
+  if (not_a_number) return -1;
+  for (int32_t l = 1; l < LANES; l++) best[0] = best[l] > best[0] ? best[l] : best[0];
+  for (int32_t i = 0; i < n; i++)
+    if (logits[i] == best[0]) return i;
+  return -1;
 }
 
 /* Candidates live in a binary heap, so that only those that are looked at get sorted. */

@@ -99,7 +99,7 @@ static void growing_and_truncating(void **state) {
 static void never_grows(void **state) {
   (void)state;
   pdt_kv_cache kv;
-  pdt_kv_sequence a, b, c;
+  pdt_kv_sequence a, b, c, none;
   pdt_error err = {0};
   new_cache(&kv, 5);
   const float *data = kv.data;
@@ -112,7 +112,7 @@ static void never_grows(void **state) {
   new_sequence(&b, &kv, NULL, 0, 2 * PAGE);
   expect(&kv, 5, 5);
   assert_int_equal(pdt_kv_sequence_new(&c, &kv, NULL, 0, 1, &err), -1); /* all are promised */
-  new_sequence(&c, &kv, NULL, 0, 0);
+  new_sequence(&none, &kv, NULL, 0, 0);
   assert_int_equal(pdt_kv_extend(&a, &kv, 3 * PAGE, NULL), 0);
   assert_int_equal(pdt_kv_extend(&b, &kv, 2 * PAGE, NULL), 0);
   expect(&kv, 0, 0);
@@ -120,7 +120,8 @@ static void never_grows(void **state) {
   assert_int_equal(pdt_kv_extend(&a, &kv, 3 * PAGE + 1, &err), -1);
   assert_int_equal(err.code, PDT_ERROR_RUNTIME);
   assert_int_equal(pdt_kv_length(&a), 3 * PAGE);
-  assert_int_equal(pdt_kv_extend(&c, &kv, 1, &err), -1);
+  assert_int_equal(pdt_kv_extend(&none, &kv, 1, &err), -1);
+  pdt_kv_sequence_free(&c, &kv);
   pdt_kv_truncate(&b, &kv, 0); /* stays promised to b */
   assert_int_equal(pdt_kv_sequence_new(&c, &kv, NULL, 0, 1, &err), -1);
   pdt_kv_sequence_free(&b, &kv);
@@ -128,6 +129,7 @@ static void never_grows(void **state) {
   assert_ptr_equal(kv.data, data);
   pdt_kv_sequence_free(&a, &kv);
   pdt_kv_sequence_free(&c, &kv);
+  pdt_kv_sequence_free(&none, &kv);
   expect(&kv, 5, 0);
   pdt_kv_free(&kv);
 }

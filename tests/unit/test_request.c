@@ -529,6 +529,11 @@ static void plans_in_words(void **state) {
   assert_true(id > 0);
   expect_ids(r.plan_ids, 3, 3, (int32_t[]){id, 0, 0}); /* an empty text, and a slot not named */
   pdt_request_free(&r);
+  r = accept("{'prompt_ids':[1],'plan':[{'stream':0,'text':'overview'},{'stream':0,'text':''},"
+             "{'stream':0,'text':' OVERVIEW '}]}",
+             &ids_only);
+  expect_ids(r.plan_ids, 3, 3, (int32_t[]){id, 0, id}); /* as many items as slots */
+  pdt_request_free(&r);
   r = accept("{'prompt_ids':[1],'plan':[]}", &ids_only);
   expect_ids(r.plan_ids, 3, 3, (int32_t[]){0, 0, 0});
   pdt_request_free(&r);

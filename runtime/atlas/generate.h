@@ -1,0 +1,71 @@
+/* Entries drawn from the world: entry i of a seed and split is the same for ever.
+ *
+ * Both kinds: 2 to 6 sections in any order, their facts (two each) and names drawn evenly; every
+ * fact is stated once, by its section, and used by at least one other; sentences are drawn from
+ * several forms each, with others between them that say nothing.
+ *
+ * Default: names of one token; statements of a section end at least max(8, tau) tokens apart, so
+ * that no block of up to that many completes two; uses may come before their fact is visible in
+ * lockstep, but never so that blocks wait in a circle, at tau or any of 4 to 8. Hard: names of two
+ * tokens, both statements of three sections in four in one sentence, circles not avoided.
+ *
+ * Splits share no entry, whatever the seeds: which split a town and its facts belong to is a
+ * function of them alone (pdt_atlas_split_of). */
+#ifndef PDT_ATLAS_GENERATE_H
+#define PDT_ATLAS_GENERATE_H
+
+#include "atlas/blocks.h"
+#include "sidecar/config.h"
+#include "text/tokenizer.h"
+
+typedef enum pdt_atlas_split { PDT_TRAIN, PDT_VALID, PDT_TEST } pdt_atlas_split;
+
+enum {
+  PDT_ATLAS_MIN_TOKENS = 30, /* defaults of pdt_atlas_options */
+  PDT_ATLAS_MAX_TOKENS = 90,
+  PDT_ATLAS_MAX_TAU = 16, /* largest tau that statements are kept apart for */
+};
+
+typedef struct pdt_atlas_options {
+  uint64_t seed;
+  pdt_atlas_split split;
+  bool hard;
+  int32_t min_sections, max_sections; /* 2 to 6 */
+  int32_t min_tokens, max_tokens;     /* of a section, its end-of-text token not included */
+  pdt_data_rounds rounds;             /* default Atlas: tau up to PDT_ATLAS_MAX_TAU */
+  int32_t plan_slots;                 /* at least 2 * max_sections */
+  int32_t plan_vocab_size;
+  const char *plan_salt; /* borrowed */
+} pdt_atlas_options;
+
+typedef struct pdt_atlas_generator {
+  const pdt_atlas_world *world;
+  const pdt_tokenizer *tokenizer;
+  pdt_atlas_options options;
+  int32_t *costs;           /* [n_words] tokens of a word with the space before it, in a sentence */
+  pdt_sidecar_config *plan; /* what pdt_plan_hash reads */
+  int64_t attempts;         /* entries drawn, those that were no good included */
+} pdt_atlas_generator;
+
+/* Prepares to draw; world and tokenizer must outlive the generator. Freed by the caller, after an
+ * error too. Errors: USAGE (an option out of its range), INPUT (the tokenizer), MEMORY. */
+int pdt_atlas_generator_init(pdt_atlas_generator *g, const pdt_atlas_world *world,
+                             const pdt_tokenizer *tokenizer, const pdt_atlas_options *options,
+                             pdt_error *err);
+void pdt_atlas_generator_free(pdt_atlas_generator *g);
+
+/* Draws entry `index` into a zeroed *out, which the caller frees. Depends on the options, the
+ * tokenizer and index alone. Errors: INPUT (no entry fits the lengths and rules with this
+ * tokenizer), MEMORY. */
+int pdt_atlas_generate(pdt_atlas_generator *g, uint32_t index, pdt_data_entry *out, pdt_error *err);
+
+/* The split that an entry about `town` with these values of types[n] belongs to: of 16 equal parts,
+ * one is valid, one test. Pure. */
+pdt_atlas_split pdt_atlas_split_of(int32_t town, const int32_t *types, const int32_t *values,
+                                   int32_t n);
+
+/* "train", "valid", "test". */
+const char *pdt_atlas_split_name(pdt_atlas_split split);
+bool pdt_atlas_split_parse(const char *name, pdt_atlas_split *out);
+
+#endif

@@ -1,0 +1,116 @@
+#include "atlas/names.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "protocol/philox.h"
+
+enum { TOWNS = PDT_ATLAS_TYPES, FIRST, SECOND, PAIRS, YEARS }; /* lists beside those of types */
+enum { LARGEST_LIST = PDT_ATLAS_PIECES * PDT_ATLAS_PIECES };
+
+typedef char name[PDT_ATLAS_NAME_BYTES];
+
+/* Number `attempt` of item i of a list, below n: the same for ever, or the world is another. */
+static int32_t draw(int32_t list, int32_t i, uint32_t attempt, uint32_t part, int32_t n) {
+  const uint32_t counter[4] = {(uint32_t)i, attempt, (uint32_t)list, part};
+  const uint32_t key[2] = {0x61746c61, 0x73};
+  uint32_t x[4];
+  pdt_philox4x32(counter, key, x);
+  return (int32_t)((uint64_t)x[0] * (uint32_t)n >> 32);
+}
+
+/* Two endings that tell a reader what a name is of; in the order of types, then towns and pieces.
+ * An empty one: the list is not made of syllables. */
+static const char *const endings[][2] = {
+    {"an", "ira"},    {"", ""},         {"", ""},         {"ling", "ek"},  {"wen", "lis"},
+    {"gard", "fell"}, {"mas", "tide"},  {"ius", "ela"},   {"otti", "ush"}, {"oy", "inka"},
+    {"mond", "cour"}, {"burg", "stad"}, {"mora", "holm"}, {"a", "o"},      {"enn", "ick"},
+};
+
+static bool is_lowercase(int32_t list) {
+  return list == 3 || list == 8 || list == 9; /* coin, dish, drink */
+}
+
+static void syllables(int32_t list, int32_t i, uint32_t attempt, name out) {
+  static const char *const onsets[] = {"b", "br", "c", "d", "dr", "f",  "g",  "gr", "h", "k", "l",
+                                       "m", "n",  "p", "r", "s",  "st", "th", "t",  "v", "w", "z"};
+  static const char *const vowels[] = {"a", "e", "i", "o", "u"};
+  static const char *const codas[] = {"l", "n", "r", "s", "v", "d", "m", "k"};
+  snprintf(out, sizeof(name), "%s%s%s%s", onsets[draw(list, i, attempt, 0, 22)],
+           vowels[draw(list, i, attempt, 1, 5)], codas[draw(list, i, attempt, 2, 8)],
+           endings[list][draw(list, i, attempt, 3, 2)]);
+  if (!is_lowercase(list)) out[0] = (char)toupper((unsigned char)out[0]);
+}
+
+static bool among(const name *names, int32_t n, const char *text) {
+  for (int32_t i = 0; i < n; i++)
+    if (strcmp(names[i], text) == 0) return true;
+  return false;
+}
+
+/* n names of a list, none twice. Endings keep the lists apart. */
+static void make_list(int32_t list, name *names, int32_t n) {
+  for (int32_t i = 0; i < n; i++) {
+    uint32_t attempt = 0;
+    do syllables(list, i, attempt++, names[i]);
+    while (among(names, i, names[i]));
+  }
+}
+
+/* A permutation of 0 .. n - 1, n <= LARGEST_LIST. */
+static void shuffle(int32_t list, int16_t *order, int32_t n) {
+  for (int32_t i = 0; i < n; i++) order[i] = (int16_t)i;
+  for (int32_t i = n - 1; i > 0; i--) {
+    int32_t j = draw(list, i, 0, 0, i + 1);
+    int16_t swap = order[i];
+    order[i] = order[j];
+    order[j] = swap;
+  }
+}
+
+/* Real words, so that a reader sees what the town lives by. */
+static void make_goods(name *names) {
+  static const char *const goods[PDT_ATLAS_ONE] = {
+      "salt",    "wool",   "amber",  "copper",   "tin",    "silk",    "linen",  "honey",
+      "wax",     "timber", "iron",   "zinc",     "marble", "slate",   "clay",   "glass",
+      "pottery", "felt",   "fur",    "leather",  "rope",   "paper",   "ink",    "indigo",
+      "saffron", "pepper", "ginger", "cinnamon", "cloves", "sugar",   "tea",    "coffee",
+      "cocoa",   "cotton", "hemp",   "flax",     "pearls", "ivory",   "coral",  "jade",
+      "ebony",   "cedar",  "oil",    "soap",     "barley", "tobacco", "lumber", "granite"};
+  for (int32_t i = 0; i < PDT_ATLAS_ONE; i++) snprintf(names[i], sizeof(name), "%s", goods[i]);
+}
+
+/* Years of three digits are one token; those of four are two, the century and the rest. */
+static void make_years(name *names) {
+  int16_t order[900];
+  shuffle(YEARS, order, 900);
+  for (int32_t i = 0; i < PDT_ATLAS_ONE; i++)
+    snprintf(names[i], sizeof(name), "%d", 100 + order[i]);
+  shuffle(YEARS, order, 6 * 34);
+  for (int32_t i = PDT_ATLAS_ONE; i < PDT_ATLAS_VALUES; i++)
+    snprintf(names[i], sizeof(name), "%d%02d", 10 + order[i] / 34, order[i] % 34 * 3);
+}
+
+void pdt_atlas_make_names(pdt_atlas_world *world) {
+  name first[PDT_ATLAS_PIECES], second[PDT_ATLAS_PIECES];
+  int16_t pairs[LARGEST_LIST];
+  make_list(FIRST, first, PDT_ATLAS_PIECES);
+  make_list(SECOND, second, PDT_ATLAS_PIECES);
+  shuffle(PAIRS, pairs, LARGEST_LIST);
+  const int16_t *pair = pairs;
+  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) {
+    if (t == 1) {
+      make_years(world->names[t]);
+      continue;
+    }
+    if (t == 2)
+      make_goods(world->names[t]);
+    else
+      make_list(t, world->names[t], PDT_ATLAS_ONE);
+    for (int32_t i = PDT_ATLAS_ONE; i < PDT_ATLAS_VALUES; i++, pair++)
+      snprintf(world->names[t][i], sizeof(name), "%.11s %.11s", first[*pair / PDT_ATLAS_PIECES],
+               second[*pair % PDT_ATLAS_PIECES]);
+  }
+  make_list(TOWNS, world->towns, PDT_ATLAS_TOWNS);
+}

@@ -1,0 +1,148 @@
+#include "atlas/tokens.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "text/buffer.h"
+
+/* Ids of prefix and text together, and how many of them are the prefix's. */
+static int encode(const pdt_tokenizer *tokenizer, const char *prefix, const char *text,
+                  pdt_token **ids, int32_t *n, int32_t *n_prefix, pdt_error *err) {
+  pdt_buffer both = {0};
+  pdt_token *head = NULL;
+  size_t length = strlen(prefix);
+  *ids = NULL;
+  int rc =
+      pdt_buffer_put(&both, prefix, length, err) ||
+      pdt_buffer_put(&both, text, strlen(text), err) ||
+      pdt_tokenizer_encode(tokenizer, both.data ? both.data : "", both.bytes, false, ids, n, err) ||
+      pdt_tokenizer_encode(tokenizer, prefix, length, false, &head, n_prefix, err);
+  if (!rc && (*n_prefix > *n || memcmp(head, *ids, (size_t)*n_prefix * sizeof *head) != 0))
+    rc = pdt_fail(err, PDT_ERROR_INPUT,
+                  "a token of this tokenizer spans the end of the prefix '%.60s' and the start of "
+                  "the text '%.60s'",
+                  prefix, text);
+  pdt_buffer_free(&both);
+  free(head);
+  if (!rc) return 0;
+  free(*ids);
+  *ids = NULL;
+  return -1;
+}
+
+/* A text with its prefix, on its way through the decoder. */
+typedef struct tracer {
+  const pdt_tokenizer *tokenizer;
+  const pdt_token *ids;
+  int32_t n, n_prefix;
+  const char *prefix, *text;
+  size_t skip, length; /* of prefix, of text */
+  size_t at;           /* bytes of both that came out so far */
+  int32_t *ends;
+} tracer;
+
+/* Longest run of tokens without text of their own that is looked into. */
+enum { LONGEST_RUN = 64 };
+
+static char expected(const tracer *t, size_t at) {
+  return at < t->skip ? t->prefix[at] : t->text[at - t->skip];
+}
+
+static void set_end(const tracer *t, int32_t id, size_t at) {
+  if (id >= t->n_prefix) t->ends[id - t->n_prefix] = at > t->skip ? (int32_t)(at - t->skip) : 0;
+}
+
+/* Tokens [first, last) came out with a later one, as bytes in a row do: ends them where the text of
+ * all up to each of them alone would end, if it is the text. The token before keeps what a decoder
+ * does at the start of a text away from them. */
+static int end_run(const tracer *t, int32_t first, int32_t last, size_t base, pdt_error *err) {
+  int32_t anchor = first > 0 ? first - 1 : first;
+  size_t before = 0;
+  char *text;
+  if (last - first > LONGEST_RUN) return 0;
+  if (anchor < first) {
+    if (pdt_tokenizer_decode(t->tokenizer, t->ids + anchor, 1, false, &text, &before, err))
+      return -1;
+    free(text);
+  }
+  for (int32_t i = first; i < last; i++) {
+    size_t bytes, same = before;
+    if (pdt_tokenizer_decode(t->tokenizer, t->ids + anchor, i + 1 - anchor, false, &text, &bytes,
+                             err))
+      return -1;
+    while (same < bytes && base + same - before < t->at &&
+           text[same] == expected(t, base + same - before))
+      same++;
+    if (bytes >= before && same == bytes) set_end(t, i, base + bytes - before);
+    free(text);
+  }
+  return 0;
+}
+
+/* Decodes id by id, noting where each one's text ends, and that it is the text. */
+static int find_ends(tracer *t, pdt_text_stream *stream, pdt_error *err) {
+  int32_t run = 0; /* tokens before i without text yet */
+  for (int32_t i = 0; i <= t->n; i++) {
+    size_t base = t->at, bytes;
+    const char *part;
+    if (i < t->n ? pdt_text_stream_push(stream, t->ids[i], &part, &bytes, err)
+                 : pdt_text_stream_flush(stream, &part, &bytes, err))
+      return -1;
+    for (size_t j = 0; j < bytes; j++, t->at++)
+      if (t->at >= t->skip + t->length || part[j] != expected(t, t->at))
+        return pdt_fail(err, PDT_ERROR_INPUT,
+                        "this tokenizer does not give the text '%.60s' back as it was", t->text);
+    if (i < t->n) set_end(t, i, t->at);
+    if (bytes > 0 && run > 0 && end_run(t, i - run, i, base, err)) return -1;
+    run = bytes > 0 ? 0 : run + 1;
+  }
+  if (t->n > t->n_prefix) set_end(t, t->n - 1, t->at);
+  if (t->at == t->skip + t->length) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "this tokenizer loses the end of the text '%.60s'",
+                  t->text);
+}
+
+int pdt_data_tokenize(const pdt_tokenizer *tokenizer, const char *prefix, const char *text,
+                      pdt_data_tokens *out, pdt_token **ids, pdt_error *err) {
+  pdt_token *all;
+  int32_t n, n_prefix;
+  pdt_text_stream *stream = NULL;
+  *out = (pdt_data_tokens){0};
+  if (ids) *ids = NULL;
+  if (encode(tokenizer, prefix, text, &all, &n, &n_prefix, err)) return -1;
+  out->n = n - n_prefix;
+  tracer t = {tokenizer, all, n, n_prefix, prefix, text, strlen(prefix), strlen(text), 0, NULL};
+  int rc = PDT_NEW(&out->ends, out->n, "tokens", err);
+  t.ends = out->ends;
+  rc = rc || pdt_text_stream_new(&stream, tokenizer, false, err) || find_ends(&t, stream, err);
+  pdt_text_stream_free(stream);
+  if (!rc && ids) {
+    memmove(all, all + n_prefix, (size_t)out->n * sizeof *all);
+    *ids = all;
+    all = NULL;
+  }
+  free(all);
+  if (!rc) return 0;
+  free(out->ends);
+  *out = (pdt_data_tokens){0};
+  return -1;
+}
+
+int pdt_data_tokenize_entry(const pdt_tokenizer *tokenizer, const pdt_data_entry *e,
+                            pdt_data_tokens **out, pdt_error *err) {
+  if (PDT_NEW(out, e->n_sections, "tokens", err)) return -1;
+  for (pdt_stream k = 0; k < e->n_sections; k++)
+    if (pdt_data_tokenize(tokenizer, e->sections[k].prefix, e->sections[k].text, &(*out)[k], NULL,
+                          err)) {
+      pdt_data_tokens_free(*out, k);
+      *out = NULL;
+      return pdt_fail_in(err, "sections[%d]", k);
+    }
+  return 0;
+}
+
+void pdt_data_tokens_free(pdt_data_tokens *tokens, int32_t n) {
+  for (int32_t i = 0; tokens && i < n; i++) free(tokens[i].ends);
+  free(tokens);
+}

@@ -1,0 +1,95 @@
+/* Any text as a request: what is accepted keeps its promises, and written as JSON it is read again
+ * as the same. An odd first byte lends a tokenizer, which texts need. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "engine/request.h"
+#include "sidecar/sidecar.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { VOCABULARY = 300, POSITIONS = 5000, STREAMS = 4, SLOTS = 3, PLAN_VOCABULARY = 65536 };
+
+static pdt_tokenizer *new_tokenizer(void) {
+  static const char text[] =
+      "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
+      "\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,"
+      "\"z\":300},\"merges\":[\"a b\"]}}";
+  pdt_tokenizer *tokenizer;
+  if (pdt_tokenizer_parse(&tokenizer, text, strlen(text), "fuzz", NULL)) abort();
+  return tokenizer;
+}
+
+static void check_ids(const int32_t *ids, int32_t n, int32_t end) {
+  if (n < 0) abort();
+  for (int32_t i = 0; i < n; i++)
+    if (ids[i] < 0 || ids[i] >= end) abort();
+}
+
+/* What request.h and the rest of the engine count on. */
+static void check_promises(const pdt_request *r) {
+  const pdt_settings *s = &r->settings;
+  if (r->session > UINT32_MAX || r->n_prompt < 1 || s->streams < 1 || s->streams > STREAMS) abort();
+  if (s->reveal_delay < 1 || s->window < 1 || s->max_attempts < 1 || s->max_rounds < 1 ||
+      s->limits.block_tokens < 1 || s->limits.horizon < s->limits.block_tokens ||
+      s->limits.max_tokens < 1 || s->limits.slots != SLOTS || s->sampling.top_k < 0)
+    abort();
+  if (!(s->gamma >= 0 && s->gamma <= 1) || !(s->sampling.top_p > 0 && s->sampling.top_p <= 1) ||
+      !(s->sampling.temperature >= 0 && isfinite(s->sampling.temperature)))
+    abort();
+  check_ids(r->prompt, r->n_prompt, VOCABULARY);
+  for (pdt_stream k = 0; k < s->streams; k++) {
+    check_ids(r->prefix[k], r->n_prefix[k], VOCABULARY);
+    if (r->n_prompt - 1 + pdt_request_own_tokens(r, k) > POSITIONS) abort();
+  }
+  if (r->plan_ids) check_ids(r->plan_ids, SLOTS, PLAN_VOCABULARY);
+}
+
+/* Writes the request as text and reads it again, without a tokenizer. */
+static void check_round_trip(const pdt_request *r, const pdt_request_context *context) {
+  pdt_request back;
+  json_t *json = pdt_request_json(r), *parsed;
+  char *text = json_dumps(json, 0);
+  if (!text || pdt_json_parse(&parsed, text, strlen(text), "fuzz", NULL) ||
+      pdt_request_parse(&back, parsed, "fuzz", r->session ^ 1, context, NULL))
+    abort();
+  json_t *again = pdt_request_json(&back);
+  if (!json_equal(json, again) || !json_equal(json, parsed)) abort();
+  pdt_request_free(&back);
+  json_decref(json);
+  json_decref(parsed);
+  json_decref(again);
+  free(text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static const pdt_model_config model = {.vocab_size = VOCABULARY, .max_positions = POSITIONS};
+  static const pdt_sidecar_config sidecar = {
+      .streams = STREAMS,
+      .plan_slots = SLOTS,
+      .plan_vocab_size = PLAN_VOCABULARY,
+      .plan_hash_salt = "parallel-decoder-v1",
+      .defaults = {
+          .block_tokens = 16, .reveal_delay = 1, .window = 12, .horizon = 48, .gamma = 0.5}};
+  pdt_request_context context = {&model, &sidecar, NULL};
+  pdt_request r;
+  pdt_error err = {0};
+  json_t *json;
+  if (size < 1 || pdt_json_parse(&json, (const char *)data + 1, size - 1, "fuzz", &err)) return 0;
+  pdt_tokenizer *tokenizer = data[0] % 2 ? new_tokenizer() : NULL;
+  context.tokenizer = tokenizer;
+  if (!pdt_request_parse(&r, json, "fuzz", size, &context, &err)) {
+    check_promises(&r);
+    context.tokenizer = NULL;
+    check_round_trip(&r, &context);
+    pdt_request_free(&r);
+  } else if ((err.code != PDT_ERROR_INPUT && err.code != PDT_ERROR_USAGE) || !*err.message) {
+    abort();
+  }
+  json_decref(json);
+  pdt_tokenizer_free(tokenizer);
+  return 0;
+}
