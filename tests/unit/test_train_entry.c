@@ -11,8 +11,7 @@
 #include "protocol/philox.h"
 #include "scratch.h"
 #include "sidecar/init.h"
-#include "train/entry.h"
-#include "train/optimizer.h"
+#include "train/curriculum.h"
 
 #define OK(call)                                                                                   \
   do {                                                                                             \
@@ -196,14 +195,10 @@ static void test_windows(void **state) {
   assert_true(unready > 20 && ready > 20); /* both happen */
 }
 
-/* A small sidecar on a random frozen trunk learns its two entries by heart: every loss falls, in
- * one pass and in two, and the trunk stays as it was. */
-static void test_learns(void **state) {
-  fixture *f = *state;
+/* A fresh sidecar on a random frozen trunk, whose head is large enough for states to choose tokens.
+ */
+static void small_models(pdt_nn_trunk *trunk, pdt_nn_sidecar *sidecar) {
   pdt_error err = {0};
-  pdt_nn_trunk trunk;
-  pdt_nn_sidecar sidecar;
-  pdt_adamw adamw;
   const pdt_sidecar_config config = sidecar_config();
   const pdt_model_config model = {.family = PDT_FAMILY_LLAMA,
                                   .hidden_size = D,
@@ -224,14 +219,24 @@ static void test_learns(void **state) {
   OK(pdt_sidecar_init(path, &config, &options, NULL, NULL, &err));
   pdt_safetensors *file;
   OK(pdt_safetensors_open(&file, path, &err));
-  OK(pdt_nn_sidecar_new(&sidecar, &config, file, (1u << PDT_NN_PARTS) - 1, &err));
+  OK(pdt_nn_sidecar_new(sidecar, &config, file, (1u << PDT_NN_PARTS) - 1, &err));
   pdt_safetensors_close(file);
   remove(path);
-  OK(pdt_nn_trunk_new(&trunk, &model, NULL, true, &err));
-  pdt_nn_trunk_init(&trunk, 3);
-  float *head =
-      trunk.parameters.value + pdt_nn_parameters_find(&trunk.parameters, "lm_head.weight")->offset;
-  for (int i = 0; i < VOCAB * D; i++) head[i] *= 20; /* states must be able to choose tokens */
+  OK(pdt_nn_trunk_new(trunk, &model, NULL, true, &err));
+  pdt_nn_trunk_init(trunk, 3);
+  float *head = trunk->parameters.value +
+                pdt_nn_parameters_find(&trunk->parameters, "lm_head.weight")->offset;
+  for (int i = 0; i < VOCAB * D; i++) head[i] *= 20;
+}
+
+/* Two entries by heart: every loss falls, in one pass and in two, and the trunk stays as it was. */
+static void test_learns(void **state) {
+  fixture *f = *state;
+  pdt_error err = {0};
+  pdt_nn_trunk trunk;
+  pdt_nn_sidecar sidecar;
+  pdt_adamw adamw;
+  small_models(&trunk, &sidecar);
   const int64_t trunk_bytes = trunk.parameters.n_elems * (int64_t)sizeof(float);
   float *before = malloc((size_t)trunk_bytes);
   assert_non_null(before);
@@ -269,11 +274,137 @@ static void test_learns(void **state) {
   pdt_nn_trunk_free(&trunk);
 }
 
+/* ---- stages ---- */
+
+typedef struct watcher {
+  const char *state, *kept; /* the checkpoint of step 10 is kept */
+  pdt_curriculum_report first, last;
+} watcher;
+
+static void watch(void *context, const pdt_curriculum_report *r) {
+  watcher *w = context;
+  if (w->first.step == 0) w->first = *r;
+  w->last = *r;
+  if (!w->kept || r->step != 11) return;
+  char command[700];
+  snprintf(command, sizeof command, "cp '%s' '%s'", w->state, w->kept);
+  assert_int_equal(system(command), 0);
+}
+
+static pdt_curriculum_options options_of(int32_t stage, int64_t steps, const char *state,
+                                         const char *sidecar) {
+  return (pdt_curriculum_options){.stage = pdt_train_stage_of(stage, 0.01),
+                                  .rounds = {TAU, 1, 99, 0.5, 0.2, 7},
+                                  .steps = steps,
+                                  .warmup = 5,
+                                  .floor = 0.1,
+                                  .adamw = pdt_adamw_defaults(),
+                                  .batch = 3,
+                                  .log_every = 1,
+                                  .checkpoint_every = 10,
+                                  .threads = 1,
+                                  .state = state,
+                                  .sidecar = sidecar,
+                                  .data = 77};
+}
+
+/* The four stages one after another: each lowers its own losses and leaves other parts alone; what
+ * is written is a sidecar. */
+static void test_stages(void **state) {
+  fixture *f = *state;
+  pdt_nn_trunk trunk;
+  pdt_nn_sidecar sidecar;
+  const pdt_comm alone = {.rank = 0, .size = 1};
+  const pdt_train_entry *entries[] = {&f->entry, &f->entry};
+  char path[] = "/tmp/pdt-test-stage-XXXXXX";
+  int fd = mkstemp(path);
+  assert_true(fd >= 0);
+  close(fd);
+  char state_path[64];
+  snprintf(state_path, sizeof state_path, "%s.state", path);
+  small_models(&trunk, &sidecar);
+  pdt_nn_parameters *p = &sidecar.parameters;
+  for (int32_t stage = 0; stage < PDT_TRAIN_STAGES; stage++) {
+    pdt_error err = {0};
+    watcher w = {0};
+    pdt_curriculum_options o = options_of(stage, 60, state_path, path);
+    float *before = malloc((size_t)p->n_elems * sizeof *before);
+    assert_non_null(before);
+    memcpy(before, p->value, (size_t)p->n_elems * sizeof *before);
+    OK(pdt_curriculum(&trunk, &sidecar, entries, 2, &o, &alone, watch, &w, &err));
+    const pdt_nn_step_sums *a = &w.first.losses, *b = &w.last.losses;
+    assert_true(w.last.step == 60);
+    assert_true(stage == 3 ? b->coverage < a->coverage : b->notes < a->notes);
+    assert_true(stage == 0 || stage == 3 || b->ce < a->ce);
+    assert_true(stage != 2 || b->speculation < a->speculation);
+    assert_true(stage != 2 || w.last.slot_accuracy == 1);
+    for (int32_t i = 0; i < p->n; i++) {
+      const pdt_nn_parameter *item = &p->items[i];
+      bool moved = memcmp(before + item->offset, p->value + item->offset,
+                          (size_t)item->n_elems * sizeof *before) != 0;
+      bool trained = item->group >= 0 && o.stage.rates[item->group] > 0;
+      if (!trained) assert_false(moved);
+    }
+    free(before);
+    pdt_safetensors *file;
+    pdt_sidecar_config config;
+    OK(pdt_safetensors_open(&file, path, &err));
+    OK(pdt_sidecar_config_load(&config, file, &trunk.config, &err));
+    assert_int_equal(config.speculation_hidden, 8);
+    pdt_sidecar_config_free(&config);
+    pdt_safetensors_close(file);
+  }
+  remove(path);
+  remove(state_path);
+  pdt_nn_sidecar_free(&sidecar);
+  pdt_nn_trunk_free(&trunk);
+}
+
+/* A stage that goes on from its middle ends in the same bits; one with other rates is refused. */
+static void test_stage_resumes(void **state) {
+  fixture *f = *state;
+  pdt_error err = {0};
+  pdt_nn_trunk trunk;
+  pdt_nn_sidecar whole, rest;
+  const pdt_comm alone = {.rank = 0, .size = 1};
+  const pdt_train_entry *entries[] = {&f->entry, &f->entry};
+  char folder[] = "/tmp/pdt-test-resume-XXXXXX", a[64], kept[64], sidecar[64];
+  assert_non_null(mkdtemp(folder));
+  snprintf(a, sizeof a, "%s/a", folder);
+  snprintf(kept, sizeof kept, "%s/kept", folder);
+  snprintf(sidecar, sizeof sidecar, "%s/sidecar", folder);
+  small_models(&trunk, &whole);
+  pdt_nn_trunk_free(&trunk);
+  small_models(&trunk, &rest);
+  watcher w = {.state = a, .kept = kept};
+  pdt_curriculum_options o = options_of(2, 25, a, sidecar);
+  OK(pdt_curriculum(&trunk, &whole, entries, 2, &o, &alone, watch, &w, &err));
+  o.state = kept;
+  o.resume = true;
+  w = (watcher){0};
+  OK(pdt_curriculum(&trunk, &rest, entries, 2, &o, &alone, watch, &w, &err));
+  assert_int_equal(w.first.step, 11);
+  assert_memory_equal(whole.parameters.value, rest.parameters.value,
+                      (size_t)whole.parameters.n_elems * sizeof(float));
+  o.stage.rates[PDT_NN_POOL] = 0.02;
+  assert_int_equal(pdt_curriculum(&trunk, &rest, entries, 2, &o, &alone, watch, &w, &err), -1);
+  assert_non_null(strstr(err.message, "settings"));
+  remove(a);
+  remove(kept);
+  remove(sidecar);
+  remove(folder);
+  pdt_nn_sidecar_free(&whole);
+  pdt_nn_sidecar_free(&rest);
+  pdt_nn_trunk_free(&trunk);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_rows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_windows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_learns, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_stages, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_stage_resumes, setup, teardown),
   };
   return cmocka_run_group_tests_name("entries", tests, NULL, NULL);
 }
