@@ -390,7 +390,7 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
   if (parsed) return parsed < 0 ? -1 : 0;
-  training t = {.cli = cli, .args = &args, .on_terminal = pdt_on_terminal()};
+  training t = {.cli = cli, .args = &args, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
   int rc = train(&t, err);
   end(&t);
   return rc;

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
+#include "cli/terminal.h"
 #include "pdt_version.h"
 #include "protocol/merge.h"
 
@@ -309,8 +311,10 @@ static int write_results(pdt_decode_output *o, pdt_error *err) {
     if (o->output && pdt_output_answer(o->output, &answer, err)) return -1;
     if (prints) {
       pdt_progress_stop(&o->progress);
-      if (fwrite(r->answer.text, 1, r->answer.bytes, stdout) != r->answer.bytes ||
-          fputc('\n', stdout) == EOF || fflush(stdout) != 0)
+      bool written = pdt_on_terminal(STDOUT_FILENO)
+                         ? pdt_print_for_terminal(stdout, r->answer.text, r->answer.bytes)
+                         : fwrite(r->answer.text, 1, r->answer.bytes, stdout) == r->answer.bytes;
+      if (!written || fputc('\n', stdout) == EOF || fflush(stdout) != 0)
         return pdt_fail(err, PDT_ERROR_IO, "standard output: cannot write the answer");
     }
     free_result(r);

@@ -1,6 +1,7 @@
 #include "cli/progress.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cli/terminal.h"
@@ -8,7 +9,7 @@
 enum { MAX_LINES = 24 };
 
 void pdt_progress_start(pdt_progress *p, bool wanted, int32_t n_requests) {
-  *p = (pdt_progress){.on = wanted && pdt_on_terminal(), .n_requests = n_requests};
+  *p = (pdt_progress){.on = wanted && pdt_on_terminal(STDERR_FILENO), .n_requests = n_requests};
   p->started = pdt_seconds();
 }
 
