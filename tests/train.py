@@ -142,7 +142,7 @@ def refusals(t):
     base = [t.pdt, "train", "--stage", "trunk", "--data", t.path("train.jsonl")]
     return [
         ("no stage", [t.pdt, "train", "--data", "x"], 2, "--stage"),
-        ("unknown stage", [t.pdt, "train", "--stage", "x"], 2, "--stage: expected trunk, found 'x'"),
+        ("unknown stage", [t.pdt, "train", "--stage", "x"], 2, "expected trunk, 0, 1, 2 or 3, found 'x'"),
         ("config and model", [*t.command("o"), "--model", t.path("one")], 2, "one of --config and --model"),
         ("no steps", t.command("o", "--steps", "0"), 2, "--steps"),
         ("a rate that is none", t.command("o", "--rate", "nan"), 2, "--rate"),

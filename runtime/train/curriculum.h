@@ -37,8 +37,8 @@ typedef struct pdt_curriculum_options {
   uint64_t data;               /* fingerprint of the entries */
 } pdt_curriculum_options;
 
-/* Means since the report before, each divided by its own total; `right` of predicted tokens that
- * count, `slots_right` of filled slots. */
+/* Means since the report before, each divided by its own total and times its share in L; `right` of
+ * predicted tokens that count, `slots_right` of filled slots. */
 typedef struct pdt_curriculum_report {
   int64_t step, steps;
   pdt_nn_step_sums losses;
