@@ -27,7 +27,7 @@ typedef struct loading {
   coder coder;
   pdt_nn_arena scratch;
   pdt_data_reader reader;
-  const char *where;
+  char where[512]; /* file and line, for errors */
 } loading;
 
 static void norm(float *x, int64_t n) {
@@ -283,15 +283,13 @@ static int check_header(const loading *l, pdt_error *err) {
 }
 
 static int read_entries(loading *l, const char *path, pdt_error *err) {
-  char where[512];
-  l->where = where;
   if (check_header(l, err) || coder_new(&l->coder, l->use, &l->d->arena, err)) return -1;
   l->d->rounds = l->reader.header.rounds;
   for (;;) {
     pdt_data_entry e;
     int more = pdt_data_next(&l->reader, &e, err);
     if (more <= 0) break;
-    snprintf(where, sizeof where, "%.400s: line %lld", path, (long long)l->reader.number);
+    snprintf(l->where, sizeof l->where, "%.400s: line %lld", path, (long long)l->reader.number);
     pdt_nn_arena_reset(&l->scratch);
     int rc = add_entry(l, &e, err);
     pdt_data_entry_free(&e);
