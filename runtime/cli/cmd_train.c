@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/terminal.h"
+#include "cli/train_sidecar.h"
 #include "model/tensors.h"
 #include "train/pretrain.h"
 
@@ -22,6 +23,7 @@ enum {
   KEY_CONFIG,
   KEY_MODEL,
   KEY_TOKENIZER,
+  KEY_SIDECAR,
   KEY_OUT,
   KEY_RESUME,
   KEY_STEPS,
@@ -41,20 +43,27 @@ enum {
 };
 
 typedef struct train_args {
-  const char *stage, *data, *valid, *config, *model, *tokenizer, *out;
+  const char *stage, *data, *valid, *config, *model, *tokenizer, *sidecar, *out;
   pdt_pretrain_options run;
   int64_t context; /* 0: what the model has, 512 at most */
 } train_args;
 
 static const struct argp_option options[] = {
-    {"stage", KEY_STAGE, "NAME", 0, "what is trained: trunk", 1},
+    {"stage", KEY_STAGE, "NAME", 0,
+     "what is trained: trunk, or on a frozen one the sidecar's stage 0 (planner), 1 (SNC and "
+     "adapters), "
+     "2 (speculation, in two passes) or 3 (coverage and readiness)",
+     1},
     {"data", KEY_DATA, "FILE", 0,
-     "JSON lines: {\"text\": ...} or {\"ids\": [...], \"weights\": [...]}, a document each", 1},
+     "JSON lines: {\"text\": ...} or {\"ids\": [...], \"weights\": [...]}, a document each; "
+     "for a sidecar a file of pdt data",
+     1},
     {"valid", KEY_VALID, "FILE", 0, "held-out documents, to measure on", 1},
     {"config", KEY_CONFIG, "FILE", 0, "config.json of a new model, with random weights", 1},
     {"model", KEY_MODEL, "DIR", 0, "or a model to train further", 1},
     {"tokenizer", KEY_TOKENIZER, "FILE", 0,
      "tokenizer.json for texts, kept with the model; by default the one of --model", 1},
+    {"sidecar", KEY_SIDECAR, "FILE", 0, "the sidecar that a stage starts from, left as it is", 1},
     {"out", KEY_OUT, "DIR", 0, "where model, checkpoint and log are written; made if not there", 1},
     {"resume", KEY_RESUME, NULL, 0,
      "go on from the checkpoint in --out; without one, from the start", 1},
@@ -93,7 +102,9 @@ static const char doc[] =
     "  mpirun -n 2 pdt train --stage trunk --data text.jsonl --valid held-out.jsonl "
     "--valid-every 500 --config config.json --tokenizer tokenizer.json --out m\n"
     "  mpirun -n 2 pdt train ... --out m --resume\n"
-    "  pdt train --stage trunk --data more.jsonl --model m --out m2 --rate 0.0005\n";
+    "  pdt train --stage trunk --data more.jsonl --model m --out m2 --rate 0.0005\n"
+    "  pdt train --stage 1 --data atlas.jsonl --model m --sidecar s0/sidecar.safetensors --out "
+    "s1\n";
 
 /* Options that take a number; the parser's error code, or ARGP_ERR_UNKNOWN. */
 static error_t parse_number(int key, char *arg, struct argp_state *state, train_args *a) {
@@ -140,10 +151,17 @@ static error_t parse_number(int key, char *arg, struct argp_state *state, train_
 
 /* What must go together. */
 static error_t check_args(struct argp_state *state, const train_args *a) {
-  if (!a->stage || strcmp(a->stage, "trunk") != 0)
-    argp_error(state, "--stage: expected trunk, found '%s'", a->stage ? a->stage : "nothing");
-  else if (!a->data || !a->out || !a->config == !a->model)
+  bool trunk = a->stage && strcmp(a->stage, "trunk") == 0;
+  bool sidecar = a->stage && strlen(a->stage) == 1 && a->stage[0] >= '0' && a->stage[0] <= '3';
+  if (!trunk && !sidecar)
+    argp_error(state, "--stage: expected trunk, 0, 1, 2 or 3, found '%s'",
+               a->stage ? a->stage : "nothing");
+  else if (trunk && (!a->data || !a->out || !a->config == !a->model || a->sidecar))
     argp_error(state, "expected --data, --out and one of --config and --model");
+  else if (sidecar && (!a->data || !a->out || !a->model || !a->sidecar || a->config || a->valid ||
+                       a->tokenizer))
+    argp_error(state, "a sidecar's stage: expected --data, --out, --model and --sidecar, and no "
+                      "--config, --valid or --tokenizer");
   else
     return 0;
   return EINVAL;
@@ -154,9 +172,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   struct {
     int key;
     const char **value;
-  } texts[] = {{KEY_STAGE, &a->stage},   {KEY_DATA, &a->data},   {KEY_VALID, &a->valid},
-               {KEY_CONFIG, &a->config}, {KEY_MODEL, &a->model}, {KEY_TOKENIZER, &a->tokenizer},
-               {KEY_OUT, &a->out}};
+  } texts[] = {{KEY_STAGE, &a->stage},   {KEY_DATA, &a->data},      {KEY_VALID, &a->valid},
+               {KEY_CONFIG, &a->config}, {KEY_MODEL, &a->model},    {KEY_TOKENIZER, &a->tokenizer},
+               {KEY_OUT, &a->out},       {KEY_SIDECAR, &a->sidecar}};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     if (key == texts[i].key) {
       *texts[i].value = arg;
@@ -390,6 +408,11 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
   if (parsed) return parsed < 0 ? -1 : 0;
+  if (strcmp(args.stage, "trunk") != 0) {
+    const pdt_train_sidecar_args sidecar = {args.stage[0] - '0', args.data, args.model,
+                                            args.sidecar,        args.out,  &args.run};
+    return pdt_train_sidecar(cli, &sidecar, err);
+  }
   training t = {.cli = cli, .args = &args, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
   int rc = train(&t, err);
   end(&t);

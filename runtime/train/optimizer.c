@@ -53,7 +53,7 @@ int pdt_adamw_step(pdt_adamw *a, pdt_nn_parameters *p, const double rates[PDT_TR
   const pdt_adamw_settings *s = &a->settings;
   double square = 0;
   for (int32_t i = 0; i < p->n; i++)
-    if (p->items[i].group >= 0)
+    if (p->items[i].group >= 0 && rates[p->items[i].group] != 0)
       square += pdt_nn_dot(p->grad + p->items[i].offset, p->grad + p->items[i].offset,
                            p->items[i].n_elems);
   *norm = sqrt(square);

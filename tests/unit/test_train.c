@@ -260,12 +260,11 @@ static void running_new(running *r, scratch *s, const char *name) {
                              .log_every = 4,
                              .threads = 1}};
   /* Seven documents: batches of three go over the ends of epochs. */
-  char text[4096] = "";
-  for (int i = 0; i < 7; i++) {
-    char line[128];
-    snprintf(line, sizeof line, "{\"ids\":[%d,%d,%d,%d,1,2,3,4,5,6]}\n", i, i + 7, i, 19 - i);
-    strcat(text, line);
-  }
+  char text[1024];
+  int at = 0;
+  for (int i = 0; i < 7; i++)
+    at += snprintf(text + at, sizeof text - (size_t)at, "{\"ids\":[%d,%d,%d,%d,1,2,3,4,5,6]}\n", i,
+                   i + 7, i, 19 - i);
   scratch_text(s, "corpus", text);
   OK(pdt_corpus_load(&r->corpus, scratch_path(s, "corpus"), NULL, &config, 32, &err));
   OK(pdt_nn_trunk_new(&r->trunk, &config, NULL, false, &err));

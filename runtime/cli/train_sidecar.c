@@ -1,0 +1,168 @@
+#include "cli/train_sidecar.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "cli/terminal.h"
+#include "model/tensors.h"
+#include "train/curriculum.h"
+#include "train/dataset.h"
+
+/* Everything a run holds. */
+typedef struct training {
+  const pdt_cli *cli;
+  const pdt_train_sidecar_args *args;
+  char *state, *sidecar_out, *log, *tokenizer_path;
+  pdt_model_config model;
+  pdt_sidecar_config config;
+  pdt_tokenizer *tokenizer;
+  pdt_nn_trunk trunk;
+  pdt_nn_sidecar sidecar;
+  pdt_dataset data;
+  pdt_curriculum_options options;
+  FILE *log_file;
+  bool on_terminal;
+} training;
+
+static int make_paths(training *t, pdt_error *err) {
+  const char *out = t->args->out;
+  return pdt_path_join(&t->state, out, "checkpoint.safetensors", err) ||
+                 pdt_path_join(&t->sidecar_out, out, "sidecar.safetensors", err) ||
+                 pdt_path_join(&t->log, out, "log.jsonl", err) ||
+                 pdt_path_join(&t->tokenizer_path, t->args->model, "tokenizer.json", err)
+             ? -1
+             : 0;
+}
+
+/* The trunk, frozen. */
+static int load_trunk(training *t, pdt_error *err) {
+  pdt_checkpoint *checkpoint;
+  if (pdt_model_config_load(&t->model, t->args->model, err) ||
+      pdt_checkpoint_open(&checkpoint, t->args->model, err))
+    return -1;
+  int rc = pdt_model_tensors_check(&t->model, checkpoint, err);
+  if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->model, checkpoint, true, err);
+  pdt_checkpoint_close(checkpoint);
+  return rc;
+}
+
+static int load_sidecar(training *t, pdt_error *err) {
+  pdt_safetensors *file;
+  uint32_t trained = 0;
+  for (int part = 0; part < PDT_NN_PARTS; part++)
+    if (t->options.stage.rates[part] > 0) trained |= 1u << part;
+  if (pdt_safetensors_open(&file, t->args->sidecar, err)) return -1;
+  int rc = pdt_sidecar_config_load(&t->config, file, &t->model, err);
+  if (!rc) rc = pdt_nn_sidecar_new(&t->sidecar, &t->config, file, trained, err);
+  pdt_safetensors_close(file);
+  return rc;
+}
+
+static void choose_options(training *t) {
+  const pdt_pretrain_options *r = t->args->run;
+  t->options = (pdt_curriculum_options){.stage = pdt_train_stage_of(t->args->stage, r->rate),
+                                        .steps = r->steps,
+                                        .warmup = r->warmup,
+                                        .floor = r->floor,
+                                        .adamw = r->adamw,
+                                        .batch = r->batch,
+                                        .log_every = r->log_every,
+                                        .checkpoint_every = r->checkpoint_every,
+                                        .threads = r->threads,
+                                        .dtype = r->dtype,
+                                        .resume = r->resume,
+                                        .state = t->state,
+                                        .sidecar = t->sidecar_out};
+}
+
+static int load(training *t, pdt_error *err) {
+  if (make_paths(t, err) || load_trunk(t, err)) return -1;
+  choose_options(t);
+  if (load_sidecar(t, err) || pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
+  const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config};
+  if (pdt_dataset_load(&t->data, t->args->data, &use, err)) return -1;
+  const pdt_data_rounds *r = &t->data.rounds;
+  /* Some entries in lockstep as the file's labels have it, most with streams that wait, as gates
+   * make them. */
+  t->options.rounds = (pdt_train_rounds){.block_tokens = r->block_tokens,
+                                         .reveal_delay = r->reveal_delay,
+                                         .window = r->window > 0 ? r->window : 1 << 20,
+                                         .lockstep = 0.3,
+                                         .wait = 0.12,
+                                         .seed = t->args->run->seed};
+  t->options.data = t->data.fingerprint;
+  return 0;
+}
+
+/* Rank 0's part of the beginning. */
+static int prepare_out(training *t, pdt_error *err) {
+  const char *out = t->args->out;
+  bool resume = t->options.resume;
+  if (mkdir(out, 0777) && errno != EEXIST)
+    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", out, strerror(errno));
+  if (!resume && (access(t->state, F_OK) == 0 || access(t->sidecar_out, F_OK) == 0))
+    return pdt_fail(err, PDT_ERROR_IO,
+                    "%s: has a sidecar already (hint: --resume, or another directory)", out);
+  t->log_file = fopen(t->log, resume ? "ae" : "we");
+  return t->log_file ? 0
+                     : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", t->log, strerror(errno));
+}
+
+static void on_report(void *context, const pdt_curriculum_report *r) {
+  training *t = context;
+  const pdt_nn_step_sums *l = &r->losses;
+  char line[600];
+  if (t->cli->world->rank != 0) return;
+  double speed = r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
+  snprintf(line, sizeof line,
+           "{\"stage\": %d, \"step\": %lld, \"plan\": %.5f, \"slots\": %.4f, \"notes\": %.5f, "
+           "\"speculation\": %.5f, \"tokens\": %.5f, \"accuracy\": %.5f, \"coverage\": %.5f, "
+           "\"ready\": %.5f, \"norm\": %.4g, \"tokens_per_s\": %.0f}",
+           t->args->stage, (long long)r->step, l->plan, r->slot_accuracy, l->notes, l->speculation,
+           l->ce, r->accuracy, l->coverage, l->ready, r->norm, speed);
+  fprintf(t->log_file, "%s\n", line);
+  fflush(t->log_file);
+  if (!t->on_terminal) {
+    printf("%s\n", line);
+    fflush(stdout);
+    return;
+  }
+  fprintf(stderr,
+          "\rstage %d  step %lld/%lld  plan %.3f  notes %.3f  spec %.3f  tokens %.3f  "
+          "cover %.4f  ready %.4f  %.0f tokens/s\033[K%s",
+          t->args->stage, (long long)r->step, (long long)r->steps, l->plan, l->notes,
+          l->speculation, l->ce, l->coverage, l->ready, speed, r->step == r->steps ? "\n" : "");
+}
+
+static void end(training *t) {
+  if (t->log_file) fclose(t->log_file);
+  pdt_dataset_free(&t->data);
+  pdt_tokenizer_free(t->tokenizer);
+  pdt_nn_sidecar_free(&t->sidecar);
+  pdt_sidecar_config_free(&t->config);
+  pdt_nn_trunk_free(&t->trunk);
+  char *paths[] = {t->state, t->sidecar_out, t->log, t->tokenizer_path};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+}
+
+static int train(training *t, pdt_error *err) {
+  const pdt_comm *world = t->cli->world;
+  load(t, err);
+  if (pdt_comm_agree(world, err)) return -1;
+  if (world->rank == 0) prepare_out(t, err);
+  if (pdt_comm_agree(world, err)) return -1;
+  return pdt_curriculum(&t->trunk, &t->sidecar, t->data.entries, t->data.n, &t->options, world,
+                        on_report, t, err);
+}
+
+int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_sidecar_args *args, pdt_error *err) {
+  training t = {.cli = cli, .args = args, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
+  int rc = train(&t, err);
+  end(&t);
+  return rc;
+}

@@ -1,0 +1,282 @@
+#include "train/curriculum.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "train/corpus.h"
+
+pdt_train_stage pdt_train_stage_of(int32_t stage, double rate) {
+  static const char *const names[PDT_TRAIN_STAGES] = {"plan", "condition", "speculate", "close"};
+  pdt_train_stage out = {.name = names[stage]};
+  bool closes = stage == 3;
+  if (closes) {
+    out.losses = (pdt_train_losses){.coverage = 1, .ready = 1};
+    out.rates[PDT_NN_CLOSE] = rate;
+    out.step = (pdt_nn_step_options){.student_notes = true};
+    return out;
+  }
+  out.losses = (pdt_train_losses){.plan = 1, .notes = 1};
+  out.rates[PDT_NN_PLAN] = rate;
+  if (stage == 0) return out;
+  out.losses.ce = 1;
+  out.rates[PDT_NN_CONDITION] = rate;
+  out.step.through_trunk = true;
+  if (stage == 1) return out;
+  out.losses.speculation = 0.5;
+  out.rates[PDT_NN_POOL] = out.rates[PDT_NN_SPECULATION] = rate;
+  out.step.student_notes = true;
+  return out;
+}
+
+/* What ranks add up, all as double so that one sum serves. */
+enum { SUMS = 9 };
+
+typedef struct run {
+  const pdt_nn_trunk *trunk;
+  pdt_nn_sidecar *sidecar;
+  const pdt_train_entry *const *entries;
+  int64_t n_entries;
+  const pdt_curriculum_options *options;
+  const pdt_comm *world;
+  void (*report)(void *context, const pdt_curriculum_report *report);
+  void *context;
+  pdt_adamw adamw;
+  pdt_nn_arena arena;
+  pdt_comm_reducer reducer;
+  int64_t *order, epoch;
+  double *all;                     /* [size, SUMS] */
+  pdt_bytes *counts;               /* [size] */
+  double since[SUMS], since_slots; /* the report before */
+  int64_t since_steps, since_tokens;
+  double started;
+  uint64_t trunk_hash;
+} run;
+
+static uint64_t hash_of(const pdt_nn_parameters *p) {
+  return XXH3_64bits(p->value, (size_t)p->n_elems * sizeof *p->value);
+}
+
+/* The entry at a place of the endless order of epochs. */
+static const pdt_train_entry *entry_at(run *r, int64_t place) {
+  const pdt_corpus shape = {.n_pieces = r->n_entries};
+  int64_t epoch = place / r->n_entries;
+  if (epoch != r->epoch) {
+    pdt_corpus_shuffle(&shape, r->options->rounds.seed, epoch, r->order);
+    r->epoch = epoch;
+  }
+  return r->entries[r->order[place % r->n_entries]];
+}
+
+/* This rank's part of a step: gradients, and sums whose loss weights are 1 / the whole batch's. */
+static int run_batch(run *r, double own[SUMS], pdt_train_totals *totals, pdt_error *err) {
+  const pdt_curriculum_options *o = r->options;
+  const pdt_sidecar_config *config = &r->sidecar->config;
+  const pdt_train_entry **mine;
+  uint64_t *number;
+  pdt_nn_sidecar_batch batch;
+  pdt_nn_step_sums s;
+  int32_t n = 0;
+  if (PDT_NN_TAKE(&r->arena, &mine, o->batch, err) ||
+      PDT_NN_TAKE(&r->arena, &number, o->batch, err))
+    return -1;
+  for (int32_t i = 0; i < o->batch; i++) {
+    int64_t place = r->adamw.step * o->batch + i;
+    const pdt_train_entry *entry = entry_at(r, place);
+    pdt_train_count(entry, o->rounds.block_tokens, config->plan_slots, totals);
+    if (i % r->world->size != r->world->rank) continue;
+    mine[n] = entry;
+    number[n++] = (uint64_t)place;
+  }
+  if (n == 0) return 0;
+  if (pdt_train_batch(&batch, mine, number, n, config, &o->rounds, &o->stage.losses, totals,
+                      &r->arena, err) ||
+      pdt_nn_sidecar_step(r->trunk, r->sidecar, &batch, &o->stage.step, true, &s, NULL, &r->arena,
+                          err))
+    return -1;
+  const double sums[SUMS] = {s.plan,  s.notes,         s.speculation,        s.ce, s.kd, s.coverage,
+                             s.ready, (double)s.right, (double)s.slots_right};
+  memcpy(own, sums, sizeof sums);
+  r->since_tokens += batch.targets.n;
+  return 0;
+}
+
+static void sum_ranks(run *r, const double own[SUMS], double total[SUMS]) {
+  pdt_comm_all_gather(r->world, own, r->all, r->counts);
+  memset(total, 0, SUMS * sizeof *total);
+  for (pdt_rank q = 0; q < r->world->size; q++)
+    for (int i = 0; i < SUMS; i++) total[i] += r->all[q * SUMS + i];
+}
+
+static int one_step(run *r, double *share, double *norm, pdt_error *err) {
+  const pdt_curriculum_options *o = r->options;
+  pdt_nn_parameters *p = &r->sidecar->parameters;
+  double own[SUMS] = {0}, total[SUMS], rates[PDT_TRAIN_GROUPS];
+  pdt_train_totals totals = {0};
+  pdt_nn_arena_reset(&r->arena);
+  run_batch(r, own, &totals, err);
+  if (pdt_comm_agree(r->world, err)) return -1;
+  pdt_comm_all_reduce_f32(r->world, &r->reducer, p->grad, p->n_elems);
+  sum_ranks(r, own, total);
+  double sum = 0;
+  for (int i = 0; i < SUMS - 2; i++) sum += total[i];
+  if (!isfinite(sum))
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "step %lld: the loss is not a finite number (hint: a lower rate, or a longer "
+                    "warm-up)",
+                    (long long)r->adamw.step + 1);
+  *share = pdt_rate_at(r->adamw.step, o->warmup, o->steps, o->floor);
+  for (int i = 0; i < PDT_TRAIN_GROUPS; i++) rates[i] = o->stage.rates[i] * *share;
+  if (pdt_adamw_step(&r->adamw, p, rates, norm, err)) return -1;
+  for (int i = 0; i < SUMS; i++) r->since[i] += total[i];
+  r->since_slots += (double)totals.slots;
+  r->since_steps++;
+  return 0;
+}
+
+static bool is_due(int64_t every, int64_t step, int64_t steps) {
+  return step == steps || (every > 0 && step % every == 0);
+}
+
+static void give_report(run *r, double share, double norm) {
+  int64_t tokens = r->since_tokens; /* predicted here; ranks have the like */
+  pdt_comm_all_reduce_i64(r->world, &tokens, 1, PDT_COMM_SUM);
+  const double n = (double)r->since_steps, *s = r->since;
+  const pdt_curriculum_report out = {.step = r->adamw.step,
+                                     .steps = r->options->steps,
+                                     .losses = {s[0] / n, s[1] / n, s[2] / n, s[3] / n, s[4] / n,
+                                                s[5] / n, s[6] / n, (int64_t)s[7], (int64_t)s[8]},
+                                     .accuracy = tokens > 0 ? s[7] / (double)tokens : 0,
+                                     .slot_accuracy =
+                                         r->since_slots > 0 ? s[8] / r->since_slots : 0,
+                                     .norm = norm,
+                                     .rate = share,
+                                     .tokens = tokens,
+                                     .seconds = pdt_seconds() - r->started};
+  r->report(r->context, &out);
+  memset(r->since, 0, sizeof r->since);
+  r->since_slots = 0;
+  r->since_steps = r->since_tokens = 0;
+  r->started = pdt_seconds();
+}
+
+/* Everything that changes the numbers, as text. */
+static pdt_train_identity identity_of(const run *r, char text[1024]) {
+  const pdt_curriculum_options *o = r->options;
+  const pdt_train_losses *l = &o->stage.losses;
+  const double *x = o->stage.rates;
+  snprintf(text, 1024,
+           "trunk %016" PRIx64 ", steps %" PRId64 ", warmup %" PRId64 ", floor %.9g, batch %d, "
+           "seed %" PRIu64 ", tau %d, delta %d, window %d, lockstep %.9g, wait %.9g, losses %.9g "
+           "%.9g %.9g %.9g %.9g %.9g, rates %.9g %.9g %.9g %.9g %.9g, passes %d, decay %.9g, clip "
+           "%.9g, betas %.9g %.9g",
+           r->trunk_hash, o->steps, o->warmup, o->floor, o->batch, o->rounds.seed,
+           o->rounds.block_tokens, o->rounds.reveal_delay, o->rounds.window, o->rounds.lockstep,
+           o->rounds.wait, l->plan, l->notes, l->speculation, l->ce, l->coverage, l->ready, x[0],
+           x[1], x[2], x[3], x[4], o->stage.step.student_notes ? 2 : 1, o->adamw.weight_decay,
+           o->adamw.clip, o->adamw.beta1, o->adamw.beta2);
+  return (pdt_train_identity){o->stage.name, text, o->data};
+}
+
+/* Replicas are equal, and the trunk is what it was. */
+static int check_replicas(run *r, pdt_error *err) {
+  uint64_t hash = hash_of(&r->sidecar->parameters);
+  int64_t low = (int64_t)(hash >> 1), high = low;
+  pdt_comm_all_reduce_i64(r->world, &low, 1, PDT_COMM_MIN);
+  pdt_comm_all_reduce_i64(r->world, &high, 1, PDT_COMM_MAX);
+  if (low != high)
+    pdt_fail(err, PDT_ERROR_RUNTIME, "step %lld: the ranks' parameters have diverged",
+             (long long)r->adamw.step);
+  else if (hash_of(&r->trunk->parameters) != r->trunk_hash)
+    pdt_fail(err, PDT_ERROR_RUNTIME, "step %lld: the frozen trunk has changed",
+             (long long)r->adamw.step);
+  return pdt_comm_agree(r->world, err);
+}
+
+static int checkpoint(run *r, pdt_error *err) {
+  char text[1024];
+  pdt_train_identity identity = identity_of(r, text);
+  if (check_replicas(r, err)) return -1;
+  if (r->world->rank == 0) {
+    char *config = pdt_sidecar_config_text(&r->sidecar->config);
+    const pdt_metadata metadata = {"config", config};
+    if (!config)
+      pdt_fail(err, PDT_ERROR_MEMORY, "%s: config: no memory", r->options->sidecar);
+    else if (!pdt_train_export(r->options->sidecar, &r->sidecar->parameters, r->options->dtype,
+                               &metadata, 1, err))
+      pdt_train_state_write(r->options->state, &identity, &r->sidecar->parameters, &r->adamw, err);
+    free(config);
+  }
+  return pdt_comm_agree(r->world, err);
+}
+
+static int resume(run *r, pdt_error *err) {
+  char text[1024];
+  pdt_train_identity identity = identity_of(r, text);
+  int64_t there = r->options->resume && access(r->options->state, F_OK) == 0;
+  pdt_comm_all_reduce_i64(r->world, &there, 1, PDT_COMM_MAX);
+  if (there)
+    pdt_train_state_read(r->options->state, &identity, &r->sidecar->parameters, &r->adamw, err);
+  return pdt_comm_agree(r->world, err);
+}
+
+static int loop(run *r, pdt_error *err) {
+  const pdt_curriculum_options *o = r->options;
+  if (resume(r, err)) return -1;
+  r->started = pdt_seconds();
+  while (r->adamw.step < o->steps) {
+    double share = 0, norm = 0;
+    if (one_step(r, &share, &norm, err)) return -1;
+    if (is_due(o->log_every, r->adamw.step, o->steps)) give_report(r, share, norm);
+    if (is_due(o->checkpoint_every, r->adamw.step, o->steps) && checkpoint(r, err)) return -1;
+  }
+  return 0;
+}
+
+static int make_room(run *r, pdt_error *err) {
+  pdt_rank size = r->world->size;
+  if (PDT_NEW(&r->order, r->n_entries, "order of data", err) ||
+      PDT_NEW(&r->all, (int64_t)size * SUMS, "sums", err) ||
+      PDT_NEW(&r->counts, size, "sums", err) || pdt_comm_reducer_new(&r->reducer, r->world, err) ||
+      pdt_adamw_new(&r->adamw, &r->options->adamw, &r->sidecar->parameters, err))
+    return -1;
+  for (pdt_rank q = 0; q < size; q++) r->counts[q] = SUMS * sizeof(double);
+  return 0;
+}
+
+int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
+                   const pdt_train_entry *const *entries, int64_t n_entries,
+                   const pdt_curriculum_options *options, const pdt_comm *world,
+                   void (*report)(void *context, const pdt_curriculum_report *report),
+                   void *context, pdt_error *err) {
+  run r = {.trunk = trunk,
+           .sidecar = s,
+           .entries = entries,
+           .n_entries = n_entries,
+           .options = options,
+           .world = world,
+           .report = report,
+           .context = context,
+           .epoch = -1,
+           .trunk_hash = hash_of(&trunk->parameters)};
+  pdt_nn_set_threads(options->threads);
+  if (n_entries < 1) pdt_fail(err, PDT_ERROR_INPUT, "expected at least one entry, found none");
+  if (trunk->parameters.grad)
+    pdt_fail(err, PDT_ERROR_RUNTIME, "the trunk under a sidecar must be frozen");
+  if (err->code == PDT_ERROR_NONE) make_room(&r, err);
+  int rc = pdt_comm_agree(world, err);
+  if (!rc) rc = loop(&r, err);
+  free(r.order);
+  free(r.all);
+  free(r.counts);
+  pdt_comm_reducer_free(&r.reducer);
+  pdt_adamw_free(&r.adamw);
+  pdt_nn_arena_free(&r.arena);
+  return rc;
+}

@@ -1,0 +1,60 @@
+/* The sidecar's stages on a frozen trunk (PROTOCOL.md, "Training"): which parts learn, by which
+ * losses, at which rates; data-parallel over all ranks as pretraining is. */
+#ifndef PDT_TRAIN_CURRICULUM_H
+#define PDT_TRAIN_CURRICULUM_H
+
+#include "comm/comm.h"
+#include "train/entry.h"
+#include "train/state.h"
+
+typedef struct pdt_train_stage {
+  const char *name;
+  pdt_train_losses losses;
+  double rates[PDT_TRAIN_GROUPS]; /* largest rate of every pdt_nn_part; 0: at rest */
+  pdt_nn_step_options step;
+} pdt_train_stage;
+
+enum { PDT_TRAIN_STAGES = 4 };
+
+/* Stage 0 to 3 with every rate that is not 0 set to `rate`: 0 planner, plan embedding,
+ * plan-to-notes and notes head; 1 + SNC and adapters on teacher notes; 2 + pool and speculation
+ * head, in two passes; 3 coverage and agreement heads alone, on what the sidecar itself writes.
+ * L_spec counts half, the others whole. Pure. */
+pdt_train_stage pdt_train_stage_of(int32_t stage, double rate);
+
+typedef struct pdt_curriculum_options {
+  pdt_train_stage stage;
+  pdt_train_rounds rounds; /* its seed is also that of the order of entries */
+  int64_t steps, warmup;
+  double floor; /* last rate as a share of the largest */
+  pdt_adamw_settings adamw;
+  int32_t batch;                       /* entries of a step, over all ranks */
+  int64_t log_every, checkpoint_every; /* steps; 0: at the end only */
+  int threads;
+  pdt_dtype dtype; /* of the sidecar that is written */
+  bool resume;
+  const char *state, *sidecar; /* files that checkpoints write */
+  uint64_t data;               /* fingerprint of the entries */
+} pdt_curriculum_options;
+
+/* Means since the report before, each divided by its own total and times its share in L; `right` of
+ * predicted tokens that count, `slots_right` of filled slots. */
+typedef struct pdt_curriculum_report {
+  int64_t step, steps;
+  pdt_nn_step_sums losses;
+  double accuracy, slot_accuracy, norm, rate; /* rate: share of the largest ones */
+  int64_t tokens;
+  double seconds;
+} pdt_curriculum_report;
+
+/* Trains s for one stage. Every rank has the same entries and takes every size-th of a batch; the
+ * trunk must be frozen, and is checked to be what it was at every checkpoint. Collective over
+ * world, blocking; all ranks fail alike. Errors: RUNTIME for a loss or gradient that is not finite,
+ * a replica that diverged, a trunk that changed; INPUT for a state of another run; IO, MEMORY. */
+int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
+                   const pdt_train_entry *const *entries, int64_t n_entries,
+                   const pdt_curriculum_options *options, const pdt_comm *world,
+                   void (*report)(void *context, const pdt_curriculum_report *report),
+                   void *context, pdt_error *err);
+
+#endif

@@ -1,0 +1,321 @@
+#include "train/dataset.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "atlas/tokens.h"
+#include "base/file.h"
+#include "model/normal.h"
+
+enum { MOST_VALUE_TOKENS = 4, NAME_BYTES = 96 };
+static const uint64_t code_seed = 3; /* codes are part of what a sidecar learns: never changed */
+static const double eps = 1e-6;
+
+/* What codes are made from. */
+typedef struct coder {
+  const pdt_dataset_use *use;
+  double mean, deviation;                /* of all elements of the embedding */
+  float *projections[MOST_VALUE_TOKENS]; /* [dn, d] for each place of a token */
+} coder;
+
+typedef struct loading {
+  pdt_dataset *d;
+  const pdt_dataset_use *use;
+  coder coder;
+  pdt_nn_arena scratch;
+  pdt_data_reader reader;
+  char where[512]; /* file and line, for errors */
+} loading;
+
+static void norm(float *x, int64_t n) {
+  pdt_nn_rms_norm((pdt_nn_weight){0}, eps, n, x, 1, x);
+}
+
+static int coder_new(coder *c, const pdt_dataset_use *use, pdt_nn_arena *arena, pdt_error *err) {
+  int64_t d = use->config->hidden_size, dn = use->config->notes_dim;
+  int64_t n = (int64_t)use->trunk->config.vocab_size * d;
+  const float *E = use->trunk->embedding.w;
+  double sum = 0, square = 0;
+  *c = (coder){.use = use};
+  for (int64_t i = 0; i < n; i++) sum += (double)E[i];
+  c->mean = sum / (double)n;
+  for (int64_t i = 0; i < n; i++) square += pow((double)E[i] - c->mean, 2);
+  c->deviation = sqrt(square / (double)n) + 1e-12;
+  for (int j = 0; j < MOST_VALUE_TOKENS; j++) {
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "teacher/projection/%d", j);
+    if (PDT_NN_TAKE(arena, &c->projections[j], dn * d, err)) return -1;
+    pdt_normal_fill(code_seed, name, 0, dn * d, 0, (float)(1 / sqrt((double)d)), c->projections[j]);
+  }
+  return 0;
+}
+
+/* The code of a fact, code[dn]. */
+static int code_of(loading *l, const pdt_data_fact *fact, float *code, pdt_error *err) {
+  const coder *c = &l->coder;
+  int64_t d = l->use->config->hidden_size, dn = l->use->config->notes_dim;
+  char name[NAME_BYTES], value[512];
+  pdt_token *ids;
+  int32_t n;
+  float *row, *projected;
+  if (PDT_NN_TAKE(&l->scratch, &row, d, err) || PDT_NN_TAKE(&l->scratch, &projected, dn, err))
+    return -1;
+  snprintf(value, sizeof value, " %.500s", fact->value);
+  if (pdt_tokenizer_encode(l->use->tokenizer, value, strlen(value), false, &ids, &n, err))
+    return pdt_fail_in(err, "%s", l->where);
+  memset(projected, 0, (size_t)dn * sizeof *projected);
+  for (int32_t j = 0; j < n; j++) {
+    const float *E = l->use->trunk->embedding.w + ids[j] * d;
+    int place = j < MOST_VALUE_TOKENS ? j : MOST_VALUE_TOKENS - 1;
+    for (int64_t i = 0; i < d; i++) row[i] = (float)(((double)E[i] - c->mean) / c->deviation);
+    pdt_nn_gemm(PDT_NN_NT, 1, dn, d, 1, row, d, c->projections[place], d, 1, projected, dn);
+  }
+  free(ids);
+  norm(projected, dn);
+  snprintf(name, sizeof name, "teacher/type/%.60s", fact->type);
+  pdt_normal_fill(code_seed, name, 0, dn, 0, 1, code);
+  pdt_nn_axpy(1, projected, dn, code);
+  norm(code, dn);
+  return 0;
+}
+
+/* Teacher notes of all blocks, notes[Nb, dn]. */
+static int teach(loading *l, const pdt_data_entry *e, float *notes, pdt_error *err) {
+  int64_t dn = l->use->config->notes_dim;
+  float *codes, *nothing;
+  if (PDT_NN_TAKE(&l->scratch, &codes, e->n_facts * dn, err) ||
+      PDT_NN_TAKE(&l->scratch, &nothing, dn, err))
+    return -1;
+  pdt_normal_fill(code_seed, "teacher/nothing", 0, dn, 0, 1, nothing);
+  norm(nothing, dn);
+  for (int32_t i = 0; i < e->n_facts; i++)
+    if (code_of(l, &e->facts[i], codes + i * dn, err)) return -1;
+  for (int32_t s = 0; s < e->n_sections; s++)
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, notes += dn) {
+      uint64_t stated = e->sections[s].blocks[b].stated;
+      memset(notes, 0, (size_t)dn * sizeof *notes);
+      for (int32_t i = 0; i < e->n_facts; i++)
+        if (stated >> i & 1) pdt_nn_axpy(1, codes + i * dn, dn, notes);
+      if (stated == 0) memcpy(notes, nothing, (size_t)dn * sizeof *notes);
+      norm(notes, dn);
+    }
+  return 0;
+}
+
+/* The block of another stream that states a fact, -1 when none does. */
+static int32_t stating_block(const pdt_data_entry *e, int32_t fact) {
+  int32_t at = 0;
+  for (int32_t s = 0; s < e->n_sections; s++)
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++)
+      if (e->sections[s].blocks[b].stated >> fact & 1) return at;
+  return -1;
+}
+
+/* Coverage targets and needs. */
+static int label(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_train_entry *out,
+                 pdt_error *err) {
+  int32_t S = l->use->config->plan_slots, at = 0;
+  float *coverage;
+  pdt_train_need *needs;
+  if (PDT_NN_TAKE(&l->d->arena, &coverage, (int64_t)n_blocks * S, err) ||
+      PDT_NN_TAKE(&l->d->arena, &needs, (int64_t)n_blocks * e->n_facts, err))
+    return -1;
+  for (int32_t s = 0; s < e->n_sections; s++)
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++) {
+      const pdt_data_block *block = &e->sections[s].blocks[b];
+      for (int32_t j = 0; j < S; j++)
+        coverage[(int64_t)at * S + j] = j < PDT_DATA_SLOTS && block->coverage >> j & 1 ? 1 : 0;
+      for (int32_t i = 0; i < e->n_facts; i++) {
+        int32_t note = block->used >> i & 1 ? stating_block(e, i) : -1;
+        if (note >= 0) needs[out->n_needs++] = (pdt_train_need){at, note};
+      }
+    }
+  out->coverage = coverage;
+  out->needs = needs;
+  return 0;
+}
+
+/* ids[n] into the arena, and `last` behind them unless it is -1. Frees ids. */
+static int keep_ids(loading *l, pdt_token *ids, int32_t n, pdt_token last, const pdt_token **out,
+                    pdt_error *err) {
+  pdt_token *kept;
+  int rc = PDT_NN_TAKE(&l->d->arena, &kept, n + 1, err);
+  if (!rc) {
+    if (n > 0) memcpy(kept, ids, (size_t)n * sizeof *kept);
+    kept[n] = last;
+    *out = kept;
+    for (int32_t i = 0; i < n && !rc; i++)
+      if (ids[i] < 0 || ids[i] >= l->use->trunk->config.vocab_size)
+        rc = pdt_fail(err, PDT_ERROR_INPUT,
+                      "%s: id %d is not in the model's vocabulary of %d (hint: is the tokenizer of "
+                      "another model?)",
+                      l->where, ids[i], l->use->trunk->config.vocab_size);
+  }
+  free(ids);
+  return rc;
+}
+
+static int read_stream(loading *l, const pdt_data_section *section, pdt_stream k,
+                       pdt_train_stream *out, pdt_error *err) {
+  pdt_data_tokens places;
+  pdt_token *ids;
+  *out = (pdt_train_stream){.stream = k};
+  if (pdt_tokenizer_encode(l->use->tokenizer, section->prefix, strlen(section->prefix), false, &ids,
+                           &out->n_prefix, err))
+    return pdt_fail_in(err, "%s", l->where);
+  if (keep_ids(l, ids, out->n_prefix, -1, &out->prefix, err)) return -1;
+  if (pdt_data_tokenize(l->use->tokenizer, section->prefix, section->text, &places, &ids, err))
+    return pdt_fail_in(err, "%s: section %d", l->where, k);
+  int32_t n = places.n;
+  free(places.ends);
+  out->n_tokens = n + 1;
+  if (keep_ids(l, ids, n, l->use->trunk->config.eos[0], &out->tokens, err)) return -1;
+  int32_t tau = l->reader.header.rounds.block_tokens;
+  if (out->n_tokens != section->n_tokens || pdt_train_stream_blocks(out, tau) != section->n_blocks)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: section %d: the file counts %d tokens in %d blocks, this tokenizer %d "
+                    "(hint: data made with --model of this model)",
+                    l->where, k, section->n_tokens, section->n_blocks, out->n_tokens);
+  return 0;
+}
+
+/* Mean final-norm state of the prompt by the plain trunk. */
+static int mean_state(loading *l, pdt_train_entry *out, pdt_error *err) {
+  int64_t d = l->use->config->hidden_size;
+  const int32_t begin[] = {0, out->n_prompt};
+  const pdt_nn_sequences sequences = {1, begin};
+  pdt_nn_pass pass;
+  float *mean;
+  if (PDT_NN_TAKE(&l->d->arena, &mean, d, err) ||
+      pdt_nn_trunk_forward(l->use->trunk, &pass, &sequences, out->prompt, NULL, false, &l->scratch,
+                           err))
+    return -1;
+  memset(mean, 0, (size_t)d * sizeof *mean);
+  for (int32_t r = 0; r < out->n_prompt; r++)
+    pdt_nn_axpy(1 / (float)out->n_prompt, pass.hidden + r * d, d, mean);
+  out->mean_state = mean;
+  return 0;
+}
+
+static int read_plan(loading *l, const pdt_data_entry *e, pdt_train_entry *out, pdt_error *err) {
+  int32_t S = l->use->config->plan_slots, *ids;
+  if (e->n_plan > S)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: %d plan items, the sidecar has %d slots", l->where,
+                    e->n_plan, S);
+  if (PDT_NN_TAKE(&l->d->arena, &ids, S, err)) return -1;
+  for (int32_t i = 0; i < S; i++) ids[i] = i < e->n_plan ? e->plan[i].id : 0;
+  out->plan_ids = ids;
+  return 0;
+}
+
+static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *out, pdt_error *err) {
+  pdt_train_stream *streams;
+  pdt_token *ids;
+  if (e->n_sections < 1 || e->n_sections > l->use->config->streams)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: %d sections, the sidecar has adapters for %d",
+                    l->where, e->n_sections, l->use->config->streams);
+  if (pdt_tokenizer_encode(l->use->tokenizer, e->prompt, strlen(e->prompt), true, &ids,
+                           &out->n_prompt, err))
+    return pdt_fail_in(err, "%s: prompt", l->where);
+  if (keep_ids(l, ids, out->n_prompt, -1, &out->prompt, err) ||
+      PDT_NN_TAKE(&l->d->arena, &streams, e->n_sections, err))
+    return -1;
+  if (out->n_prompt < 1) return pdt_fail(err, PDT_ERROR_INPUT, "%s: the prompt is empty", l->where);
+  for (int32_t k = 0; k < e->n_sections; k++) {
+    if (read_stream(l, &e->sections[k], k, &streams[k], err)) return -1;
+    int64_t length = (int64_t)out->n_prompt + streams[k].n_prefix + streams[k].n_tokens;
+    if (length > l->use->trunk->config.max_positions)
+      return pdt_fail(err, PDT_ERROR_INPUT,
+                      "%s: section %d: %lld tokens with its prompt, the model "
+                      "has %d positions",
+                      l->where, k, (long long)length, l->use->trunk->config.max_positions);
+  }
+  out->streams = streams;
+  out->n_streams = e->n_sections;
+  return 0;
+}
+
+static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
+  pdt_dataset *d = l->d;
+  pdt_train_entry *out;
+  float *teacher;
+  if (d->n == d->room) {
+    int64_t room = d->room ? 2 * d->room : 1024;
+    void *grown = realloc(d->entries, (size_t)room * sizeof *d->entries);
+    if (!grown) return pdt_fail(err, PDT_ERROR_MEMORY, "entries: no memory");
+    d->entries = grown;
+    d->room = room;
+  }
+  if (PDT_NN_TAKE(&d->arena, &out, 1, err)) return -1;
+  *out = (pdt_train_entry){0};
+  if (read_plan(l, e, out, err) || read_streams(l, e, out, err) || mean_state(l, out, err))
+    return -1;
+  int32_t n_blocks = pdt_train_entry_blocks(out, d->rounds.block_tokens);
+  if (PDT_NN_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
+      teach(l, e, teacher, err) || label(l, e, n_blocks, out, err))
+    return -1;
+  out->teacher_notes = teacher;
+  d->entries[d->n++] = out;
+  return 0;
+}
+
+/* Does the file's plan belong to the sidecar? */
+static int check_header(const loading *l, pdt_error *err) {
+  const pdt_data_header *h = &l->reader.header;
+  const pdt_sidecar_config *c = l->use->config;
+  if (h->notes_file)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: teacher notes in '%s': expected facts",
+                    l->reader.path, h->notes_file);
+  if (h->plan_slots != c->plan_slots || h->plan_vocab_size != c->plan_vocab_size ||
+      strcmp(h->plan_salt, c->plan_hash_salt) != 0)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: a plan of %d slots, vocabulary %d, salt '%s'; the sidecar's has %d, %d, "
+                    "'%s'",
+                    l->reader.path, h->plan_slots, h->plan_vocab_size, h->plan_salt, c->plan_slots,
+                    c->plan_vocab_size, c->plan_hash_salt);
+  if (l->use->trunk->config.n_eos < 1)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "the model's config.json: expected an eos_token_id, which ends a section");
+  return 0;
+}
+
+static int read_entries(loading *l, const char *path, pdt_error *err) {
+  if (check_header(l, err) || coder_new(&l->coder, l->use, &l->d->arena, err)) return -1;
+  l->d->rounds = l->reader.header.rounds;
+  for (;;) {
+    pdt_data_entry e;
+    int more = pdt_data_next(&l->reader, &e, err);
+    if (more <= 0) break;
+    snprintf(l->where, sizeof l->where, "%.400s: line %lld", path, (long long)l->reader.number);
+    pdt_nn_arena_reset(&l->scratch);
+    int rc = add_entry(l, &e, err);
+    pdt_data_entry_free(&e);
+    if (rc) return -1;
+  }
+  if (err->code != PDT_ERROR_NONE) return -1;
+  return l->d->n > 0 ? 0 : pdt_fail(err, PDT_ERROR_INPUT, "%s: expected entries, found none", path);
+}
+
+int pdt_dataset_load(pdt_dataset *d, const char *path, const pdt_dataset_use *use, pdt_error *err) {
+  loading l = {.d = d, .use = use};
+  char *bytes;
+  pdt_bytes n_bytes;
+  *d = (pdt_dataset){0};
+  if (pdt_file_read(&bytes, &n_bytes, path, (pdt_bytes)8 << 30, err)) return -1;
+  d->fingerprint = XXH3_64bits(bytes, (size_t)n_bytes);
+  free(bytes);
+  int rc = pdt_data_open(&l.reader, path, err);
+  if (!rc) rc = read_entries(&l, path, err);
+  pdt_data_close(&l.reader);
+  pdt_nn_arena_free(&l.scratch);
+  return rc;
+}
+
+void pdt_dataset_free(pdt_dataset *d) {
+  pdt_nn_arena_free(&d->arena);
+  free(d->entries);
+  *d = (pdt_dataset){0};
+}
