@@ -49,14 +49,6 @@ static void buffer_elems(const pdt_trunk_weights *w, pdt_rank T, const pdt_trunk
   memcpy(elems, sizes, sizeof sizes);
 }
 
-pdt_bytes pdt_trunk_scratch_bytes(const pdt_trunk_weights *weights, pdt_rank group_size,
-                                  const pdt_trunk_limits *limits) {
-  int64_t elems[BUFFERS], sum = 0;
-  buffer_elems(weights, group_size, limits, elems);
-  for (int i = 0; i < BUFFERS; i++) sum += elems[i];
-  return sum * (pdt_bytes)sizeof(float);
-}
-
 static int scratch_new(pdt_trunk *t, pdt_error *err) {
   pdt_rank T = t->group->size;
   if (PDT_NEW(&t->scratch, 1, "trunk buffers", err)) return -1;

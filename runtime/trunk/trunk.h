@@ -64,10 +64,6 @@ int pdt_trunk_new(pdt_trunk *trunk, const pdt_trunk_weights *weights, const pdt_
                   pdt_error *err);
 void pdt_trunk_free(pdt_trunk *trunk);
 
-/* Bytes that pdt_trunk_new will allocate. Pure. */
-pdt_bytes pdt_trunk_scratch_bytes(const pdt_trunk_weights *weights, pdt_rank group_size,
-                                  const pdt_trunk_limits *limits);
-
 /* Runs a batch of 0 .. max_rows rows. hidden [own rows, d] gets this rank's rows after the final
  * norm. Collective over the group, blocking. Errors: RUNTIME when the cache cannot take a row; then
  * every rank of the group fails alike, before anything is sent. */
