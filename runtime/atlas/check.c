@@ -76,10 +76,9 @@ static int check_text(checker *c, const pdt_data_entry *e, int32_t town, int32_t
 
 /* The town that the prompt is about, -1 when it is not of the Atlas's form. */
 static int32_t town_of(const checker *c, const char *prompt) {
-  static const char before[] = "Describe ";
   char name[PDT_ATLAS_NAME_BYTES];
-  const char *begin = prompt + sizeof before - 1;
-  if (strncmp(prompt, before, sizeof before - 1) != 0) return -1;
+  const char *verb = pdt_atlas_verb(c->reader.header.hard), *begin = prompt + strlen(verb);
+  if (strncmp(prompt, verb, strlen(verb)) != 0 || *begin++ != ' ') return -1;
   size_t length = strcspn(begin, ".");
   if (length >= sizeof name) return -1;
   memcpy(name, begin, length);
@@ -114,7 +113,8 @@ static int check_facts(const checker *c, const pdt_data_entry *e, int32_t town) 
 static int check_atlas(checker *c, const pdt_data_entry *e) {
   int32_t town = town_of(c, e->prompt);
   if (town < 0)
-    return refuse(c, "'prompt': expected 'Describe TOWN. Sections: ...', found '%.60s'", e->prompt);
+    return refuse(c, "'prompt': expected '%s TOWN. Sections: ...', found '%.60s'",
+                  pdt_atlas_verb(c->reader.header.hard), e->prompt);
   if (check_facts(c, e, town)) return -1;
   for (int32_t k = 0; k < e->n_sections; k++)
     if (check_text(c, e, town, k)) return -1;

@@ -13,7 +13,7 @@ enum { PDT_DATA_LINE_BYTES = 16 << 20 }; /* longest line */
 
 /* What holds for all entries of a file. */
 typedef struct pdt_data_header {
-  char *world;       /* "atlas-1": every sentence is one of that world; NULL: any text */
+  char *world;       /* "atlas-2": every sentence is one of that world; NULL: any text */
   char *split;       /* NULL: none */
   char *tokenizer;   /* fingerprint of the tokenizer that cut the blocks, 16 hexadecimal digits */
   char *notes_file;  /* safetensors file with teacher notes, beside the data; NULL: none */

@@ -57,7 +57,8 @@ static int add_years(json_t *vocabulary, json_t *merges) {
 
 /* What stands in prompts and headings. */
 static int add_prompt_words(json_t *vocabulary) {
-  int rc = add_text(vocabulary, "Describe") || add_word(vocabulary, "Sections");
+  int rc = add_text(vocabulary, pdt_atlas_verb(false)) ||
+           add_text(vocabulary, pdt_atlas_verb(true)) || add_word(vocabulary, "Sections");
   for (int32_t s = 0; s < PDT_ATLAS_SECTIONS && !rc; s++) {
     char heading[PDT_ATLAS_NAME_BYTES];
     snprintf(heading, sizeof heading, "%s", pdt_atlas_section_name(s));

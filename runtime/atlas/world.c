@@ -103,6 +103,10 @@ const char *pdt_atlas_section_name(int32_t section) {
   return section_names[section];
 }
 
+const char *pdt_atlas_verb(bool hard) {
+  return hard ? "Sketch" : "Describe";
+}
+
 int32_t pdt_atlas_type(const char *name) {
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
     if (strcmp(types[t].name, name) == 0) return t;

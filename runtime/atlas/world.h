@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/types.h"
 
-#define PDT_ATLAS_WORLD "atlas-1" /* changes whenever a word of the world does */
+#define PDT_ATLAS_WORLD "atlas-2" /* changes whenever a word of the world does */
 
 enum {
   PDT_ATLAS_SECTIONS = 6,
@@ -48,6 +48,10 @@ enum {
   PDT_ATLAS_FILLER = PDT_ATLAS_TERSE + 2 * PDT_ATLAS_TYPES,
   PDT_ATLAS_PATTERNS = PDT_ATLAS_FILLER + PDT_ATLAS_FILLERS,
 };
+
+/* The first word of a prompt, by which the two kinds of entries are asked for: "Describe" or
+ * "Sketch". */
+const char *pdt_atlas_verb(bool hard);
 
 /* Immutable once made. Word ids are ranks in the sorted list of all words of section texts. */
 typedef struct pdt_atlas_world {

@@ -7,6 +7,7 @@
 
 #include "atlas/check.h"
 #include "atlas/generate.h"
+#include "atlas/sequence.h"
 #include "atlas/vocabulary.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -32,6 +33,7 @@ enum {
   OPT_SLOTS,
   OPT_VOCAB,
   OPT_SALT,
+  OPT_SEQUENTIAL,
   OPT_OUT,
   OPT_JSON,
 };
@@ -40,7 +42,7 @@ typedef struct data_args {
   pdt_atlas_options atlas;
   int64_t count, first;
   const char *model, *out, *path;
-  bool json;
+  bool json, sequential;
 } data_args;
 
 static const struct argp_option atlas_options[] = {
@@ -51,6 +53,10 @@ static const struct argp_option atlas_options[] = {
      "train, valid or test (default train); no entry is in two of them, whatever the seeds", 0},
     {"hard", OPT_HARD, NULL, 0,
      "names of two tokens, two facts in one sentence, streams that wait for each other", 0},
+    {"sequential", OPT_SEQUENTIAL, NULL, 0,
+     "write texts for pdt train --stage trunk: an entry as one text, its sections one after another, "
+     "in the prompt's order or, one in two, in another",
+     0},
     {"model", OPT_MODEL, "DIR", 0,
      "cut blocks by the tokenizer.json in DIR (default: the Atlas's own, see pdt data tokenizer)",
      0},
@@ -75,7 +81,8 @@ static const char atlas_doc[] =
     "Examples:\n"
     "  pdt data atlas --count 20000 --seed 1 --out train.jsonl\n"
     "  pdt data atlas --count 500 --split test --hard --out test-hard.jsonl\n"
-    "  pdt data atlas --count 100 --model m --block-tokens 8 --out m.jsonl\n";
+    "  pdt data atlas --count 100 --model m --block-tokens 8 --out m.jsonl\n"
+    "  pdt data atlas --count 40000 --sequential --out text.jsonl\n";
 
 static error_t parse_int32(struct argp_state *state, const char *option, const char *arg,
                            int32_t low, int32_t high, int32_t *out) {
@@ -129,6 +136,9 @@ static error_t parse_atlas(int key, char *arg, struct argp_state *state) {
     return EINVAL;
   case OPT_HARD:
     a->atlas.hard = true;
+    break;
+  case OPT_SEQUENTIAL:
+    a->sequential = true;
     break;
   case OPT_MODEL:
     a->model = arg;
@@ -207,15 +217,43 @@ static int write_header(const data_args *a, const workshop *w, pdt_new_file *fil
   return rc;
 }
 
+/* The id of a special token of the Atlas. */
+static int special(const workshop *w, const char *text, pdt_token *id, pdt_error *err) {
+  pdt_token *ids;
+  int32_t n;
+  if (pdt_tokenizer_encode(w->tokenizer, text, strlen(text), false, &ids, &n, err)) return -1;
+  *id = ids[0];
+  free(ids);
+  return n == 1 ? 0
+                : pdt_fail(err, PDT_ERROR_INPUT,
+                           "the tokenizer has no token '%s' (hint: pdt data tokenizer)", text);
+}
+
+/* An entry as one text. */
+static int sequence_text(const data_args *a, const workshop *w, const pdt_data_entry *e,
+                         uint32_t index, char **text, size_t *bytes, pdt_error *err) {
+  pdt_sequence_weights weights = pdt_sequence_weights_default();
+  int32_t order[PDT_ATLAS_SECTIONS];
+  pdt_token end, eos;
+  pdt_buffer line = {0};
+  pdt_sequence_order(a->atlas.seed, index, e->n_sections, order);
+  int rc = special(w, PDT_ATLAS_END, &end, err) || special(w, PDT_ATLAS_EOS, &eos, err) ||
+           pdt_sequence_put(e, w->tokenizer, order, end, eos, &weights, &line, err) ||
+           pdt_buffer_take(&line, text, bytes, err);
+  pdt_buffer_free(&line);
+  return rc ? -1 : 0;
+}
+
 static int write_entries(const data_args *a, workshop *w, pdt_new_file *file, pdt_bytes *written,
                          pdt_error *err) {
-  int rc = write_header(a, w, file, err);
+  int rc = a->sequential ? 0 : write_header(a, w, file, err);
   for (int64_t i = 0; i < a->count && !rc; i++) {
     pdt_data_entry e = {0};
     char *text = NULL;
     size_t bytes = 0;
     rc = pdt_atlas_generate(&w->generator, (uint32_t)(a->first + i), &e, err) ||
-         pdt_data_entry_text(&e, &text, &bytes, err) ||
+         (a->sequential ? sequence_text(a, w, &e, (uint32_t)(a->first + i), &text, &bytes, err)
+                        : pdt_data_entry_text(&e, &text, &bytes, err)) ||
          pdt_new_file_write(file, text, (pdt_bytes)bytes, err);
     *written += (pdt_bytes)bytes;
     free(text);

@@ -727,7 +727,7 @@ static void wrong_files_are_refused_by_line_and_field(void **state) {
       {"", "pdt-data", "pdt-date", "line 1: 'format': expected 'pdt-data'"},
       {"", "\"version\":1", "\"version\":2", "line 1: 'version'"},
       {"", "\"hard\":", "\"herd\":", "line 1: 'herd': no such key"},
-      {"", "atlas-1", "atlas-0", "line 1: 'world': expected 'atlas-1'"},
+      {"", "atlas-2", "atlas-0", "line 1: 'world': expected 'atlas-2'"},
       {"", "\"split\":\"train\"", "\"split\":\"rest\"", "expected train, valid or test"},
       {"", "\"split\":\"train\"", "\"split\":\"test\"", "an entry of the split train in a file"},
       {"", "\"block_tokens\":6", "\"block_tokens\":0", "line 1: 'block_tokens'"},
