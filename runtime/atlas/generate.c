@@ -164,8 +164,7 @@ static int write_section(const pdt_draft *d, int32_t k, pdt_data_section *s, pdt
 static int write_prompt(const pdt_draft *d, pdt_data_entry *e, pdt_error *err) {
   pdt_buffer text = {0};
   int rc = put(&text, pdt_atlas_verb(d->hard), err) || put(&text, " ", err) ||
-           put(&text, d->world->towns[d->town], err) ||
-           put(&text, ". Sections: ", err);
+           put(&text, d->world->towns[d->town], err) || put(&text, ". Sections: ", err);
   for (int32_t k = 0; k < d->n && !rc; k++)
     rc = put(&text, pdt_atlas_section_name(d->sections[k].section), err) ||
          put(&text, k + 1 < d->n ? "; " : ".", err);

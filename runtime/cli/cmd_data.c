@@ -54,7 +54,8 @@ static const struct argp_option atlas_options[] = {
     {"hard", OPT_HARD, NULL, 0,
      "names of two tokens, two facts in one sentence, streams that wait for each other", 0},
     {"sequential", OPT_SEQUENTIAL, NULL, 0,
-     "write texts for pdt train --stage trunk: an entry as one text, its sections one after another, "
+     "write texts for pdt train --stage trunk: an entry as one text, its sections one after "
+     "another, "
      "in the prompt's order or, one in two, in another",
      0},
     {"model", OPT_MODEL, "DIR", 0,

@@ -269,6 +269,7 @@ static void add_config(json_t *report, const pdt_sidecar_config *c) {
   json_t *config = text ? json_loads(text, 0, NULL) : NULL;
   if (config) {
     json_object_set_new(config, "speculation_hidden", json_integer(c->speculation_hidden));
+    if (c->plan_places) json_object_set_new(config, "plan_places", json_integer(c->plan_places));
     json_object_set_new(report, "config", config);
   }
   free(text);

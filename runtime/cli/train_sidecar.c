@@ -1,4 +1,4 @@
-#include "cli/train_sidecar.h"
+#include "cli/train.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,13 +10,11 @@
 #include "base/file.h"
 #include "cli/terminal.h"
 #include "model/tensors.h"
-#include "train/curriculum.h"
-#include "train/dataset.h"
 
 /* Everything a run holds. */
 typedef struct training {
   const pdt_cli *cli;
-  const pdt_train_sidecar_args *args;
+  const pdt_train_args *args;
   char *state, *sidecar_out, *log, *tokenizer_path;
   pdt_model_config model;
   pdt_sidecar_config config;
@@ -64,8 +62,8 @@ static int load_sidecar(training *t, pdt_error *err) {
 }
 
 static void choose_options(training *t) {
-  const pdt_pretrain_options *r = t->args->run;
-  t->options = (pdt_curriculum_options){.stage = pdt_train_stage_of(t->args->stage, r->rate),
+  const pdt_pretrain_options *r = &t->args->run;
+  t->options = (pdt_curriculum_options){.stage = t->args->plan,
                                         .steps = r->steps,
                                         .warmup = r->warmup,
                                         .floor = r->floor,
@@ -84,17 +82,16 @@ static int load(training *t, pdt_error *err) {
   if (make_paths(t, err) || load_trunk(t, err)) return -1;
   choose_options(t);
   if (load_sidecar(t, err) || pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
-  const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config};
-  if (pdt_dataset_load(&t->data, t->args->data, &use, err)) return -1;
+  const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config, t->args->codes,
+                               t->args->stated};
+  if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err)) return -1;
   const pdt_data_rounds *r = &t->data.rounds;
-  /* Some entries in lockstep as the file's labels have it, most with streams that wait, as gates
-   * make them. */
   t->options.rounds = (pdt_train_rounds){.block_tokens = r->block_tokens,
                                          .reveal_delay = r->reveal_delay,
                                          .window = r->window > 0 ? r->window : 1 << 20,
-                                         .lockstep = 0.3,
-                                         .wait = 0.12,
-                                         .seed = t->args->run->seed};
+                                         .lockstep = t->args->lockstep,
+                                         .wait = t->args->wait,
+                                         .seed = t->args->run.seed};
   t->options.data = t->data.fingerprint;
   return 0;
 }
@@ -121,10 +118,12 @@ static void on_report(void *context, const pdt_curriculum_report *r) {
   double speed = r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
   snprintf(line, sizeof line,
            "{\"stage\": %d, \"step\": %lld, \"plan\": %.5f, \"slots\": %.4f, \"notes\": %.5f, "
-           "\"speculation\": %.5f, \"tokens\": %.5f, \"accuracy\": %.5f, \"coverage\": %.5f, "
-           "\"ready\": %.5f, \"norm\": %.4g, \"tokens_per_s\": %.0f}",
-           t->args->stage, (long long)r->step, l->plan, r->slot_accuracy, l->notes, l->speculation,
-           l->ce, r->accuracy, l->coverage, l->ready, r->norm, speed);
+           "\"speculation\": %.5f, \"tokens\": %.5f, \"kd\": %.5f, \"accuracy\": %.5f, "
+           "\"use\": %.4f, \"later\": %.4f, \"unseen\": %.4f, \"coverage\": %.5f, "
+           "\"ready\": %.5f, \"rate\": %.4g, \"norm\": %.4g, \"tokens_per_s\": %.0f}",
+           t->args->number, (long long)r->step, l->plan, r->slot_accuracy, l->notes, l->speculation,
+           l->ce, l->kd, r->accuracy, r->of_kind[PDT_NN_USE], r->of_kind[PDT_NN_LATER],
+           r->of_kind[PDT_NN_UNSEEN], l->coverage, l->ready, r->rate, r->norm, speed);
   fprintf(t->log_file, "%s\n", line);
   fflush(t->log_file);
   if (!t->on_terminal) {
@@ -133,10 +132,11 @@ static void on_report(void *context, const pdt_curriculum_report *r) {
     return;
   }
   fprintf(stderr,
-          "\rstage %d  step %lld/%lld  plan %.3f  notes %.3f  spec %.3f  tokens %.3f  "
+          "\rstage %d  step %lld/%lld  plan %.3f  notes %.3f  spec %.3f  tokens %.3f  uses %.1f%%  "
           "cover %.4f  ready %.4f  %.0f tokens/s\033[K%s",
-          t->args->stage, (long long)r->step, (long long)r->steps, l->plan, l->notes,
-          l->speculation, l->ce, l->coverage, l->ready, speed, r->step == r->steps ? "\n" : "");
+          t->args->number, (long long)r->step, (long long)r->steps, l->plan, l->notes,
+          l->speculation, l->ce, 100 * r->of_kind[PDT_NN_USE], l->coverage, l->ready, speed,
+          r->step == r->steps ? "\n" : "");
 }
 
 static void end(training *t) {
@@ -160,7 +160,7 @@ static int train(training *t, pdt_error *err) {
                         on_report, t, err);
 }
 
-int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_sidecar_args *args, pdt_error *err) {
+int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
   training t = {.cli = cli, .args = args, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
   int rc = train(&t, err);
   end(&t);

@@ -17,7 +17,10 @@ typedef struct pdt_sidecar_defaults {
   double gamma;         /* readiness threshold in [0, 1] */
 } pdt_sidecar_defaults;
 
-enum { PDT_SALT_BYTES = 128 };
+enum {
+  PDT_SALT_BYTES = 128,
+  PDT_PLAN_PLACES = 4096, /* most prompt tokens that slots weigh */
+};
 
 typedef struct pdt_sidecar_config {
   int32_t hidden_size;             /* d, the trunk's */
@@ -34,6 +37,7 @@ typedef struct pdt_sidecar_config {
   int32_t pool_heads, pool_dim;    /* ph, pd; 0 with pool "last" */
   int32_t coverage_dim, agree_dim; /* dc, da */
   int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
+  int32_t plan_places;             /* prompt tokens that slots weigh; from the tensor, 0 without */
   pdt_sidecar_defaults defaults;
 } pdt_sidecar_config;
 
@@ -47,8 +51,8 @@ int32_t pdt_sidecar_snc_width(const pdt_sidecar_config *config);
 int32_t pdt_sidecar_instrumented_index(const pdt_sidecar_config *config, pdt_layer layer);
 
 /* Parses the config's JSON text; every size is checked. trunk may be NULL; else hidden_size must be
- * the trunk's and the layers must exist in it. speculation_hidden is left 0. *out is freed by the
- * caller with pdt_sidecar_config_free. Errors: INPUT, MEMORY. */
+ * the trunk's and the layers must exist in it. speculation_hidden and plan_places are left 0. *out
+ * is freed by the caller with pdt_sidecar_config_free. Errors: INPUT, MEMORY. */
 int pdt_sidecar_config_parse(pdt_sidecar_config *out, const char *text, const char *where,
                              const pdt_model_config *trunk, pdt_error *err);
 
@@ -83,7 +87,7 @@ typedef struct pdt_sidecar_tensor {
 } pdt_sidecar_tensor;
 
 /* The sidecar's tensors, numbered. With speculation_hidden > 0 the hidden layer's three are among
- * them. Pure. */
+ * them, with plan_places > 0 the planner's places. Pure. */
 int32_t pdt_sidecar_tensor_count(const pdt_sidecar_config *config);
 void pdt_sidecar_tensor_at(const pdt_sidecar_config *config, int32_t index,
                            pdt_sidecar_tensor *out);

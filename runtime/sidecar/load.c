@@ -143,6 +143,9 @@ static int load_planner(pdt_sidecar *s, const pdt_safetensors *f, pdt_error *err
       check_share(s->planner, s->rank, s->size, err) ||
       matrix(&s->plan_to_notes, find(f, "plan", -1, "to_notes.weight"), err))
     return -1;
+  if (s->config.plan_places > 0 &&
+      vector(&s->planner_place, find(f, "planner", -1, "place.weight"), err))
+    return -1;
   return full ? 0 : vector(&s->planner_bias, find(f, "planner", -1, "slot.bias"), err);
 }
 
@@ -191,8 +194,8 @@ void pdt_sidecar_free(pdt_sidecar *s) {
                             &s->agree_note,    &s->agree_coverage, &s->agree_query,  &s->agree_key,
                             &s->agree_value,   &s->plan_to_notes};
   for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) pdt_matrix_free(matrices[i]);
-  float *vectors[] = {s->speculation_bias, s->hidden_bias, s->agree_bias, s->agree_out,
-                      s->planner_bias};
+  float *vectors[] = {s->speculation_bias, s->hidden_bias,  s->agree_bias,
+                      s->agree_out,        s->planner_bias, s->planner_place};
   for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) free(vectors[i]);
   free(s->layers);
   free(s->pool_value);

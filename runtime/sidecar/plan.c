@@ -55,8 +55,39 @@ static void vote_for_best(pdt_plan_vote *vote, const float *logits, int32_t n, i
   }
 }
 
+int32_t pdt_plan_inputs(const pdt_sidecar *s) {
+  return s->planner_place ? s->config.plan_slots : 1;
+}
+
+int32_t pdt_plan_sums(const pdt_sidecar *s) {
+  return s->planner_place ? 1 + s->config.plan_slots : 1;
+}
+
+void pdt_plan_read(const pdt_sidecar *s, int32_t place, const float *state, double *sums) {
+  int64_t d = s->config.hidden_size, P = s->config.plan_places;
+  for (int64_t j = 0; j < d; j++) sums[j] += (double)state[j];
+  for (int64_t i = 0; place < P && i < s->config.plan_slots; i++) {
+    double weight = (double)s->planner_place[i * P + place];
+    for (int64_t j = 0; j < d; j++) sums[(1 + i) * d + j] += weight * (double)state[j];
+  }
+}
+
+void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt, float *inputs) {
+  int64_t d = s->config.hidden_size;
+  for (int64_t i = 0; i < pdt_plan_inputs(s); i++)
+    for (int64_t j = 0; j < d; j++) {
+      double mean = sums[j] / n_prompt;
+      inputs[i * d + j] = (float)(s->planner_place ? mean + sums[(1 + i) * d + j] : mean);
+    }
+}
+
+/* What slot i reads. */
+static const float *input_of(const pdt_sidecar *s, const float *inputs, int64_t slot) {
+  return s->planner_place ? inputs + slot * s->config.hidden_size : inputs;
+}
+
 /* Rows [begin, end) of [S Vp, d], each a slot's vocabulary entry. */
-static void vote_full(const pdt_sidecar *s, const float *pooled, float *logits,
+static void vote_full(const pdt_sidecar *s, const float *inputs, float *logits,
                       pdt_plan_vote *votes) {
   int64_t Vp = s->config.plan_vocab_size, rows = s->config.plan_slots * Vp;
   int64_t begin = rows * s->rank / s->size, end = rows * (s->rank + 1) / s->size;
@@ -64,7 +95,7 @@ static void vote_full(const pdt_sidecar *s, const float *pooled, float *logits,
   while (begin < end) {
     int64_t slot = begin / Vp, slot_end = (slot + 1) * Vp < end ? (slot + 1) * Vp : end;
     int32_t n = slot_end - begin < CHUNK_ROWS ? (int32_t)(slot_end - begin) : CHUNK_ROWS;
-    mapped_product(s, s->planner, begin, n, pooled, logits);
+    mapped_product(s, s->planner, begin, n, input_of(s, inputs, slot), logits);
     vote_for_best(&votes[slot], logits, n, (int32_t)(begin % Vp));
     pdt_tensor_drop(s->planner, begin * row_bytes, n * row_bytes);
     begin += n;
@@ -73,11 +104,12 @@ static void vote_full(const pdt_sidecar *s, const float *pooled, float *logits,
 
 /* Slot vectors, whole on every rank, against this rank's part of the plan embedding. The scale
  * 1 / sqrt(de) does not move the largest. */
-static void vote_tied(const pdt_sidecar *s, const float *pooled, float *slots, float *logits,
+static void vote_tied(const pdt_sidecar *s, const float *inputs, float *slots, float *logits,
                       pdt_plan_vote *votes) {
   int64_t Vp = s->config.plan_vocab_size;
   int32_t S = s->config.plan_slots, de = s->config.plan_dim;
-  mapped_product(s, s->planner, 0, S * de, pooled, slots);
+  for (int32_t i = 0; i < S; i++)
+    mapped_product(s, s->planner, (int64_t)i * de, de, input_of(s, inputs, i), slots + i * de);
   for (int32_t i = 0; i < S * de; i++) slots[i] += s->planner_bias[i];
   int64_t begin = Vp * s->rank / s->size, end = Vp * (s->rank + 1) / s->size;
   for (; begin < end; begin += CHUNK_ROWS) {
@@ -89,7 +121,7 @@ static void vote_tied(const pdt_sidecar *s, const float *pooled, float *slots, f
   }
 }
 
-int pdt_plan_vote_share(const pdt_sidecar *s, const float *pooled, pdt_plan_vote *votes,
+int pdt_plan_vote_share(const pdt_sidecar *s, const float *inputs, pdt_plan_vote *votes,
                         pdt_error *err) {
   int32_t S = s->config.plan_slots;
   float *logits, *slots;
@@ -100,9 +132,9 @@ int pdt_plan_vote_share(const pdt_sidecar *s, const float *pooled, pdt_plan_vote
     return -1;
   }
   if (s->config.planner == PDT_PLANNER_FULL)
-    vote_full(s, pooled, logits, votes);
+    vote_full(s, inputs, logits, votes);
   else
-    vote_tied(s, pooled, slots, logits, votes);
+    vote_tied(s, inputs, slots, logits, votes);
   free(logits);
   free(slots);
   return 0;

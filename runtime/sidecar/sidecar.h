@@ -50,6 +50,7 @@ typedef struct pdt_sidecar {
   const pdt_tensor *plan_embedding; /* [Vp, de], mapped */
   const pdt_tensor *planner;        /* full: [S Vp, d]; tied: slot weights [S de, d]; mapped */
   float *planner_bias;              /* tied: [S de] */
+  float *planner_place;             /* [S, P]: how much slots weigh prompt tokens; NULL without */
   pdt_rank rank, size;              /* this rank's share of the plan vocabulary */
   pdt_sidecar_scratch *scratch;
 } pdt_sidecar;
@@ -115,9 +116,18 @@ typedef struct pdt_plan_vote {
   int32_t id; /* -1: nothing in this part; -2: a logit was NaN */
 } pdt_plan_vote;
 
-/* This rank's votes[S] from the mean prompt state [d] (3.2, eq. 2). Votes of all ranks, put
+/* What the planner reads of a prompt: the mean of its final-norm states [d], or, with places, an
+ * input of its own for every slot i, mean + sum over t < P of place[i, t] state[t]. Sums are made
+ * token by token into sums [pdt_plan_sums, d], zeroed before, and then finished into inputs
+ * [pdt_plan_inputs, d]. Pure. */
+int32_t pdt_plan_inputs(const pdt_sidecar *s); /* 1, or S with places */
+int32_t pdt_plan_sums(const pdt_sidecar *s);
+void pdt_plan_read(const pdt_sidecar *s, int32_t place, const float *state, double *sums);
+void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt, float *inputs);
+
+/* This rank's votes[S] from the inputs [pdt_plan_inputs, d] (3.2, eq. 2). Votes of all ranks, put
  * together by pdt_plan_count, do not depend on how many there are. */
-int pdt_plan_vote_share(const pdt_sidecar *s, const float *pooled, pdt_plan_vote *votes,
+int pdt_plan_vote_share(const pdt_sidecar *s, const float *inputs, pdt_plan_vote *votes,
                         pdt_error *err);
 
 /* Slot ids from votes [size, S] of all ranks in order: the largest logit, the lowest id on ties.

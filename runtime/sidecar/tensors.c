@@ -21,12 +21,13 @@ typedef enum extent {
   E_PD,  /* pool width */
   E_P,   /* block summary */
   E_H,   /* hidden layer of the speculation head */
+  E_PP,  /* plan places */
   E_DC,  /* coverage */
   E_DA,  /* readiness */
 } extent;
 
 /* Which sidecars have a tensor. */
-typedef enum presence { ALWAYS, FULL, TIED, POOLED, HIDDEN, TRAINING } presence;
+typedef enum presence { ALWAYS, FULL, TIED, PLACED, POOLED, HIDDEN, TRAINING } presence;
 
 typedef struct entry {
   const char *name; /* of a layer's tensor: with %d for the layer */
@@ -54,6 +55,7 @@ static const entry entries[] = {
     {"planner.proj.weight", PDT_ROLE_MATRIX, FULL, {E_SVP, E_D}},
     {"planner.slot.weight", PDT_ROLE_MATRIX, TIED, {E_SDE, E_D}},
     {"planner.slot.bias", PDT_ROLE_BIAS, TIED, {E_SDE}},
+    {"planner.place.weight", PDT_ROLE_BIAS, PLACED, {E_S, E_PP}},
     {"plan.embedding.weight", PDT_ROLE_EMBEDDING, ALWAYS, {E_VP, E_DE}},
     {"plan.to_notes.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DN, E_DE}},
     {"pool.query.weight", PDT_ROLE_MATRIX, POOLED, {E_PH, E_D}},
@@ -118,6 +120,8 @@ static int64_t size_of(const pdt_sidecar_config *c, extent e) {
     return pdt_sidecar_pooled(c);
   case E_H:
     return c->speculation_hidden;
+  case E_PP:
+    return c->plan_places;
   case E_DC:
     return c->coverage_dim;
   case E_DA:
@@ -137,6 +141,8 @@ static bool is_present(const pdt_sidecar_config *c, presence p) {
     return c->pool == PDT_POOL_ATTENTION;
   case HIDDEN:
     return c->speculation_hidden > 0;
+  case PLACED:
+    return c->plan_places > 0;
   default:
     return true;
   }
@@ -211,6 +217,21 @@ static int find_hidden(pdt_sidecar_config *config, const pdt_safetensors *file, 
   return 0;
 }
 
+/* The planner's places: as many as the tensor has columns. */
+static int find_places(pdt_sidecar_config *config, const pdt_safetensors *file, pdt_error *err) {
+  const pdt_tensor *places = pdt_safetensors_find(file, "planner.place.weight");
+  if (!places) return 0;
+  if (places->n_dims != 2 || places->shape[1] < 1 || places->shape[1] > PDT_PLAN_PLACES) {
+    char shape[160];
+    pdt_shape_text(places->n_dims, places->shape, shape, sizeof shape);
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: tensor '%s': expected two dimensions, the last of 1 to %d, found %s",
+                    file->path, places->name, PDT_PLAN_PLACES, shape);
+  }
+  config->plan_places = (int32_t)places->shape[1];
+  return 0;
+}
+
 static int check_tensors(const pdt_sidecar_config *config, const pdt_safetensors *file,
                          pdt_error *err) {
   static const char *const notes[] = {"notes.weight", "notes.bias"};
@@ -243,7 +264,7 @@ int pdt_sidecar_config_load(pdt_sidecar_config *out, const pdt_safetensors *file
   char where[320];
   snprintf(where, sizeof where, "%.256s: config", file->path);
   if (pdt_sidecar_config_parse(out, text, where, trunk, err)) return -1;
-  if (find_hidden(out, file, err) || check_tensors(out, file, err)) {
+  if (find_hidden(out, file, err) || find_places(out, file, err) || check_tensors(out, file, err)) {
     pdt_sidecar_config_free(out);
     return -1;
   }

@@ -11,18 +11,20 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "train/corpus.h"
+#include "train/distill.h"
 
 pdt_train_stage pdt_train_stage_of(int32_t stage, double rate) {
-  static const char *const names[PDT_TRAIN_STAGES] = {"plan", "condition", "speculate", "close"};
-  pdt_train_stage out = {.name = names[stage]};
-  bool closes = stage == 3;
-  if (closes) {
-    out.losses = (pdt_train_losses){.coverage = 1, .ready = 1};
+  static const char *const names[PDT_TRAIN_STAGES] = {"plan", "condition", "speculate", "close",
+                                                      "all"};
+  const bool all = stage == 4, closes = stage == 3;
+  pdt_train_stage out = {.name = names[stage], .losses = {.use = 1, .later = 1}};
+  if (closes || all) {
+    out.losses.coverage = out.losses.ready = 1;
     out.rates[PDT_NN_CLOSE] = rate;
     out.step = (pdt_nn_step_options){.student_notes = true};
-    return out;
   }
-  out.losses = (pdt_train_losses){.plan = 1, .notes = 1};
+  if (closes) return out;
+  out.losses.plan = out.losses.notes = 1;
   out.rates[PDT_NN_PLAN] = rate;
   if (stage == 0) return out;
   out.losses.ce = 1;
@@ -32,11 +34,42 @@ pdt_train_stage pdt_train_stage_of(int32_t stage, double rate) {
   out.losses.speculation = 0.5;
   out.rates[PDT_NN_POOL] = out.rates[PDT_NN_SPECULATION] = rate;
   out.step.student_notes = true;
+  out.step.close_reaches = all;
   return out;
 }
 
-/* What ranks add up, all as double so that one sum serves. */
-enum { SUMS = 9 };
+double *pdt_train_loss_share(pdt_train_losses *l, const char *name) {
+  const struct {
+    const char *name;
+    double *share;
+  } all[] = {{"plan", &l->plan},   {"notes", &l->notes}, {"speculation", &l->speculation},
+             {"tokens", &l->ce},   {"kd", &l->kd},       {"coverage", &l->coverage},
+             {"ready", &l->ready}, {"use", &l->use},     {"later", &l->later}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (strcmp(name, all[i].name) == 0) return all[i].share;
+  return NULL;
+}
+
+int32_t pdt_train_part(const char *name) {
+  static const char *const names[PDT_NN_PARTS] = {[PDT_NN_PLAN] = "plan",
+                                                  [PDT_NN_CONDITION] = "condition",
+                                                  [PDT_NN_POOL] = "pool",
+                                                  [PDT_NN_SPECULATION] = "speculation",
+                                                  [PDT_NN_CLOSE] = "close"};
+  for (int32_t i = 0; i < PDT_NN_PARTS; i++)
+    if (strcmp(name, names[i]) == 0) return i;
+  return -1;
+}
+
+/* What ranks add up, all as double so that one sum serves: seven losses, slots that are right, and
+ * of every kind of token how many there were and how many were right. */
+enum {
+  LOSSES = 7,
+  SLOTS_RIGHT = LOSSES,
+  TOKENS,
+  RIGHT = TOKENS + PDT_NN_KINDS,
+  SUMS = RIGHT + PDT_NN_KINDS
+};
 
 typedef struct run {
   const pdt_nn_trunk *trunk;
@@ -54,7 +87,7 @@ typedef struct run {
   double *all;                     /* [size, SUMS] */
   pdt_bytes *counts;               /* [size] */
   double since[SUMS], since_slots; /* the report before */
-  int64_t since_steps, since_tokens;
+  int64_t since_steps;
   double started;
   uint64_t trunk_hash;
 } run;
@@ -89,7 +122,7 @@ static int run_batch(run *r, double own[SUMS], pdt_train_totals *totals, pdt_err
   for (int32_t i = 0; i < o->batch; i++) {
     int64_t place = r->adamw.step * o->batch + i;
     const pdt_train_entry *entry = entry_at(r, place);
-    pdt_train_count(entry, o->rounds.block_tokens, config->plan_slots, totals);
+    pdt_train_count(entry, o->rounds.block_tokens, config->plan_slots, &o->stage.losses, totals);
     if (i % r->world->size != r->world->rank) continue;
     mine[n] = entry;
     number[n++] = (uint64_t)place;
@@ -97,13 +130,18 @@ static int run_batch(run *r, double own[SUMS], pdt_train_totals *totals, pdt_err
   if (n == 0) return 0;
   if (pdt_train_batch(&batch, mine, number, n, config, &o->rounds, &o->stage.losses, totals,
                       &r->arena, err) ||
+      (o->stage.losses.kd > 0 &&
+       pdt_train_distill(r->trunk, mine, n, o->stage.losses.kd, totals, &batch, &r->arena, err)) ||
       pdt_nn_sidecar_step(r->trunk, r->sidecar, &batch, &o->stage.step, true, &s, NULL, &r->arena,
                           err))
     return -1;
-  const double sums[SUMS] = {s.plan,  s.notes,         s.speculation,        s.ce, s.kd, s.coverage,
-                             s.ready, (double)s.right, (double)s.slots_right};
-  memcpy(own, sums, sizeof sums);
-  r->since_tokens += batch.targets.n;
+  const double losses[LOSSES] = {s.plan, s.notes, s.speculation, s.ce, s.kd, s.coverage, s.ready};
+  memcpy(own, losses, sizeof losses);
+  own[SLOTS_RIGHT] = (double)s.slots_right;
+  for (int i = 0; i < PDT_NN_KINDS; i++) {
+    own[TOKENS + i] = (double)s.tokens[i];
+    own[RIGHT + i] = (double)s.right[i];
+  }
   return 0;
 }
 
@@ -125,7 +163,7 @@ static int one_step(run *r, double *share, double *norm, pdt_error *err) {
   pdt_comm_all_reduce_f32(r->world, &r->reducer, p->grad, p->n_elems);
   sum_ranks(r, own, total);
   double sum = 0;
-  for (int i = 0; i < SUMS - 2; i++) sum += total[i];
+  for (int i = 0; i < LOSSES; i++) sum += total[i];
   if (!isfinite(sum))
     return pdt_fail(err, PDT_ERROR_RUNTIME,
                     "step %lld: the loss is not a finite number (hint: a lower rate, or a longer "
@@ -144,25 +182,34 @@ static bool is_due(int64_t every, int64_t step, int64_t steps) {
   return step == steps || (every > 0 && step % every == 0);
 }
 
+static double ratio(double part, double whole) {
+  return whole > 0 ? part / whole : 0;
+}
+
 static void give_report(run *r, double share, double norm) {
-  int64_t tokens = r->since_tokens; /* predicted here; ranks have the like */
-  pdt_comm_all_reduce_i64(r->world, &tokens, 1, PDT_COMM_SUM);
   const double n = (double)r->since_steps, *s = r->since;
-  const pdt_curriculum_report out = {.step = r->adamw.step,
-                                     .steps = r->options->steps,
-                                     .losses = {s[0] / n, s[1] / n, s[2] / n, s[3] / n, s[4] / n,
-                                                s[5] / n, s[6] / n, (int64_t)s[7], (int64_t)s[8]},
-                                     .accuracy = tokens > 0 ? s[7] / (double)tokens : 0,
-                                     .slot_accuracy =
-                                         r->since_slots > 0 ? s[8] / r->since_slots : 0,
-                                     .norm = norm,
-                                     .rate = share,
-                                     .tokens = tokens,
-                                     .seconds = pdt_seconds() - r->started};
+  pdt_curriculum_report out = {
+      .step = r->adamw.step,
+      .steps = r->options->steps,
+      .losses = {s[0] / n, s[1] / n, s[2] / n, s[3] / n, s[4] / n, s[5] / n, s[6] / n},
+      .slot_accuracy = ratio(s[SLOTS_RIGHT], r->since_slots),
+      .norm = norm,
+      .rate = share,
+      .seconds = pdt_seconds() - r->started};
+  double tokens = 0, right = 0;
+  for (int i = 0; i < PDT_NN_KINDS; i++) {
+    out.of_kind[i] = ratio(s[RIGHT + i], s[TOKENS + i]);
+    out.losses.tokens[i] = (int64_t)s[TOKENS + i];
+    out.losses.right[i] = (int64_t)s[RIGHT + i];
+    tokens += s[TOKENS + i];
+    right += s[RIGHT + i];
+  }
+  out.accuracy = ratio(right, tokens);
+  out.tokens = (int64_t)tokens;
   r->report(r->context, &out);
   memset(r->since, 0, sizeof r->since);
   r->since_slots = 0;
-  r->since_steps = r->since_tokens = 0;
+  r->since_steps = 0;
   r->started = pdt_seconds();
 }
 
@@ -174,13 +221,15 @@ static pdt_train_identity identity_of(const run *r, char text[1024]) {
   snprintf(text, 1024,
            "trunk %016" PRIx64 ", steps %" PRId64 ", warmup %" PRId64 ", floor %.9g, batch %d, "
            "seed %" PRIu64 ", tau %d, delta %d, window %d, lockstep %.9g, wait %.9g, losses %.9g "
-           "%.9g %.9g %.9g %.9g %.9g, rates %.9g %.9g %.9g %.9g %.9g, passes %d, decay %.9g, clip "
+           "%.9g %.9g %.9g %.9g %.9g %.9g, use %.9g %.9g, empty %d, rates %.9g %.9g %.9g %.9g "
+           "%.9g, passes %d, decay %.9g, clip "
            "%.9g, betas %.9g %.9g",
            r->trunk_hash, o->steps, o->warmup, o->floor, o->batch, o->rounds.seed,
            o->rounds.block_tokens, o->rounds.reveal_delay, o->rounds.window, o->rounds.lockstep,
-           o->rounds.wait, l->plan, l->notes, l->speculation, l->ce, l->coverage, l->ready, x[0],
-           x[1], x[2], x[3], x[4], o->stage.step.student_notes ? 2 : 1, o->adamw.weight_decay,
-           o->adamw.clip, o->adamw.beta1, o->adamw.beta2);
+           o->rounds.wait, l->plan, l->notes, l->speculation, l->ce, l->kd, l->coverage, l->ready,
+           l->use, l->later, l->empty, x[0], x[1], x[2], x[3], x[4],
+           o->stage.step.student_notes ? 2 : 1, o->adamw.weight_decay, o->adamw.clip,
+           o->adamw.beta1, o->adamw.beta2);
   return (pdt_train_identity){o->stage.name, text, o->data};
 }
 

@@ -14,12 +14,20 @@ typedef struct pdt_train_stage {
   pdt_nn_step_options step;
 } pdt_train_stage;
 
-enum { PDT_TRAIN_STAGES = 4 };
+enum { PDT_TRAIN_STAGES = 5 };
 
-/* Stage 0 to 3 with every rate that is not 0 set to `rate`: 0 planner, plan embedding,
+/* The losses by name, in the order of pdt_train_losses: plan, notes, speculation, tokens, kd,
+ * coverage, ready, use, later. Where NAME's share is, NULL for another name. Pure. */
+double *pdt_train_loss_share(pdt_train_losses *losses, const char *name);
+
+/* The part called NAME (plan, condition, pool, speculation, close), -1 for another name. Pure. */
+int32_t pdt_train_part(const char *name);
+
+/* Stage 0 to 4 with every rate that is not 0 set to `rate`: 0 planner, plan embedding,
  * plan-to-notes and notes head; 1 + SNC and adapters on teacher notes; 2 + pool and speculation
- * head, in two passes; 3 coverage and agreement heads alone, on what the sidecar itself writes.
- * L_spec counts half, the others whole. Pure. */
+ * head, in two passes; 3 coverage and agreement heads alone, on what the sidecar itself writes; 4
+ * everything at once, which is no stage of the curriculum but what it is compared with. L_spec
+ * counts half, the others whole, L_KD not at all. Pure. */
 pdt_train_stage pdt_train_stage_of(int32_t stage, double rate);
 
 typedef struct pdt_curriculum_options {
@@ -37,12 +45,15 @@ typedef struct pdt_curriculum_options {
   uint64_t data;               /* fingerprint of the entries */
 } pdt_curriculum_options;
 
-/* Means since the report before, each divided by its own total and times its share in L; `right` of
- * predicted tokens that count, `slots_right` of filled slots. */
+/* Means since the report before, each divided by its own total and times its share in L; `right`
+ * and `tokens` of predictions that count. */
 typedef struct pdt_curriculum_report {
   int64_t step, steps;
   pdt_nn_step_sums losses;
-  double accuracy, slot_accuracy, norm, rate; /* rate: share of the largest ones */
+  double accuracy;              /* of all tokens; 0 without any, as are the next */
+  double of_kind[PDT_NN_KINDS]; /* of those of a kind */
+  double slot_accuracy;         /* of slots that L_plan asks for */
+  double norm, rate;            /* rate: share of the largest ones */
   int64_t tokens;
   double seconds;
 } pdt_curriculum_report;

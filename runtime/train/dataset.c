@@ -10,15 +10,18 @@
 #include "base/file.h"
 #include "model/normal.h"
 
-enum { MOST_VALUE_TOKENS = 4, NAME_BYTES = 96 };
+enum {
+  MOST_VALUE_TOKENS = 4,
+  MOST_STATED = 2, /* statements of a block that have codes of their own kind */
+  NAME_BYTES = 160,
+};
 static const uint64_t code_seed = 3; /* codes are part of what a sidecar learns: never changed */
 static const double eps = 1e-6;
 
 /* What codes are made from. */
 typedef struct coder {
-  const pdt_dataset_use *use;
-  double mean, deviation;                /* of all elements of the embedding */
-  float *projections[MOST_VALUE_TOKENS]; /* [dn, d] for each place of a token */
+  double mean, deviation;                             /* of all elements of the embedding */
+  float *projections[MOST_STATED][MOST_VALUE_TOKENS]; /* [dn, d] for each place of a token */
 } coder;
 
 typedef struct loading {
@@ -39,67 +42,98 @@ static int coder_new(coder *c, const pdt_dataset_use *use, pdt_nn_arena *arena, 
   int64_t n = (int64_t)use->trunk->config.vocab_size * d;
   const float *E = use->trunk->embedding.w;
   double sum = 0, square = 0;
-  *c = (coder){.use = use};
+  *c = (coder){0};
   for (int64_t i = 0; i < n; i++) sum += (double)E[i];
   c->mean = sum / (double)n;
   for (int64_t i = 0; i < n; i++) square += pow((double)E[i] - c->mean, 2);
   c->deviation = sqrt(square / (double)n) + 1e-12;
-  for (int j = 0; j < MOST_VALUE_TOKENS; j++) {
+  for (int i = 0; i < MOST_STATED * MOST_VALUE_TOKENS; i++) {
     char name[NAME_BYTES];
-    snprintf(name, sizeof name, "teacher/projection/%d", j);
-    if (PDT_NN_TAKE(arena, &c->projections[j], dn * d, err)) return -1;
-    pdt_normal_fill(code_seed, name, 0, dn * d, 0, (float)(1 / sqrt((double)d)), c->projections[j]);
+    float **out = &c->projections[i / MOST_VALUE_TOKENS][i % MOST_VALUE_TOKENS];
+    snprintf(name, sizeof name, "teacher/projection/%d/%d", i / MOST_VALUE_TOKENS,
+             i % MOST_VALUE_TOKENS);
+    if (PDT_NN_TAKE(arena, out, dn * d, err)) return -1;
+    pdt_normal_fill(code_seed, name, 0, dn * d, 0, (float)(1 / sqrt((double)d)), *out);
   }
   return 0;
 }
 
-/* The code of a fact, code[dn]. */
-static int code_of(loading *l, const pdt_data_fact *fact, float *code, pdt_error *err) {
+/* projected[dn] = Norm(sum_j P_j (E[t_j] - mean E) / std E) over the tokens of a value, P those of
+ * the place-th statement of a block. */
+static int project_value(loading *l, const char *value, int32_t place, float *projected,
+                         pdt_error *err) {
   const coder *c = &l->coder;
   int64_t d = l->use->config->hidden_size, dn = l->use->config->notes_dim;
-  char name[NAME_BYTES], value[512];
   pdt_token *ids;
   int32_t n;
-  float *row, *projected;
-  if (PDT_NN_TAKE(&l->scratch, &row, d, err) || PDT_NN_TAKE(&l->scratch, &projected, dn, err))
-    return -1;
-  snprintf(value, sizeof value, " %.500s", fact->value);
+  float *row;
+  if (PDT_NN_TAKE(&l->scratch, &row, d, err)) return -1;
   if (pdt_tokenizer_encode(l->use->tokenizer, value, strlen(value), false, &ids, &n, err))
     return pdt_fail_in(err, "%s", l->where);
   memset(projected, 0, (size_t)dn * sizeof *projected);
   for (int32_t j = 0; j < n; j++) {
     const float *E = l->use->trunk->embedding.w + ids[j] * d;
-    int place = j < MOST_VALUE_TOKENS ? j : MOST_VALUE_TOKENS - 1;
+    const float *P = c->projections[place][j < MOST_VALUE_TOKENS ? j : MOST_VALUE_TOKENS - 1];
     for (int64_t i = 0; i < d; i++) row[i] = (float)(((double)E[i] - c->mean) / c->deviation);
-    pdt_nn_gemm(PDT_NN_NT, 1, dn, d, 1, row, d, c->projections[place], d, 1, projected, dn);
+    pdt_nn_gemm(PDT_NN_NT, 1, dn, d, 1, row, d, P, d, 1, projected, dn);
   }
   free(ids);
   norm(projected, dn);
-  snprintf(name, sizeof name, "teacher/type/%.60s", fact->type);
+  return 0;
+}
+
+/* The code of a fact that a block states as its place-th, code[dn]. */
+static int code_of(loading *l, const pdt_data_fact *fact, int32_t place, float *code,
+                   pdt_error *err) {
+  int64_t dn = l->use->config->notes_dim;
+  char name[NAME_BYTES], value[512];
+  float *projected;
+  snprintf(value, sizeof value, " %.500s", fact->value);
+  if (l->use->codes == PDT_CODES_RANDOM) {
+    snprintf(name, sizeof name, "teacher/value/%.50s/%.80s", fact->type, fact->value);
+    pdt_normal_fill(code_seed, name, 0, dn, 0, 1, code);
+    norm(code, dn);
+    return 0;
+  }
+  if (PDT_NN_TAKE(&l->scratch, &projected, dn, err) ||
+      project_value(l, value, place, projected, err))
+    return -1;
+  snprintf(name, sizeof name, "teacher/type/%d/%.60s", place, fact->type);
   pdt_normal_fill(code_seed, name, 0, dn, 0, 1, code);
   pdt_nn_axpy(1, projected, dn, code);
   norm(code, dn);
   return 0;
 }
 
+/* Adds the codes of what a block of section s states, in the order of the text. */
+static int add_codes(loading *l, const pdt_data_entry *e, const pdt_data_section *s,
+                     uint64_t stated, float *note, pdt_error *err) {
+  int64_t dn = l->use->config->notes_dim;
+  float *code;
+  if (PDT_NN_TAKE(&l->scratch, &code, dn, err)) return -1;
+  for (int32_t i = 0, place = 0; i < s->n_mentions; i++) {
+    const pdt_data_mention *m = &s->mentions[i];
+    uint64_t bit = (uint64_t)1 << m->fact;
+    if (m->kind != PDT_STATES || !(stated & bit)) continue;
+    stated &= ~bit; /* told twice in a block is told once */
+    if (code_of(l, &e->facts[m->fact], place, code, err)) return -1;
+    pdt_nn_axpy(1, code, dn, note);
+    if (place < MOST_STATED - 1) place++;
+  }
+  return 0;
+}
+
 /* Teacher notes of all blocks, notes[Nb, dn]. */
 static int teach(loading *l, const pdt_data_entry *e, float *notes, pdt_error *err) {
   int64_t dn = l->use->config->notes_dim;
-  float *codes, *nothing;
-  if (PDT_NN_TAKE(&l->scratch, &codes, e->n_facts * dn, err) ||
-      PDT_NN_TAKE(&l->scratch, &nothing, dn, err))
-    return -1;
-  pdt_normal_fill(code_seed, "teacher/nothing", 0, dn, 0, 1, nothing);
-  norm(nothing, dn);
-  for (int32_t i = 0; i < e->n_facts; i++)
-    if (code_of(l, &e->facts[i], codes + i * dn, err)) return -1;
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++, notes += dn) {
       uint64_t stated = e->sections[s].blocks[b].stated;
       memset(notes, 0, (size_t)dn * sizeof *notes);
-      for (int32_t i = 0; i < e->n_facts; i++)
-        if (stated >> i & 1) pdt_nn_axpy(1, codes + i * dn, dn, notes);
-      if (stated == 0) memcpy(notes, nothing, (size_t)dn * sizeof *notes);
+      if (stated == 0)
+        pdt_normal_fill(code_seed, "teacher/nothing", 0, dn, 0, 1, notes);
+      else if (add_codes(l, e, &e->sections[s], stated, notes, err))
+        return -1;
       norm(notes, dn);
     }
   return 0;
@@ -158,8 +192,31 @@ static int keep_ids(loading *l, pdt_token *ids, int32_t n, pdt_token last, const
   return rc;
 }
 
-static int read_stream(loading *l, const pdt_data_section *section, pdt_stream k,
-                       pdt_train_stream *out, pdt_error *err) {
+/* Where names stand in section k: siblings' facts become uses, tokens of its own facts weigh
+ * `stated`. */
+static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
+                      const pdt_data_tokens *places, pdt_train_entry *entry,
+                      pdt_train_stream *stream, pdt_train_use *uses, pdt_error *err) {
+  const pdt_data_section *s = &e->sections[k];
+  float *weights;
+  if (PDT_NN_TAKE(&l->d->arena, &weights, stream->n_tokens, err)) return -1;
+  for (int32_t j = 0; j < stream->n_tokens; j++) weights[j] = 1;
+  for (int32_t i = 0; i < s->n_mentions; i++) {
+    const pdt_data_mention *m = &s->mentions[i];
+    int32_t first = pdt_data_token_at(places, m->begin);
+    int32_t n = pdt_data_token_at(places, m->end - 1) + 1 - first;
+    if (m->kind == PDT_USES && e->facts[m->fact].stream != k)
+      uses[entry->n_uses++] = (pdt_train_use){k, first, n, stating_block(e, m->fact)};
+    else
+      for (int32_t j = first; j < first + n; j++) weights[j] = (float)l->use->stated;
+  }
+  stream->weights = weights;
+  return 0;
+}
+
+static int read_stream(loading *l, const pdt_data_entry *e, pdt_stream k, pdt_train_entry *entry,
+                       pdt_train_stream *out, pdt_train_use *uses, pdt_error *err) {
+  const pdt_data_section *section = &e->sections[k];
   pdt_data_tokens places;
   pdt_token *ids;
   *out = (pdt_train_stream){.stream = k};
@@ -170,8 +227,13 @@ static int read_stream(loading *l, const pdt_data_section *section, pdt_stream k
   if (pdt_data_tokenize(l->use->tokenizer, section->prefix, section->text, &places, &ids, err))
     return pdt_fail_in(err, "%s: section %d", l->where, k);
   int32_t n = places.n;
-  free(places.ends);
   out->n_tokens = n + 1;
+  int rc = read_names(l, e, k, &places, entry, out, uses, err);
+  free(places.ends);
+  if (rc) {
+    free(ids);
+    return -1;
+  }
   if (keep_ids(l, ids, n, l->use->trunk->config.eos[0], &out->tokens, err)) return -1;
   int32_t tau = l->reader.header.rounds.block_tokens;
   if (out->n_tokens != section->n_tokens || pdt_train_stream_blocks(out, tau) != section->n_blocks)
@@ -182,14 +244,16 @@ static int read_stream(loading *l, const pdt_data_section *section, pdt_stream k
   return 0;
 }
 
-/* Mean final-norm state of the prompt by the plain trunk. */
-static int mean_state(loading *l, pdt_train_entry *out, pdt_error *err) {
+/* Final-norm states of the prompt by the plain trunk: their mean, and the first ones. */
+static int prompt_states(loading *l, pdt_train_entry *out, pdt_error *err) {
   int64_t d = l->use->config->hidden_size;
   const int32_t begin[] = {0, out->n_prompt};
   const pdt_nn_sequences sequences = {1, begin};
   pdt_nn_pass pass;
-  float *mean;
+  int64_t places = l->use->config->plan_places;
+  float *mean, *first;
   if (PDT_NN_TAKE(&l->d->arena, &mean, d, err) ||
+      PDT_NN_TAKE(&l->d->arena, &first, places * d, err) ||
       pdt_nn_trunk_forward(l->use->trunk, &pass, &sequences, out->prompt, NULL, false, &l->scratch,
                            err))
     return -1;
@@ -197,6 +261,11 @@ static int mean_state(loading *l, pdt_train_entry *out, pdt_error *err) {
   for (int32_t r = 0; r < out->n_prompt; r++)
     pdt_nn_axpy(1 / (float)out->n_prompt, pass.hidden + r * d, d, mean);
   out->mean_state = mean;
+  if (places == 0) return 0;
+  int64_t known = places < out->n_prompt ? places : out->n_prompt;
+  memset(first, 0, (size_t)(places * d) * sizeof *first);
+  memcpy(first, pass.hidden, (size_t)(known * d) * sizeof *first);
+  out->place_states = first;
   return 0;
 }
 
@@ -213,7 +282,10 @@ static int read_plan(loading *l, const pdt_data_entry *e, pdt_train_entry *out, 
 
 static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *out, pdt_error *err) {
   pdt_train_stream *streams;
+  pdt_train_use *uses;
   pdt_token *ids;
+  int32_t mentions = 0;
+  for (int32_t k = 0; k < e->n_sections; k++) mentions += e->sections[k].n_mentions;
   if (e->n_sections < 1 || e->n_sections > l->use->config->streams)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: %d sections, the sidecar has adapters for %d",
                     l->where, e->n_sections, l->use->config->streams);
@@ -221,11 +293,12 @@ static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *ou
                            &out->n_prompt, err))
     return pdt_fail_in(err, "%s: prompt", l->where);
   if (keep_ids(l, ids, out->n_prompt, -1, &out->prompt, err) ||
-      PDT_NN_TAKE(&l->d->arena, &streams, e->n_sections, err))
+      PDT_NN_TAKE(&l->d->arena, &streams, e->n_sections, err) ||
+      PDT_NN_TAKE(&l->d->arena, &uses, mentions, err))
     return -1;
   if (out->n_prompt < 1) return pdt_fail(err, PDT_ERROR_INPUT, "%s: the prompt is empty", l->where);
   for (int32_t k = 0; k < e->n_sections; k++) {
-    if (read_stream(l, &e->sections[k], k, &streams[k], err)) return -1;
+    if (read_stream(l, e, k, out, &streams[k], uses, err)) return -1;
     int64_t length = (int64_t)out->n_prompt + streams[k].n_prefix + streams[k].n_tokens;
     if (length > l->use->trunk->config.max_positions)
       return pdt_fail(err, PDT_ERROR_INPUT,
@@ -233,6 +306,7 @@ static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *ou
                       "has %d positions",
                       l->where, k, (long long)length, l->use->trunk->config.max_positions);
   }
+  out->uses = uses;
   out->streams = streams;
   out->n_streams = e->n_sections;
   return 0;
@@ -251,7 +325,7 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
   }
   if (PDT_NN_TAKE(&d->arena, &out, 1, err)) return -1;
   *out = (pdt_train_entry){0};
-  if (read_plan(l, e, out, err) || read_streams(l, e, out, err) || mean_state(l, out, err))
+  if (read_plan(l, e, out, err) || read_streams(l, e, out, err) || prompt_states(l, out, err))
     return -1;
   int32_t n_blocks = pdt_train_entry_blocks(out, d->rounds.block_tokens);
   if (PDT_NN_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
@@ -282,9 +356,24 @@ static int check_header(const loading *l, pdt_error *err) {
   return 0;
 }
 
+/* The rounds of all files must be the same. */
+static int check_rounds(loading *l, const char *path, pdt_error *err) {
+  const pdt_data_rounds *a = &l->d->rounds, *b = &l->reader.header.rounds;
+  if (l->d->n == 0) l->d->rounds = *b;
+  if (a->block_tokens == b->block_tokens && a->reveal_delay == b->reveal_delay &&
+      a->window == b->window)
+    return 0;
+  return pdt_fail(
+      err, PDT_ERROR_INPUT,
+      "%s: block tokens, reveal delay and window: expected %d, %d and %d as in the file "
+      "before, found %d, %d and %d",
+      path, a->block_tokens, a->reveal_delay, a->window, b->block_tokens, b->reveal_delay,
+      b->window);
+}
+
 static int read_entries(loading *l, const char *path, pdt_error *err) {
-  if (check_header(l, err) || coder_new(&l->coder, l->use, &l->d->arena, err)) return -1;
-  l->d->rounds = l->reader.header.rounds;
+  if (check_header(l, err) || check_rounds(l, path, err)) return -1;
+  int64_t before = l->d->n;
   for (;;) {
     pdt_data_entry e;
     int more = pdt_data_next(&l->reader, &e, err);
@@ -296,20 +385,29 @@ static int read_entries(loading *l, const char *path, pdt_error *err) {
     if (rc) return -1;
   }
   if (err->code != PDT_ERROR_NONE) return -1;
-  return l->d->n > 0 ? 0 : pdt_fail(err, PDT_ERROR_INPUT, "%s: expected entries, found none", path);
+  return l->d->n > before
+             ? 0
+             : pdt_fail(err, PDT_ERROR_INPUT, "%s: expected entries, found none", path);
 }
 
-int pdt_dataset_load(pdt_dataset *d, const char *path, const pdt_dataset_use *use, pdt_error *err) {
-  loading l = {.d = d, .use = use};
+static int read_file(loading *l, const char *path, pdt_error *err) {
   char *bytes;
   pdt_bytes n_bytes;
-  *d = (pdt_dataset){0};
   if (pdt_file_read(&bytes, &n_bytes, path, (pdt_bytes)8 << 30, err)) return -1;
-  d->fingerprint = XXH3_64bits(bytes, (size_t)n_bytes);
+  l->d->fingerprint = XXH3_64bits_withSeed(bytes, (size_t)n_bytes, l->d->fingerprint);
   free(bytes);
-  int rc = pdt_data_open(&l.reader, path, err);
-  if (!rc) rc = read_entries(&l, path, err);
-  pdt_data_close(&l.reader);
+  int rc = pdt_data_open(&l->reader, path, err);
+  if (!rc) rc = read_entries(l, path, err);
+  pdt_data_close(&l->reader);
+  return rc;
+}
+
+int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
+                     const pdt_dataset_use *use, pdt_error *err) {
+  loading l = {.d = d, .use = use};
+  *d = (pdt_dataset){0};
+  int rc = coder_new(&l.coder, use, &d->arena, err);
+  for (int32_t i = 0; i < n_paths && !rc; i++) rc = read_file(&l, paths[i], err);
   pdt_nn_arena_free(&l.scratch);
   return rc;
 }

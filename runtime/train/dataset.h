@@ -12,26 +12,33 @@ typedef struct pdt_dataset {
   int64_t n, room;
   const pdt_train_entry **entries; /* [n] */
   pdt_data_rounds rounds;          /* those that the file's labels are for */
-  uint64_t fingerprint;            /* XXH3-64 of the file's bytes */
+  uint64_t fingerprint;            /* XXH3-64 of the files' bytes */
 } pdt_dataset;
+
+/* What teacher notes are made of. */
+typedef enum pdt_codes { PDT_CODES_EMBEDDING, PDT_CODES_RANDOM } pdt_codes;
 
 /* What entries are made for. */
 typedef struct pdt_dataset_use {
   const pdt_nn_trunk *trunk;
   const pdt_tokenizer *tokenizer;
   const pdt_sidecar_config *config;
+  pdt_codes codes;
+  double stated; /* weight of predicting a token of a stream's own facts, which nothing tells */
 } pdt_dataset_use;
 
-/* Reads a file. Mean prompt states are the plain trunk's. A block's teacher note is
- * Norm(sum of the codes of the facts it states), a code of its own where it states none; the code
- * of a fact is Norm(c(type) + Norm(sum_j P_j (E[t_j] - mean E) / std E)) over the tokens t_j of "
- * value", E the trunk's embedding, c and P_j fixed random vectors and matrices by name: what a note
- * says is then easy to write from the trunk's states and easy to read into them. Errors: INPUT
- * naming file and line: not the sidecar's plan (slots, vocabulary, salt), a text that the tokenizer
- * cuts into another number of tokens, more streams than adapters, longer than the trunk's
- * positions, teacher notes in a side file (which are not read here); IO, MEMORY. Freed by the
- * caller, after an error too. */
-int pdt_dataset_load(pdt_dataset *d, const char *path, const pdt_dataset_use *use, pdt_error *err);
+/* Reads n_paths >= 1 files, whose blocks must be cut alike. Mean prompt states are the plain
+ * trunk's. A block's teacher note is Norm(sum of the codes of the facts it states), a code of its
+ * own where it states none; the code of its r-th fact, r = 0, 1, is Norm(c_r(type) + Norm(sum_j
+ * P_rj (E[t_j] - mean E) / std E)) over the tokens t_j of " value", E the trunk's embedding, c_r
+ * and P_rj fixed random vectors and matrices by name: what a note says is then easy to write from
+ * the trunk's states and easy to read into them, and of two facts each value stays with its type.
+ * PDT_CODES_RANDOM: a random vector a fact. Errors: INPUT naming file and line: not the sidecar's
+ * plan (slots, vocabulary, salt), a text that the tokenizer cuts into another number of tokens,
+ * more streams than adapters, longer than the trunk's positions, teacher notes in a side file
+ * (which are not read here); IO, MEMORY. Freed by the caller, after an error too. */
+int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
+                     const pdt_dataset_use *use, pdt_error *err);
 void pdt_dataset_free(pdt_dataset *d);
 
 #endif

@@ -23,7 +23,7 @@ static int32_t filled_slots(const pdt_train_entry *entry, int32_t slots) {
 }
 
 void pdt_train_count(const pdt_train_entry *entry, int32_t block_tokens, int32_t slots,
-                     pdt_train_totals *totals) {
+                     const pdt_train_losses *losses, pdt_train_totals *totals) {
   int32_t blocks = pdt_train_entry_blocks(entry, block_tokens), filled = filled_slots(entry, slots);
   for (int32_t i = 0; i < entry->n_streams; i++) {
     const pdt_train_stream *s = &entry->streams[i];
@@ -31,7 +31,7 @@ void pdt_train_count(const pdt_train_entry *entry, int32_t block_tokens, int32_t
       totals->tokens += s->weights ? (double)s->weights[j] : 1;
   }
   totals->blocks += blocks;
-  totals->slots += filled;
+  totals->slots += losses->empty ? slots : filled;
   totals->coverage += (int64_t)blocks * filled;
 }
 
@@ -81,7 +81,8 @@ typedef struct layout {
   int32_t *block_begin, *block_steps, *block_entry, *plan_ids, *slot_targets, *target_rows;
   pdt_token *tokens, *target_tokens;
   int32_t targets;
-  float *ce_weight, *mean_states, *teacher, *coverage, *coverage_weight, *ready;
+  uint8_t *kinds; /* of targets */
+  float *ce_weight, *mean_states, *place_states, *teacher, *coverage, *coverage_weight, *ready;
   float *notes_weight, *spec_weight, *ready_weight;
   note *sorted;    /* of the entry at hand */
   int32_t *rounds; /* the same */
@@ -122,7 +123,8 @@ static int take_layout(layout *l, const extent *x, pdt_nn_arena *arena, pdt_erro
                  TAKE(block_entry, Nb) || TAKE(plan_ids, E * S) || TAKE(slot_targets, E * S) ||
                  TAKE(target_rows, x->targets) || TAKE(tokens, x->rows) ||
                  TAKE(target_tokens, x->targets) || TAKE(ce_weight, x->targets) ||
-                 TAKE(mean_states, E * l->config->hidden_size) ||
+                 TAKE(kinds, x->targets) || TAKE(mean_states, E * l->config->hidden_size) ||
+                 TAKE(place_states, E * l->config->plan_places * l->config->hidden_size) ||
                  TAKE(teacher, Nb * l->config->notes_dim) || TAKE(coverage, Nb * S) ||
                  TAKE(coverage_weight, Nb * S) || TAKE(ready, Nb) || TAKE(notes_weight, Nb) ||
                  TAKE(spec_weight, Nb) || TAKE(ready_weight, Nb) || TAKE(sorted, x->most_blocks) ||
@@ -175,13 +177,41 @@ static void add_stream(layout *l, const pdt_train_entry *entry, int32_t e, int32
   l->rows = emit + s->n_tokens;
 }
 
-/* Tokens that a stream's rows predict. */
-static void add_targets(layout *l, const pdt_train_stream *s, int32_t emit, double scale) {
+/* Is the note of a block of the entry whose first block is `base` in the window of block `at`? */
+static bool sees(const layout *l, int32_t base, int32_t at, int32_t block) {
+  int32_t wanted = l->n_entries + base + block;
+  for (int32_t i = l->first[at]; i < l->first[at + 1]; i++)
+    if (l->window_items[i] == wanted) return true;
+  return false;
+}
+
+/* What token j of an entry's stream i is, whose first block is `first` of the batch. */
+static pdt_nn_kind kind_of(const layout *l, const pdt_train_entry *entry, int32_t i, int32_t j,
+                           int32_t base, int32_t first) {
+  for (int32_t u = 0; u < entry->n_uses; u++) {
+    const pdt_train_use *use = &entry->uses[u];
+    if (use->stream != i || j < use->first || j >= use->first + use->n) continue;
+    int32_t at = first + j / l->rules->block_tokens;
+    if (use->note < 0 || !sees(l, base, at, use->note)) return PDT_NN_UNSEEN;
+    return j == use->first ? PDT_NN_USE : PDT_NN_LATER;
+  }
+  return PDT_NN_OTHER;
+}
+
+/* Tokens that the rows of an entry's stream i predict; `base`, `first`: its entry's first block in
+ * the batch, and its own. Windows are laid out already. */
+static void add_targets(layout *l, const pdt_train_entry *entry, int32_t i, int32_t emit,
+                        int32_t base, int32_t first, const pdt_train_losses *losses, double scale) {
+  const pdt_train_stream *s = &entry->streams[i];
   for (int32_t j = 0; j < s->n_tokens; j++) {
+    pdt_nn_kind kind = kind_of(l, entry, i, j, base, first);
     double weight = s->weights ? (double)s->weights[j] : 1;
-    if (weight == 0) continue;
+    if (kind == PDT_NN_USE) weight *= losses->use;
+    if (kind == PDT_NN_LATER) weight *= losses->later;
+    if (weight == 0 && losses->kd == 0) continue;
     l->target_rows[l->targets] = emit + j;
     l->target_tokens[l->targets] = s->tokens[j];
+    l->kinds[l->targets] = (uint8_t)kind;
     l->ce_weight[l->targets++] = (float)(weight * scale);
   }
 }
@@ -190,30 +220,29 @@ static void add_targets(layout *l, const pdt_train_stream *s, int32_t emit, doub
 static void label_ready(layout *l, const pdt_train_entry *entry, int32_t base, int32_t n_blocks) {
   for (int32_t b = 0; b < n_blocks; b++) l->ready[base + b] = 1;
   for (int32_t i = 0; i < entry->n_needs; i++) {
-    int32_t block = base + entry->needs[i].block,
-            wanted = l->n_entries + base + entry->needs[i].note;
-    bool seen = false;
-    for (int32_t j = l->first[block]; j < l->first[block + 1]; j++)
-      seen = seen || l->window_items[j] == wanted;
-    if (!seen) l->ready[block] = 0;
+    int32_t block = base + entry->needs[i].block;
+    if (!sees(l, base, block, entry->needs[i].note)) l->ready[block] = 0;
   }
 }
 
 /* Labels and weights of an entry's blocks and plan. */
 static void add_labels(layout *l, const pdt_train_entry *entry, int32_t e, int32_t base,
-                       int32_t n_blocks) {
+                       int32_t n_blocks, bool empty) {
   int64_t S = l->config->plan_slots, dn = l->config->notes_dim, d = l->config->hidden_size;
   memcpy(l->plan_ids + e * S, entry->plan_ids, (size_t)S * sizeof *l->plan_ids);
   for (int64_t j = 0; j < S; j++)
-    l->slot_targets[e * S + j] = entry->plan_ids[j] != 0 ? entry->plan_ids[j] : -1;
+    l->slot_targets[e * S + j] = entry->plan_ids[j] != 0 || empty ? entry->plan_ids[j] : -1;
   memcpy(l->mean_states + e * d, entry->mean_state, (size_t)d * sizeof(float));
+  int64_t places = l->config->plan_places * d;
+  if (places > 0)
+    memcpy(l->place_states + e * places, entry->place_states, (size_t)places * sizeof(float));
   memcpy(l->teacher + base * dn, entry->teacher_notes, (size_t)(n_blocks * dn) * sizeof(float));
   memcpy(l->coverage + base * S, entry->coverage, (size_t)(n_blocks * S) * sizeof(float));
   label_ready(l, entry, base, n_blocks);
 }
 
 static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64_t number,
-                      double token_scale) {
+                      const pdt_train_losses *losses, double token_scale) {
   int32_t tau = l->rules->block_tokens, base = l->blocks;
   int32_t n_blocks = pdt_train_entry_blocks(entry, tau);
   pdt_train_draw_rounds(entry, l->rules, number, l->rounds);
@@ -224,11 +253,11 @@ static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64
   for (int32_t i = 0, at = 0; i < entry->n_streams; i++) {
     int32_t emit = l->rows + entry->n_prompt + entry->streams[i].n_prefix - 1;
     add_stream(l, entry, e, i, at, n_blocks, base);
-    add_targets(l, &entry->streams[i], emit, token_scale);
+    l->first[l->blocks] = l->items;
+    add_targets(l, entry, i, emit, base, base + at, losses, token_scale);
     at += pdt_train_stream_blocks(&entry->streams[i], tau);
   }
-  l->first[l->blocks] = l->items;
-  add_labels(l, entry, e, base, n_blocks);
+  add_labels(l, entry, e, base, n_blocks, losses->empty);
 }
 
 static float share(double loss, double total) {
@@ -261,16 +290,17 @@ static void finish(const layout *l, const pdt_train_losses *losses, const pdt_tr
                        .n_notes = l->n_entries + l->blocks},
       .blocks = {l->blocks, l->block_begin, l->block_steps, l->block_entry},
       .plans = {l->n_entries, l->plan_ids},
-      .mean_states = l->mean_states,
+      .prompts = {l->n_entries, l->mean_states, l->place_states},
       .slot_targets = l->slot_targets,
       .slot_weight = share(losses->plan, (double)totals->slots),
       .teacher_notes = l->teacher,
       .notes_weight = losses->notes > 0 ? l->notes_weight : NULL,
       .spec_weight = losses->speculation > 0 ? l->spec_weight : NULL,
-      .targets = {.n = losses->ce > 0 ? l->targets : 0,
+      .targets = {.n = losses->ce > 0 || losses->kd > 0 ? l->targets : 0,
                   .rows = l->target_rows,
                   .tokens = l->target_tokens,
-                  .ce_weight = l->ce_weight},
+                  .ce_weight = l->ce_weight,
+                  .kinds = l->kinds},
       .coverage_target = l->coverage,
       .coverage_weight = losses->coverage > 0 ? l->coverage_weight : NULL,
       .ready_target = l->ready,
@@ -288,7 +318,7 @@ int pdt_train_batch(pdt_nn_sidecar_batch *batch, const pdt_train_entry *const *e
                     (long long)x.rows);
   if (take_layout(&l, &x, arena, err)) return -1;
   for (int32_t e = 0; e < n; e++)
-    add_entry(&l, entries[e], e, number[e], share(losses->ce, totals->tokens));
+    add_entry(&l, entries[e], e, number[e], losses, share(losses->ce, totals->tokens));
   l.begin[l.sequences] = l.rows;
   l.run_begin[l.sequences] = l.conditioned;
   l.window_begin[l.blocks] = l.conditioned;

@@ -18,6 +18,12 @@ typedef struct pdt_train_need {
   int32_t block, note; /* both count the entry's blocks, stream after stream */
 } pdt_train_need;
 
+/* A sibling's fact in the output of stream `stream` of an entry: its name's tokens are
+ * [first, first + n), and what tells it is the note of block `note`, -1 for none. */
+typedef struct pdt_train_use {
+  int32_t stream, first, n, note;
+} pdt_train_use;
+
 /* One prompt and its streams; everything is borrowed. Blocks are the streams', cut into
  * block_tokens, one stream's after the other's: Nb in all. */
 typedef struct pdt_train_entry {
@@ -30,6 +36,10 @@ typedef struct pdt_train_entry {
   const float *coverage;           /* [Nb, S] targets, 0 or 1 */
   int32_t n_needs;
   const pdt_train_need *needs; /* a block is ready when every note it needs is in its window */
+  int32_t n_uses;
+  const pdt_train_use *uses; /* may be none: then no token is told apart */
+  const float *place_states; /* [plan places, d] of the first prompt tokens, zeros behind the
+                                prompt; NULL where the sidecar has no places */
 } pdt_train_entry;
 
 typedef struct pdt_train_rounds {
@@ -39,15 +49,20 @@ typedef struct pdt_train_rounds {
   uint64_t seed;
 } pdt_train_rounds;
 
-/* Shares of L (0: off). */
+/* Shares of L (0: off). `use` and `later` multiply the cross-entropy of the first and of later
+ * tokens of uses that are in the window: 1, unless the few tokens that notes decide are to weigh
+ * more. */
 typedef struct pdt_train_losses {
-  double plan, notes, speculation, ce, coverage, ready;
+  double plan, notes, speculation, ce, kd, coverage, ready;
+  double use, later;
+  bool
+      empty; /* L_plan also asks for the empty slot where a plan has ended; else it ignores those */
 } pdt_train_losses;
 
 /* What losses are divided by: sums over all entries of a batch, on all ranks. */
 typedef struct pdt_train_totals {
   double tokens;         /* weight of predicted tokens */
-  int64_t blocks, slots; /* slots: filled ones of all plans */
+  int64_t blocks, slots; /* slots: those of all plans that L_plan asks for */
   int64_t coverage;      /* filled slots of all blocks */
 } pdt_train_totals;
 
@@ -55,9 +70,9 @@ typedef struct pdt_train_totals {
 int32_t pdt_train_stream_blocks(const pdt_train_stream *stream, int32_t block_tokens);
 int32_t pdt_train_entry_blocks(const pdt_train_entry *entry, int32_t block_tokens);
 
-/* Adds an entry's share. Pure. */
+/* Adds an entry's share, of a sidecar with `slots` plan slots. Pure. */
 void pdt_train_count(const pdt_train_entry *entry, int32_t block_tokens, int32_t slots,
-                     pdt_train_totals *totals);
+                     const pdt_train_losses *losses, pdt_train_totals *totals);
 
 /* When each block of an entry is emitted: rounds[Nb], ascending within a stream, by seed and
  * `number` (of the entry in the run) alone. Pure. */

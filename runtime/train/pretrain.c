@@ -131,7 +131,7 @@ static int run_batch(run *r, const pdt_corpus *c, const batch *b, bool learn, su
                        dhidden, &head, &r->arena, err))
     return -1;
   seen->loss += learn ? head.ce * b->weight : head.ce;
-  seen->right += head.right;
+  seen->right += head.right[PDT_NN_OTHER];
   seen->tokens += in.targets.n;
   return learn ? pdt_nn_trunk_backward(r->trunk, &pass, dhidden, &r->arena, err) : 0;
 }

@@ -52,7 +52,9 @@ static void row_loss(const head_room *room, int64_t r, int64_t vocab, const pdt_
   pdt_real *logp = room->logits + r * vocab, *p = room->p + r * vocab;
   pdt_real ce = t->ce_weight[at], kd = t->teacher ? t->kd_weight[at] : 0;
   pdt_token token = t->tokens[at];
-  if (log_softmax(logp, vocab, p) == token) sums->right++;
+  uint8_t kind = t->kinds ? t->kinds[at] : PDT_NN_OTHER;
+  sums->rows[kind]++;
+  if (log_softmax(logp, vocab, p) == token) sums->right[kind]++;
   sums->ce -= (double)ce * (double)logp[token];
   if (kd == 0) {
     for (int64_t i = 0; i < vocab; i++) p[i] *= ce;

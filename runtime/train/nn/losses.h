@@ -7,6 +7,15 @@
 #include "train/nn/arena.h"
 #include "train/nn/ops.h"
 
+/* What a predicted token is to its entry: told apart in reports. */
+typedef enum pdt_nn_kind {
+  PDT_NN_OTHER,  /* no name, or a fact's statement */
+  PDT_NN_USE,    /* first token of a sibling's fact that is in the window */
+  PDT_NN_LATER,  /* a later token of one that is in the window */
+  PDT_NN_UNSEEN, /* a token of one that is not: nothing tells it */
+  PDT_NN_KINDS
+} pdt_nn_kind;
+
 /* What chosen rows of a batch are asked to predict. */
 typedef struct pdt_nn_targets {
   int32_t n;
@@ -15,12 +24,14 @@ typedef struct pdt_nn_targets {
   const pdt_real *ce_weight; /* [n] */
   const pdt_real *kd_weight; /* [n], or NULL: no distillation */
   const pdt_real *teacher;   /* [n, d] the teacher's final-norm states; NULL: no distillation */
+  const uint8_t *kinds;      /* [n] pdt_nn_kind, or NULL: all PDT_NN_OTHER */
 } pdt_nn_targets;
 
 typedef struct pdt_nn_head_sums {
-  double ce;     /* sum of ce_weight * -log p(token) */
-  double kd;     /* sum of kd_weight * KL(student || teacher) */
-  int64_t right; /* rows whose largest logit is the token's (the lowest id on ties) */
+  double ce;                   /* sum of ce_weight * -log p(token) */
+  double kd;                   /* sum of kd_weight * KL(student || teacher) */
+  int64_t right[PDT_NN_KINDS]; /* rows whose largest logit is the token's (the lowest on ties) */
+  int64_t rows[PDT_NN_KINDS];
 } pdt_nn_head_sums;
 
 /* Head and both token losses at once, a bounded number of rows at a time: logits = hidden W^T, for

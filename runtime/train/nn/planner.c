@@ -5,40 +5,104 @@
 
 static const double eps = 1e-6; /* of Norm */
 
-int pdt_nn_planner(const pdt_nn_sidecar *s, int64_t n, const pdt_real *mean_states,
-                   pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+/* What the slots read: [n, S, d]. */
+static int slot_inputs(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
+                       pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
-  int64_t S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
-  *pass = (pdt_nn_planner_pass){0};
-  if (PDT_NN_TAKE(arena, &pass->logits, n * S * Vp, err)) return -1;
-  if (c->planner == PDT_PLANNER_FULL) {
-    pdt_nn_linear(&s->planner, mean_states, n, false, pass->logits);
+  int64_t S = c->plan_slots, d = c->hidden_size, P = c->plan_places;
+  if (PDT_NN_TAKE(arena, &pass->inputs, prompts->n * S * d, err)) return -1;
+  for (int64_t i = 0; i < prompts->n; i++) {
+    pdt_real *x = pass->inputs + i * S * d;
+    for (int64_t j = 0; j < S; j++) memcpy(x + j * d, prompts->mean + i * d, (size_t)d * sizeof *x);
+    pdt_nn_gemm(PDT_NN_NN, S, d, P, 1, s->planner_place.w, P, prompts->places + i * P * d, d, 1, x,
+                d);
+  }
+  return 0;
+}
+
+/* The share of the planner's map that slot j has. */
+static pdt_nn_affine map_of_slot(const pdt_nn_sidecar *s, int64_t j) {
+  int64_t out = s->planner.out / s->config.plan_slots, in = s->planner.in;
+  pdt_nn_affine map = {.w = pdt_nn_weight_at(s->planner.w, j * out * in), .in = in, .out = out};
+  if (s->planner.b.w) map.b = pdt_nn_weight_at(s->planner.b, j * out);
+  return map;
+}
+
+/* What the planner's map gives of all slots: y [n, S * width], width de or Vp. */
+static int map_slots(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
+                     pdt_nn_planner_pass *pass, pdt_real *y, pdt_nn_arena *arena, pdt_error *err) {
+  int64_t n = prompts->n, S = s->config.plan_slots, d = s->config.hidden_size;
+  int64_t width = s->planner.out / S;
+  pdt_real *x, *out;
+  if (!s->planner_place.w) {
+    pdt_nn_linear(&s->planner, prompts->mean, n, false, y);
     return 0;
   }
-  if (PDT_NN_TAKE(arena, &pass->slots, n * S * de, err)) return -1;
-  pdt_nn_linear(&s->planner, mean_states, n, false, pass->slots);
+  if (slot_inputs(s, prompts, pass, arena, err) || PDT_NN_TAKE(arena, &x, n * d, err) ||
+      PDT_NN_TAKE(arena, &out, n * width, err))
+    return -1;
+  for (int64_t j = 0; j < S; j++) {
+    pdt_nn_affine map = map_of_slot(s, j);
+    for (int64_t i = 0; i < n; i++)
+      memcpy(x + i * d, pass->inputs + (i * S + j) * d, (size_t)d * sizeof *x);
+    pdt_nn_linear(&map, x, n, false, out);
+    for (int64_t i = 0; i < n; i++)
+      memcpy(y + (i * S + j) * width, out + i * width, (size_t)width * sizeof *y);
+  }
+  return 0;
+}
+
+static int map_slots_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
+                          const pdt_nn_planner_pass *pass, const pdt_real *dy, pdt_nn_arena *arena,
+                          pdt_error *err) {
+  int64_t n = prompts->n, S = s->config.plan_slots, d = s->config.hidden_size;
+  int64_t P = s->config.plan_places, width = s->planner.out / S;
+  pdt_real *dx;
+  if (!s->planner_place.w) {
+    pdt_nn_linear_back(&s->planner, prompts->mean, n, dy, false, NULL);
+    return 0;
+  }
+  if (PDT_NN_TAKE(arena, &dx, d, err)) return -1;
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < S; j++) {
+      pdt_nn_affine map = map_of_slot(s, j);
+      pdt_nn_linear_back(&map, pass->inputs + (i * S + j) * d, 1, dy + (i * S + j) * width, false,
+                         dx);
+      for (int64_t t = 0; t < P && s->planner_place.g; t++)
+        s->planner_place.g[j * P + t] +=
+            (pdt_real)pdt_nn_dot(dx, prompts->places + (i * P + t) * d, d);
+    }
+  return 0;
+}
+
+int pdt_nn_planner(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
+                   pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+  const pdt_sidecar_config *c = &s->config;
+  int64_t n = prompts->n, S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
+  *pass = (pdt_nn_planner_pass){0};
+  if (PDT_NN_TAKE(arena, &pass->logits, n * S * Vp, err)) return -1;
+  if (c->planner == PDT_PLANNER_FULL) return map_slots(s, prompts, pass, pass->logits, arena, err);
+  if (PDT_NN_TAKE(arena, &pass->slots, n * S * de, err) ||
+      map_slots(s, prompts, pass, pass->slots, arena, err))
+    return -1;
   pdt_nn_gemm(PDT_NN_NT, n * S, Vp, de, (pdt_real)(1 / sqrt((double)de)), pass->slots, de,
               s->plan_embedding.w, de, 0, pass->logits, Vp);
   return 0;
 }
 
-int pdt_nn_planner_back(const pdt_nn_sidecar *s, int64_t n, const pdt_real *mean_states,
+int pdt_nn_planner_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
                         const pdt_nn_planner_pass *pass, const pdt_real *dlogits,
                         pdt_nn_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
-  int64_t S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
-  if (c->planner == PDT_PLANNER_FULL) {
-    pdt_nn_linear_back(&s->planner, mean_states, n, dlogits, false, NULL);
-    return 0;
-  }
+  int64_t n = prompts->n, S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
+  if (c->planner == PDT_PLANNER_FULL) return map_slots_back(s, prompts, pass, dlogits, arena, err);
   pdt_real scale = (pdt_real)(1 / sqrt((double)de)), *dslots;
   if (PDT_NN_TAKE(arena, &dslots, n * S * de, err)) return -1;
   pdt_nn_gemm(PDT_NN_NN, n * S, de, Vp, scale, dlogits, Vp, s->plan_embedding.w, de, 0, dslots, de);
   if (s->plan_embedding.g)
     pdt_nn_gemm(PDT_NN_TN, Vp, de, n * S, scale, dlogits, Vp, pass->slots, de, 1,
                 s->plan_embedding.g, de);
-  pdt_nn_linear_back(&s->planner, mean_states, n, dslots, false, NULL);
-  return 0;
+  return map_slots_back(s, prompts, pass, dslots, arena, err);
 }
 
 int pdt_nn_plan_notes(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,

@@ -5,16 +5,26 @@
 #include "train/nn/heads.h"
 
 typedef struct pdt_nn_planner_pass {
+  pdt_real *inputs; /* [n, S, d] what each slot reads; NULL where all read the mean */
   pdt_real *slots;  /* [n, S de] of the tied planner */
   pdt_real *logits; /* [n, S, Vp] */
 } pdt_nn_planner_pass;
 
-/* Slot logits (eq. 2) from mean prompt states [n, d]. Errors: MEMORY. */
-int pdt_nn_planner(const pdt_nn_sidecar *s, int64_t n, const pdt_real *mean_states,
+/* Prompts as the planner reads them. */
+typedef struct pdt_nn_prompts {
+  int64_t n;
+  const pdt_real *mean;   /* [n, d] mean states */
+  const pdt_real *places; /* [n, P, d] of the first P tokens, zeros behind a prompt's end; read
+                             where the sidecar has weights of places */
+} pdt_nn_prompts;
+
+/* Slot logits (eq. 2): slot i reads mean + sum over places t of a[i, t] state[t], a the weights of
+ * places where there are any. Errors: MEMORY. */
+int pdt_nn_planner(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
                    pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err);
 /* From dlogits [n, S, Vp]. The prompt's states are the frozen trunk's: they get none. Errors:
  * MEMORY. */
-int pdt_nn_planner_back(const pdt_nn_sidecar *s, int64_t n, const pdt_real *mean_states,
+int pdt_nn_planner_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
                         const pdt_nn_planner_pass *pass, const pdt_real *dlogits,
                         pdt_nn_arena *arena, pdt_error *err);
 

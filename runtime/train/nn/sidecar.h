@@ -31,6 +31,7 @@ typedef struct pdt_nn_sidecar {
   pdt_nn_parameters parameters;
   pdt_nn_instrument *layers;        /* [n_instrumented] */
   pdt_nn_affine planner;            /* full: [S Vp, d]; tied: [S de, d] with bias */
+  pdt_nn_weight planner_place;      /* [S, P]; absent without places */
   pdt_nn_weight plan_embedding;     /* [Vp, de] */
   pdt_nn_affine plan_to_notes;      /* [dn, de] */
   pdt_nn_affine pool_query;         /* [ph, d]; absent with pool "last" */

@@ -43,13 +43,12 @@ static int plan_loss(step *s, pdt_error *err) {
   const pdt_nn_sidecar_batch *b = s->batch;
   pdt_nn_planner_pass pass;
   if (b->slot_weight == 0) return 0;
-  if (pdt_nn_planner(s->sidecar, s->entries, b->mean_states, &pass, s->arena, err)) return -1;
+  if (pdt_nn_planner(s->sidecar, &b->prompts, &pass, s->arena, err)) return -1;
   s->sums->plan = pdt_nn_softmax_ce(pass.logits, b->slot_targets, s->entries * s->S,
                                     s->sidecar->config.plan_vocab_size, b->slot_weight, s->backward,
                                     &s->sums->slots_right);
   if (!s->backward) return 0;
-  return pdt_nn_planner_back(s->sidecar, s->entries, b->mean_states, &pass, pass.logits, s->arena,
-                             err);
+  return pdt_nn_planner_back(s->sidecar, &b->prompts, &pass, pass.logits, s->arena, err);
 }
 
 /* Reads the batch under r->notes, and writes notes of its own. */
@@ -99,7 +98,8 @@ static int token_losses(step *s, pdt_error *err) {
     return -1;
   s->sums->ce = head.ce;
   s->sums->kd = head.kd;
-  s->sums->right = head.right;
+  memcpy(s->sums->right, head.right, sizeof head.right);
+  memcpy(s->sums->tokens, head.rows, sizeof head.rows);
   return 0;
 }
 

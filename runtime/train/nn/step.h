@@ -19,7 +19,7 @@ typedef struct pdt_nn_sidecar_batch {
   pdt_nn_conditioning conditioning;
   pdt_nn_blocks blocks;
   pdt_nn_plans plans;            /* the entries' plans as decoding would have them */
-  const pdt_real *mean_states;   /* [entries, d] mean final-norm prompt states, plain trunk */
+  pdt_nn_prompts prompts;        /* [entries] final-norm prompt states of the plain trunk */
   const int32_t *slot_targets;   /* [entries, S], < 0: padded, ignored */
   pdt_real slot_weight;          /* of every slot that is not ignored; 0: no L_plan */
   const pdt_real *teacher_notes; /* [Nb, dn] */
@@ -38,7 +38,8 @@ typedef struct pdt_nn_step_options {
 
 typedef struct pdt_nn_step_sums {
   double plan, notes, speculation, ce, kd, coverage, ready; /* weighted as the batch says */
-  int64_t right, slots_right; /* tokens and slots whose largest logit is the target's */
+  int64_t right[PDT_NN_KINDS], tokens[PDT_NN_KINDS]; /* tokens predicted, as pdt_nn_head_sums */
+  int64_t slots_right;                               /* slots whose largest logit is the target's */
 } pdt_nn_step_sums;
 
 /* What a step can show beside the sums; lives in the arena. */

@@ -1,0 +1,32 @@
+/* pdt train: what its flags say, and its two kinds of runs. */
+#ifndef PDT_CLI_TRAIN_H
+#define PDT_CLI_TRAIN_H
+
+#include "cli/cli.h"
+#include "train/curriculum.h"
+#include "train/dataset.h"
+#include "train/pretrain.h"
+
+enum { PDT_TRAIN_DATA = 8 }; /* most data files */
+
+typedef struct pdt_train_args {
+  const char *data[PDT_TRAIN_DATA];
+  int32_t n_data;
+  const char *stage, *valid, *config, *model, *tokenizer, *sidecar, *out;
+  pdt_pretrain_options run; /* of a sidecar's stage: steps, batch, seed and the like */
+  int64_t context;          /* 0: what the model has, 512 at most */
+  /* of a sidecar's stage */
+  int32_t number;       /* of the stage */
+  pdt_train_stage plan; /* what it trains */
+  int32_t passes;       /* 0: the stage's own */
+  double lockstep, wait;
+  pdt_codes codes;
+  double stated;
+} pdt_train_args;
+
+/* Trains a trunk; one stage of a sidecar. Collective over cli->world, blocking; all ranks fail
+ * alike. */
+int pdt_train_trunk(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
+int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
+
+#endif

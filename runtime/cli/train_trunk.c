@@ -1,0 +1,220 @@
+#include "cli/train.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "cli/terminal.h"
+#include "model/tensors.h"
+
+static const pdt_bytes max_config_bytes = 1 << 20, max_tokenizer_bytes = 512 << 20;
+
+/* Everything a run holds. */
+typedef struct training {
+  const pdt_cli *cli;
+  const pdt_train_args *args;
+  pdt_pretrain_options run;
+  char *state, *model, *log;          /* paths in --out */
+  char *config_path, *tokenizer_path; /* of what is read; tokenizer_path NULL: none */
+  pdt_model_config config;
+  pdt_tokenizer *tokenizer;
+  pdt_nn_trunk trunk;
+  pdt_corpus corpus, valid;
+  FILE *log_file;
+  bool on_terminal;
+  double begun;
+  int64_t first_step;
+} training;
+
+static int make_paths(training *t, pdt_error *err) {
+  const pdt_train_args *a = t->args;
+  if (pdt_path_join(&t->state, a->out, "checkpoint.safetensors", err) ||
+      pdt_path_join(&t->model, a->out, "model.safetensors", err) ||
+      pdt_path_join(&t->log, a->out, "log.jsonl", err) ||
+      pdt_path_join(&t->config_path, a->model ? a->model : "", a->model ? "config.json" : a->config,
+                    err))
+    return -1;
+  if (a->tokenizer) return pdt_path_join(&t->tokenizer_path, "", a->tokenizer, err);
+  if (!a->model) return 0;
+  if (pdt_path_join(&t->tokenizer_path, a->model, "tokenizer.json", err)) return -1;
+  if (access(t->tokenizer_path, F_OK) == 0) return 0;
+  free(t->tokenizer_path);
+  t->tokenizer_path = NULL;
+  return 0;
+}
+
+/* A new model has random weights by seed; another one's are read. */
+static int make_trunk(training *t, pdt_error *err) {
+  const pdt_train_args *a = t->args;
+  if (!a->model) {
+    if (pdt_model_config_load_file(&t->config, a->config, err) ||
+        pdt_nn_trunk_new(&t->trunk, &t->config, NULL, false, err))
+      return -1;
+    pdt_nn_trunk_init(&t->trunk, a->run.seed);
+    return 0;
+  }
+  pdt_checkpoint *checkpoint;
+  if (pdt_model_config_load(&t->config, a->model, err) ||
+      pdt_checkpoint_open(&checkpoint, a->model, err))
+    return -1;
+  int rc = pdt_model_tensors_check(&t->config, checkpoint, err);
+  if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->config, checkpoint, false, err);
+  pdt_checkpoint_close(checkpoint);
+  return rc;
+}
+
+static int load(training *t, pdt_error *err) {
+  const pdt_train_args *a = t->args;
+  if (make_paths(t, err) || make_trunk(t, err)) return -1;
+  int32_t most = t->config.max_positions < 512 ? t->config.max_positions : 512;
+  t->run.context = a->context > 0 ? (int32_t)a->context : most;
+  if (t->run.context > t->config.max_positions)
+    return pdt_fail(err, PDT_ERROR_USAGE, "--context: expected at most the model's %d, found %d",
+                    t->config.max_positions, t->run.context);
+  t->run.state = t->state;
+  t->run.model = t->model;
+  if (t->tokenizer_path && pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
+  if (t->tokenizer && pdt_tokenizer_size(t->tokenizer) > t->config.vocab_size)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: has %d tokens, the model's vocabulary %d (hint: vocab_size in %s)",
+                    t->tokenizer_path, pdt_tokenizer_size(t->tokenizer), t->config.vocab_size,
+                    t->config_path);
+  if (pdt_corpus_load(&t->corpus, a->data[0], t->tokenizer, &t->config, t->run.context, err))
+    return -1;
+  return a->valid
+             ? pdt_corpus_load(&t->valid, a->valid, t->tokenizer, &t->config, t->run.context, err)
+             : 0;
+}
+
+static int copy_into(const char *directory, const char *name, const char *from, pdt_bytes most,
+                     pdt_error *err) {
+  char *path, *text;
+  pdt_bytes length;
+  if (pdt_path_join(&path, directory, name, err)) return -1;
+  int rc = pdt_file_read(&text, &length, from, most, err);
+  pdt_new_file file;
+  if (!rc) rc = pdt_new_file_open(&file, path, err);
+  if (!rc) {
+    rc = pdt_new_file_write(&file, text, length, err);
+    if (!rc) rc = pdt_new_file_commit(&file, err);
+    pdt_new_file_abandon(&file);
+  }
+  free(path);
+  free(text);
+  return rc;
+}
+
+/* Rank 0's part of the beginning: the directory and what lies beside the weights. */
+static int prepare_out(training *t, pdt_error *err) {
+  const pdt_train_args *a = t->args;
+  if (mkdir(a->out, 0777) && errno != EEXIST)
+    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", a->out,
+                    strerror(errno));
+  if (!a->run.resume && (access(t->state, F_OK) == 0 || access(t->model, F_OK) == 0))
+    return pdt_fail(err, PDT_ERROR_IO,
+                    "%s: has a model already (hint: --resume, or another directory)", a->out);
+  t->log_file = fopen(t->log, a->run.resume ? "ae" : "we");
+  if (!t->log_file)
+    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", t->log, strerror(errno));
+  if (t->tokenizer_path &&
+      copy_into(a->out, "tokenizer.json", t->tokenizer_path, max_tokenizer_bytes, err))
+    return -1;
+  return copy_into(a->out, "config.json", t->config_path, max_config_bytes, err);
+}
+
+/* One line into the log, and to standard output where nobody watches. */
+static void log_line(training *t, const char *line) {
+  if (t->log_file) {
+    fprintf(t->log_file, "%s\n", line);
+    fflush(t->log_file);
+  }
+  if (!t->on_terminal) {
+    printf("%s\n", line);
+    fflush(stdout);
+  }
+}
+
+static void on_begin(void *context, int64_t step) {
+  training *t = context;
+  char line[400];
+  t->begun = pdt_seconds();
+  t->first_step = step;
+  if (t->cli->world->rank != 0) return;
+  snprintf(line, sizeof line,
+           "{\"begin\": %lld, \"steps\": %lld, \"ranks\": %d, \"parameters\": %lld, "
+           "\"documents\": %lld, \"pieces\": %lld, \"tokens\": %lld}",
+           (long long)step, (long long)t->run.steps, t->cli->world->size,
+           (long long)t->trunk.parameters.n_elems, (long long)t->corpus.n_documents,
+           (long long)t->corpus.n_pieces, (long long)t->corpus.n_tokens);
+  log_line(t, line);
+}
+
+static void on_report(void *context, const pdt_pretrain_report *r) {
+  training *t = context;
+  char line[400], valid[120] = "";
+  if (t->cli->world->rank != 0) return;
+  if (!isnan(r->valid_loss))
+    snprintf(valid, sizeof valid, ", \"valid_loss\": %.6f, \"valid_accuracy\": %.5f", r->valid_loss,
+             r->valid_accuracy);
+  double speed = r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
+  snprintf(line, sizeof line,
+           "{\"step\": %lld, \"loss\": %.6f, \"accuracy\": %.5f%s, \"rate\": %.4g, \"norm\": %.4g, "
+           "\"tokens_per_s\": %.0f}",
+           (long long)r->step, r->loss, r->accuracy, valid, r->rate, r->norm, speed);
+  log_line(t, line);
+  if (!t->on_terminal) return;
+  double per_step = (pdt_seconds() - t->begun) / (double)(r->step - t->first_step);
+  int left = (int)(per_step * (double)(r->steps - r->step));
+  fprintf(stderr,
+          "\rstep %lld/%lld  loss %.4f  right %.1f%%  rate %.2e  %.0f tokens/s  %d:%02d left",
+          (long long)r->step, (long long)r->steps, r->loss, 100 * r->accuracy, r->rate, speed,
+          left / 60, left % 60);
+  if (!isnan(r->valid_loss))
+    fprintf(stderr, "  held out %.4f, %.1f%%", r->valid_loss, 100 * r->valid_accuracy);
+  fputs(isnan(r->valid_loss) && r->step < r->steps ? "\033[K" : "\033[K\n", stderr);
+}
+
+static void end(training *t) {
+  if (t->log_file) fclose(t->log_file);
+  pdt_corpus_free(&t->corpus);
+  pdt_corpus_free(&t->valid);
+  pdt_tokenizer_free(t->tokenizer);
+  pdt_nn_trunk_free(&t->trunk);
+  char *paths[] = {t->state, t->model, t->log, t->config_path, t->tokenizer_path};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+}
+
+/* All ranks must have read the same text. */
+static int compare_data(const training *t, pdt_error *err) {
+  int64_t low = (int64_t)(t->corpus.fingerprint >> 1), high = low;
+  pdt_comm_all_reduce_i64(t->cli->world, &low, 1, PDT_COMM_MIN);
+  pdt_comm_all_reduce_i64(t->cli->world, &high, 1, PDT_COMM_MAX);
+  return low == high ? 0
+                     : pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine",
+                                t->args->data[0]);
+}
+
+static int train(training *t, pdt_error *err) {
+  const pdt_comm *world = t->cli->world;
+  load(t, err);
+  if (pdt_comm_agree(world, err) || compare_data(t, err)) return -1;
+  if (world->rank == 0) prepare_out(t, err);
+  if (pdt_comm_agree(world, err)) return -1;
+  const pdt_pretrain_observer observer = {t, on_report, on_begin};
+  return pdt_pretrain(&t->trunk, &t->corpus, t->args->valid ? &t->valid : NULL, &t->run, world,
+                      &observer, err);
+}
+
+int pdt_train_trunk(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
+  training t = {
+      .cli = cli, .args = args, .run = args->run, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
+  int rc = train(&t, err);
+  end(&t);
+  return rc;
+}
