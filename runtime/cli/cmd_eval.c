@@ -18,7 +18,9 @@ typedef struct evaluation {
   pdt_tokenizer *tokenizer;
   pdt_eval_entries data;
   pdt_eval_row *rows; /* [n_rows] */
-  FILE *file;         /* what --out gets, in memory; NULL without */
+  bool taught;
+  pdt_eval_teacher teacher; /* on rank 0 */
+  FILE *file;               /* what --out gets, in memory; NULL without */
   char *text;
   size_t bytes;
 } evaluation;
@@ -73,11 +75,37 @@ static void put_head(evaluation *e) {
   if (e->file && !o->json) pdt_eval_print_head(e->file, &e->data, o);
 }
 
+/* The tables under the rows. */
+static void put_tables(const evaluation *e, FILE *out) {
+  pdt_eval_print_causes(out, e->rows, e->options->n_rows);
+  pdt_eval_print_work(out, e->rows, e->options->n_rows);
+}
+
 static int put_end(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
-  if (!o->json || o->out) pdt_eval_print_causes(stdout, e->rows, o->n_rows);
-  if (e->file && !o->json) pdt_eval_print_causes(e->file, e->rows, o->n_rows);
+  if (!o->json || o->out) put_tables(e, stdout);
+  if (e->file && !o->json) put_tables(e, e->file);
   return finish_file(e, err);
+}
+
+/* The heads on the file's own text, on rank 0, when a row is of an arm that they were trained for.
+ */
+static int teach(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  for (int32_t i = 0; i < o->n_rows; i++)
+    e->taught = e->taught || (!o->no_teacher && pdt_eval_arm_is_trained(o->rows[i].setup.arm));
+  const json_t *seed = json_object_get(o->settings, "seed");
+  const pdt_eval_teacher_use use = {.data = o->data,
+                                    .most = o->count,
+                                    .model = pdt_engine_model(e->engine),
+                                    .checkpoint = pdt_engine_checkpoint(e->engine),
+                                    .config = pdt_engine_sidecar(e->engine),
+                                    .sidecar = pdt_engine_sidecar_file(e->engine),
+                                    .tokenizer = e->tokenizer,
+                                    .seed = (uint64_t)json_integer_value(seed),
+                                    .threads = pdt_engine_layout_of(e->engine).threads};
+  if (e->taught && e->cli->world->rank == 0) pdt_eval_teach(&use, &e->teacher, err);
+  return pdt_comm_agree(e->cli->world, err);
 }
 
 static int run_rows(evaluation *e, pdt_error *err) {
@@ -90,6 +118,7 @@ static int run_rows(evaluation *e, pdt_error *err) {
     row->options = &e->options->rows[i];
     if (pdt_eval_run(&eval, &row->options->setup, &row->figures, err))
       return pdt_fail_in(err, "%s", row->options->label);
+    if (e->taught && pdt_eval_arm_is_trained(row->options->setup.arm)) row->teacher = &e->teacher;
     if (lead) put_row(e, row, err);
     if (pdt_comm_agree(world, err)) return -1;
   }
@@ -101,7 +130,7 @@ static int evaluate(evaluation *e, pdt_error *err) {
   const pdt_comm *world = e->cli->world;
   if (pdt_engine_new(&e->engine, world, &e->options->engine, err)) return -1;
   load_data(e, err);
-  if (pdt_comm_agree(world, err) || compare_data(e, err)) return -1;
+  if (pdt_comm_agree(world, err) || compare_data(e, err) || teach(e, err)) return -1;
   return run_rows(e, err);
 }
 
