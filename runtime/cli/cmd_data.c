@@ -12,9 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "cli/cli.h"
-
-static const pdt_bytes max_tokenizer_bytes = 512 << 20;
+#include "cli/tokenizer.h"
 
 enum {
   OPT_COUNT = 256,
@@ -163,20 +161,6 @@ static error_t parse_atlas(int key, char *arg, struct argp_state *state) {
   return 0;
 }
 
-/* The tokenizer of a model directory, with its fingerprint. */
-static int load_tokenizer(const char *directory, pdt_tokenizer **out, uint64_t *fingerprint,
-                          pdt_error *err) {
-  char *path, *text = NULL;
-  pdt_bytes bytes = 0;
-  if (pdt_path_join(&path, directory, "tokenizer.json", err)) return -1;
-  int rc = pdt_file_read(&text, &bytes, path, max_tokenizer_bytes, err);
-  if (!rc) rc = pdt_tokenizer_parse(out, text, (size_t)bytes, path, err);
-  if (!rc) *fingerprint = pdt_tokenizer_fingerprint(text, (size_t)bytes);
-  free(text);
-  free(path);
-  return rc;
-}
-
 /* What the entries are drawn with. */
 typedef struct workshop {
   pdt_atlas_world *world;
@@ -187,7 +171,7 @@ typedef struct workshop {
 
 static int open_workshop(const data_args *a, workshop *w, pdt_error *err) {
   if (pdt_atlas_world_new(&w->world, err)) return -1;
-  if (a->model ? load_tokenizer(a->model, &w->tokenizer, &w->fingerprint, err)
+  if (a->model ? pdt_cli_tokenizer(a->model, &w->tokenizer, &w->fingerprint, err)
                : pdt_atlas_tokenizer(w->world, &w->tokenizer, &w->fingerprint, err))
     return -1;
   return pdt_atlas_generator_init(&w->generator, w->world, w->tokenizer, &a->atlas, err);
@@ -405,7 +389,7 @@ int pdt_cmd_data_check(const pdt_cli *cli, int argc, char **argv, pdt_error *err
   pdt_data_tokenizer given = {0};
   pdt_data_stats stats;
   double start = pdt_seconds();
-  if (args.model && load_tokenizer(args.model, &tokenizer, &given.fingerprint, err)) return -1;
+  if (args.model && pdt_cli_tokenizer(args.model, &tokenizer, &given.fingerprint, err)) return -1;
   given.tokenizer = tokenizer;
   int rc = pdt_data_check(args.path, tokenizer ? &given : NULL, &stats, err);
   if (!rc) rc = print_report(&args, &stats, pdt_seconds() - start, err);

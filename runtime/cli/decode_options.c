@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/setting_flags.h"
+
 enum {
   KEY_MODEL = 256,
   KEY_SIDECAR,
@@ -26,30 +28,6 @@ enum {
   KEY_QUIET,
   KEY_VERBOSE,
   KEY_SETTINGS
-};
-
-/* A setting as a flag: the same key with '-' for '_'. */
-typedef struct setting_flag {
-  const char *flag, *key;
-  enum { INTEGER, REAL, WORD } kind;
-  double low, high;
-} setting_flag;
-
-static const setting_flag setting_flags[] = {
-    {"streams", "streams", INTEGER, 1, 65536},
-    {"block-tokens", "block_tokens", INTEGER, 1, 1 << 24},
-    {"reveal-delay", "reveal_delay", INTEGER, 1, 1 << 20},
-    {"window", "window", INTEGER, 1, 1 << 20},
-    {"horizon", "horizon", INTEGER, 1, 1 << 24},
-    {"gamma", "gamma", REAL, 0, 1},
-    {"policy", "policy", WORD, 0, 0},
-    {"max-attempts", "max_attempts", INTEGER, 1, 1 << 20},
-    {"max-tokens", "max_tokens", INTEGER, 1, 1 << 24},
-    {"max-rounds", "max_rounds", INTEGER, 1, INT32_MAX},
-    {"temperature", "temperature", REAL, 0, 1e6},
-    {"top-k", "top_k", INTEGER, 0, INT32_MAX},
-    {"top-p", "top_p", REAL, 1e-9, 1},
-    {"seed", "seed", INTEGER, -9.2e18, 9.2e18},
 };
 
 static const struct argp_option options[] = {
@@ -103,29 +81,6 @@ static const struct argp_option options[] = {
     {"quiet", KEY_QUIET, NULL, 0, "no progress, no summary", 4},
     {"verbose", KEY_VERBOSE, NULL, 0, "tell the layout, and memory of every rank", 4},
     {0}};
-
-/* Every kind of bad value ends in argp_error, which keeps the message. */
-static error_t add_setting(json_t *settings, const setting_flag *flag, char *arg,
-                           struct argp_state *state) {
-  json_t *value = NULL;
-  int64_t integer;
-  double real;
-  error_t code = 0;
-  if (flag->kind == INTEGER) {
-    code =
-        pdt_cli_integer(state, flag->flag, arg, (int64_t)flag->low, (int64_t)flag->high, &integer);
-    if (!code) value = json_integer(integer);
-  } else if (flag->kind == REAL) {
-    code = pdt_cli_real(state, flag->flag, arg, flag->low, flag->high, &real);
-    if (!code) value = json_real(real);
-  } else {
-    value = json_string(arg);
-  }
-  if (code) return code;
-  if (value && json_object_set_new(settings, flag->key, value) == 0) return 0;
-  argp_error(state, "--%s: '%s' is not UTF-8", flag->flag, arg);
-  return EINVAL;
-}
 
 /* 512M, 4G, 1048576. */
 static error_t parse_bytes(struct argp_state *state, const char *arg, pdt_bytes *out) {
@@ -194,9 +149,8 @@ static error_t check(const pdt_decode_options *o, struct argp_state *state) {
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_decode_options *o = state->input;
-  size_t setting = (size_t)(key - KEY_SETTINGS);
-  if (key >= KEY_SETTINGS && setting < sizeof setting_flags / sizeof *setting_flags)
-    return add_setting(o->settings, &setting_flags[setting], arg, state);
+  if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
+    return pdt_setting_parse(o->settings, (pdt_setting)(key - KEY_SETTINGS), arg, state);
   switch (key) {
   case KEY_MODEL:
     o->engine.model = arg;

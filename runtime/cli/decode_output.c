@@ -354,7 +354,11 @@ static int on_session_ended(void *context, const pdt_session *s, pdt_error *err)
 }
 
 pdt_observer pdt_decode_output_observer(pdt_decode_output *o) {
-  return (pdt_observer){o, on_session_started, on_decided, on_round_done, on_session_ended};
+  return (pdt_observer){.context = o,
+                        .session_started = on_session_started,
+                        .decided = on_decided,
+                        .round_done = on_round_done,
+                        .session_ended = on_session_ended};
 }
 
 int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {

@@ -67,8 +67,7 @@ static const char *read_record(pdt_engine *e, pdt_lane *lane, const char *at) {
   memcpy(lane->coverage, at, (size_t)e->sidecar.config.plan_slots * 4);
   at += 4 * (int64_t)e->sidecar.config.plan_slots;
   if (e->options.details) lane->last_hidden = (const float *)(const void *)at;
-  lane->ended =
-      record.n_tokens > 0 && pdt_model_is_eos(&e->model, lane->tokens[record.n_tokens - 1]);
+  lane->ended = record.n_tokens > 0 && pdt_engine_is_end(e, lane->tokens[record.n_tokens - 1]);
   return next;
 }
 
@@ -94,6 +93,32 @@ static int read_all(pdt_engine *e, bool *failed, pdt_error *err) {
     for (int32_t i = 0; i < b->n_lanes && !*failed; i++)
       if (b->lanes[i].owner == r) at = read_record(e, &b->lanes[i], at);
     if (*failed) return -1;
+  }
+  return 0;
+}
+
+/* A lane's block as observers see it. */
+static pdt_block_report report_of(const pdt_lane *lane, int32_t attempt, pdt_action action) {
+  return (pdt_block_report){.stream = lane->stream,
+                            .attempt = attempt,
+                            .action = action,
+                            .tokens = lane->tokens,
+                            .n_tokens = lane->emitted,
+                            .readiness = lane->readiness,
+                            .coverage = lane->coverage,
+                            .note = lane->note,
+                            .last_hidden = lane->last_hidden};
+}
+
+/* Lets rank 0's observer look at every block, and say how ready it is. */
+static int assess_all(pdt_engine *e, pdt_error *err) {
+  const pdt_observer *o = e->observer;
+  for (int32_t i = 0; i < e->buffers.n_lanes && o->assess; i++) {
+    pdt_lane *lane = &e->buffers.lanes[i];
+    int32_t attempt = lane->session->streams[lane->stream].attempt;
+    pdt_block_report block = report_of(lane, attempt, PDT_ACTION_NONE);
+    block.note = block.last_hidden = NULL; /* on their way */
+    if (o->assess(o->context, lane->session, &block, &lane->readiness, err)) return -1;
   }
   return 0;
 }
@@ -202,7 +227,8 @@ static int decide_and_broadcast(pdt_engine *e, uint64_t bus_hash, uint8_t **pack
   if (e->world->rank == 0) {
     bool failed = false;
     const pdt_observer *o = e->observer;
-    int status = read_all(e, &failed, err) || decide_all(e, bus_hash, packed, bytes, err);
+    int status = read_all(e, &failed, err) || assess_all(e, err) ||
+                 decide_all(e, bus_hash, packed, bytes, err);
     if (!status && o->decided) status = o->decided(o->context, *packed, *bytes, err);
     if (status) *bytes = -1;
   }
@@ -311,15 +337,8 @@ static int report_rounds(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) 
     const Pdt__SessionDecision *sd = d->sessions[i];
     for (size_t j = 0; j < sd->n_streams; j++) {
       const pdt_lane *lane = &b->lanes[at + (int32_t)j];
-      blocks[j] = (pdt_block_report){.stream = lane->stream,
-                                     .attempt = (int32_t)sd->streams[j]->attempt,
-                                     .action = (pdt_action)sd->streams[j]->action,
-                                     .tokens = lane->tokens,
-                                     .n_tokens = lane->emitted,
-                                     .readiness = lane->readiness,
-                                     .coverage = lane->coverage,
-                                     .note = lane->note,
-                                     .last_hidden = lane->last_hidden};
+      blocks[j] =
+          report_of(lane, (int32_t)sd->streams[j]->attempt, (pdt_action)sd->streams[j]->action);
     }
     const pdt_round_report report = {.session = e->sessions[i],
                                      .round = e->sessions[i]->round,

@@ -163,6 +163,17 @@ pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
                              .kv_bytes = engine->kv_bytes};
 }
 
+void pdt_engine_vary(pdt_engine *engine, const pdt_engine_variant *variant) {
+  engine->variant = *variant;
+}
+
+bool pdt_engine_is_end(const pdt_engine *e, pdt_token token) {
+  if (e->variant.n_ends == 0) return pdt_model_is_eos(&e->model, token);
+  for (int32_t i = 0; i < e->variant.n_ends; i++)
+    if (e->variant.ends[i] == token) return true;
+  return false;
+}
+
 /* Lets requests join in order while there is room; *next is the first that has not. */
 static int admit(pdt_engine *e, const pdt_request *requests, int32_t n, int32_t *next,
                  pdt_error *err) {

@@ -48,10 +48,15 @@ typedef struct pdt_round_report {
 } pdt_round_report;
 
 /* Told of what happens, on rank 0 only; each function may be NULL. Failing ends the run on every
- * rank. `decided` gets the bytes of a Decision before anybody acts on it: the journal. */
+ * rank. `assess` is called before a round is decided, for every block by session and stream, with
+ * the session as it was when the block was emitted; `action` is none, note and last_hidden NULL as
+ * yet, and what it puts in *readiness is what is decided by, reported and recorded. `decided` gets
+ * the bytes of a Decision before anybody acts on it: the journal. */
 typedef struct pdt_observer {
   void *context;
   int (*session_started)(void *context, const pdt_session *session, pdt_error *err);
+  int (*assess)(void *context, const pdt_session *session, const pdt_block_report *block,
+                float *readiness, pdt_error *err);
   int (*decided)(void *context, const void *packed, pdt_bytes bytes, pdt_error *err);
   int (*round_done)(void *context, const pdt_round_report *report, pdt_error *err);
   int (*session_ended)(void *context, const pdt_session *session, pdt_error *err);
@@ -101,6 +106,17 @@ typedef struct pdt_engine_layout {
   pdt_bytes kv_bytes;     /* of the cache, once a run has begun */
 } pdt_engine_layout;
 pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine);
+
+/* What the runs of an engine leave out or do otherwise, for comparisons; zeroed: nothing. */
+typedef struct pdt_engine_variant {
+  bool plain;     /* neither SNC nor adapters: every stream is the trunk alone */
+  bool no_snc;    /* the gates of SNC are closed: adapters alone */
+  int32_t n_ends; /* > 0: these end a stream, and not the model's end-of-sequence ids */
+  pdt_token ends[PDT_MAX_EOS];
+} pdt_engine_variant;
+
+/* Holds for the runs that follow. The same on every rank; not collective. */
+void pdt_engine_vary(pdt_engine *engine, const pdt_engine_variant *variant);
 
 /* Runs all requests to their ends, at most max_sessions at once, in order. The cache is made for
  * the most that can be in flight, once, before the first starts. Requests must be equal on every

@@ -73,6 +73,7 @@ struct pdt_engine {
   pdt_comm group;
   pdt_place place;
   pdt_engine_options options;
+  pdt_engine_variant variant;
   pdt_model_config model;
   pdt_checkpoint *checkpoint;
   pdt_safetensors *sidecar_file;
@@ -119,6 +120,9 @@ int pdt_boundary(pdt_engine *e, pdt_error *err);
 int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_requests,
                           pdt_error *err);
 void pdt_round_buffers_free(pdt_engine *e);
+
+/* Does this token end a stream? */
+bool pdt_engine_is_end(const pdt_engine *e, pdt_token token);
 
 /* Keeps the first failure of a rank. */
 void pdt_engine_note_failure(pdt_engine *e, const pdt_error *err);

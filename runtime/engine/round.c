@@ -85,9 +85,10 @@ static int run_rows(pdt_engine *e, int32_t n, pdt_error *err) {
             (pdt_conditioning){&b->row_lanes[at]->session->window, b->row_lanes[at]->stream};
   }
   b->begin[e->group.size] = n;
-  const pdt_trunk_hooks hooks = {e, condition_attention, condition_ffn};
+  const pdt_engine_variant *v = &e->variant;
+  const pdt_trunk_hooks hooks = {e, v->no_snc ? NULL : condition_attention, condition_ffn};
   const pdt_trunk_batch batch = {b->rows, b->begin};
-  return pdt_trunk_forward(&e->trunk, &batch, &hooks, b->hidden, err);
+  return pdt_trunk_forward(&e->trunk, &batch, v->plain ? NULL : &hooks, b->hidden, err);
 }
 
 /* Token j of what a stream reads before it writes: the last prompt token, then its prefix. */
@@ -181,7 +182,7 @@ static void append_tokens(pdt_engine *e, int32_t n) {
       token = 0;
     }
     lane->tokens[lane->emitted++] = token;
-    lane->ended = pdt_model_is_eos(&e->model, token);
+    lane->ended = pdt_engine_is_end(e, token);
     lane->finished = lane->ended || lane->emitted == lane->room;
   }
 }

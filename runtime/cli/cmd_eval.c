@@ -1,0 +1,159 @@
+/* pdt eval. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "cli/eval_output.h"
+#include "cli/tokenizer.h"
+
+/* Everything a run holds. */
+typedef struct evaluation {
+  const pdt_cli *cli;
+  const pdt_eval_options *options;
+  pdt_engine *engine;
+  pdt_atlas_world *atlas;
+  pdt_tokenizer *tokenizer;
+  pdt_eval_entries data;
+  pdt_eval_row *rows; /* [n_rows] */
+  bool taught;
+  pdt_eval_teacher teacher; /* on rank 0 */
+  FILE *file;               /* what --out gets, in memory; NULL without */
+  char *text;
+  size_t bytes;
+} evaluation;
+
+static int load_data(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  uint64_t fingerprint = 0;
+  if (pdt_atlas_world_new(&e->atlas, err) ||
+      pdt_cli_tokenizer(o->engine.model, &e->tokenizer, &fingerprint, err) ||
+      pdt_eval_entries_read(&e->data, o->data, o->count, pdt_engine_sidecar(e->engine), fingerprint,
+                            err) ||
+      PDT_NEW(&e->rows, o->n_rows, "rows", err))
+    return -1;
+  if (!o->out) return 0;
+  e->file = open_memstream(&e->text, &e->bytes);
+  return e->file ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", o->out);
+}
+
+/* All ranks must have read the same entries. */
+static int compare_data(const evaluation *e, pdt_error *err) {
+  int64_t low = (int64_t)(e->data.fingerprint >> 1), high = low;
+  pdt_comm_all_reduce_i64(e->cli->world, &low, 1, PDT_COMM_MIN);
+  pdt_comm_all_reduce_i64(e->cli->world, &high, 1, PDT_COMM_MAX);
+  if (low == high) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine",
+                  e->options->data);
+}
+
+/* A row for everybody who reads. */
+static int put_row(evaluation *e, const pdt_eval_row *row, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  bool tables = !o->json || o->out;
+  if (tables) pdt_eval_print_row(stdout, row);
+  if (o->json && pdt_eval_print_json(e->file ? e->file : stdout, row, err)) return -1;
+  if (e->file && !o->json) pdt_eval_print_row(e->file, row);
+  fflush(stdout);
+  return 0;
+}
+
+static int finish_file(evaluation *e, pdt_error *err) {
+  if (!e->file) return 0;
+  bool bad = fclose(e->file) != 0;
+  e->file = NULL;
+  if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", e->options->out);
+  return pdt_file_write_text(e->options->out, e->text, err);
+}
+
+/* Rank 0's part of the beginning and of the end. */
+static void put_head(evaluation *e) {
+  const pdt_eval_options *o = e->options;
+  if (!o->json || o->out) pdt_eval_print_head(stdout, &e->data, o);
+  if (e->file && !o->json) pdt_eval_print_head(e->file, &e->data, o);
+}
+
+/* The tables under the rows. */
+static void put_tables(const evaluation *e, FILE *out) {
+  pdt_eval_print_causes(out, e->rows, e->options->n_rows);
+  pdt_eval_print_work(out, e->rows, e->options->n_rows);
+}
+
+static int put_end(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  if (!o->json || o->out) put_tables(e, stdout);
+  if (e->file && !o->json) put_tables(e, e->file);
+  return finish_file(e, err);
+}
+
+/* The heads on the file's own text, on rank 0, when a row is of an arm that they were trained for.
+ */
+static int teach(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  for (int32_t i = 0; i < o->n_rows; i++)
+    e->taught = e->taught || (!o->no_teacher && pdt_eval_arm_is_trained(o->rows[i].setup.arm));
+  const json_t *seed = json_object_get(o->settings, "seed");
+  const pdt_eval_teacher_use use = {.data = o->data,
+                                    .most = o->count,
+                                    .model = pdt_engine_model(e->engine),
+                                    .checkpoint = pdt_engine_checkpoint(e->engine),
+                                    .config = pdt_engine_sidecar(e->engine),
+                                    .sidecar = pdt_engine_sidecar_file(e->engine),
+                                    .tokenizer = e->tokenizer,
+                                    .seed = (uint64_t)json_integer_value(seed),
+                                    .threads = pdt_engine_layout_of(e->engine).threads};
+  if (e->taught && e->cli->world->rank == 0) pdt_eval_teach(&use, &e->teacher, err);
+  return pdt_comm_agree(e->cli->world, err);
+}
+
+static int run_rows(evaluation *e, pdt_error *err) {
+  const pdt_comm *world = e->cli->world;
+  const pdt_eval eval = {world, e->engine, e->atlas, e->tokenizer, &e->data};
+  bool lead = world->rank == 0;
+  if (lead) put_head(e);
+  for (int32_t i = 0; i < e->options->n_rows; i++) {
+    pdt_eval_row *row = &e->rows[i];
+    row->options = &e->options->rows[i];
+    if (pdt_eval_run(&eval, &row->options->setup, &row->figures, err))
+      return pdt_fail_in(err, "%s", row->options->label);
+    if (e->taught && pdt_eval_arm_is_trained(row->options->setup.arm)) row->teacher = &e->teacher;
+    if (lead) put_row(e, row, err);
+    if (pdt_comm_agree(world, err)) return -1;
+  }
+  if (lead) put_end(e, err);
+  return pdt_comm_agree(world, err);
+}
+
+static int evaluate(evaluation *e, pdt_error *err) {
+  const pdt_comm *world = e->cli->world;
+  if (pdt_engine_new(&e->engine, world, &e->options->engine, err)) return -1;
+  load_data(e, err);
+  if (pdt_comm_agree(world, err) || compare_data(e, err) || teach(e, err)) return -1;
+  return run_rows(e, err);
+}
+
+static void end(evaluation *e) {
+  if (e->file) fclose(e->file);
+  free(e->text);
+  free(e->rows);
+  pdt_eval_entries_free(&e->data);
+  pdt_tokenizer_free(e->tokenizer);
+  pdt_atlas_world_free(e->atlas);
+  pdt_engine_free(e->engine);
+}
+
+int pdt_cmd_eval(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
+  pdt_eval_options *options;
+  if (PDT_NEW(&options, 1, "options", err)) return -1;
+  int status = pdt_eval_options_parse(options, cli, argc, argv, err);
+  if (status == 0) {
+    evaluation e = {.cli = cli, .options = options};
+    status = evaluate(&e, err);
+    end(&e);
+  }
+  pdt_eval_options_free(options);
+  free(options);
+  return status < 0 ? -1 : 0;
+}

@@ -1,0 +1,290 @@
+#include "cli/eval_options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/setting_flags.h"
+
+enum {
+  KEY_MODEL = 256,
+  KEY_SIDECAR,
+  KEY_DATA,
+  KEY_COUNT,
+  KEY_ARMS,
+  KEY_SWEEP,
+  KEY_NO_TEACHER,
+  KEY_MAX_SESSIONS,
+  KEY_THREADS,
+  KEY_TP,
+  KEY_JSON,
+  KEY_OUT,
+  KEY_SETTINGS
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "What to evaluate:", 1},
+    {"model", KEY_MODEL, "DIR", 0, "Hugging Face directory, with tokenizer.json", 1},
+    {"sidecar", KEY_SIDECAR, "FILE", 0, "the trained modules beside the trunk", 1},
+    {"data", KEY_DATA, "FILE", 0, "entries that it was not trained on: pdt data atlas --split test",
+     1},
+    {"count", KEY_COUNT, "N", 0, "the first N entries (default: all)", 1},
+    {"arms", KEY_ARMS, "A,B,...", 0,
+     "ways of decoding, a row each, or all: sequential, blind, plan-only, notes, system, no-snc, "
+     "text-bus, parser-gate (default sequential,blind,notes,system; with --sweep system)",
+     1},
+    {"sweep", KEY_SWEEP, "KEY=X,Y,...", 0,
+     "a row of every arm for each value of gamma, delay, tau, window or streams (entries of so "
+     "many sections alone)",
+     1},
+    {"no-teacher", KEY_NO_TEACHER, NULL, 0,
+     "leave out the figures of heads that read the file's own text", 1},
+    {NULL, 0, NULL, 0, "Settings (else the sidecar's):", 2},
+    {"block-tokens", KEY_SETTINGS + PDT_SETTING_BLOCK_TOKENS, "TAU", 0,
+     "tokens of a provisional block", 2},
+    {"reveal-delay", KEY_SETTINGS + PDT_SETTING_REVEAL_DELAY, "ROUNDS", 0,
+     "rounds until a note is seen by others", 2},
+    {"window", KEY_SETTINGS + PDT_SETTING_WINDOW, "NOTES", 0,
+     "most notes a stream sees, the plan's included", 2},
+    {"horizon", KEY_SETTINGS + PDT_SETTING_HORIZON, "TOKENS", 0,
+     "most tokens a stream may hold uncommitted", 2},
+    {"gamma", KEY_SETTINGS + PDT_SETTING_GAMMA, "R", 0, "readiness that the gate asks for, 0 to 1",
+     2},
+    {"policy", KEY_SETTINGS + PDT_SETTING_POLICY, "NAME", 0, "selective, stall or global", 2},
+    {"max-attempts", KEY_SETTINGS + PDT_SETTING_MAX_ATTEMPTS, "N", 0,
+     "attempts at a block before it is forced (4)", 2},
+    {"max-tokens", KEY_SETTINGS + PDT_SETTING_MAX_TOKENS, "N", 0,
+     "most tokens of one stream (128 a section, 700 for all in one stream)", 2},
+    {"temperature", KEY_SETTINGS + PDT_SETTING_TEMPERATURE, "X", 0,
+     "0 takes the likeliest token (0.8)", 2},
+    {"seed", KEY_SETTINGS + PDT_SETTING_SEED, "N", 0, "seed of the random numbers (0)", 2},
+    {NULL, 0, NULL, 0, "Where it runs:", 3},
+    {"tp", KEY_TP, "T", 0, "ranks that share one copy of the trunk (those of a machine)", 3},
+    {"threads", KEY_THREADS, "N", 0,
+     "threads of a rank; by default the machine's cores shared among its ranks", 3},
+    {"max-sessions", KEY_MAX_SESSIONS, "N", 0, "entries in flight at once (16)", 3},
+    {NULL, 0, NULL, 0, "What comes out:", 4},
+    {"json", KEY_JSON, NULL, 0, "all figures, a JSON object a row, in place of the tables", 4},
+    {"out", KEY_OUT, "FILE", 0, "write it there; standard output then has the tables in any case",
+     4},
+    {0}};
+
+static error_t parse_number(int key, char *arg, struct argp_state *state) {
+  pdt_eval_options *o = state->input;
+  int64_t number = 0;
+  error_t code;
+  switch (key) {
+  case KEY_COUNT:
+    return pdt_cli_integer(state, "count", arg, 1, INT32_MAX, &o->count);
+  case KEY_TP:
+    code = pdt_cli_integer(state, "tp", arg, 1, INT32_MAX, &number);
+    o->engine.tensor_parallel = (int)number;
+    return code;
+  case KEY_THREADS:
+    code = pdt_cli_integer(state, "threads", arg, 1, 4096, &number);
+    o->engine.threads = (int)number;
+    return code;
+  default:
+    code = pdt_cli_integer(state, "max-sessions", arg, 1, 1 << 20, &number);
+    o->engine.max_sessions = (int32_t)number;
+    return code;
+  }
+}
+
+/* ---- rows ---- */
+
+/* What can be swept. */
+typedef struct sweep_key {
+  const char *name, *setting; /* setting NULL: chooses entries by their sections */
+  bool integer;
+  double low, high;
+} sweep_key;
+
+static const sweep_key sweep_keys[] = {
+    {"gamma", "gamma", false, 0, 1},
+    {"delay", "reveal_delay", true, 1, 1 << 20},
+    {"tau", "block_tokens", true, 1, 1 << 24},
+    {"window", "window", true, 1, 1 << 20},
+    {"streams", NULL, true, 1, 64},
+};
+
+static error_t memory_error(struct argp_state *state) {
+  argp_error(state, "no memory");
+  return ENOMEM;
+}
+
+/* Adds a row for an arm; key NULL: nothing is swept. */
+static error_t add_row(pdt_eval_options *o, pdt_eval_arm arm, const sweep_key *key, char *value,
+                       struct argp_state *state) {
+  if (o->n_rows == PDT_EVAL_ROWS) {
+    argp_error(state, "expected at most %d rows", PDT_EVAL_ROWS);
+    return EINVAL;
+  }
+  pdt_eval_row_options *row = &o->rows[o->n_rows];
+  json_t *settings = json_deep_copy(o->settings);
+  if (!settings) return memory_error(state);
+  o->n_rows++;
+  row->setup = (pdt_eval_setup){.arm = arm, .settings = settings};
+  snprintf(row->label, sizeof row->label, "%s%s%s%s%.20s", pdt_eval_arm_name(arm), key ? " " : "",
+           key ? key->name : "", key ? "=" : "", key ? value : "");
+  if (!key) return 0;
+  char option[32];
+  int64_t integer = 0;
+  double real = 0;
+  snprintf(option, sizeof option, "sweep %s", key->name);
+  error_t code = key->integer ? pdt_cli_integer(state, option, value, (int64_t)key->low,
+                                                (int64_t)key->high, &integer)
+                              : pdt_cli_real(state, option, value, key->low, key->high, &real);
+  if (code) return code;
+  if (!key->setting) row->setup.streams = (int32_t)integer;
+  json_t *number = key->integer ? json_integer(integer) : json_real(real);
+  if (key->setting) return json_object_set_new(settings, key->setting, number) ? ENOMEM : 0;
+  json_decref(number);
+  return 0;
+}
+
+/* "gamma=0.3,0.5": splits `text`, which it changes, into key and values. */
+static const sweep_key *split_sweep(char *text, char **values, struct argp_state *state) {
+  char *equals = strchr(text, '=');
+  if (equals) *equals = '\0';
+  *values = equals ? equals + 1 : NULL;
+  for (size_t i = 0; i < sizeof sweep_keys / sizeof *sweep_keys && equals; i++)
+    if (strcmp(text, sweep_keys[i].name) == 0 && **values) return &sweep_keys[i];
+  argp_error(
+      state,
+      "--sweep: expected gamma, delay, tau, window or streams, '=' and values, found '%s%s%s'",
+      text, equals ? "=" : "", equals ? *values : "");
+  return NULL;
+}
+
+/* Rows of one arm: one, or one a value. */
+static error_t add_rows(pdt_eval_options *o, pdt_eval_arm arm, struct argp_state *state) {
+  if (!o->sweep) return add_row(o, arm, NULL, NULL, state);
+  char *text = strdup(o->sweep), *values, *rest = NULL;
+  if (!text) return memory_error(state);
+  const sweep_key *key = split_sweep(text, &values, state);
+  error_t code = key ? 0 : EINVAL;
+  for (char *value = key ? strtok_r(values, ",", &rest) : NULL; value && !code;
+       value = strtok_r(NULL, ",", &rest))
+    code = add_row(o, arm, key, value, state);
+  free(text);
+  return code;
+}
+
+static error_t add_arms(pdt_eval_options *o, struct argp_state *state) {
+  const char *names = o->arms ? o->arms : o->sweep ? "system" : "sequential,blind,notes,system";
+  bool all = strcmp(names, "all") == 0;
+  error_t code = 0;
+  for (int arm = 0; arm < PDT_EVAL_ARMS && all && !code; arm++)
+    code = add_rows(o, (pdt_eval_arm)arm, state);
+  if (all) return code;
+  char *text = strdup(names), *rest = NULL;
+  if (!text) return memory_error(state);
+  for (char *name = strtok_r(text, ",", &rest); name && !code; name = strtok_r(NULL, ",", &rest)) {
+    pdt_eval_arm arm;
+    if (pdt_eval_arm_parse(name, &arm)) {
+      code = add_rows(o, arm, state);
+      continue;
+    }
+    argp_error(state,
+               "--arms: expected all, or some of sequential, blind, plan-only, notes, system, "
+               "no-snc, text-bus, parser-gate, found '%s'",
+               name);
+    code = EINVAL;
+  }
+  free(text);
+  return code;
+}
+
+/* A command line that is whole. */
+static error_t finish(pdt_eval_options *o, struct argp_state *state) {
+  const char *missing = !o->engine.model     ? "--model"
+                        : !o->engine.sidecar ? "--sidecar"
+                        : !o->data           ? "--data"
+                                             : NULL;
+  if (missing) {
+    argp_error(state, "%s is missing", missing);
+    return EINVAL;
+  }
+  if (!json_object_get(o->settings, "temperature") &&
+      json_object_set_new(o->settings, "temperature", json_real(0.8)))
+    return memory_error(state);
+  error_t code = add_arms(o, state);
+  if (code || o->n_rows > 0) return code;
+  argp_error(state, "%s: expected at least one, found '%s'", o->arms ? "--arms" : "--sweep",
+             o->arms ? o->arms : o->sweep);
+  return EINVAL;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state) {
+  pdt_eval_options *o = state->input;
+  if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
+    return pdt_setting_parse(o->settings, (pdt_setting)(key - KEY_SETTINGS), arg, state);
+  switch (key) {
+  case KEY_MODEL:
+    o->engine.model = arg;
+    return 0;
+  case KEY_SIDECAR:
+    o->engine.sidecar = arg;
+    return 0;
+  case KEY_DATA:
+    o->data = arg;
+    return 0;
+  case KEY_ARMS:
+    o->arms = arg;
+    return 0;
+  case KEY_SWEEP:
+    o->sweep = arg;
+    return 0;
+  case KEY_NO_TEACHER:
+    o->no_teacher = true;
+    return 0;
+  case KEY_JSON:
+    o->json = true;
+    return 0;
+  case KEY_OUT:
+    o->out = arg;
+    return 0;
+  case KEY_COUNT:
+  case KEY_TP:
+  case KEY_THREADS:
+  case KEY_MAX_SESSIONS:
+    return parse_number(key, arg, state);
+  case ARGP_KEY_ARG:
+    argp_error(state, "unexpected argument '%s'", arg);
+    return EINVAL;
+  case ARGP_KEY_END:
+    return finish(o, state);
+  default:
+    return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const char doc[] =
+    "Decode held-out entries of the Atlas in several ways, and judge what was written: do the "
+    "sections contradict each other?\v"
+    "Examples:\n"
+    "  pdt data atlas --count 100 --split test --out test.jsonl\n"
+    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl\n"
+    "  mpirun -n 2 pdt eval --model M --sidecar S.safetensors --data test.jsonl --arms all \\\n"
+    "      --json --out figures.jsonl\n"
+    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl --sweep gamma=0.3,0.5,0.7\n"
+    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl --sweep streams=2,4,6 \\\n"
+    "      --arms blind,system --max-attempts 12\n";
+
+int pdt_eval_options_parse(pdt_eval_options *o, const pdt_cli *cli, int argc, char **argv,
+                           pdt_error *err) {
+  static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
+  *o = (pdt_eval_options){.count = INT32_MAX, .settings = json_object()};
+  o->engine.max_sessions = 16;
+  if (!o->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "no memory");
+  return pdt_cli_parse(cli, &argp, argc, argv, o, err);
+}
+
+void pdt_eval_options_free(pdt_eval_options *o) {
+  for (int32_t i = 0; i < o->n_rows; i++)
+    json_decref((json_t *)(uintptr_t)o->rows[i].setup.settings);
+  json_decref(o->settings);
+  *o = (pdt_eval_options){0};
+}

@@ -1,0 +1,178 @@
+#include "cli/eval_output.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static double share(int64_t some, int64_t all) {
+  return all > 0 ? (double)some / (double)all : NAN;
+}
+
+/* A number in a column of `width`, "-" where there is none. */
+static void cell(FILE *out, int width, int decimals, double value) {
+  if (isfinite(value))
+    fprintf(out, " %*.*f", width, decimals, value);
+  else
+    fprintf(out, " %*s", width, "-");
+}
+
+static int64_t blocks_of(const pdt_run_stats *s) {
+  return s->commits + s->holds + s->rollbacks + s->forced;
+}
+
+void pdt_eval_print_head(FILE *out, const pdt_eval_entries *data, const pdt_eval_options *options) {
+  fprintf(out,
+          "# %s: %lld entries%s%s%s; %%: contradictions of uses (95%% interval), facts missing, "
+          "sentences malformed, blocks rolled back, held, forced; stream-rounds stalled a block\n",
+          options->data, (long long)data->n, data->header.split ? ", split " : "",
+          data->header.split ? data->header.split : "", data->header.hard ? ", hard" : "");
+  fprintf(out, "%-22s %7s %5s %6s %6s %5s %6s %5s %5s %5s %6s %6s %6s %6s %6s %6s %6s %8s\n",
+          "#arm", "contra%", "+-", "uses", "miss%", "dup", "malf%", "covP", "covR", "covF1",
+          "aucRun", "aucTF", "slots%", "roll%", "hold%", "stall%", "force%", "tok/s");
+}
+
+void pdt_eval_print_row(FILE *out, const pdt_eval_row *row) {
+  const pdt_eval_figures *f = &row->figures;
+  const pdt_judge_counts *c = &f->counts;
+  const pdt_run_stats *s = &f->stats;
+  const pdt_judge_share contradictions = pdt_judge_contradictions(c);
+  int64_t blocks = blocks_of(s);
+  fprintf(out, "%-22s", row->options->label);
+  cell(out, 7, 2, 100 * contradictions.share);
+  cell(out, 5, 2, 100 * contradictions.half);
+  fprintf(out, " %6lld", (long long)c->uses);
+  cell(out, 6, 2, 100 * share(c->missing, c->facts));
+  fprintf(out, " %5lld", (long long)c->duplicates);
+  cell(out, 6, 2, 100 * share(c->malformed, c->sentences));
+  cell(out, 5, 3, pdt_judge_precision(&f->block_coverage));
+  cell(out, 5, 3, pdt_judge_recall(&f->block_coverage));
+  cell(out, 5, 3, pdt_judge_f1(&f->block_coverage));
+  cell(out, 6, 4, f->auc);
+  cell(out, 6, 4, row->teacher ? row->teacher->auc : NAN);
+  cell(out, 6, 2, 100 * share(f->right_slots, f->true_slots));
+  cell(out, 6, 2, 100 * share(s->rollbacks, blocks));
+  cell(out, 6, 2, 100 * share(s->holds, blocks));
+  cell(out, 6, 2, 100 * share(s->stalls, blocks));
+  cell(out, 6, 2, 100 * share(s->forced, blocks));
+  cell(out, 8, 1, (double)s->committed_tokens / (s->seconds > 0 ? s->seconds : 1));
+  fputc('\n', out);
+}
+
+void pdt_eval_print_causes(FILE *out, const pdt_eval_row *rows, int32_t n) {
+  fprintf(out, "# why contradictions came about: no statement's note was visible at the name's "
+               "first token; it was withdrawn later; its block states two facts; the stated name "
+               "was split over two blocks; first token right, a later one wrong; other\n");
+  fprintf(out, "%-22s %7s", "#arm", "all");
+  for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
+    fprintf(out, " %9s", pdt_judge_cause_name((pdt_judge_cause)i));
+  fputc('\n', out);
+  for (int32_t r = 0; r < n; r++) {
+    const pdt_judge_counts *c = &rows[r].figures.counts;
+    fprintf(out, "%-22s %7lld", rows[r].options->label, (long long)c->contradictions);
+    for (int i = 0; i < PDT_JUDGE_CAUSES; i++) fprintf(out, " %9lld", (long long)c->causes[i]);
+    fputc('\n', out);
+  }
+}
+
+void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
+  fprintf(out,
+          "# tokens emitted, committed, and read as prompts (a text bus reads everything again "
+          "in every round); rounds of an entry; of a section, coverage over all its blocks; "
+          "aucAgr: label is ready, and agrees with what was visible\n");
+  fprintf(out, "%-22s %8s %8s %8s %7s %8s %5s %5s %6s %8s %8s\n", "#arm", "emitted", "commit",
+          "read", "rounds", "seconds", "secP", "secR", "aucAgr", "unstated", "unfin");
+  for (int32_t r = 0; r < n; r++) {
+    const pdt_eval_figures *f = &rows[r].figures;
+    fprintf(out, "%-22s %8lld %8lld %8lld", rows[r].options->label,
+            (long long)f->stats.emitted_tokens, (long long)f->stats.committed_tokens,
+            (long long)f->stats.prompt_tokens);
+    cell(out, 7, 2, share(f->rounds, f->counts.entries));
+    cell(out, 8, 2, f->stats.seconds);
+    cell(out, 5, 3, pdt_judge_precision(&f->section_coverage));
+    cell(out, 5, 3, pdt_judge_recall(&f->section_coverage));
+    cell(out, 6, 4, f->auc_agrees);
+    fprintf(out, " %8lld %8lld\n", (long long)f->counts.unstated, (long long)f->counts.unfinished);
+  }
+}
+
+/* A number, or null where there is none. */
+static json_t *number(double value) {
+  return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *retrieval_json(const pdt_judge_retrieval *r) {
+  return json_pack("{s:o,s:o,s:o,s:I,s:I,s:I}", "precision", number(pdt_judge_precision(r)),
+                   "recall", number(pdt_judge_recall(r)), "f1", number(pdt_judge_f1(r)), "hit",
+                   (json_int_t)r->hit, "wrong", (json_int_t)r->wrong, "missed",
+                   (json_int_t)r->missed);
+}
+
+static json_t *judged_json(const pdt_judge_counts *c) {
+  const pdt_judge_share share = pdt_judge_contradictions(c);
+  json_t *causes = json_object();
+  for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
+    json_object_set_new(causes, pdt_judge_cause_name((pdt_judge_cause)i),
+                        json_integer(c->causes[i]));
+  return json_pack("{s:o,s:o,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "contradiction",
+                   number(share.share), "half_95", number(share.half), "uses", (json_int_t)c->uses,
+                   "contradictions", (json_int_t)c->contradictions, "causes", causes, "facts",
+                   (json_int_t)c->facts, "missing", (json_int_t)c->missing, "duplicates",
+                   (json_int_t)c->duplicates, "sentences", (json_int_t)c->sentences, "malformed",
+                   (json_int_t)c->malformed, "strays", (json_int_t)c->strays, "unstated",
+                   (json_int_t)c->unstated, "ownerless", (json_int_t)c->ownerless, "sections",
+                   (json_int_t)c->sections, "unfinished", (json_int_t)c->unfinished);
+}
+
+/* What the run did; shares are of blocks emitted. */
+static json_t *run_json(const pdt_eval_figures *f) {
+  const pdt_run_stats *s = &f->stats;
+  int64_t blocks = blocks_of(s);
+  double seconds = s->seconds > 0 ? s->seconds : 1;
+  return json_pack(
+      "{s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:f,s:f,s:f}", "blocks", (json_int_t)blocks,
+      "commit", number(share(s->commits, blocks)), "rollback", number(share(s->rollbacks, blocks)),
+      "hold", number(share(s->holds, blocks)), "stall", number(share(s->stalls, blocks)), "forced",
+      number(share(s->forced, blocks)), "tokens_emitted", (json_int_t)s->emitted_tokens,
+      "tokens_committed", (json_int_t)s->committed_tokens, "tokens_read",
+      (json_int_t)s->prompt_tokens, "rounds_per_entry", number(share(f->rounds, f->counts.entries)),
+      "seconds", s->seconds, "tokens_per_s", (double)s->committed_tokens / seconds, "read_per_s",
+      (double)s->prompt_tokens / seconds);
+}
+
+static json_t *readiness_json(const pdt_eval_figures *f) {
+  return json_pack("{s:o,s:o,s:I,s:I}", "auc", number(f->auc), "auc_agrees", number(f->auc_agrees),
+                   "blocks", (json_int_t)f->labelled, "ready", (json_int_t)f->ready);
+}
+
+static json_t *teacher_json(const pdt_eval_teacher *t) {
+  if (!t) return json_null();
+  return json_pack("{s:o,s:I,s:I,s:o,s:o,s:o,s:I}", "auc", number(t->auc), "blocks",
+                   (json_int_t)t->blocks, "ready", (json_int_t)t->ready, "coverage",
+                   retrieval_json(&t->coverage), "slots", number(share(t->slots_right, t->slots)),
+                   "tokens_right", number(share(t->tokens_right, t->tokens)), "entries",
+                   (json_int_t)t->entries);
+}
+
+static json_t *settings_json(const pdt_settings *s) {
+  return json_pack("{s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:f,s:I}", "block_tokens",
+                   s->limits.block_tokens, "reveal_delay", s->reveal_delay, "window", s->window,
+                   "horizon", s->limits.horizon, "gamma", s->gamma, "policy",
+                   pdt_policy_name(s->limits.policy), "max_attempts", s->max_attempts, "max_tokens",
+                   s->limits.max_tokens, "temperature", s->sampling.temperature, "seed",
+                   (json_int_t)s->seed);
+}
+
+int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {
+  const pdt_eval_figures *f = &row->figures;
+  json_t *json = json_pack(
+      "{s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o}", "row", row->options->label, "arm",
+      pdt_eval_arm_name(row->options->setup.arm), "entries", (json_int_t)f->counts.entries,
+      "settings", settings_json(&f->settings), "judged", judged_json(&f->counts), "readiness",
+      readiness_json(f), "coverage", "blocks", retrieval_json(&f->block_coverage), "sections",
+      retrieval_json(&f->section_coverage), "slots", number(share(f->right_slots, f->true_slots)),
+      "run", run_json(f), "teacher_forced", teacher_json(row->teacher));
+  int bad = !json || json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(9));
+  json_decref(json);
+  if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", row->options->label);
+  fputc('\n', out);
+  return 0;
+}

@@ -1,0 +1,116 @@
+#include "eval/eval.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "eval/internal.h"
+
+/* ---- what rank 0 sees ---- */
+
+static int on_start(void *context, const pdt_session *session, pdt_error *err) {
+  pdt_eval_trial *t = context;
+  return t->rules->one_stream ? 0 : pdt_eval_session_begin(t, session->index, err);
+}
+
+static int on_block(void *context, const pdt_session *session, const pdt_block_report *block,
+                    float *readiness, pdt_error *err) {
+  pdt_eval_trial *t = context;
+  if (t->rules->one_stream) return 0;
+  const pdt_model_config *model = pdt_engine_model(t->eval->engine);
+  int32_t slots = pdt_engine_sidecar(t->eval->engine)->plan_slots;
+  uint64_t covered = 0;
+  for (int32_t i = 0; i < slots && i < PDT_DATA_SLOTS; i++)
+    if (block->coverage[i] > 0) covered |= (uint64_t)1 << i;
+  const pdt_rollout_emission emission = {
+      .stream = block->stream,
+      .round = session->round,
+      .tokens = block->tokens,
+      .n = block->n_tokens,
+      .ended = pdt_model_is_eos(model, block->tokens[block->n_tokens - 1]),
+      .window = session->window_names,
+      .n_window = session->n_window};
+  if (pdt_eval_session_block(t, session->index, &emission, *readiness, covered, err)) return -1;
+  if (t->rules->parser_gate)
+    *readiness = t->sessions[session->index].blocks[block->stream].ready ? 1 : 0;
+  return 0;
+}
+
+static int on_round(void *context, const pdt_round_report *report, pdt_error *err) {
+  pdt_eval_trial *t = context;
+  if (t->rules->one_stream) return 0;
+  pdt_eval_session *s = &t->sessions[report->session->index];
+  for (pdt_stream k = 0, i = 0; k < s->rollout.owners.streams; k++) {
+    const pdt_block_report *block = &report->blocks[i];
+    bool emitted = i < report->n_blocks && block->stream == k;
+    if (pdt_rollout_decide(&s->rollout, k, emitted ? block->action : PDT_ACTION_NONE, report->gate,
+                           &s->blocks[k], emitted ? block->tokens : NULL, err))
+      return -1;
+    i += emitted;
+  }
+  return 0;
+}
+
+static int on_end(void *context, const pdt_session *session, pdt_error *err) {
+  pdt_eval_trial *t = context;
+  const pdt_stream_state *first = &session->streams[0];
+  if (t->rules->one_stream)
+    return pdt_eval_judge_sequence(t, session->index, first->tokens, first->n_tokens, first->ended,
+                                   err);
+  bool *ended;
+  int32_t K = session->request->settings.streams;
+  if (PDT_NEW(&ended, K, "streams", err)) return -1;
+  for (pdt_stream k = 0; k < K; k++) ended[k] = session->streams[k].ended;
+  int rc = pdt_eval_session_end(t, session->index, ended,
+                                t->rules->no_plan ? NULL : session->plan.ids, err);
+  free(ended);
+  return rc;
+}
+
+/* ---- a run ---- */
+
+static int run_engine(pdt_eval_trial *t, pdt_error *err) {
+  const pdt_observer observer = {.context = t,
+                                 .session_started = on_start,
+                                 .assess = on_block,
+                                 .round_done = on_round,
+                                 .session_ended = on_end};
+  int rc = pdt_engine_run(t->eval->engine, t->requests, t->n, &observer, &t->figures->stats, err);
+  t->figures->rounds = t->figures->stats.rounds;
+  return rc;
+}
+
+/* What the engine does otherwise. A text of all sections goes on behind the token that ends one:
+ * of the model's ends, only the last one ends it. */
+static void vary(const pdt_eval_trial *t) {
+  const pdt_model_config *model = pdt_engine_model(t->eval->engine);
+  pdt_engine_variant variant = {.plain = t->rules->plain, .no_snc = t->rules->no_snc};
+  if (t->rules->one_stream && model->n_eos > 0) {
+    variant.n_ends = 1;
+    variant.ends[0] = model->eos[model->n_eos - 1];
+  }
+  pdt_engine_vary(t->eval->engine, &variant);
+}
+
+int pdt_eval_run(const pdt_eval *eval, const pdt_eval_setup *setup, pdt_eval_figures *out,
+                 pdt_error *err) {
+  static const pdt_engine_variant as_ever = {0};
+  *out = (pdt_eval_figures){.auc = NAN, .auc_agrees = NAN};
+  pdt_eval_trial t = {
+      .eval = eval, .setup = setup, .rules = pdt_eval_rules_of(setup->arm), .figures = out};
+  pdt_eval_make_requests(&t, err);
+  int rc = pdt_comm_agree(eval->world, err);
+  if (!rc) out->settings = t.requests[0].settings;
+  vary(&t);
+  if (!rc)
+    rc = setup->arm == PDT_EVAL_TEXT_BUS ? pdt_eval_run_text_bus(&t, err) : run_engine(&t, err);
+  pdt_engine_vary(eval->engine, &as_ever);
+  if (!t.rules->plain) {
+    out->auc = pdt_judge_auc(&t.scores, false);
+    out->auc_agrees = pdt_judge_auc(&t.scores, true);
+  }
+  pdt_judge_scores_free(&t.scores);
+  pdt_eval_free_requests(&t);
+  return rc;
+}

@@ -1,0 +1,142 @@
+/* What the blocks that streams really write do with facts: read back from the tokens of a session
+ * of the Atlas as it is decoded, commit, hold and rollback included. The same things that a data
+ * file says of its own text (tests/data/atlas/FORMAT.md), for text that nobody labelled: so it
+ * judges a readiness head, and so it can teach one.
+ *
+ * One pdt_rollout follows one session. Before a round is decided, pdt_rollout_label says what each
+ * block does; after it, pdt_rollout_decide keeps or drops the block, for every stream of the
+ * session. Nothing here is collective, nothing blocks. */
+#ifndef PDT_EVAL_ROLLOUT_H
+#define PDT_EVAL_ROLLOUT_H
+
+#include "atlas/entry.h"
+#include "atlas/parse.h"
+#include "protocol/bus.h"
+#include "protocol/decide.h"
+#include "text/buffer.h"
+#include "text/tokenizer.h"
+
+enum { PDT_NO_OWNER = -1, PDT_UNKNOWN_VALUE = -1 };
+
+/* Who states what in an entry. */
+typedef struct pdt_rollout_owners {
+  int32_t streams;
+  pdt_stream of[PDT_ATLAS_TYPES]; /* PDT_NO_OWNER: no section of the entry does */
+} pdt_rollout_owners;
+
+/* From the names of an entry's sections. Errors: INPUT for a section that is none of the Atlas, or
+ * is there twice. */
+int pdt_rollout_owners_of(pdt_rollout_owners *out, const pdt_data_entry *e, pdt_error *err);
+
+/* A name in a stream's output. */
+typedef struct pdt_rollout_mention {
+  pdt_mention_kind kind;
+  int32_t type;
+  int32_t value;       /* PDT_UNKNOWN_VALUE: none of the type's names, or not yet one */
+  int32_t first, last; /* tokens of the output in which the name begins and ends so far */
+  size_t begin, end;   /* bytes of the text, the space before the name not included */
+  bool open;           /* what comes next may belong to the name */
+} pdt_rollout_mention;
+
+/* A stream's output as text. A zeroed one is empty and may be read into again and again. */
+typedef struct pdt_rollout_text {
+  pdt_buffer text; /* of the output alone, special tokens left out */
+  size_t *ends;    /* [n_tokens] bytes at which each token's text ends */
+  int32_t n_tokens;
+  size_t room;
+  pdt_atlas_reading reading;
+  pdt_rollout_mention *mentions; /* in the order of the text */
+  int32_t n_mentions;
+  size_t mentions_room;
+} pdt_rollout_text;
+
+/* What texts are read with; all borrowed. */
+typedef struct pdt_rollout_reader {
+  const pdt_atlas_world *world;
+  const pdt_tokenizer *tokenizer;
+} pdt_rollout_reader;
+
+/* Reads tokens[n] that follow prefix[n_prefix], token by token: a character that is spread over
+ * tokens belongs to the one that completes it. ended: nothing follows, so no name is open. Errors:
+ * MEMORY, those of pdt_text_stream_push. */
+int pdt_rollout_read(pdt_rollout_text *out, const pdt_rollout_reader *reader,
+                     const pdt_token *prefix, int32_t n_prefix, const pdt_token *tokens, int32_t n,
+                     bool ended, pdt_error *err);
+void pdt_rollout_text_free(pdt_rollout_text *t);
+
+/* A block and what it does. Sets of types are masks of bits.
+ *
+ * Step u of a stream reads token u - 1 of its output and emits token u. So a block of tokens
+ * [begin, begin + n) has read tokens up to begin + n - 2, and a name whose last token is p is
+ * complete in the block that emits token p + 1. */
+typedef struct pdt_rollout_block {
+  pdt_round round;
+  int32_t begin, n;
+  bool committed;
+  uint32_t stated; /* the stream's own types whose statement's last token is read in this block */
+  uint32_t used;   /* types of siblings of whose name, told or used, a token is emitted in it */
+  uint32_t seen;   /* types of siblings whose statement's note was in its window, used or not */
+  bool ready;      /* everything in `used` is in `seen` */
+  bool agrees;     /* every name of a type in both `used` and `seen` is its owner's, or, while it is
+                      open, begins so */
+  int16_t value[PDT_ATLAS_TYPES];     /* of `stated`: the first there; PDT_UNKNOWN_VALUE: no name */
+  pdt_round seen_in[PDT_ATLAS_TYPES]; /* of `seen`: round of the first statement that shows */
+  uint64_t covered; /* for the caller: plan slots that the coverage head says it covers */
+} pdt_rollout_block;
+
+/* One stream's output so far. */
+typedef struct pdt_rollout_stream {
+  const pdt_token *prefix; /* borrowed */
+  int32_t n_prefix;
+  pdt_token *tokens; /* [n_tokens], pending blocks included */
+  int32_t n_tokens;
+  size_t tokens_room;
+  pdt_rollout_block *blocks; /* [n_blocks], by round; the first n_committed are committed */
+  int32_t n_blocks, n_committed;
+  size_t blocks_room;
+} pdt_rollout_stream;
+
+/* The ledger of a session. A zeroed one is empty. */
+typedef struct pdt_rollout {
+  pdt_rollout_reader reader;
+  pdt_rollout_owners owners;
+  pdt_rollout_stream *streams; /* [owners.streams] */
+  pdt_rollout_text scratch;
+} pdt_rollout;
+
+/* A session before its first round. prefix[streams] and n_prefix[streams] are borrowed and outlive
+ * it. Freed by the caller, after an error too. Errors: MEMORY. */
+int pdt_rollout_new(pdt_rollout *r, const pdt_rollout_reader *reader,
+                    const pdt_rollout_owners *owners, pdt_token *const *prefix,
+                    const int32_t *n_prefix, pdt_error *err);
+void pdt_rollout_free(pdt_rollout *r);
+
+/* A block that a stream has emitted: tokens[n] behind all that it has (n >= 1), in this round,
+ * under a window of notes by name (the plan's may be among them). Their order and number are the
+ * caller's business: a note that is not named is not seen. */
+typedef struct pdt_rollout_emission {
+  pdt_stream stream;
+  pdt_round round;
+  const pdt_token *tokens;
+  int32_t n;
+  bool ended; /* the last token ends the stream */
+  const pdt_note_name *window;
+  int32_t n_window;
+} pdt_rollout_emission;
+
+/* Says what the block does, as of before its round's decision. Changes nothing but scratch, and
+ * reads one section's text: some 10 microseconds. Errors: MEMORY, those of pdt_rollout_read. */
+int pdt_rollout_label(pdt_rollout *r, const pdt_rollout_emission *emission, pdt_rollout_block *out,
+                      pdt_error *err);
+
+/* Applies a round's decision to one stream, as pdt_stream_apply does: action NONE, when it emitted
+ * nothing (block and tokens are not read then); ROLLBACK drops its pending blocks and this one;
+ * else the block is kept. When the gate passed or the block was forced, all pending ones are
+ * committed. To be called for every stream of the session. Errors: MEMORY. */
+int pdt_rollout_decide(pdt_rollout *r, pdt_stream stream, pdt_action action, bool gate,
+                       const pdt_rollout_block *block, const pdt_token *tokens, pdt_error *err);
+
+/* The kept block of a stream that emits token `at` of its output; NULL when none does. Pure. */
+const pdt_rollout_block *pdt_rollout_block_of(const pdt_rollout_stream *s, int32_t at);
+
+#endif

@@ -1,0 +1,37 @@
+/* How the heads do on a data file's own text, read as training reads it: the figures that training
+ * can reach, to stand beside those of text that the system wrote itself. */
+#ifndef PDT_EVAL_TEACHER_H
+#define PDT_EVAL_TEACHER_H
+
+#include "eval/judge.h"
+#include "model/config.h"
+#include "sidecar/config.h"
+#include "store/checkpoint.h"
+
+typedef struct pdt_eval_teacher {
+  int64_t entries, blocks, ready;
+  double auc;                   /* of readiness; NaN when all blocks are alike */
+  pdt_judge_retrieval coverage; /* filled slots of all blocks */
+  int64_t slots, slots_right;   /* of the planner */
+  int64_t tokens, tokens_right; /* predicted; the likeliest is the file's */
+} pdt_eval_teacher;
+
+/* What is read; everything is borrowed. */
+typedef struct pdt_eval_teacher_use {
+  const char *data; /* file */
+  int64_t most;     /* entries */
+  const pdt_model_config *model;
+  const pdt_checkpoint *checkpoint;
+  const pdt_sidecar_config *config;
+  const pdt_safetensors *sidecar;
+  const pdt_tokenizer *tokenizer;
+  uint64_t seed; /* of the rounds in which blocks are emitted, drawn as in training */
+  int threads;
+} pdt_eval_teacher_use;
+
+/* Reads trunk, sidecar and file, and the entries in two passes, the second under the notes that the
+ * first one wrote. Not collective: the caller's rank does it all. Errors: those of
+ * pdt_dataset_load; MEMORY. */
+int pdt_eval_teach(const pdt_eval_teacher_use *use, pdt_eval_teacher *out, pdt_error *err);
+
+#endif

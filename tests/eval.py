@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""pdt eval as a whole: every arm on a few entries by a tiny model with random weights, the same on one rank and on several, and refusals.
+
+usage: eval.py PDT [--ranks 2]   (0: one process only)
+
+What the model writes is noise, but for the sidecar's random conditioning, which makes gates fail: so every path is taken, and the figures
+of every number of ranks must be equal.
+"""
+import argparse
+import json
+import os
+import sys
+import tempfile
+
+import harness
+
+ARMS = ["sequential", "blind", "plan-only", "notes", "system", "no-snc", "text-bus", "parser-gate"]
+TRAINED = ("notes", "system", "parser-gate")
+CAUSES = ["unseen", "withdrawn", "crowded", "split", "second", "other"]
+ENTRIES = 4
+TIMES = ("seconds", "tokens_per_s", "read_per_s")
+
+
+class Evaluator:
+    """A random trunk with the Atlas's tokenizer, a random sidecar, and held-out entries."""
+
+    def __init__(self, pdt, scratch):
+        self.pdt, self.scratch = pdt, scratch
+        self.run("data", "tokenizer", "--out", self.path("tok"))
+        with open(self.path("tok/tokenizer.json")) as f:
+            tokenizer = json.load(f)
+        special = {x["content"]: x["id"] for x in tokenizer["added_tokens"]}
+        ids = list(tokenizer["model"]["vocab"].values()) + list(special.values())
+        config = dict(
+            architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=max(ids) + 1, hidden_size=32,
+            intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=192, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True,
+            hidden_act="silu", bos_token_id=special["<|bos|>"],
+            eos_token_id=[special["<|end|>"], special["<|eos|>"]],
+        )
+        with open(self.path("config.json"), "w") as f:
+            json.dump(config, f)
+        self.run("model", "random", "--config", self.path("config.json"), "--tokenizer",
+                 self.path("tok/tokenizer.json"), "--out", self.path("m"), "--dtype", "F32")
+        self.sidecar("s.safetensors", "--random")
+        self.data("test.jsonl", "--max-sections", "4")
+
+    def path(self, name):
+        return os.path.join(self.scratch, name)
+
+    def run(self, *command):
+        result = harness.run([self.pdt, *command])
+        if result.status != 0:
+            raise harness.Failed(f"{command[:2]}: {result.err.strip()}")
+
+    def sidecar(self, name, *more):
+        self.run("sidecar", "init", "--model", self.path("m"), "--streams", "4", "--layers", "0,1", "--notes-dim", "16",
+                 "--plan-vocab", "101", "--plan-dim", "8", "--block-tokens", "6", "--out", self.path(name), *more)
+
+    def data(self, name, *more, vocabulary="101"):
+        self.run("data", "atlas", "--count", ENTRIES, "--split", "test", "--seed", "3", "--plan-vocab", vocabulary,
+                 "--out", self.path(name), *more)
+
+    def command(self, *more, data="test.jsonl", model="m", sidecar="s.safetensors"):
+        return [self.pdt, "eval", "--model", self.path(model), "--sidecar", self.path(sidecar), "--data", self.path(data),
+                "--max-tokens", "24", "--threads", "1", *more]
+
+    def rows(self, *more, ranks=0):
+        result = harness.run(self.command("--json", *more), ranks=ranks, timeout=120)
+        if result.status != 0:
+            raise harness.Failed(f"{more}, {ranks} ranks: status {result.status}: {result.err.strip()}")
+        return [json.loads(line) for line in result.out.splitlines()]
+
+
+def timeless(rows):
+    for row in rows:
+        for key in TIMES:
+            del row["run"][key]
+    return rows
+
+
+def shape_of(row):
+    """What is wrong with a row; None when nothing is."""
+    judged, run, settings = row["judged"], row["run"], row["settings"]
+    trained = row["arm"] in TRAINED
+    checks = {
+        "entries": row["entries"] == ENTRIES,
+        "causes": list(judged["causes"]) == CAUSES,
+        "causes add up": sum(judged["causes"].values()) == judged["contradictions"],
+        "share": judged["contradiction"] is None or 0 <= judged["contradiction"] <= 1,
+        "uses": judged["contradictions"] <= judged["uses"],
+        "facts": judged["missing"] <= judged["facts"] == 2 * judged["sections"],
+        "teacher": (row["teacher_forced"] is not None) == trained,
+        "teacher's entries": not trained or row["teacher_forced"]["entries"] == ENTRIES,
+        "gate": (settings["gamma"] == -1) == (row["arm"] not in ("system", "no-snc", "parser-gate")),
+        "tokens": 0 < run["tokens_committed"] <= run["tokens_emitted"],
+        "actions": abs(run["commit"] + run["rollback"] + run["hold"] + run["forced"] - 1) < 1e-6,
+        "no gate": settings["gamma"] >= 0 or run["commit"] == 1,
+        "plan": (row["slots"] is None) == (row["arm"] in ("sequential", "blind", "text-bus")),
+        "reads again": row["arm"] != "text-bus" or run["tokens_read"] > 2 * run["tokens_emitted"],
+        "labels": (row["readiness"]["blocks"] == 0) == (row["arm"] == "sequential"),
+    }
+    wrong = [name for name, good in checks.items() if not good]
+    return f"{row['row']}: {', '.join(wrong)}: {row}" if wrong else None
+
+
+def all_arms(e):
+    rows = e.rows("--arms", "all")
+    if [row["row"] for row in rows] != ARMS:
+        return f"rows {[row['row'] for row in rows]}"
+    wrong = [x for x in map(shape_of, rows) if x]
+    if wrong:
+        return "\n".join(wrong)
+    system = rows[ARMS.index("system")]["run"]
+    if not system["rollback"] > 0:
+        return f"the random gate never failed: {system}"
+    if timeless(rows) != timeless(e.rows("--arms", "all")):
+        return "two runs differ"
+    few = timeless(e.rows("--arms", "all", "--max-sessions", "1"))
+    return None if few == rows else "entries in flight change the figures"
+
+
+def ranks_agree(e, ranks):
+    for arms in ("all", "text-bus,sequential"):
+        one, many = timeless(e.rows("--arms", arms)), timeless(e.rows("--arms", arms, ranks=ranks))
+        for a, b in zip(one, many):
+            if a != b:
+                return f"{a}\n{b}"
+    return None if len(one) == len(many) == 2 else f"{len(many)} rows"
+
+
+def sweeps(e):
+    rows = e.rows("--sweep", "gamma=0,0.5,1")
+    if [(row["row"], row["settings"]["gamma"]) for row in rows] != [(f"system gamma={x}", float(x)) for x in ("0", "0.5", "1")]:
+        return f"gamma: {[row['row'] for row in rows]}"
+    if rows[0]["run"]["commit"] != 1 or rows[2]["run"]["commit"] != 0:
+        return "gamma: the gate does not do what it is told"
+    rows = e.rows("--sweep", "tau=4,8", "--arms", "blind,text-bus")
+    if [(row["arm"], row["settings"]["block_tokens"]) for row in rows] != [("blind", 4), ("blind", 8), ("text-bus", 4), ("text-bus", 8)]:
+        return f"tau: {[row['row'] for row in rows]}"
+    with open(e.path("test.jsonl")) as f:
+        sections = [len(json.loads(line)["sections"]) for line in list(f)[1:]]
+    for k in sorted(set(sections)):
+        rows = e.rows("--sweep", f"streams={k}", "--arms", "blind", "--count", ENTRIES)
+        if rows[0]["entries"] != sections.count(k) or rows[0]["judged"]["sections"] != k * sections.count(k):
+            return f"streams={k}: {rows[0]['entries']} entries"
+    return None
+
+
+def outputs(e):
+    """Tables where they are asked for, and files that appear whole."""
+    table = harness.run(e.command("--arms", "blind,system", "--no-teacher", "--count", "2", "--out", e.path("out.txt")))
+    with open(e.path("out.txt")) as f:
+        if f.read() != table.out:
+            return "--out has other tables than standard output"
+    lines = table.out.splitlines()
+    heads = [line for line in lines if line.startswith("#arm")]
+    if len(heads) != 3 or [line.split()[0] for line in lines if line[:1] != "#"] != 3 * ["blind", "system"]:
+        return f"tables: {table.out}"
+    if any(len(a) != len(b) for a, b in zip(lines[1:3], lines[2:4])):
+        return f"not aligned: {table.out}"
+    both = harness.run(e.command("--arms", "blind", "--json", "--out", e.path("out.jsonl")))
+    with open(e.path("out.jsonl")) as f:
+        if json.loads(f.read())["row"] != "blind" or not both.out.startswith("# "):
+            return f"--json --out: {both.out}"
+    if any(name.startswith("out.") and name not in ("out.txt", "out.jsonl") for name in os.listdir(e.scratch)):
+        return f"left behind: {os.listdir(e.scratch)}"
+    help_text = harness.run([e.pdt, "eval", "--help"])
+    missing = [arm for arm in ARMS if arm not in help_text.out]
+    return f"--help says nothing of {missing}" if missing else None
+
+
+def refusals(e):
+    """(name, command, exit status, part of the message)."""
+    e.data("plan.jsonl", vocabulary="202")
+    e.data("wide.jsonl", "--min-sections", "6", "--max-sections", "6")
+    with open(e.path("test.jsonl")) as f:
+        lines = f.readlines()
+    edits = {
+        "other.jsonl": lambda h, x: h.pop("world"),
+        "cut.jsonl": lambda h, x: h.update(tokenizer="0" * 16),
+        "twice.jsonl": lambda h, x: x["sections"][1].update(name=x["sections"][0]["name"]),
+    }
+    for name, edit in edits.items():
+        header, entry = json.loads(lines[0]), json.loads(lines[1])
+        edit(header, entry)
+        with open(e.path(name), "w") as f:
+            f.write(json.dumps(header) + "\n" + json.dumps(entry) + "\n")
+    with open(e.path("empty.jsonl"), "w") as f:
+        f.write(lines[0])
+    bare = [e.pdt, "eval"]
+    return [
+        ("no model", bare, 2, "--model is missing"),
+        ("no sidecar", [*bare, "--model", e.path("m")], 2, "--sidecar is missing"),
+        ("no data", [*bare, "--model", e.path("m"), "--sidecar", e.path("s.safetensors")], 2, "--data is missing"),
+        ("unknown arm", e.command("--arms", "system,magic"), 2, "found 'magic'"),
+        ("no arm", e.command("--arms", ","), 2, "--arms: expected at least one"),
+        ("unknown sweep", e.command("--sweep", "horizon=3"), 2, "--sweep: expected gamma, delay"),
+        ("sweep of nothing", e.command("--sweep", "gamma="), 2, "--sweep: expected gamma, delay"),
+        ("sweep without values", e.command("--sweep", "gamma"), 2, "--sweep: expected gamma, delay"),
+        ("sweep out of range", e.command("--sweep", "gamma=0.5,3"), 2, "--sweep gamma: expected a number from 0 to 1, found '3'"),
+        ("sweep of no number", e.command("--sweep", "tau=x"), 2, "--sweep tau"),
+        ("too many rows", e.command("--sweep", "tau=" + ",".join(map(str, range(1, 300)))), 2, "at most 256 rows"),
+        ("no entries of so many", e.command("--sweep", "streams=9"), 2, "no entry has 9 sections"),
+        ("gamma out of range", e.command("--gamma", "2"), 2, "--gamma"),
+        ("horizon below a block", e.command("--horizon", "3"), 2, "horizon"),
+        ("no such file", e.command(data="absent.jsonl"), 1, "absent.jsonl"),
+        ("no such model", e.command(model="absent"), 1, "absent"),
+        ("a sidecar that is none", e.command(sidecar="m/model.safetensors"), 1, "model.safetensors"),
+        ("no data file", e.command(data="config.json"), 1, "config.json"),
+        ("no entries", e.command(data="empty.jsonl"), 1, "expected entries, found none"),
+        ("other world", e.command(data="other.jsonl"), 1, "world: expected 'atlas-2'"),
+        ("other tokenizer", e.command(data="cut.jsonl"), 1, "tokenizer 0000000000000000"),
+        ("other plan", e.command(data="plan.jsonl"), 1, "vocabulary 202"),
+        ("a section twice", e.command(data="twice.jsonl"), 1, "line 2"),
+        ("too many sections", e.command("--no-teacher", "--arms", "blind", data="wide.jsonl"), 2, "at most 4"),
+        ("no room", e.command("--arms", "blind", "--max-tokens", "500"), 1, "max_position_embeddings"),
+        ("no place for --out", e.command("--arms", "blind", "--count", "1", "--out", e.path("no/x")), 1, "no/x"),
+    ]
+
+
+def refuses(e, ranks):
+    wrong = []
+    for name, command, status, part in refusals(e):
+        result = harness.run(command, ranks=ranks, timeout=30)
+        lines = [x for x in result.err.splitlines() if x.startswith("pdt eval: ")]
+        if result.status != status or len(lines) != 1 or part not in lines[0]:
+            wrong.append(f"{name}: status {result.status}, expected {status} and '{part}': {result.err.strip()}")
+    return "\n".join(wrong) or None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pdt")
+    parser.add_argument("--ranks", default="2")
+    args = parser.parse_args()
+    ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
+    if ranks:
+        harness.need_mpirun()
+    failures = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        e = Evaluator(os.path.abspath(args.pdt), scratch)
+        checks = [("all arms", lambda: all_arms(e)), ("sweeps", lambda: sweeps(e)), ("outputs", lambda: outputs(e))]
+        checks += [(f"{n} ranks", lambda n=n: ranks_agree(e, n)) for n in ranks]
+        checks += [("refuses", lambda: refuses(e, 0))]
+        checks += [(f"refuses on {n} ranks", lambda n=n: refuses(e, n)) for n in ranks]
+        for name, check in checks:
+            try:
+                problem = check()
+            except harness.Failed as error:
+                problem = str(error)
+            failures += problem is not None
+            print(f"{'ok    ' if problem is None else 'FAILED'}  {name}{'' if problem is None else ': ' + problem}")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
