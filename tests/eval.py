@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""pdt eval as a whole: every arm on a few entries by a tiny model with random weights, the same on one rank and on several, and refusals.
+"""pdt eval as a whole: every arm on a few entries by a tiny model, the same on one rank and on several, and refusals.
 
 usage: eval.py PDT [--ranks 2]   (0: one process only)
 
-What the model writes is noise, but for the sidecar's random conditioning, which makes gates fail: so every path is taken, and the figures
-of every number of ranks must be equal.
+The trunk is trained for seconds, until it writes sentences of the Atlas, and they contradict each other; the sidecar is random, so gates
+fail. So there is something to judge, every path is taken, and the figures of every number of ranks must be equal.
 """
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 
@@ -22,7 +23,7 @@ TIMES = ("seconds", "tokens_per_s", "read_per_s")
 
 
 class Evaluator:
-    """A random trunk with the Atlas's tokenizer, a random sidecar, and held-out entries."""
+    """A trunk with the Atlas's tokenizer that has learned little, a random sidecar, and held-out entries."""
 
     def __init__(self, pdt, scratch):
         self.pdt, self.scratch = pdt, scratch
@@ -32,29 +33,31 @@ class Evaluator:
         special = {x["content"]: x["id"] for x in tokenizer["added_tokens"]}
         ids = list(tokenizer["model"]["vocab"].values()) + list(special.values())
         config = dict(
-            architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=max(ids) + 1, hidden_size=32,
-            intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=192, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True,
+            architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=max(ids) + 1, hidden_size=64,
+            intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            max_position_embeddings=400, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True,
             hidden_act="silu", bos_token_id=special["<|bos|>"],
             eos_token_id=[special["<|end|>"], special["<|eos|>"]],
         )
         with open(self.path("config.json"), "w") as f:
             json.dump(config, f)
-        self.run("model", "random", "--config", self.path("config.json"), "--tokenizer",
-                 self.path("tok/tokenizer.json"), "--out", self.path("m"), "--dtype", "F32")
-        self.sidecar("s.safetensors", "--random")
+        self.run("data", "atlas", "--count", "3000", "--sequential", "--out", self.path("text.jsonl"))
+        self.run("train", "--stage", "trunk", "--data", self.path("text.jsonl"), "--config", self.path("config.json"),
+                 "--out", self.path("m"), "--steps", "300", "--batch", "8", "--rate", "0.01", "--warmup", "20")
+        shutil.copy(self.path("tok/tokenizer.json"), self.path("m/tokenizer.json"))
+        self.sidecar("s.safetensors", "--random", "--gate", "-3")
         self.data("test.jsonl", "--max-sections", "4")
 
     def path(self, name):
         return os.path.join(self.scratch, name)
 
     def run(self, *command):
-        result = harness.run([self.pdt, *command])
+        result = harness.run([self.pdt, *command], timeout=200)
         if result.status != 0:
             raise harness.Failed(f"{command[:2]}: {result.err.strip()}")
 
     def sidecar(self, name, *more):
-        self.run("sidecar", "init", "--model", self.path("m"), "--streams", "4", "--layers", "0,1", "--notes-dim", "16",
+        self.run("sidecar", "init", "--model", self.path("m"), "--streams", "4", "--layers", "1", "--notes-dim", "16",
                  "--plan-vocab", "101", "--plan-dim", "8", "--block-tokens", "6", "--out", self.path(name), *more)
 
     def data(self, name, *more, vocabulary="101"):
@@ -63,7 +66,7 @@ class Evaluator:
 
     def command(self, *more, data="test.jsonl", model="m", sidecar="s.safetensors"):
         return [self.pdt, "eval", "--model", self.path(model), "--sidecar", self.path(sidecar), "--data", self.path(data),
-                "--max-tokens", "24", "--threads", "1", *more]
+                "--temperature", "0.3", "--threads", "1", *more]
 
     def rows(self, *more, ranks=0):
         result = harness.run(self.command("--json", *more), ranks=ranks, timeout=120)
@@ -111,7 +114,12 @@ def all_arms(e):
     wrong = [x for x in map(shape_of, rows) if x]
     if wrong:
         return "\n".join(wrong)
-    system = rows[ARMS.index("system")]["run"]
+    judged = [row["judged"] for row in rows]
+    if not all(sum(x[key] for x in judged) > 0 for key in ("uses", "contradictions", "missing", "duplicates")):
+        return f"there was nothing to judge: {judged}"
+    blind, system = rows[ARMS.index("blind")], rows[ARMS.index("system")]["run"]
+    if not 0 < blind["readiness"]["ready"] < blind["readiness"]["blocks"]:
+        return f"labels are all alike: {blind}"
     if not system["rollback"] > 0:
         return f"the random gate never failed: {system}"
     if timeless(rows) != timeless(e.rows("--arms", "all")):

@@ -145,10 +145,17 @@ static json_t *readiness_json(const pdt_eval_figures *f) {
 
 static json_t *teacher_json(const pdt_eval_teacher *t) {
   if (!t) return json_null();
-  return json_pack("{s:o,s:I,s:I,s:o,s:o,s:o,s:I}", "auc", number(t->auc), "blocks",
+  int64_t tokens = 0, right = 0;
+  for (int i = 0; i < PDT_NN_KINDS; i++) {
+    tokens += t->tokens[i];
+    right += t->right[i];
+  }
+  return json_pack("{s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I}", "auc", number(t->auc), "blocks",
                    (json_int_t)t->blocks, "ready", (json_int_t)t->ready, "coverage",
                    retrieval_json(&t->coverage), "slots", number(share(t->slots_right, t->slots)),
-                   "tokens_right", number(share(t->tokens_right, t->tokens)), "entries",
+                   "tokens_right", number(share(right, tokens)), "uses_right",
+                   number(share(t->right[PDT_NN_USE], t->tokens[PDT_NN_USE])), "later_right",
+                   number(share(t->right[PDT_NN_LATER], t->tokens[PDT_NN_LATER])), "entries",
                    (json_int_t)t->entries);
 }
 

@@ -51,7 +51,8 @@ static int count_blocks(lesson *l, const pdt_nn_sidecar_batch *batch,
 
 /* Entries [first, first + n) as one batch. */
 static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
-  static const pdt_train_losses losses = {.plan = 1, .ce = 1, .coverage = 1, .ready = 1};
+  static const pdt_train_losses losses = {
+      .plan = 1, .ce = 1, .coverage = 1, .ready = 1, .use = 1, .later = 1};
   static const pdt_nn_step_options options = {.student_notes = true};
   const pdt_train_rounds rounds = rounds_of(l);
   uint64_t number[BATCH];
@@ -62,7 +63,7 @@ static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
   for (int32_t i = 0; i < n; i++) {
     number[i] = (uint64_t)(first + i);
     pdt_train_count(l->data.entries[first + i], rounds.block_tokens, l->use->config->plan_slots,
-                    &totals);
+                    &losses, &totals);
   }
   pdt_nn_arena_reset(&l->arena);
   if (pdt_train_batch(&batch, l->data.entries + first, number, n, l->use->config, &rounds, &losses,
@@ -73,18 +74,24 @@ static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
   l->out->entries += n;
   l->out->slots += totals.slots;
   l->out->slots_right += sums.slots_right;
-  l->out->tokens += batch.targets.n;
-  l->out->tokens_right += sums.right;
+  for (int i = 0; i < PDT_NN_KINDS; i++) {
+    l->out->tokens[i] += sums.tokens[i];
+    l->out->right[i] += sums.right[i];
+  }
   return count_blocks(l, &batch, &results, err);
 }
 
 static int read_all(lesson *l, pdt_error *err) {
   const pdt_eval_teacher_use *use = l->use;
-  const pdt_dataset_use dataset = {&l->trunk, use->tokenizer, use->config};
+  const pdt_dataset_use dataset = {.trunk = &l->trunk,
+                                   .tokenizer = use->tokenizer,
+                                   .config = use->config,
+                                   .codes = PDT_CODES_EMBEDDING, /* the second pass reads none */
+                                   .stated = 1};
   pdt_nn_set_threads(use->threads);
   if (pdt_nn_trunk_new(&l->trunk, use->model, use->checkpoint, true, err) ||
       pdt_nn_sidecar_new(&l->sidecar, use->config, use->sidecar, 0, err) ||
-      pdt_dataset_load(&l->data, use->data, &dataset, err))
+      pdt_dataset_load(&l->data, &use->data, 1, &dataset, err))
     return -1;
   int64_t n = l->data.n < use->most ? l->data.n : use->most;
   for (int64_t i = 0; i < n; i += BATCH)

@@ -7,13 +7,14 @@
 #include "model/config.h"
 #include "sidecar/config.h"
 #include "store/checkpoint.h"
+#include "train/nn/losses.h"
 
 typedef struct pdt_eval_teacher {
   int64_t entries, blocks, ready;
   double auc;                   /* of readiness; NaN when all blocks are alike */
   pdt_judge_retrieval coverage; /* filled slots of all blocks */
   int64_t slots, slots_right;   /* of the planner */
-  int64_t tokens, tokens_right; /* predicted; the likeliest is the file's */
+  int64_t tokens[PDT_NN_KINDS], right[PDT_NN_KINDS]; /* predicted; the likeliest is the file's */
 } pdt_eval_teacher;
 
 /* What is read; everything is borrowed. */
