@@ -318,7 +318,7 @@ static void test_head(void **state) {
     pdt_error err = {0};
     pdt_nn_head_sums sums;
     h.targets = (pdt_nn_targets){
-        WANTED, rows, tokens, ce, distilled ? kd : NULL, distilled ? teacher : NULL};
+        WANTED, rows, tokens, ce, distilled ? kd : NULL, distilled ? teacher : NULL, NULL};
     if (pdt_nn_head_loss((pdt_nn_weight){h.w, dw}, VOCAB, IN, h.hidden, &h.targets, dh, &sums,
                          &f->arena, &err))
       fail_msg("%s", err.message);
@@ -442,7 +442,7 @@ static const int32_t s_window_begin[] = {0, 4, 7, 10, 12, 15, S_COND};
 /* Block 0 reads nothing; block 3 reads the second note of its sibling. */
 static const int32_t s_first[] = {0, 0, 3, 4, 8, 9, 11};
 static const int32_t s_items[] = {0, 4, 2, 0, 0, 3, 2, 4, 1, 1, 6};
-enum { SLOTS = 3, PLAN_VOCAB = 5 };
+enum { SLOTS = 3, PLAN_VOCAB = 5, PLACES = 4 };
 static const int32_t s_plan_ids[S_ENTRIES * SLOTS] = {2, 0, 4, 4, 4, 1};
 static const int32_t s_slot_targets[S_ENTRIES * SLOTS] = {2, -1, 4, 0, 4, 1};
 static pdt_layer s_instrumented[] = {1, 2};
@@ -469,12 +469,13 @@ static pdt_sidecar_config sidecar_config(bool rich) {
                               .pool_dim = rich ? 5 : 0,
                               .coverage_dim = 4,
                               .agree_dim = 5,
-                              .speculation_hidden = rich ? 7 : 0};
+                              .speculation_hidden = rich ? 7 : 0,
+                              .plan_places = rich ? PLACES : 0};
 }
 
 /* Arrays that modules read, each with its gradient behind it. */
 typedef struct inputs {
-  double *states, *pooled, *note, *coverage, *notes, *mean;
+  double *states, *pooled, *note, *coverage, *notes, *mean, *places;
 } inputs;
 
 typedef struct side {
@@ -496,18 +497,21 @@ static void side_new(side *s, fixture *f, bool rich) {
   inputs *both[] = {&s->x, &s->d};
   for (int i = 0; i < 2; i++) {
     double scale = i == 0 ? 1 : 0;
-    *both[i] =
-        (inputs){random_array(f, S_ROWS * 12, scale),  random_array(f, S_BLOCKS * 12, scale),
-                 random_array(f, S_BLOCKS * 6, scale), random_array(f, S_BLOCKS * SLOTS, scale),
-                 random_array(f, S_NOTES * 6, scale),  random_array(f, S_ENTRIES * 12, scale)};
+    *both[i] = (inputs){random_array(f, S_ROWS * 12, scale),
+                        random_array(f, S_BLOCKS * 12, scale),
+                        random_array(f, S_BLOCKS * 6, scale),
+                        random_array(f, S_BLOCKS * SLOTS, scale),
+                        random_array(f, S_NOTES * 6, scale),
+                        random_array(f, S_ENTRIES * 12, scale),
+                        random_array(f, S_ENTRIES * PLACES * 12, scale)};
   }
 }
 
 static void side_free(side *s) {
   inputs *both[] = {&s->x, &s->d};
   for (int i = 0; i < 2; i++) {
-    double *all[] = {both[i]->states,   both[i]->pooled, both[i]->note,
-                     both[i]->coverage, both[i]->notes,  both[i]->mean};
+    double *all[] = {both[i]->states, both[i]->pooled, both[i]->note,  both[i]->coverage,
+                     both[i]->notes,  both[i]->mean,   both[i]->places};
     for (size_t j = 0; j < sizeof all / sizeof *all; j++) free(all[j]);
   }
   free(s->c);
@@ -575,11 +579,10 @@ static int agree_module(side *s, bool back, double *loss, pdt_error *err) {
 
 static int planner_module(side *s, bool back, double *loss, pdt_error *err) {
   pdt_nn_planner_pass pass;
-  if (pdt_nn_planner(&s->sidecar, S_ENTRIES, s->x.mean, &pass, &s->f->arena, err)) return -1;
+  const pdt_nn_prompts prompts = {S_ENTRIES, s->x.mean, s->x.places};
+  if (pdt_nn_planner(&s->sidecar, &prompts, &pass, &s->f->arena, err)) return -1;
   *loss = pdt_nn_dot(s->c, pass.logits, S_ENTRIES * SLOTS * PLAN_VOCAB);
-  return back ? pdt_nn_planner_back(&s->sidecar, S_ENTRIES, s->x.mean, &pass, s->c, &s->f->arena,
-                                    err)
-              : 0;
+  return back ? pdt_nn_planner_back(&s->sidecar, &prompts, &pass, s->c, &s->f->arena, err) : 0;
 }
 
 static int plan_note_module(side *s, bool back, double *loss, pdt_error *err) {
@@ -647,7 +650,7 @@ static void test_heads(void **state) {
     check_module(&s, "notes", note_module, rich ? 7 : 4);
     check_module(&s, "coverage", coverage_module, 4);
     check_module(&s, "agreement", agree_module, 10);
-    check_module(&s, "planner", planner_module, rich ? 3 : 1);
+    check_module(&s, "planner", planner_module, rich ? 4 : 1);
     check_module(&s, "plan notes", plan_note_module, 2);
     side_free(&s);
   }
@@ -719,13 +722,13 @@ static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, c
       .conditioning = {S_COND, s_rows, 3, s_run_begin, s_run_stream, s_windows, S_NOTES},
       .blocks = s_blocks,
       .plans = s_plans,
-      .mean_states = e->s.x.mean,
+      .prompts = {S_ENTRIES, e->s.x.mean, e->s.x.places},
       .slot_targets = s_slot_targets,
       .slot_weight = 0.2,
       .teacher_notes = l->teacher_notes,
       .notes_weight = l->note_weight,
       .spec_weight = l->note_weight,
-      .targets = {S_TARGETS, s_target_rows, s_target_tokens, l->ce, l->kd, l->teacher},
+      .targets = {S_TARGETS, s_target_rows, s_target_tokens, l->ce, l->kd, l->teacher, NULL},
       .coverage_target = l->coverage,
       .coverage_weight = l->coverage_weight,
       .ready_target = l->ready,

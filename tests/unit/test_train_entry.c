@@ -25,6 +25,9 @@ static const pdt_token first[] = {8, 9, 10, 11, 12, 13, 0}, second[] = {14, 15, 
                        third[] = {17, 18, 19, 20, 21, 22, 23, 0};
 static const int32_t plan_ids[SLOTS] = {5, 0, 9, 2};
 static const pdt_train_need needs[] = {{4, 0}, {1, 5}};
+/* Two tokens of stream 1's output that the note of stream 0's first block tells, the second of them
+ * one block later; one of stream 0's that the first note of stream 3 tells. */
+static const pdt_train_use uses[] = {{1, 2, 2, 0}, {0, 4, 1, 5}};
 
 /* Three streams of 3, 2 and 3 blocks; stream 1 has adapter 2. */
 static const pdt_train_stream streams[] = {
@@ -44,8 +47,18 @@ static int setup(void **state) {
     f->teacher[i] = 2 * (float)pdt_uniform(2, i, 0, 0, 0) - 1;
   for (uint32_t i = 0; i < MOST_BLOCKS * SLOTS; i++)
     f->coverage[i] = pdt_uniform(3, i, 0, 0, 0) < 0.3;
-  f->entry = (pdt_train_entry){3,          3,           prompt, streams, plan_ids, f->mean_state,
-                               f->teacher, f->coverage, 2,      needs};
+  f->entry = (pdt_train_entry){.n_prompt = 3,
+                               .n_streams = 3,
+                               .prompt = prompt,
+                               .streams = streams,
+                               .plan_ids = plan_ids,
+                               .mean_state = f->mean_state,
+                               .teacher_notes = f->teacher,
+                               .coverage = f->coverage,
+                               .n_needs = 2,
+                               .needs = needs,
+                               .n_uses = 2,
+                               .uses = uses};
   *state = f;
   return 0;
 }
@@ -82,7 +95,14 @@ static pdt_sidecar_config sidecar_config(void) {
                               .defaults = {TAU, 1, 9, 8, 0.3}};
 }
 
-static const pdt_train_losses losses = {1, 1, 0.5, 1, 1, 1};
+static const pdt_train_losses losses = {.plan = 1,
+                                        .notes = 1,
+                                        .speculation = 0.5,
+                                        .ce = 1,
+                                        .coverage = 1,
+                                        .ready = 1,
+                                        .use = 3,
+                                        .later = 5};
 
 static void lay_out(fixture *f, const pdt_train_rounds *rules, pdt_nn_sidecar_batch *batch,
                     const uint64_t number[2]) {
@@ -90,11 +110,31 @@ static void lay_out(fixture *f, const pdt_train_rounds *rules, pdt_nn_sidecar_ba
   const pdt_sidecar_config config = sidecar_config();
   const pdt_train_entry *entries[] = {&f->entry, &f->entry};
   pdt_train_totals totals = {0};
-  for (int i = 0; i < 2; i++) pdt_train_count(entries[i], TAU, SLOTS, &totals);
+  for (int i = 0; i < 2; i++) pdt_train_count(entries[i], TAU, SLOTS, &losses, &totals);
   assert_true(totals.tokens == 38 && totals.blocks == 16 && totals.slots == 6);
   assert_int_equal(totals.coverage, 48);
   pdt_nn_arena_reset(&f->arena);
   OK(pdt_train_batch(batch, entries, number, 2, &config, rules, &losses, &totals, &f->arena, &err));
+}
+
+/* Tokens of names are told apart by whether their note is in the window of their own block, and
+ * weigh what the losses say. In lockstep a note is seen one block later. */
+static void test_kinds(void **state) {
+  fixture *f = *state;
+  pdt_nn_sidecar_batch b;
+  const pdt_train_rounds rules = {TAU, 1, 99, 1, 0, 1};
+  const uint64_t number[] = {0, 1};
+  lay_out(f, &rules, &b, number);
+  for (int i = 0; i < 38; i++) {
+    int at = i % 19; /* of the entry: tokens 0-6 are stream 0's, 7-10 stream 1's */
+    pdt_nn_kind kind = at == 4    ? PDT_NN_USE
+                       : at == 9  ? PDT_NN_UNSEEN
+                       : at == 10 ? PDT_NN_LATER
+                                  : PDT_NN_OTHER;
+    float weight = (kind == PDT_NN_USE ? 3.0f : kind == PDT_NN_LATER ? 5.0f : 1.0f) / 38;
+    assert_int_equal(b.targets.kinds[i], kind);
+    assert_true(fabsf(b.targets.ce_weight[i] - weight) < 1e-6f);
+  }
 }
 
 static void test_rows(void **state) {
@@ -401,6 +441,7 @@ static void test_stage_resumes(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_rows, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
       cmocka_unit_test_setup_teardown(test_windows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_learns, setup, teardown),
       cmocka_unit_test_setup_teardown(test_stages, setup, teardown),

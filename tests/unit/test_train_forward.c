@@ -249,7 +249,21 @@ static void compare_step(decoded *d, const int32_t *plan_ids) {
   compare("readiness", d->ready, ready, BLOCKS);
 }
 
-/* The same slot ids from the same mean prompt state. Decoding's votes leave out the tied planner's
+/* What both planners read of a prompt of the first n states: decoding's inputs, the trainer's mean
+ * and places, with zeros behind the prompt's end. */
+static void read_prompt(pair *p, int32_t n, float *inputs, float *mean, float *places) {
+  pdt_error err = {0};
+  int64_t d = p->sidecar_config.hidden_size, P = p->sidecar_config.plan_places;
+  double *sums;
+  OK(PDT_NEW(&sums, pdt_plan_sums(&p->sidecar) * d, "sums", &err));
+  for (int32_t t = 0; t < n; t++) pdt_plan_read(&p->sidecar, t, p->states + t * d, sums);
+  pdt_plan_finish(&p->sidecar, sums, n, inputs);
+  for (int64_t j = 0; j < d; j++) mean[j] = (float)(sums[j] / n);
+  for (int64_t i = 0; i < P * d; i++) places[i] = i < n * d ? p->states[i] : 0;
+  free(sums);
+}
+
+/* The same slot ids from the same prompt. Decoding's votes leave out the tied planner's
  * 1/sqrt(de), which does not move the largest. */
 static void compare_planners(pair *p) {
   pdt_error err = {0};
@@ -257,13 +271,18 @@ static void compare_planners(pair *p) {
   pdt_plan_vote *votes;
   int32_t *ids;
   pdt_nn_planner_pass pass;
+  float inputs[512], mean[64], places[512];
+  assert_true(p->sidecar_config.hidden_size <= 64 && p->sidecar_config.plan_places <= 8);
+  assert_true(pdt_plan_inputs(&p->sidecar) * p->sidecar_config.hidden_size <= 512);
   OK(PDT_NEW(&votes, S, "votes", &err));
   OK(PDT_NEW(&ids, S, "ids", &err));
   p->sidecar.rank = 0; /* the whole vocabulary */
   p->sidecar.size = 1;
-  OK(pdt_plan_vote_share(&p->sidecar, p->states, votes, &err));
+  read_prompt(p, 3, inputs, mean, places);
+  OK(pdt_plan_vote_share(&p->sidecar, inputs, votes, &err));
   OK(pdt_plan_count(votes, 1, S, ids, &err));
-  OK(pdt_nn_planner(&p->nn_sidecar, 1, p->states, &pass, &p->arena, &err));
+  const pdt_nn_prompts prompts = {1, mean, places};
+  OK(pdt_nn_planner(&p->nn_sidecar, &prompts, &pass, &p->arena, &err));
   bool tied = p->sidecar_config.planner == PDT_PLANNER_TIED;
   float scale = tied ? 1 / sqrtf((float)p->sidecar_config.plan_dim) : 1;
   for (int32_t i = 0; i < S; i++) {
@@ -309,7 +328,7 @@ static void test_cases(void **state) {
   }
 }
 
-/* The hidden layer of the speculation head, which the cases lack. */
+/* The hidden layer of the speculation head and the planner's places, which the cases lack. */
 static void test_hidden_layer(void **state) {
   scratch *s = *state;
   static pdt_layer instrumented[] = {0, 1};
@@ -333,6 +352,7 @@ static void test_hidden_layer(void **state) {
                                      .coverage_dim = 8,
                                      .agree_dim = 10,
                                      .speculation_hidden = 13,
+                                     .plan_places = 5,
                                      .defaults = {4, 1, 9, 8, 0.3}};
   const pdt_sidecar_init_options options = {PDT_F32, 5, 0.5, PDT_SIDECAR_RANDOM};
   const char *path = scratch_path(s, "hidden.safetensors");
