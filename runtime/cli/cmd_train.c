@@ -80,8 +80,9 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Of a sidecar's stage:", 4},
     {"weight", KEY_SHARE, "LOSS=X", 0,
      "share of a loss in L: plan, notes, speculation, tokens, kd, coverage or ready; or how much "
-     "the "
-     "first (use) and later (later) tokens of a sibling's fact count more when its note is visible",
+     "tokens count: the first (use) and later (later) ones of a sibling's fact whose note is "
+     "visible, "
+     "and sentences with one whose note is not (unseen)",
      4},
     {"part-rate", KEY_PART_RATE, "PART=X", 0,
      "largest rate of one part: plan, condition, pool, speculation or close; 0 leaves it as it is",
@@ -294,7 +295,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 /* The stage's own plan, and over it what flags said. */
 static void choose_plan(pdt_train_args *a) {
   static const char *const names[] = {"plan",     "notes", "speculation", "tokens", "kd",
-                                      "coverage", "ready", "use",         "later"};
+                                      "coverage", "ready", "use",         "later",  "unseen"};
   pdt_train_stage given = a->plan;
   a->number = stage_number(a->stage);
   a->plan = pdt_train_stage_of(a->number, a->run.rate);
@@ -311,7 +312,7 @@ static void choose_plan(pdt_train_args *a) {
 
 /* Nothing is said of any loss or rate. */
 static pdt_train_stage nothing_given(void) {
-  pdt_train_stage out = {.losses = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, false}};
+  pdt_train_stage out = {.losses = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, false}};
   for (int i = 0; i < PDT_TRAIN_GROUPS; i++) out.rates[i] = NAN;
   return out;
 }

@@ -52,7 +52,7 @@ static int count_blocks(lesson *l, const pdt_nn_sidecar_batch *batch,
 /* Entries [first, first + n) as one batch. */
 static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
   static const pdt_train_losses losses = {
-      .plan = 1, .ce = 1, .coverage = 1, .ready = 1, .use = 1, .later = 1};
+      .plan = 1, .ce = 1, .coverage = 1, .ready = 1, .use = 1, .later = 1, .unseen = 1};
   static const pdt_nn_step_options options = {.student_notes = true};
   const pdt_train_rounds rounds = rounds_of(l);
   uint64_t number[BATCH];

@@ -17,7 +17,7 @@ pdt_train_stage pdt_train_stage_of(int32_t stage, double rate) {
   static const char *const names[PDT_TRAIN_STAGES] = {"plan", "condition", "speculate", "close",
                                                       "all"};
   const bool all = stage == 4, closes = stage == 3;
-  pdt_train_stage out = {.name = names[stage], .losses = {.use = 1, .later = 1}};
+  pdt_train_stage out = {.name = names[stage], .losses = {.use = 1, .later = 1, .unseen = 1}};
   if (closes || all) {
     out.losses.coverage = out.losses.ready = 1;
     out.rates[PDT_NN_CLOSE] = rate;
@@ -42,9 +42,10 @@ double *pdt_train_loss_share(pdt_train_losses *l, const char *name) {
   const struct {
     const char *name;
     double *share;
-  } all[] = {{"plan", &l->plan},   {"notes", &l->notes}, {"speculation", &l->speculation},
-             {"tokens", &l->ce},   {"kd", &l->kd},       {"coverage", &l->coverage},
-             {"ready", &l->ready}, {"use", &l->use},     {"later", &l->later}};
+  } all[] = {{"plan", &l->plan},    {"notes", &l->notes}, {"speculation", &l->speculation},
+             {"tokens", &l->ce},    {"kd", &l->kd},       {"coverage", &l->coverage},
+             {"ready", &l->ready},  {"use", &l->use},     {"later", &l->later},
+             {"unseen", &l->unseen}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(name, all[i].name) == 0) return all[i].share;
   return NULL;
@@ -221,13 +222,13 @@ static pdt_train_identity identity_of(const run *r, char text[1024]) {
   snprintf(text, 1024,
            "trunk %016" PRIx64 ", steps %" PRId64 ", warmup %" PRId64 ", floor %.9g, batch %d, "
            "seed %" PRIu64 ", tau %d, delta %d, window %d, lockstep %.9g, wait %.9g, losses %.9g "
-           "%.9g %.9g %.9g %.9g %.9g %.9g, use %.9g %.9g, empty %d, rates %.9g %.9g %.9g %.9g "
+           "%.9g %.9g %.9g %.9g %.9g %.9g, use %.9g %.9g %.9g, empty %d, rates %.9g %.9g %.9g %.9g "
            "%.9g, passes %d, decay %.9g, clip "
            "%.9g, betas %.9g %.9g",
            r->trunk_hash, o->steps, o->warmup, o->floor, o->batch, o->rounds.seed,
            o->rounds.block_tokens, o->rounds.reveal_delay, o->rounds.window, o->rounds.lockstep,
            o->rounds.wait, l->plan, l->notes, l->speculation, l->ce, l->kd, l->coverage, l->ready,
-           l->use, l->later, l->empty, x[0], x[1], x[2], x[3], x[4],
+           l->use, l->later, l->unseen, l->empty, x[0], x[1], x[2], x[3], x[4],
            o->stage.step.student_notes ? 2 : 1, o->adamw.weight_decay, o->adamw.clip,
            o->adamw.beta1, o->adamw.beta2);
   return (pdt_train_identity){o->stage.name, text, o->data};

@@ -192,6 +192,18 @@ static int keep_ids(loading *l, pdt_token *ids, int32_t n, pdt_token last, const
   return rc;
 }
 
+/* Tokens [*begin, *end) of the sentence around a mention: from behind the mark that ends the one
+ * before to its own. */
+static void find_sentence(const char *text, const pdt_data_mention *m,
+                          const pdt_data_tokens *places, int32_t *begin, int32_t *end) {
+  static const char marks[] = ".;!?\n";
+  int32_t from = m->begin;
+  while (from > 0 && !strchr(marks, text[from - 1])) from--;
+  size_t to = (size_t)m->end + strcspn(text + m->end, marks);
+  *begin = pdt_data_token_at(places, from);
+  *end = pdt_data_token_at(places, (int32_t)to) + 1;
+}
+
 /* Where names stand in section k: siblings' facts become uses, tokens of its own facts weigh
  * `stated`. */
 static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
@@ -205,9 +217,11 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
     const pdt_data_mention *m = &s->mentions[i];
     int32_t first = pdt_data_token_at(places, m->begin);
     int32_t n = pdt_data_token_at(places, m->end - 1) + 1 - first;
-    if (m->kind == PDT_USES && e->facts[m->fact].stream != k)
-      uses[entry->n_uses++] = (pdt_train_use){k, first, n, stating_block(e, m->fact)};
-    else
+    if (m->kind == PDT_USES && e->facts[m->fact].stream != k) {
+      int32_t begin, end;
+      find_sentence(s->text, m, places, &begin, &end);
+      uses[entry->n_uses++] = (pdt_train_use){k, first, n, stating_block(e, m->fact), begin, end};
+    } else
       for (int32_t j = first; j < first + n; j++) weights[j] = (float)l->use->stated;
   }
   stream->weights = weights;

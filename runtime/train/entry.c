@@ -198,6 +198,18 @@ static pdt_nn_kind kind_of(const layout *l, const pdt_train_entry *entry, int32_
   return PDT_NN_OTHER;
 }
 
+/* Does token j stand in a sentence whose name begins under a window without its note? */
+static bool tells_unseen(const layout *l, const pdt_train_entry *entry, int32_t i, int32_t j,
+                         int32_t base, int32_t first) {
+  for (int32_t u = 0; u < entry->n_uses; u++) {
+    const pdt_train_use *use = &entry->uses[u];
+    if (use->stream != i || j < use->begin || j >= use->end) continue;
+    int32_t at = first + use->first / l->rules->block_tokens;
+    if (use->note < 0 || !sees(l, base, at, use->note)) return true;
+  }
+  return false;
+}
+
 /* Tokens that the rows of an entry's stream i predict; `base`, `first`: its entry's first block in
  * the batch, and its own. Windows are laid out already. */
 static void add_targets(layout *l, const pdt_train_entry *entry, int32_t i, int32_t emit,
@@ -208,6 +220,7 @@ static void add_targets(layout *l, const pdt_train_entry *entry, int32_t i, int3
     double weight = s->weights ? (double)s->weights[j] : 1;
     if (kind == PDT_NN_USE) weight *= losses->use;
     if (kind == PDT_NN_LATER) weight *= losses->later;
+    if (tells_unseen(l, entry, i, j, base, first)) weight *= losses->unseen;
     if (weight == 0 && losses->kd == 0) continue;
     l->target_rows[l->targets] = emit + j;
     l->target_tokens[l->targets] = s->tokens[j];

@@ -19,9 +19,10 @@ typedef struct pdt_train_need {
 } pdt_train_need;
 
 /* A sibling's fact in the output of stream `stream` of an entry: its name's tokens are
- * [first, first + n), and what tells it is the note of block `note`, -1 for none. */
+ * [first, first + n), those of its sentence [begin, end), and what tells it is the note of block
+ * `note`, -1 for none. */
 typedef struct pdt_train_use {
-  int32_t stream, first, n, note;
+  int32_t stream, first, n, note, begin, end;
 } pdt_train_use;
 
 /* One prompt and its streams; everything is borrowed. Blocks are the streams', cut into
@@ -51,10 +52,12 @@ typedef struct pdt_train_rounds {
 
 /* Shares of L (0: off). `use` and `later` multiply the cross-entropy of the first and of later
  * tokens of uses that are in the window: 1, unless the few tokens that notes decide are to weigh
- * more. */
+ * more. `unseen` multiplies that of all tokens of a sentence whose use is not in the window when
+ * its name begins: below 1, streams learn to speak of what they have been told, and to wait with
+ * the rest. */
 typedef struct pdt_train_losses {
   double plan, notes, speculation, ce, kd, coverage, ready;
-  double use, later;
+  double use, later, unseen;
   bool
       empty; /* L_plan also asks for the empty slot where a plan has ended; else it ignores those */
 } pdt_train_losses;

@@ -26,8 +26,9 @@ static const pdt_token first[] = {8, 9, 10, 11, 12, 13, 0}, second[] = {14, 15, 
 static const int32_t plan_ids[SLOTS] = {5, 0, 9, 2};
 static const pdt_train_need needs[] = {{4, 0}, {1, 5}};
 /* Two tokens of stream 1's output that the note of stream 0's first block tells, the second of them
- * one block later; one of stream 0's that the first note of stream 3 tells. */
-static const pdt_train_use uses[] = {{1, 2, 2, 0}, {0, 4, 1, 5}};
+ * one block later; one of stream 0's that the first note of stream 3 tells; and of stream 3's, in a
+ * sentence of four tokens, two that the note of stream 2's first block tells too late. */
+static const pdt_train_use uses[] = {{1, 2, 2, 0, 1, 4}, {0, 4, 1, 5, 3, 6}, {2, 1, 2, 3, 0, 4}};
 
 /* Three streams of 3, 2 and 3 blocks; stream 1 has adapter 2. */
 static const pdt_train_stream streams[] = {
@@ -57,7 +58,7 @@ static int setup(void **state) {
                                .coverage = f->coverage,
                                .n_needs = 2,
                                .needs = needs,
-                               .n_uses = 2,
+                               .n_uses = 3,
                                .uses = uses};
   *state = f;
   return 0;
@@ -102,7 +103,8 @@ static const pdt_train_losses losses = {.plan = 1,
                                         .coverage = 1,
                                         .ready = 1,
                                         .use = 3,
-                                        .later = 5};
+                                        .later = 5,
+                                        .unseen = 0.5};
 
 static void lay_out(fixture *f, const pdt_train_rounds *rules, pdt_nn_sidecar_batch *batch,
                     const uint64_t number[2]) {
@@ -126,12 +128,14 @@ static void test_kinds(void **state) {
   const uint64_t number[] = {0, 1};
   lay_out(f, &rules, &b, number);
   for (int i = 0; i < 38; i++) {
-    int at = i % 19; /* of the entry: tokens 0-6 are stream 0's, 7-10 stream 1's */
-    pdt_nn_kind kind = at == 4    ? PDT_NN_USE
-                       : at == 9  ? PDT_NN_UNSEEN
-                       : at == 10 ? PDT_NN_LATER
-                                  : PDT_NN_OTHER;
+    int at = i % 19; /* of the entry: 0-6 are the first stream's, 7-10 the second's */
+    pdt_nn_kind kind = at == 4                           ? PDT_NN_USE
+                       : at == 9 || at == 12 || at == 13 ? PDT_NN_UNSEEN
+                       : at == 10                        ? PDT_NN_LATER
+                                                         : PDT_NN_OTHER;
+    bool unseen = (at >= 8 && at < 11) || (at >= 11 && at < 15); /* sentences */
     float weight = (kind == PDT_NN_USE ? 3.0f : kind == PDT_NN_LATER ? 5.0f : 1.0f) / 38;
+    if (unseen) weight /= 2;
     assert_int_equal(b.targets.kinds[i], kind);
     assert_true(fabsf(b.targets.ce_weight[i] - weight) < 1e-6f);
   }
