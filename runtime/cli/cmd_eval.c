@@ -110,7 +110,11 @@ static int teach(evaluation *e, pdt_error *err) {
 
 static int run_rows(evaluation *e, pdt_error *err) {
   const pdt_comm *world = e->cli->world;
-  const pdt_eval eval = {world, e->engine, e->atlas, e->tokenizer, &e->data};
+  const pdt_eval eval = {.world = world,
+                         .engine = e->engine,
+                         .atlas = e->atlas,
+                         .tokenizer = e->tokenizer,
+                         .data = &e->data};
   bool lead = world->rank == 0;
   if (lead) put_head(e);
   for (int32_t i = 0; i < e->options->n_rows; i++) {

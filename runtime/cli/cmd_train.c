@@ -37,13 +37,19 @@ enum {
   KEY_LOCKSTEP,
   KEY_WAIT,
   KEY_CODES,
-  KEY_STATED
+  KEY_STATED,
+  KEY_COUNT,
+  KEY_ATTEMPTS,
+  KEY_TEMPERATURE,
+  KEY_LABEL
 };
 
 static const struct argp_option options[] = {
     {"stage", KEY_STAGE, "NAME", 0,
      "what is trained: trunk, or on a frozen one the sidecar's stage 0 (planner), 1 (SNC and "
-     "adapters), 2 (speculation, in two passes), 3 (coverage and readiness), or all at once (all)",
+     "adapters), 2 (speculation, in two passes), 3 (coverage and readiness), or all at once (all); "
+     "then, on what the system writes itself, coverage and "
+     "readiness again (rollouts)",
      1},
     {"data", KEY_DATA, "FILE", 0,
      "JSON lines: {\"text\": ...} or {\"ids\": [...], \"weights\": [...]}, a document each; "
@@ -99,6 +105,16 @@ static const struct argp_option options[] = {
      "what teacher notes are made of: embedding, the trunk's, or random (default embedding)", 4},
     {"stated", KEY_STATED, "X", 0,
      "weight of the tokens of a stream's own facts, which nothing tells (default 0.3)", 4},
+    {NULL, 0, NULL, 0, "Of the rollouts, where a step has --batch blocks:", 5},
+    {"count", KEY_COUNT, "N", 0, "entries of each file that are decoded (default 500)", 5},
+    {"max-attempts", KEY_ATTEMPTS, "N", 0, "attempts at a block before it is forced (default 12)",
+     5},
+    {"temperature", KEY_TEMPERATURE, "X", 0, "of sampling (default 0.8)", 5},
+    {"label", KEY_LABEL, "KIND", 0,
+     "what counts as ready: visible, when all facts that a block uses were, or agrees, when they "
+     "are "
+     "also told right (default visible)",
+     5},
     {0},
 };
 
@@ -119,7 +135,9 @@ static const char doc[] =
     "  pdt train --stage 1 --data atlas.jsonl --model m --sidecar s0/sidecar.safetensors --out "
     "s1 --weight use=3\n"
     "  pdt train --stage 2 --data atlas.jsonl --model m --sidecar s1/sidecar.safetensors --out "
-    "s2 --part-rate condition=0.0005\n";
+    "s2 --part-rate condition=0.0005\n"
+    "  pdt train --stage rollouts --data atlas.jsonl --model m --sidecar s3/sidecar.safetensors "
+    "--out s4 --batch 64\n";
 
 /* Options that take a number; the parser's error code, or ARGP_ERR_UNKNOWN. */
 static error_t parse_number(int key, char *arg, struct argp_state *state, pdt_train_args *a) {
@@ -225,6 +243,19 @@ static error_t parse_stage_option(int key, char *arg, struct argp_state *state, 
     }
     argp_error(state, "--codes: expected embedding or random, found '%s'", arg);
     return EINVAL;
+  case KEY_COUNT:
+    return pdt_cli_integer(state, "count", arg, 1, INT32_MAX, &a->count);
+  case KEY_ATTEMPTS:
+    return pdt_cli_integer(state, "max-attempts", arg, 1, INT32_MAX, &a->max_attempts);
+  case KEY_TEMPERATURE:
+    return pdt_cli_real(state, "temperature", arg, 0, 100, &a->temperature);
+  case KEY_LABEL:
+    if (strcmp(arg, "visible") == 0 || strcmp(arg, "agrees") == 0) {
+      a->label = *arg == 'v' ? PDT_LABEL_READY : PDT_LABEL_AGREES;
+      return 0;
+    }
+    argp_error(state, "--label: expected visible or agrees, found '%s'", arg);
+    return EINVAL;
   default:
     return parse_number(key, arg, state, a);
   }
@@ -236,12 +267,16 @@ static int32_t stage_number(const char *name) {
   return name && strlen(name) == 1 && name[0] >= '0' && name[0] <= '3' ? name[0] - '0' : -1;
 }
 
+static bool is_rollouts(const pdt_train_args *a) {
+  return a->stage && strcmp(a->stage, "rollouts") == 0;
+}
+
 /* What must go together. */
 static error_t check_args(struct argp_state *state, pdt_train_args *a) {
   bool trunk = a->stage && strcmp(a->stage, "trunk") == 0;
-  bool sidecar = stage_number(a->stage) >= 0;
+  bool sidecar = stage_number(a->stage) >= 0 || is_rollouts(a);
   if (!trunk && !sidecar)
-    argp_error(state, "--stage: expected trunk, 0, 1, 2, 3 or all, found '%s'",
+    argp_error(state, "--stage: expected trunk, 0, 1, 2, 3, all or rollouts, found '%s'",
                a->stage ? a->stage : "nothing");
   else if (trunk && (a->n_data != 1 || !a->out || !a->config == !a->model || a->sidecar))
     argp_error(state, "expected one --data, --out and one of --config and --model");
@@ -321,6 +356,9 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   pdt_train_args args = {.lockstep = 0.3,
                          .wait = 0.12,
                          .stated = 0.3,
+                         .count = 500,
+                         .max_attempts = 12,
+                         .temperature = 0.8,
                          .plan = nothing_given(),
                          .run = {.steps = 1000,
                                  .warmup = 100,
@@ -337,6 +375,7 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
   if (parsed) return parsed < 0 ? -1 : 0;
   if (strcmp(args.stage, "trunk") == 0) return pdt_train_trunk(cli, &args, err);
+  if (is_rollouts(&args)) return pdt_train_rollouts(cli, &args, err);
   choose_plan(&args);
   return pdt_train_sidecar(cli, &args, err);
 }

@@ -3,6 +3,7 @@
 #define PDT_CLI_TRAIN_H
 
 #include "cli/cli.h"
+#include "eval/samples.h"
 #include "train/curriculum.h"
 #include "train/dataset.h"
 #include "train/pretrain.h"
@@ -22,11 +23,17 @@ typedef struct pdt_train_args {
   double lockstep, wait;
   pdt_codes codes;
   double stated;
+  /* of the rollouts */
+  int64_t count, max_attempts; /* entries of a file; attempts at a block */
+  double temperature;
+  pdt_sample_label label;
 } pdt_train_args;
 
-/* Trains a trunk; one stage of a sidecar. Collective over cli->world, blocking; all ranks fail
+/* Trains a trunk; one stage of a sidecar; its heads on rollouts, which all ranks decode and rank 0
+ * learns from. Collective over cli->world, blocking; all ranks fail
  * alike. */
 int pdt_train_trunk(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
+int pdt_train_rollouts(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
 int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
 
 #endif

@@ -15,8 +15,8 @@ typedef struct rank_header {
   int64_t failed;
 } rank_header;
 
-/* What an owner says of one block; then tokens [tau], coverage [S] and, with details, the last
- * hidden state [d]. */
+/* What an owner says of one block; then tokens [tau], coverage [S] and, with details, the states
+ * [tau, d] of its steps. */
 typedef struct lane_record {
   float readiness;
   int32_t n_tokens;
@@ -25,7 +25,8 @@ typedef struct lane_record {
 static pdt_bytes record_bytes(const pdt_engine *e, const pdt_lane *lane) {
   int64_t words = lane->session->request->settings.limits.block_tokens;
   words += e->sidecar.config.plan_slots;
-  if (e->options.details) words += e->model.hidden_size;
+  if (e->options.details)
+    words += (int64_t)lane->session->request->settings.limits.block_tokens * e->model.hidden_size;
   return (pdt_bytes)sizeof(lane_record) + 4 * words;
 }
 
@@ -46,8 +47,8 @@ static pdt_bytes write_records(pdt_engine *e, uint64_t bus_hash) {
     at = put(at, &record, sizeof record);
     put(at, lane->tokens, lane->emitted * 4);
     at = put(at + 4 * tau, lane->coverage, e->sidecar.config.plan_slots * 4);
-    if (e->options.details && lane->last_hidden)
-      put(at, lane->last_hidden, e->model.hidden_size * (pdt_bytes)4);
+    if (e->options.details && lane->emitted_states)
+      put(at, lane->emitted_states, lane->emitted * (pdt_bytes)e->model.hidden_size * 4);
     at = next;
   }
   return at - e->buffers.record;
@@ -66,7 +67,7 @@ static const char *read_record(pdt_engine *e, pdt_lane *lane, const char *at) {
   at += 4 * tau;
   memcpy(lane->coverage, at, (size_t)e->sidecar.config.plan_slots * 4);
   at += 4 * (int64_t)e->sidecar.config.plan_slots;
-  if (e->options.details) lane->last_hidden = (const float *)(const void *)at;
+  lane->emitted_states = e->options.details ? (const float *)(const void *)at : NULL;
   lane->ended = record.n_tokens > 0 && pdt_engine_is_end(e, lane->tokens[record.n_tokens - 1]);
   return next;
 }
@@ -98,16 +99,20 @@ static int read_all(pdt_engine *e, bool *failed, pdt_error *err) {
 }
 
 /* A lane's block as observers see it. */
-static pdt_block_report report_of(const pdt_lane *lane, int32_t attempt, pdt_action action) {
-  return (pdt_block_report){.stream = lane->stream,
-                            .attempt = attempt,
-                            .action = action,
-                            .tokens = lane->tokens,
-                            .n_tokens = lane->emitted,
-                            .readiness = lane->readiness,
-                            .coverage = lane->coverage,
-                            .note = lane->note,
-                            .last_hidden = lane->last_hidden};
+static pdt_block_report report_of(const pdt_engine *e, const pdt_lane *lane, int32_t attempt,
+                                  pdt_action action) {
+  const float *states = e->options.details ? lane->emitted_states : NULL;
+  return (pdt_block_report){
+      .stream = lane->stream,
+      .attempt = attempt,
+      .action = action,
+      .tokens = lane->tokens,
+      .n_tokens = lane->emitted,
+      .readiness = lane->readiness,
+      .coverage = lane->coverage,
+      .note = lane->note,
+      .states = states,
+      .last_hidden = states ? states + (int64_t)(lane->emitted - 1) * e->model.hidden_size : NULL};
 }
 
 /* Lets rank 0's observer look at every block, and say how ready it is. */
@@ -116,8 +121,8 @@ static int assess_all(pdt_engine *e, pdt_error *err) {
   for (int32_t i = 0; i < e->buffers.n_lanes && o->assess; i++) {
     pdt_lane *lane = &e->buffers.lanes[i];
     int32_t attempt = lane->session->streams[lane->stream].attempt;
-    pdt_block_report block = report_of(lane, attempt, PDT_ACTION_NONE);
-    block.note = block.last_hidden = NULL; /* on their way */
+    pdt_block_report block = report_of(e, lane, attempt, PDT_ACTION_NONE);
+    block.note = block.states = block.last_hidden = NULL; /* on their way */
     if (o->assess(o->context, lane->session, &block, &lane->readiness, err)) return -1;
   }
   return 0;
@@ -338,7 +343,7 @@ static int report_rounds(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) 
     for (size_t j = 0; j < sd->n_streams; j++) {
       const pdt_lane *lane = &b->lanes[at + (int32_t)j];
       blocks[j] =
-          report_of(lane, (int32_t)sd->streams[j]->attempt, (pdt_action)sd->streams[j]->action);
+          report_of(e, lane, (int32_t)sd->streams[j]->attempt, (pdt_action)sd->streams[j]->action);
     }
     const pdt_round_report report = {.session = e->sessions[i],
                                      .round = e->sessions[i]->round,

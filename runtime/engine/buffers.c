@@ -66,7 +66,7 @@ static int new_lane_buffers(pdt_engine *e, pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
   int64_t d = e->model.hidden_size, S = e->sidecar.config.plan_slots;
   int64_t lanes = b->max_lanes, tau = b->max_block, dn = e->sidecar.config.notes_dim;
-  int64_t record = 8 + 4 * (tau + S + (e->options.details ? d : 0));
+  int64_t record = 8 + 4 * (tau + S + (e->options.details ? tau * d : 0));
   int64_t all = e->place.rank == 0 ? lanes : 0;
   return PDT_NEW(&b->lanes, lanes, "round", err) ||
          PDT_NEW(&b->group, b->max_group, "round", err) ||

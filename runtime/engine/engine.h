@@ -34,7 +34,8 @@ typedef struct pdt_block_report {
   float readiness;
   const float *coverage;    /* [S] */
   const float *note;        /* [dn], with details only */
-  const float *last_hidden; /* [d], with details only */
+  const float *states;      /* [n_tokens, d] final-norm states of its steps, with details only */
+  const float *last_hidden; /* [d]: the last of them */
 } pdt_block_report;
 
 /* One round of one session, after the decision was applied. */
@@ -49,7 +50,7 @@ typedef struct pdt_round_report {
 
 /* Told of what happens, on rank 0 only; each function may be NULL. Failing ends the run on every
  * rank. `assess` is called before a round is decided, for every block by session and stream, with
- * the session as it was when the block was emitted; `action` is none, note and last_hidden NULL as
+ * the session as it was when the block was emitted; `action` is none, note and states NULL as
  * yet, and what it puts in *readiness is what is decided by, reported and recorded. `decided` gets
  * the bytes of a Decision before anybody acts on it: the journal. */
 typedef struct pdt_observer {

@@ -21,7 +21,7 @@ typedef struct pdt_lane {
   float *note;       /* [dn] */
   float *coverage;   /* [S] */
   float readiness;
-  const float *last_hidden; /* [d]; on the owner, and with details on rank 0 */
+  const float *emitted_states; /* [emitted, d]; with details, on rank 0 once gathered */
 } pdt_lane;
 
 /* Buffers of a round, made once for the most lanes that can be in flight. */

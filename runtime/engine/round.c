@@ -216,7 +216,7 @@ static void close_blocks(pdt_engine *e) {
     pdt_sidecar_close_block(&e->sidecar, lane->states, lane->emitted, &lane->session->window,
                             &lane->session->plan, b->block_scratch + pdt_thread() * b->block_elems,
                             lane->note, lane->coverage, &lane->readiness);
-    lane->last_hidden = lane->states + (int64_t)(lane->emitted - 1) * e->model.hidden_size;
+    lane->emitted_states = lane->states;
   }
   for (int32_t i = 0; i < b->n_own; i++)
     if (!isfinite(b->own[i]->readiness))

@@ -37,6 +37,16 @@ static int on_block(void *context, const pdt_session *session, const pdt_block_r
   return 0;
 }
 
+/* Tells the listener of a block. */
+static int tell(const pdt_eval_trial *t, const pdt_session *session, const pdt_block_report *report,
+                const pdt_rollout_block *block, pdt_error *err) {
+  const pdt_eval *eval = t->eval;
+  int32_t entry = t->entries[session->index];
+  const pdt_eval_heard heard = {&eval->data->entries[entry], &eval->data->owners[entry], session,
+                                report, block};
+  return eval->listen ? eval->listen(eval->context, &heard, err) : 0;
+}
+
 static int on_round(void *context, const pdt_round_report *report, pdt_error *err) {
   pdt_eval_trial *t = context;
   if (t->rules->one_stream) return 0;
@@ -44,6 +54,7 @@ static int on_round(void *context, const pdt_round_report *report, pdt_error *er
   for (pdt_stream k = 0, i = 0; k < s->rollout.owners.streams; k++) {
     const pdt_block_report *block = &report->blocks[i];
     bool emitted = i < report->n_blocks && block->stream == k;
+    if (emitted && tell(t, report->session, block, &s->blocks[k], err)) return -1;
     if (pdt_rollout_decide(&s->rollout, k, emitted ? block->action : PDT_ACTION_NONE, report->gate,
                            &s->blocks[k], emitted ? block->tokens : NULL, err))
       return -1;

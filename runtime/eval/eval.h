@@ -31,6 +31,15 @@ bool pdt_eval_arm_parse(const char *name, pdt_eval_arm *out);
  */
 bool pdt_eval_arm_is_trained(pdt_eval_arm arm);
 
+/* A block that a stream has emitted, with what the parser says of it and what was decided. */
+typedef struct pdt_eval_heard {
+  const pdt_data_entry *entry;
+  const pdt_rollout_owners *owners;
+  const pdt_session *session; /* its window is still the round's */
+  const pdt_block_report *report;
+  const pdt_rollout_block *block;
+} pdt_eval_heard;
+
 /* What all arms share; everything is borrowed, and the same on every rank. */
 typedef struct pdt_eval {
   const pdt_comm *world;
@@ -38,6 +47,9 @@ typedef struct pdt_eval {
   const pdt_atlas_world *atlas;
   const pdt_tokenizer *tokenizer;
   const pdt_eval_entries *data;
+  /* NULL, or told of every block, on rank 0. Failing ends the run. */
+  int (*listen)(void *context, const pdt_eval_heard *heard, pdt_error *err);
+  void *context;
 } pdt_eval;
 
 /* One row of an evaluation. */

@@ -1,0 +1,186 @@
+/* pdt train --stage rollouts: the system decodes training entries by itself, and its heads learn
+ * from what the parser says of every block. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "cli/terminal.h"
+#include "cli/tokenizer.h"
+#include "cli/train.h"
+#include "eval/readiness.h"
+
+enum { SESSIONS = 16 }; /* in flight */
+
+/* Everything a run holds. */
+typedef struct training {
+  const pdt_cli *cli;
+  const pdt_train_args *args;
+  char *state, *sidecar_out, *log;
+  pdt_engine *engine;
+  pdt_atlas_world *atlas;
+  pdt_tokenizer *tokenizer;
+  uint64_t tokenizer_fingerprint;
+  pdt_eval_entries data; /* of the file at hand */
+  json_t *settings;
+  pdt_samples samples;
+  pdt_sidecar_config config;
+  pdt_nn_sidecar sidecar;
+  FILE *log_file;
+  bool on_terminal;
+} training;
+
+static int make_paths(training *t, pdt_error *err) {
+  const char *out = t->args->out;
+  return pdt_path_join(&t->state, out, "checkpoint.safetensors", err) ||
+                 pdt_path_join(&t->sidecar_out, out, "sidecar.safetensors", err) ||
+                 pdt_path_join(&t->log, out, "log.jsonl", err)
+             ? -1
+             : 0;
+}
+
+static int load(training *t, pdt_error *err) {
+  const pdt_train_args *a = t->args;
+  t->settings = json_pack("{s:f, s:i, s:I}", "temperature", a->temperature, "max_attempts",
+                          (int)a->max_attempts, "seed", (json_int_t)a->run.seed);
+  if (!t->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "settings: no memory");
+  return make_paths(t, err) || pdt_atlas_world_new(&t->atlas, err) ||
+                 pdt_cli_tokenizer(a->model, &t->tokenizer, &t->tokenizer_fingerprint, err)
+             ? -1
+             : 0;
+}
+
+/* Rank 0's part of the beginning. */
+static int prepare_out(training *t, pdt_error *err) {
+  const char *out = t->args->out;
+  bool resume = t->args->run.resume;
+  if (mkdir(out, 0777) && errno != EEXIST)
+    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", out, strerror(errno));
+  if (!resume && access(t->sidecar_out, F_OK) == 0)
+    return pdt_fail(err, PDT_ERROR_IO,
+                    "%s: has a sidecar already (hint: --resume, or another directory)", out);
+  t->log_file = fopen(t->log, resume ? "ae" : "we");
+  return t->log_file ? 0
+                     : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", t->log, strerror(errno));
+}
+
+static void log_line(training *t, const char *line) {
+  fprintf(t->log_file, "%s\n", line);
+  fflush(t->log_file);
+  if (t->on_terminal) return;
+  printf("%s\n", line);
+  fflush(stdout);
+}
+
+/* What the system's own readiness is worth before it is trained on. */
+static void report_rollouts(training *t, const char *path, const pdt_eval_figures *f) {
+  char line[600];
+  pdt_judge_share contradictions = pdt_judge_contradictions(&f->counts);
+  double ready = f->labelled > 0 ? (double)f->ready / (double)f->labelled : 0;
+  if (t->cli->world->rank != 0) return;
+  snprintf(line, sizeof line,
+           "{\"rollouts\": \"%.200s\", \"entries\": %lld, \"blocks\": %lld, \"ready\": %.4f, "
+           "\"auc\": %.5f, \"contradictions\": %.4f}",
+           path, (long long)f->counts.entries, (long long)f->labelled, ready, f->auc,
+           contradictions.share);
+  log_line(t, line);
+  if (t->on_terminal)
+    fprintf(stderr, "%s: %lld blocks, AUC %.4f\n", path, (long long)f->labelled, f->auc);
+}
+
+static int collect(training *t, const char *path, pdt_error *err) {
+  const pdt_comm *world = t->cli->world;
+  pdt_eval_figures figures;
+  pdt_eval_entries_read(&t->data, path, t->args->count, pdt_engine_sidecar(t->engine),
+                        t->tokenizer_fingerprint, err);
+  int rc = pdt_comm_agree(world, err);
+  const pdt_eval eval = {.world = world,
+                         .engine = t->engine,
+                         .atlas = t->atlas,
+                         .tokenizer = t->tokenizer,
+                         .data = &t->data};
+  if (!rc) rc = pdt_samples_collect(&t->samples, &eval, t->settings, &figures, err);
+  if (!rc) report_rollouts(t, path, &figures);
+  pdt_eval_entries_free(&t->data);
+  return rc;
+}
+
+static void on_report(void *context, const pdt_readiness_report *r) {
+  training *t = context;
+  char line[300];
+  snprintf(
+      line, sizeof line,
+      "{\"stage\": \"rollouts\", \"step\": %lld, \"ready\": %.5f, \"coverage\": %.5f, \"rate\": "
+      "%.4g, \"norm\": %.4g}",
+      (long long)r->step, r->ready, r->coverage, r->rate, r->norm);
+  log_line(t, line);
+  if (t->on_terminal)
+    fprintf(stderr, "\rrollouts  step %lld/%lld  ready %.4f  cover %.4f\033[K%s",
+            (long long)r->step, (long long)r->steps, r->ready, r->coverage,
+            r->step == r->steps ? "\n" : "");
+}
+
+static int learn(training *t, pdt_error *err) {
+  const pdt_pretrain_options *run = &t->args->run;
+  const pdt_readiness_options options = {.label = t->args->label,
+                                         .steps = run->steps,
+                                         .warmup = run->warmup,
+                                         .batch = run->batch,
+                                         .rate = run->rate,
+                                         .floor = run->floor,
+                                         .ready = 1,
+                                         .coverage = 1,
+                                         .seed = run->seed,
+                                         .adamw = run->adamw,
+                                         .log_every = run->log_every,
+                                         .checkpoint_every = run->checkpoint_every,
+                                         .dtype = run->dtype,
+                                         .resume = run->resume,
+                                         .state = t->state,
+                                         .sidecar = t->sidecar_out};
+  const pdt_safetensors *file = pdt_engine_sidecar_file(t->engine);
+  pdt_nn_set_threads(run->threads);
+  if (pdt_sidecar_config_load(&t->config, file, pdt_engine_model(t->engine), err) ||
+      pdt_nn_sidecar_new(&t->sidecar, &t->config, file, 1u << PDT_NN_CLOSE, err))
+    return -1;
+  return pdt_readiness_train(&t->sidecar, &t->samples, &options, on_report, t, err);
+}
+
+static int train(training *t, pdt_error *err) {
+  const pdt_comm *world = t->cli->world;
+  const pdt_engine_options engine = {.model = t->args->model,
+                                     .sidecar = t->args->sidecar,
+                                     .max_sessions = SESSIONS,
+                                     .details = true};
+  load(t, err);
+  if (pdt_comm_agree(world, err)) return -1;
+  if (world->rank == 0) prepare_out(t, err);
+  if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
+  for (int32_t i = 0; i < t->args->n_data; i++)
+    if (collect(t, t->args->data[i], err)) return -1;
+  if (world->rank == 0) learn(t, err);
+  return pdt_comm_agree(world, err);
+}
+
+static void end(training *t) {
+  if (t->log_file) fclose(t->log_file);
+  pdt_nn_sidecar_free(&t->sidecar);
+  pdt_sidecar_config_free(&t->config);
+  pdt_samples_free(&t->samples);
+  json_decref(t->settings);
+  pdt_tokenizer_free(t->tokenizer);
+  pdt_atlas_world_free(t->atlas);
+  pdt_engine_free(t->engine);
+  char *paths[] = {t->state, t->sidecar_out, t->log};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+}
+
+int pdt_train_rollouts(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
+  training t = {.cli = cli, .args = args, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
+  int rc = train(&t, err);
+  end(&t);
+  return rc;
+}
