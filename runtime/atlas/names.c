@@ -113,4 +113,5 @@ void pdt_atlas_make_names(pdt_atlas_world *world) {
                second[*pair % PDT_ATLAS_PIECES]);
   }
   make_list(TOWNS, world->towns, PDT_ATLAS_TOWNS);
+  snprintf(world->towns[0], sizeof(name), "Velmora"); /* the one that examples are about */
 }
