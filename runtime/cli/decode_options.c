@@ -27,6 +27,7 @@ enum {
   KEY_OVERWRITE,
   KEY_QUIET,
   KEY_VERBOSE,
+  KEY_ROUNDS,
   KEY_SETTINGS
 };
 
@@ -79,6 +80,8 @@ static const struct argp_option options[] = {
     {"journal", KEY_JOURNAL, "FILE", 0, "append-only log of every decision", 4},
     {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a journal that is there", 4},
     {"quiet", KEY_QUIET, NULL, 0, "no progress, no summary", 4},
+    {"rounds", KEY_ROUNDS, NULL, 0,
+     "tell every round: what each stream emitted, how ready it was, what was decided", 4},
     {"verbose", KEY_VERBOSE, NULL, 0, "tell the layout, and memory of every rank", 4},
     {0}};
 
@@ -197,6 +200,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return 0;
   case KEY_VERBOSE:
     o->verbose = true;
+    return 0;
+  case KEY_ROUNDS:
+    o->rounds = true;
     return 0;
   case KEY_TP:
   case KEY_THREADS:

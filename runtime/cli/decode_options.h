@@ -15,7 +15,7 @@ typedef struct pdt_decode_options {
   json_t *settings;                        /* those that flags override; never NULL */
   int64_t session;                         /* -1: not given */
   const char *trace, *out, *journal;       /* files, or NULL */
-  bool json, overwrite, quiet, verbose;
+  bool json, overwrite, quiet, verbose, rounds;
 } pdt_decode_options;
 
 /* Parses argv. As pdt_cli_parse: 0, 1 after help, -1 on error. Free in any case. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "cli/rounds.h"
 #include "cli/terminal.h"
 #include "pdt_version.h"
 #include "protocol/merge.h"
@@ -171,7 +172,11 @@ static int trace_round(pdt_decode_output *o, const pdt_round_report *report, pdt
 
 static int on_round_done(void *context, const pdt_round_report *report, pdt_error *err) {
   pdt_decode_output *o = context;
-  pdt_progress_round(&o->progress, report);
+  if (o->options->rounds) {
+    if (pdt_rounds_print(stderr, report, o->input->tokenizer, err)) return -1;
+  } else {
+    pdt_progress_round(&o->progress, report);
+  }
   return o->trace ? trace_round(o, report, err) : 0;
 }
 
