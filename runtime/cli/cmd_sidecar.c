@@ -25,6 +25,7 @@ enum {
   OPT_LAYERS,
   OPT_SALT,
   OPT_GATE,
+  OPT_NO_SNC,
   OPT_GAMMA,
   OPT_RANDOM,
   OPT_SIZE = 512
@@ -72,6 +73,8 @@ static const struct argp_option options[] = {
     {"dtype", OPT_DTYPE, "TYPE", 0, "F32, F16 or BF16 (default F32)", 0},
     {"seed", OPT_SEED, "N", 0, "of the random numbers (default 0)", 0},
     {"gate", OPT_GATE, "G", 0, "every gate before its sigmoid (default -4; 0 with --random)", 0},
+    {"no-snc", OPT_NO_SNC, NULL, 0,
+     "close the gates of cross-attention to notes for good: to compare with", 0},
     {"random", OPT_RANDOM, NULL, 0, "every matrix random: for tests, its text is noise", 0},
     {NULL, 0, NULL, 0, "Sizes:", 1},
     {"notes-dim", OPT_SIZE + 1, "N", 0, "width of a note (default 256)", 1},
@@ -176,6 +179,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     rc = pdt_cli_integer(state, "seed", arg, 0, INT64_MAX, &value);
     if (!rc) a->init.seed = (uint64_t)value;
     return rc;
+  case OPT_NO_SNC:
+    a->init.snc_closed = true;
+    return 0;
   case OPT_GATE:
     a->gate_given = true;
     return pdt_cli_real(state, "gate", arg, -1000, 1000, &a->init.gate);

@@ -36,7 +36,7 @@ static void distribution(const pdt_sidecar_init_options *options, const pdt_side
     *deviation = random ? 0.1 : 0;
     break;
   case PDT_ROLE_GATE:
-    *mean = options->gate;
+    *mean = options->snc_closed && strncmp(t->name, "snc.", 4) == 0 ? -100 : options->gate;
     break;
   case PDT_ROLE_BIAS:
     *deviation = random ? 0.1 : 0;

@@ -12,7 +12,8 @@ typedef enum pdt_sidecar_start {
 typedef struct pdt_sidecar_init_options {
   pdt_dtype dtype;
   uint64_t seed;
-  double gate; /* value of every gate before the sigmoid */
+  double gate;     /* value of every gate before the sigmoid */
+  bool snc_closed; /* SNC's gates stand at -100 instead: closed, and no gradient opens them */
   pdt_sidecar_start start;
 } pdt_sidecar_init_options;
 
