@@ -259,7 +259,8 @@ static void small_models(pdt_nn_trunk *trunk, pdt_nn_sidecar *sidecar) {
   int fd = mkstemp(path);
   assert_true(fd >= 0);
   close(fd);
-  const pdt_sidecar_init_options options = {PDT_F32, 5, 0, PDT_SIDECAR_FRESH};
+  const pdt_sidecar_init_options options = {
+      .dtype = PDT_F32, .seed = 5, .start = PDT_SIDECAR_FRESH};
   OK(pdt_sidecar_init(path, &config, &options, NULL, NULL, &err));
   pdt_safetensors *file;
   OK(pdt_safetensors_open(&file, path, &err));

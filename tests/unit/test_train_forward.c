@@ -354,7 +354,8 @@ static void test_hidden_layer(void **state) {
                                      .speculation_hidden = 13,
                                      .plan_places = 5,
                                      .defaults = {4, 1, 9, 8, 0.3}};
-  const pdt_sidecar_init_options options = {PDT_F32, 5, 0.5, PDT_SIDECAR_RANDOM};
+  const pdt_sidecar_init_options options = {
+      .dtype = PDT_F32, .seed = 5, .gate = 0.5, .start = PDT_SIDECAR_RANDOM};
   const char *path = scratch_path(s, "hidden.safetensors");
   OK(pdt_sidecar_init(path, &config, &options, NULL, NULL, &err));
   compare_case("tests/data/cases/tied-planner-last-pool/model", path);
