@@ -6,13 +6,11 @@
 #include <string.h>
 
 #include "atlas/generate.h"
+#include "atlas/notes.h"
 #include "atlas/parse.h"
 #include "atlas/tokens.h"
 #include "atlas/vocabulary.h"
-#include "base/file.h"
-#include "base/finite.h"
 #include "base/memory.h"
-#include "store/safetensors.h"
 
 /* What a file is checked with. */
 typedef struct checker {
@@ -20,8 +18,7 @@ typedef struct checker {
   pdt_atlas_world *world; /* of a file of the Atlas */
   pdt_tokenizer *own;     /* the Atlas's */
   const pdt_tokenizer *tokenizer;
-  pdt_safetensors *notes_file;
-  const pdt_tensor *notes;
+  pdt_data_notes notes;
   pdt_atlas_reading reading;
   pdt_data_stats *stats;
   pdt_error *err;
@@ -171,22 +168,6 @@ static int check_blocks(const checker *c, pdt_data_entry *e) {
   return rc;
 }
 
-/* Rows of teacher notes exist and are numbers. */
-static int check_notes(const checker *c, const pdt_data_entry *e) {
-  int64_t width = c->reader.header.notes_dim;
-  for (int32_t k = 0; k < e->n_sections; k++)
-    for (int32_t b = 0; b < e->sections[k].n_blocks; b++) {
-      int64_t row = e->sections[k].blocks[b].note;
-      if (row >= c->notes->shape[0])
-        return refuse(c, "sections[%d]: blocks[%d]: 'note': expected a row below %lld, found %lld",
-                      k, b, (long long)c->notes->shape[0], (long long)row);
-      if (!pdt_all_finite(PDT_F32, (const char *)c->notes->data + row * width * 4, width))
-        return refuse(c, "sections[%d]: blocks[%d]: 'note': row %lld has a NaN or infinity", k, b,
-                      (long long)row);
-    }
-  return 0;
-}
-
 /* Where no tokenizer can say more: readiness follows from what blocks state and use. */
 static int check_ready(const checker *c, const pdt_data_entry *e) {
   if (e->n_facts == 0) return 0;
@@ -235,31 +216,9 @@ static int count(const checker *c, const pdt_data_entry *e) {
 
 static int check_entry(checker *c, pdt_data_entry *e) {
   if (c->world && check_atlas(c, e)) return -1;
-  if (c->notes && check_notes(c, e)) return -1;
+  if (c->notes.file && pdt_data_notes_check(&c->notes, &c->reader, e, c->err)) return -1;
   if (c->tokenizer && e->n_facts > 0 ? check_blocks(c, e) : check_ready(c, e)) return -1;
   return count(c, e);
-}
-
-/* Opens the file of notes beside the data. */
-static int open_notes(checker *c) {
-  const pdt_data_header *h = &c->reader.header;
-  if (!h->notes_file) return 0;
-  const char *slash = strrchr(c->reader.path, '/');
-  char *folder = strndup(c->reader.path, slash ? (size_t)(slash - c->reader.path) : 0), *path;
-  if (!folder) return pdt_fail(c->err, PDT_ERROR_MEMORY, "%s: no memory", c->reader.path);
-  int rc =
-      pdt_path_join(&path, slash && slash == c->reader.path ? "/" : folder, h->notes_file, c->err);
-  free(folder);
-  if (rc) return -1;
-  rc = pdt_safetensors_open(&c->notes_file, path, c->err);
-  free(path);
-  if (rc) return pdt_fail_in(c->err, "%s: line 1: notes: 'file'", c->reader.path);
-  c->notes = pdt_safetensors_find(c->notes_file, "notes");
-  if (c->notes && c->notes->is_float && c->notes->dtype == PDT_F32 && c->notes->n_dims == 2 &&
-      c->notes->shape[1] == h->notes_dim)
-    return 0;
-  return refuse(c, "notes: 'file': expected a tensor 'notes' of F32 [rows, %d] in %s", h->notes_dim,
-                h->notes_file);
 }
 
 /* The tokenizer that the file's blocks were cut by: the one given, or the Atlas's. */
@@ -290,7 +249,7 @@ static int prepare(checker *c, const char *path, const pdt_data_tokenizer *given
   if (world && strcmp(world, PDT_ATLAS_WORLD) != 0)
     return refuse(c, "'world': expected '%s', found '%.40s'", PDT_ATLAS_WORLD, world);
   if (world && pdt_atlas_world_new(&c->world, c->err)) return -1;
-  return open_notes(c) || choose_tokenizer(c, given) ? -1 : 0;
+  return pdt_data_notes_open(&c->notes, &c->reader, c->err) || choose_tokenizer(c, given) ? -1 : 0;
 }
 
 int pdt_data_check(const char *path, const pdt_data_tokenizer *given, pdt_data_stats *out,
@@ -308,7 +267,7 @@ int pdt_data_check(const char *path, const pdt_data_tokenizer *given, pdt_data_s
   if (!rc && out->entries == 0) rc = refuse(&c, "expected an entry after the header, found none");
   out->bytes = c.reader.n_bytes;
   pdt_atlas_reading_free(&c.reading);
-  pdt_safetensors_close(c.notes_file);
+  pdt_data_notes_close(&c.notes);
   pdt_tokenizer_free(c.own);
   pdt_atlas_world_free(c.world);
   pdt_data_close(&c.reader);

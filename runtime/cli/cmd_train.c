@@ -38,6 +38,7 @@ enum {
   KEY_WAIT,
   KEY_CODES,
   KEY_STATED,
+  KEY_USED,
   KEY_COUNT,
   KEY_ATTEMPTS,
   KEY_TEMPERATURE,
@@ -105,6 +106,8 @@ static const struct argp_option options[] = {
      "what teacher notes are made of: embedding, the trunk's, or random (default embedding)", 4},
     {"stated", KEY_STATED, "X", 0,
      "weight of the tokens of a stream's own facts, which nothing tells (default 0.3)", 4},
+    {"used", KEY_USED, "X", 0,
+     "share in a block's teacher note of siblings' facts that it uses (default 0)", 4},
     {NULL, 0, NULL, 0, "Of the rollouts, where a step has --batch blocks:", 5},
     {"count", KEY_COUNT, "N", 0, "entries of each file that are decoded (default 500)", 5},
     {"max-attempts", KEY_ATTEMPTS, "N", 0, "attempts at a block before it is forced (default 12)",
@@ -236,6 +239,8 @@ static error_t parse_stage_option(int key, char *arg, struct argp_state *state, 
     return pdt_cli_real(state, "wait", arg, 0, 1, &a->wait);
   case KEY_STATED:
     return pdt_cli_real(state, "stated", arg, 0, 1e6, &a->stated);
+  case KEY_USED:
+    return pdt_cli_real(state, "used", arg, 0, 1e6, &a->used);
   case KEY_CODES:
     if (strcmp(arg, "embedding") == 0 || strcmp(arg, "random") == 0) {
       a->codes = *arg == 'e' ? PDT_CODES_EMBEDDING : PDT_CODES_RANDOM;

@@ -2,6 +2,8 @@
 #ifndef PDT_CLI_TRAIN_H
 #define PDT_CLI_TRAIN_H
 
+#include <stdio.h>
+
 #include "cli/cli.h"
 #include "eval/samples.h"
 #include "train/curriculum.h"
@@ -22,7 +24,7 @@ typedef struct pdt_train_args {
   int32_t passes;       /* 0: the stage's own */
   double lockstep, wait;
   pdt_codes codes;
-  double stated;
+  double stated, used;
   /* of the rollouts */
   int64_t count, max_attempts; /* entries of a file; attempts at a block */
   double temperature;
@@ -35,5 +37,18 @@ typedef struct pdt_train_args {
 int pdt_train_trunk(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
 int pdt_train_rollouts(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
 int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
+
+/* Fails where the ranks' data, by fingerprint, are not the same. Collective over cli->world,
+ * blocking. Errors: INPUT. */
+int pdt_train_compare_data(const pdt_cli *cli, const pdt_train_args *args, uint64_t fingerprint,
+                           pdt_error *err);
+
+/* Makes --out and opens its log at `path`, closed by the caller: anew, or at its end when resuming.
+ * Unless resuming, none of results[2] (NULL: none), each a `what`, may be there yet. Errors: IO. */
+int pdt_train_open_log(const pdt_train_args *args, const char *what, const char *const results[2],
+                       const char *path, FILE **log, pdt_error *err);
+
+/* One line into the log (NULL: none), and to standard output where nobody watches. */
+void pdt_train_log_line(FILE *log, bool on_terminal, const char *line);
 
 #endif

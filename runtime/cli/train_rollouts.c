@@ -1,10 +1,9 @@
 /* pdt train --stage rollouts: the system decodes training entries by itself, and its heads learn
  * from what the parser says of every block. */
-#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -53,40 +52,24 @@ static int load(training *t, pdt_error *err) {
              : 0;
 }
 
-/* Rank 0's part of the beginning. */
-static int prepare_out(training *t, pdt_error *err) {
-  const char *out = t->args->out;
-  bool resume = t->args->run.resume;
-  if (mkdir(out, 0777) && errno != EEXIST)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", out, strerror(errno));
-  if (!resume && access(t->sidecar_out, F_OK) == 0)
-    return pdt_fail(err, PDT_ERROR_IO,
-                    "%s: has a sidecar already (hint: --resume, or another directory)", out);
-  t->log_file = fopen(t->log, resume ? "ae" : "we");
-  return t->log_file ? 0
-                     : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", t->log, strerror(errno));
-}
-
-static void log_line(training *t, const char *line) {
-  fprintf(t->log_file, "%s\n", line);
-  fflush(t->log_file);
-  if (t->on_terminal) return;
-  printf("%s\n", line);
-  fflush(stdout);
+/* JSON has no NaN: a share of nothing is null. */
+static json_t *share_or_null(double x) {
+  return isfinite(x) ? json_real(x) : json_null();
 }
 
 /* What the system's own readiness is worth before it is trained on. */
 static void report_rollouts(training *t, const char *path, const pdt_eval_figures *f) {
-  char line[600];
   pdt_judge_share contradictions = pdt_judge_contradictions(&f->counts);
-  double ready = f->labelled > 0 ? (double)f->ready / (double)f->labelled : 0;
+  double ready = f->labelled > 0 ? (double)f->ready / (double)f->labelled : NAN;
   if (t->cli->world->rank != 0) return;
-  snprintf(line, sizeof line,
-           "{\"rollouts\": \"%.200s\", \"entries\": %lld, \"blocks\": %lld, \"ready\": %.4f, "
-           "\"auc\": %.5f, \"contradictions\": %.4f}",
-           path, (long long)f->counts.entries, (long long)f->labelled, ready, f->auc,
-           contradictions.share);
-  log_line(t, line);
+  json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "rollouts", path, "entries",
+                           (json_int_t)f->counts.entries, "blocks", (json_int_t)f->labelled,
+                           "ready", share_or_null(ready), "auc", share_or_null(f->auc),
+                           "contradictions", share_or_null(contradictions.share));
+  char *line = json ? json_dumps(json, JSON_REAL_PRECISION(6)) : NULL;
+  if (line) pdt_train_log_line(t->log_file, t->on_terminal, line);
+  free(line);
+  json_decref(json);
   if (t->on_terminal)
     fprintf(stderr, "%s: %lld blocks, AUC %.4f\n", path, (long long)f->labelled, f->auc);
 }
@@ -116,7 +99,7 @@ static void on_report(void *context, const pdt_readiness_report *r) {
       "{\"stage\": \"rollouts\", \"step\": %lld, \"ready\": %.5f, \"coverage\": %.5f, \"rate\": "
       "%.4g, \"norm\": %.4g}",
       (long long)r->step, r->ready, r->coverage, r->rate, r->norm);
-  log_line(t, line);
+  pdt_train_log_line(t->log_file, t->on_terminal, line);
   if (t->on_terminal)
     fprintf(stderr, "\rrollouts  step %lld/%lld  ready %.4f  cover %.4f\033[K%s",
             (long long)r->step, (long long)r->steps, r->ready, r->coverage,
@@ -157,7 +140,8 @@ static int train(training *t, pdt_error *err) {
                                      .details = true};
   load(t, err);
   if (pdt_comm_agree(world, err)) return -1;
-  if (world->rank == 0) prepare_out(t, err);
+  const char *const results[] = {t->sidecar_out, NULL};
+  if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
   if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
   for (int32_t i = 0; i < t->args->n_data; i++)
     if (collect(t, t->args->data[i], err)) return -1;

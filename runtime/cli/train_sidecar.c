@@ -1,10 +1,8 @@
 #include "cli/train.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -82,8 +80,8 @@ static int load(training *t, pdt_error *err) {
   if (make_paths(t, err) || load_trunk(t, err)) return -1;
   choose_options(t);
   if (load_sidecar(t, err) || pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
-  const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config, t->args->codes,
-                               t->args->stated};
+  const pdt_dataset_use use = {&t->trunk,      t->tokenizer,    &t->config,
+                               t->args->codes, t->args->stated, t->args->used};
   if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err)) return -1;
   const pdt_data_rounds *r = &t->data.rounds;
   t->options.rounds = (pdt_train_rounds){.block_tokens = r->block_tokens,
@@ -94,20 +92,6 @@ static int load(training *t, pdt_error *err) {
                                          .seed = t->args->run.seed};
   t->options.data = t->data.fingerprint;
   return 0;
-}
-
-/* Rank 0's part of the beginning. */
-static int prepare_out(training *t, pdt_error *err) {
-  const char *out = t->args->out;
-  bool resume = t->options.resume;
-  if (mkdir(out, 0777) && errno != EEXIST)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", out, strerror(errno));
-  if (!resume && (access(t->state, F_OK) == 0 || access(t->sidecar_out, F_OK) == 0))
-    return pdt_fail(err, PDT_ERROR_IO,
-                    "%s: has a sidecar already (hint: --resume, or another directory)", out);
-  t->log_file = fopen(t->log, resume ? "ae" : "we");
-  return t->log_file ? 0
-                     : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", t->log, strerror(errno));
 }
 
 static void on_report(void *context, const pdt_curriculum_report *r) {
@@ -124,13 +108,8 @@ static void on_report(void *context, const pdt_curriculum_report *r) {
            t->args->number, (long long)r->step, l->plan, r->slot_accuracy, l->notes, l->speculation,
            l->ce, l->kd, r->accuracy, r->of_kind[PDT_NN_USE], r->of_kind[PDT_NN_LATER],
            r->of_kind[PDT_NN_UNSEEN], l->coverage, l->ready, r->rate, r->norm, speed);
-  fprintf(t->log_file, "%s\n", line);
-  fflush(t->log_file);
-  if (!t->on_terminal) {
-    printf("%s\n", line);
-    fflush(stdout);
-    return;
-  }
+  pdt_train_log_line(t->log_file, t->on_terminal, line);
+  if (!t->on_terminal) return;
   fprintf(stderr,
           "\rstage %d  step %lld/%lld  plan %.3f  notes %.3f  spec %.3f  tokens %.3f  uses %.1f%%  "
           "cover %.4f  ready %.4f  %.0f tokens/s\033[K%s",
@@ -153,8 +132,11 @@ static void end(training *t) {
 static int train(training *t, pdt_error *err) {
   const pdt_comm *world = t->cli->world;
   load(t, err);
-  if (pdt_comm_agree(world, err)) return -1;
-  if (world->rank == 0) prepare_out(t, err);
+  if (pdt_comm_agree(world, err) ||
+      pdt_train_compare_data(t->cli, t->args, t->data.fingerprint, err))
+    return -1;
+  const char *const results[] = {t->state, t->sidecar_out};
+  if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
   if (pdt_comm_agree(world, err)) return -1;
   return pdt_curriculum(&t->trunk, &t->sidecar, t->data.entries, t->data.n, &t->options, world,
                         on_report, t, err);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -113,31 +112,12 @@ static int copy_into(const char *directory, const char *name, const char *from, 
 /* Rank 0's part of the beginning: the directory and what lies beside the weights. */
 static int prepare_out(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
-  if (mkdir(a->out, 0777) && errno != EEXIST)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", a->out,
-                    strerror(errno));
-  if (!a->run.resume && (access(t->state, F_OK) == 0 || access(t->model, F_OK) == 0))
-    return pdt_fail(err, PDT_ERROR_IO,
-                    "%s: has a model already (hint: --resume, or another directory)", a->out);
-  t->log_file = fopen(t->log, a->run.resume ? "ae" : "we");
-  if (!t->log_file)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", t->log, strerror(errno));
+  const char *const results[] = {t->state, t->model};
+  if (pdt_train_open_log(a, "model", results, t->log, &t->log_file, err)) return -1;
   if (t->tokenizer_path &&
       copy_into(a->out, "tokenizer.json", t->tokenizer_path, max_tokenizer_bytes, err))
     return -1;
   return copy_into(a->out, "config.json", t->config_path, max_config_bytes, err);
-}
-
-/* One line into the log, and to standard output where nobody watches. */
-static void log_line(training *t, const char *line) {
-  if (t->log_file) {
-    fprintf(t->log_file, "%s\n", line);
-    fflush(t->log_file);
-  }
-  if (!t->on_terminal) {
-    printf("%s\n", line);
-    fflush(stdout);
-  }
 }
 
 static void on_begin(void *context, int64_t step) {
@@ -152,7 +132,7 @@ static void on_begin(void *context, int64_t step) {
            (long long)step, (long long)t->run.steps, t->cli->world->size,
            (long long)t->trunk.parameters.n_elems, (long long)t->corpus.n_documents,
            (long long)t->corpus.n_pieces, (long long)t->corpus.n_tokens);
-  log_line(t, line);
+  pdt_train_log_line(t->log_file, t->on_terminal, line);
 }
 
 static void on_report(void *context, const pdt_pretrain_report *r) {
@@ -167,7 +147,7 @@ static void on_report(void *context, const pdt_pretrain_report *r) {
            "{\"step\": %lld, \"loss\": %.6f, \"accuracy\": %.5f%s, \"rate\": %.4g, \"norm\": %.4g, "
            "\"tokens_per_s\": %.0f}",
            (long long)r->step, r->loss, r->accuracy, valid, r->rate, r->norm, speed);
-  log_line(t, line);
+  pdt_train_log_line(t->log_file, t->on_terminal, line);
   if (!t->on_terminal) return;
   double per_step = (pdt_seconds() - t->begun) / (double)(r->step - t->first_step);
   int left = (int)(per_step * (double)(r->steps - r->step));
@@ -190,20 +170,12 @@ static void end(training *t) {
   for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
 }
 
-/* All ranks must have read the same text. */
-static int compare_data(const training *t, pdt_error *err) {
-  int64_t low = (int64_t)(t->corpus.fingerprint >> 1), high = low;
-  pdt_comm_all_reduce_i64(t->cli->world, &low, 1, PDT_COMM_MIN);
-  pdt_comm_all_reduce_i64(t->cli->world, &high, 1, PDT_COMM_MAX);
-  return low == high ? 0
-                     : pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine",
-                                t->args->data[0]);
-}
-
 static int train(training *t, pdt_error *err) {
   const pdt_comm *world = t->cli->world;
   load(t, err);
-  if (pdt_comm_agree(world, err) || compare_data(t, err)) return -1;
+  if (pdt_comm_agree(world, err) ||
+      pdt_train_compare_data(t->cli, t->args, t->corpus.fingerprint, err))
+    return -1;
   if (world->rank == 0) prepare_out(t, err);
   if (pdt_comm_agree(world, err)) return -1;
   const pdt_pretrain_observer observer = {t, on_report, on_begin};

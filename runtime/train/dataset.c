@@ -6,6 +6,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "atlas/notes.h"
 #include "atlas/tokens.h"
 #include "base/file.h"
 #include "model/normal.h"
@@ -30,6 +31,8 @@ typedef struct loading {
   coder coder;
   pdt_nn_arena scratch;
   pdt_data_reader reader;
+  pdt_data_notes notes; /* of a file that brings its own */
+  uint64_t *used;  /* of every block of the entry at hand: siblings' facts it has read a name of */
   char where[512]; /* file and line, for errors */
 } loading;
 
@@ -82,7 +85,7 @@ static int project_value(loading *l, const char *value, int32_t place, float *pr
   return 0;
 }
 
-/* The code of a fact that a block states as its place-th, code[dn]. */
+/* The code of a fact that a block states as its place-th, or uses (place -1), code[dn]. */
 static int code_of(loading *l, const pdt_data_fact *fact, int32_t place, float *code,
                    pdt_error *err) {
   int64_t dn = l->use->config->notes_dim;
@@ -96,7 +99,7 @@ static int code_of(loading *l, const pdt_data_fact *fact, int32_t place, float *
     return 0;
   }
   if (PDT_NN_TAKE(&l->scratch, &projected, dn, err) ||
-      project_value(l, value, place, projected, err))
+      project_value(l, value, place < 0 ? 0 : place, projected, err))
     return -1;
   snprintf(name, sizeof name, "teacher/type/%d/%.60s", place, fact->type);
   pdt_normal_fill(code_seed, name, 0, dn, 0, 1, code);
@@ -123,17 +126,48 @@ static int add_codes(loading *l, const pdt_data_entry *e, const pdt_data_section
   return 0;
 }
 
+/* Adds the codes of siblings' facts that a block uses, times `use->used`. */
+static int add_used(loading *l, const pdt_data_entry *e, uint64_t used, float *note,
+                    pdt_error *err) {
+  int64_t dn = l->use->config->notes_dim;
+  float *code;
+  if (PDT_NN_TAKE(&l->scratch, &code, dn, err)) return -1;
+  for (int32_t f = 0; f < e->n_facts; f++) {
+    if (!(used >> f & 1)) continue;
+    if (code_of(l, &e->facts[f], -1, code, err)) return -1;
+    pdt_nn_axpy((float)l->use->used, code, dn, note);
+  }
+  return 0;
+}
+
 /* Teacher notes of all blocks, notes[Nb, dn]. */
 static int teach(loading *l, const pdt_data_entry *e, float *notes, pdt_error *err) {
   int64_t dn = l->use->config->notes_dim;
+  int32_t at = 0;
   for (int32_t s = 0; s < e->n_sections; s++)
-    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, notes += dn) {
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++, notes += dn) {
       uint64_t stated = e->sections[s].blocks[b].stated;
       memset(notes, 0, (size_t)dn * sizeof *notes);
       if (stated == 0)
         pdt_normal_fill(code_seed, "teacher/nothing", 0, dn, 0, 1, notes);
       else if (add_codes(l, e, &e->sections[s], stated, notes, err))
         return -1;
+      norm(notes, dn);
+      if (l->use->used > 0 && l->used[at] != 0) {
+        if (add_used(l, e, l->used[at], notes, err)) return -1;
+        norm(notes, dn);
+      }
+    }
+  return 0;
+}
+
+/* Teacher notes as the file gives them, each normalized. */
+static int copy_notes(loading *l, const pdt_data_entry *e, float *notes, pdt_error *err) {
+  int64_t dn = l->notes.dim;
+  if (pdt_data_notes_check(&l->notes, &l->reader, e, err)) return -1;
+  for (int32_t s = 0; s < e->n_sections; s++)
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, notes += dn) {
+      memcpy(notes, l->notes.rows + e->sections[s].blocks[b].note * dn, (size_t)dn * sizeof *notes);
       norm(notes, dn);
     }
   return 0;
@@ -172,6 +206,18 @@ static int label(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_trai
   return 0;
 }
 
+/* Without facts nothing says what a block needs: readiness is what the file says it is. */
+static int keep_ready(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_train_entry *out,
+                      pdt_error *err) {
+  float *ready;
+  if (PDT_NN_TAKE(&l->d->arena, &ready, n_blocks, err)) return -1;
+  out->ready = ready;
+  for (int32_t s = 0; s < e->n_sections; s++)
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++)
+      *ready++ = e->sections[s].blocks[b].ready ? 1 : 0;
+  return 0;
+}
+
 /* ids[n] into the arena, and `last` behind them unless it is -1. Frees ids. */
 static int keep_ids(loading *l, pdt_token *ids, int32_t n, pdt_token last, const pdt_token **out,
                     pdt_error *err) {
@@ -204,12 +250,25 @@ static void find_sentence(const char *text, const pdt_data_mention *m,
   *end = pdt_data_token_at(places, (int32_t)to) + 1;
 }
 
+/* Blocks of siblings that use what section k states may be noted before it does: their notes tell
+ * the name as well, and a stream that starts over can keep to it. */
+static void add_told(const pdt_data_entry *e, pdt_stream k, int32_t fact, int32_t first, int32_t n,
+                     pdt_train_entry *entry, pdt_train_use *uses) {
+  int32_t at = 0;
+  for (int32_t s = 0; s < e->n_sections; s++)
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++)
+      if (s != k && e->sections[s].blocks[b].used >> fact & 1)
+        uses[entry->n_uses++] = (pdt_train_use){k, first, n, at, 0, 0};
+}
+
 /* Where names stand in section k: siblings' facts become uses, tokens of its own facts weigh
- * `stated`. */
+ * `stated`. used: of the section's blocks, those read. */
 static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
                       const pdt_data_tokens *places, pdt_train_entry *entry,
-                      pdt_train_stream *stream, pdt_train_use *uses, pdt_error *err) {
+                      pdt_train_stream *stream, pdt_train_use *uses, uint64_t *used,
+                      pdt_error *err) {
   const pdt_data_section *s = &e->sections[k];
+  int32_t tau = l->reader.header.rounds.block_tokens;
   float *weights;
   if (PDT_NN_TAKE(&l->d->arena, &weights, stream->n_tokens, err)) return -1;
   for (int32_t j = 0; j < stream->n_tokens; j++) weights[j] = 1;
@@ -221,15 +280,19 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
       int32_t begin, end;
       find_sentence(s->text, m, places, &begin, &end);
       uses[entry->n_uses++] = (pdt_train_use){k, first, n, stating_block(e, m->fact), begin, end};
-    } else
+      /* A block reads the token before each that it emits. */
+      if ((first + n) / tau < s->n_blocks) used[(first + n) / tau] |= (uint64_t)1 << m->fact;
+    } else {
       for (int32_t j = first; j < first + n; j++) weights[j] = (float)l->use->stated;
+      if (l->use->used > 0) add_told(e, k, m->fact, first, n, entry, uses);
+    }
   }
   stream->weights = weights;
   return 0;
 }
 
 static int read_stream(loading *l, const pdt_data_entry *e, pdt_stream k, pdt_train_entry *entry,
-                       pdt_train_stream *out, pdt_train_use *uses, pdt_error *err) {
+                       pdt_train_stream *out, pdt_train_use *uses, uint64_t *used, pdt_error *err) {
   const pdt_data_section *section = &e->sections[k];
   pdt_data_tokens places;
   pdt_token *ids;
@@ -242,7 +305,7 @@ static int read_stream(loading *l, const pdt_data_entry *e, pdt_stream k, pdt_tr
     return pdt_fail_in(err, "%s: section %d", l->where, k);
   int32_t n = places.n;
   out->n_tokens = n + 1;
-  int rc = read_names(l, e, k, &places, entry, out, uses, err);
+  int rc = read_names(l, e, k, &places, entry, out, uses, used, err);
   free(places.ends);
   if (rc) {
     free(ids);
@@ -294,12 +357,28 @@ static int read_plan(loading *l, const pdt_data_entry *e, pdt_train_entry *out, 
   return 0;
 }
 
+/* Room for an entry's uses, and the number of its blocks. */
+static int64_t most_uses(const pdt_data_entry *e, int32_t *blocks) {
+  int64_t n = 0;
+  uint64_t everywhere[PDT_DATA_FACTS] = {0};
+  *blocks = 0;
+  for (int32_t s = 0; s < e->n_sections; s++) {
+    for (int32_t b = 0; b < e->sections[s].n_blocks; b++)
+      for (int32_t f = 0; f < e->n_facts; f++)
+        everywhere[f] += e->sections[s].blocks[b].used >> f & 1;
+    *blocks += e->sections[s].n_blocks;
+  }
+  for (int32_t s = 0; s < e->n_sections; s++)
+    for (int32_t i = 0; i < e->sections[s].n_mentions; i++)
+      n += 1 + (int64_t)everywhere[e->sections[s].mentions[i].fact];
+  return n;
+}
+
 static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *out, pdt_error *err) {
   pdt_train_stream *streams;
   pdt_train_use *uses;
   pdt_token *ids;
-  int32_t mentions = 0;
-  for (int32_t k = 0; k < e->n_sections; k++) mentions += e->sections[k].n_mentions;
+  int32_t blocks = 0;
   if (e->n_sections < 1 || e->n_sections > l->use->config->streams)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: %d sections, the sidecar has adapters for %d",
                     l->where, e->n_sections, l->use->config->streams);
@@ -308,11 +387,14 @@ static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *ou
     return pdt_fail_in(err, "%s: prompt", l->where);
   if (keep_ids(l, ids, out->n_prompt, -1, &out->prompt, err) ||
       PDT_NN_TAKE(&l->d->arena, &streams, e->n_sections, err) ||
-      PDT_NN_TAKE(&l->d->arena, &uses, mentions, err))
+      PDT_NN_TAKE(&l->d->arena, &uses, most_uses(e, &blocks), err) ||
+      PDT_NN_TAKE(&l->scratch, &l->used, blocks, err))
     return -1;
+  memset(l->used, 0, (size_t)blocks * sizeof *l->used);
   if (out->n_prompt < 1) return pdt_fail(err, PDT_ERROR_INPUT, "%s: the prompt is empty", l->where);
-  for (int32_t k = 0; k < e->n_sections; k++) {
-    if (read_stream(l, e, k, out, &streams[k], uses, err)) return -1;
+  uint64_t *used = l->used;
+  for (int32_t k = 0; k < e->n_sections; used += e->sections[k++].n_blocks) {
+    if (read_stream(l, e, k, out, &streams[k], uses, used, err)) return -1;
     int64_t length = (int64_t)out->n_prompt + streams[k].n_prefix + streams[k].n_tokens;
     if (length > l->use->trunk->config.max_positions)
       return pdt_fail(err, PDT_ERROR_INPUT,
@@ -343,7 +425,8 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
     return -1;
   int32_t n_blocks = pdt_train_entry_blocks(out, d->rounds.block_tokens);
   if (PDT_NN_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
-      teach(l, e, teacher, err) || label(l, e, n_blocks, out, err))
+      (l->notes.file ? copy_notes(l, e, teacher, err) : teach(l, e, teacher, err)) ||
+      label(l, e, n_blocks, out, err) || (e->n_facts == 0 && keep_ready(l, e, n_blocks, out, err)))
     return -1;
   out->teacher_notes = teacher;
   d->entries[d->n++] = out;
@@ -354,9 +437,11 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
 static int check_header(const loading *l, pdt_error *err) {
   const pdt_data_header *h = &l->reader.header;
   const pdt_sidecar_config *c = l->use->config;
-  if (h->notes_file)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: teacher notes in '%s': expected facts",
-                    l->reader.path, h->notes_file);
+  if (h->notes_file && h->notes_dim != c->notes_dim)
+    return pdt_fail(
+        err, PDT_ERROR_INPUT,
+        "%s: line 1: notes: 'dim': expected %d, the width of the sidecar's notes, found %d",
+        l->reader.path, c->notes_dim, h->notes_dim);
   if (h->plan_slots != c->plan_slots || h->plan_vocab_size != c->plan_vocab_size ||
       strcmp(h->plan_salt, c->plan_hash_salt) != 0)
     return pdt_fail(err, PDT_ERROR_INPUT,
@@ -404,14 +489,22 @@ static int read_entries(loading *l, const char *path, pdt_error *err) {
              : pdt_fail(err, PDT_ERROR_INPUT, "%s: expected entries, found none", path);
 }
 
+static void add_bytes(pdt_dataset *d, const void *bytes, size_t n) {
+  d->fingerprint = XXH3_64bits_withSeed(bytes, n, d->fingerprint);
+}
+
 static int read_file(loading *l, const char *path, pdt_error *err) {
   char *bytes;
   pdt_bytes n_bytes;
   if (pdt_file_read(&bytes, &n_bytes, path, (pdt_bytes)8 << 30, err)) return -1;
-  l->d->fingerprint = XXH3_64bits_withSeed(bytes, (size_t)n_bytes, l->d->fingerprint);
+  add_bytes(l->d, bytes, (size_t)n_bytes);
   free(bytes);
   int rc = pdt_data_open(&l->reader, path, err);
+  if (!rc) rc = pdt_data_notes_open(&l->notes, &l->reader, err);
+  if (!rc && l->notes.file)
+    add_bytes(l->d, l->notes.rows, (size_t)(l->notes.n_rows * l->notes.dim) * sizeof(float));
   if (!rc) rc = read_entries(l, path, err);
+  pdt_data_notes_close(&l->notes);
   pdt_data_close(&l->reader);
   return rc;
 }
@@ -420,6 +513,8 @@ int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
                      const pdt_dataset_use *use, pdt_error *err) {
   loading l = {.d = d, .use = use};
   *d = (pdt_dataset){0};
+  const double made_of[] = {use->codes, use->stated, use->used};
+  add_bytes(d, made_of, sizeof made_of);
   int rc = coder_new(&l.coder, use, &d->arena, err);
   for (int32_t i = 0; i < n_paths && !rc; i++) rc = read_file(&l, paths[i], err);
   pdt_nn_arena_free(&l.scratch);

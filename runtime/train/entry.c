@@ -188,14 +188,16 @@ static bool sees(const layout *l, int32_t base, int32_t at, int32_t block) {
 /* What token j of an entry's stream i is, whose first block is `first` of the batch. */
 static pdt_nn_kind kind_of(const layout *l, const pdt_train_entry *entry, int32_t i, int32_t j,
                            int32_t base, int32_t first) {
+  pdt_nn_kind kind = PDT_NN_OTHER;
   for (int32_t u = 0; u < entry->n_uses; u++) {
     const pdt_train_use *use = &entry->uses[u];
     if (use->stream != i || j < use->first || j >= use->first + use->n) continue;
     int32_t at = first + j / l->rules->block_tokens;
-    if (use->note < 0 || !sees(l, base, at, use->note)) return PDT_NN_UNSEEN;
-    return j == use->first ? PDT_NN_USE : PDT_NN_LATER;
+    if (use->note >= 0 && sees(l, base, at, use->note))
+      return j == use->first ? PDT_NN_USE : PDT_NN_LATER;
+    if (use->end > 0) kind = PDT_NN_UNSEEN;
   }
-  return PDT_NN_OTHER;
+  return kind;
 }
 
 /* Does token j stand in a sentence whose name begins under a window without its note? */
@@ -229,9 +231,9 @@ static void add_targets(layout *l, const pdt_train_entry *entry, int32_t i, int3
   }
 }
 
-/* A block is ready when every note it needs is in its window. */
+/* A block is ready when every note it needs is in its window, or as it is labelled. */
 static void label_ready(layout *l, const pdt_train_entry *entry, int32_t base, int32_t n_blocks) {
-  for (int32_t b = 0; b < n_blocks; b++) l->ready[base + b] = 1;
+  for (int32_t b = 0; b < n_blocks; b++) l->ready[base + b] = entry->ready ? entry->ready[b] : 1;
   for (int32_t i = 0; i < entry->n_needs; i++) {
     int32_t block = base + entry->needs[i].block;
     if (!sees(l, base, block, entry->needs[i].note)) l->ready[block] = 0;

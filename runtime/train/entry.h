@@ -20,7 +20,8 @@ typedef struct pdt_train_need {
 
 /* A sibling's fact in the output of stream `stream` of an entry: its name's tokens are
  * [first, first + n), those of its sentence [begin, end), and what tells it is the note of block
- * `note`, -1 for none. */
+ * `note`, -1 for none. Or, with begin = end = 0, a fact of its own that the note of a sibling's
+ * block may tell already: a use when it is seen, a statement like any other when it is not. */
 typedef struct pdt_train_use {
   int32_t stream, first, n, note, begin, end;
 } pdt_train_use;
@@ -37,6 +38,7 @@ typedef struct pdt_train_entry {
   const float *coverage;           /* [Nb, S] targets, 0 or 1 */
   int32_t n_needs;
   const pdt_train_need *needs; /* a block is ready when every note it needs is in its window */
+  const float *ready;          /* [Nb] labels as they are; NULL: what needs say */
   int32_t n_uses;
   const pdt_train_use *uses; /* may be none: then no token is told apart */
   const float *place_states; /* [plan places, d] of the first prompt tokens, zeros behind the

@@ -102,7 +102,7 @@ def make_trunk(path, rng, dtype, vocab=259, **over):
     return c
 
 
-def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0):
+def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0):
     d, n = trunk["hidden_size"], trunk["num_hidden_layers"]
     c = dict(
         format="pdt-sidecar", version=1, hidden_size=d, streams=streams, notes_dim=24, snc_heads=4, snc_head_dim=8,
@@ -121,6 +121,8 @@ def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", ga
         w["planner.proj.weight"] = mat(s * vp, d)
     else:
         w["planner.slot.weight"], w["planner.slot.bias"] = mat(s * de, d), rng.normal(0, 0.5, s * de)
+    if places:
+        w["planner.place.weight"] = rng.normal(0, 0.3, (s, places))
     for l in c["instrumented_layers"]:
         w[f"snc.{l}.norm.weight"] = rng.normal(1, 0.1, d)
         w[f"snc.{l}.q_proj.weight"], w[f"snc.{l}.k_proj.weight"] = mat(q, d), mat(q, dn)
@@ -170,6 +172,9 @@ CASES = {
     "given-plan-and-prefixes": ("llama", "F32", dict(streams=3), dict(plan=True, prefixes=True)),
     "all-layers": ("qwen3", "F32", dict(streams=3, layers=[0, 1, 2]), dict(gamma="mid")),
     "long": ("llama", "F32", dict(streams=2, hidden=30), dict(block_tokens=16, max_tokens=96, prompt=40, window=5, horizon=32)),
+    # optional tensors (EXTENSIONS.md): more places than the prompt has tokens, and fewer
+    "many-places": ("llama-mha-tied", "F32", dict(streams=3, planner="tied", places=16), dict()),
+    "few-places": ("llama", "F32", dict(streams=2, places=5), dict(gamma="mid")),
 }
 
 

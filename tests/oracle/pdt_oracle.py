@@ -199,14 +199,22 @@ class Sidecar:
         delta = self.w[pre + "up.weight"][stream] @ a + self.w[pre + "up.bias"][stream]
         return h + sigmoid(self.w[pre + "gate"][0]) * delta
 
-    def plan(self, pooled):
-        """3.2, eq. 2: slot ids z [S] from the mean prompt hidden state [d]. Id 0 is the empty slot."""
+    def plan(self, hidden):
+        """3.2, eq. 2: slot ids z [S] from the prompt's hidden states [n, d]. Id 0 is the empty slot.
+
+        Every slot reads their mean; with places (EXTENSIONS.md) also a sum of the first ones of its own.
+        """
         c = self.c
+        pooled = np.tile(np.mean(hidden, axis=0), (c["plan_slots"], 1))
+        if "planner.place.weight" in self.w:
+            places = self.w["planner.place.weight"][:, : len(hidden)]
+            pooled = pooled + places @ np.array(hidden[: places.shape[1]])
         if c["planner"] == "full":
-            logits = (self.w["planner.proj.weight"] @ pooled).reshape(c["plan_slots"], c["plan_vocab_size"])
+            proj = self.w["planner.proj.weight"].reshape(c["plan_slots"], c["plan_vocab_size"], -1)
+            logits = np.einsum("svd,sd->sv", proj, pooled)
         else:  # tied to the plan embedding
-            slots = self.w["planner.slot.weight"] @ pooled + self.w["planner.slot.bias"]
-            slots = slots.reshape(c["plan_slots"], c["plan_dim"])
+            slot = self.w["planner.slot.weight"].reshape(c["plan_slots"], c["plan_dim"], -1)
+            slots = np.einsum("sed,sd->se", slot, pooled) + self.w["planner.slot.bias"].reshape(c["plan_slots"], -1)
             logits = slots @ self.w["plan.embedding.weight"].T / math.sqrt(c["plan_dim"])
         return np.argmax(logits, axis=1), logits
 
@@ -336,7 +344,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
     cache = trunk.new_cache()
     hidden = [trunk.step(t, cache) for t in prompt]
     # 2-3. plan, snapshot 0
-    ids, _ = sidecar.plan(np.mean(hidden, axis=0))
+    ids, _ = sidecar.plan(hidden)
     if plan_ids is not None:
         ids = np.array(plan_ids)
     bus = NotesBus(cfg["reveal_delay"], cfg["window"])
