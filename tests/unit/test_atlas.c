@@ -15,6 +15,7 @@
 #include "atlas/check.h"
 #include "atlas/generate.h"
 #include "atlas/parse.h"
+#include "atlas/sequence.h"
 #include "atlas/tokens.h"
 #include "atlas/vocabulary.h"
 #include "base/json.h"
@@ -880,8 +881,96 @@ static void impossible_options_are_refused(void **state) {
   }
 }
 
+/* The ids of a line, and the weights: what they must be is found from the decoded text. */
+static void check_sequence(fixture *f, const pdt_data_entry *e, const int32_t *order,
+                           const char *line) {
+  const pdt_token end = 1, eos = 2;
+  json_t *json = json_loads(line, 0, NULL);
+  json_t *list = json_object_get(json, "ids"), *weights = json_object_get(json, "weights");
+  int32_t n = (int32_t)json_array_size(list), at = 0;
+  pdt_token *ids = calloc((size_t)n + 1, sizeof *ids);
+  assert_true(json && ids && n > 0 && json_array_size(weights) == (size_t)n);
+  for (int32_t i = 0; i < n; i++)
+    ids[i] = (pdt_token)json_integer_value(json_array_get(list, (size_t)i));
+  assert_int_equal(ids[n - 1], eos);
+  uint64_t named = 0;
+  int32_t odd = 0; /* tokens that do not weigh 1 */
+  for (int32_t i = 0; i < n; i++) odd += json_number_value(json_array_get(weights, (size_t)i)) != 1;
+  for (int32_t k = 0; k <= e->n_sections; k++) {
+    const pdt_data_section *s = k > 0 ? &e->sections[order[k - 1]] : NULL;
+    int32_t from = at;
+    while (at < n - 1 && ids[at] != end) at++;
+    char *text;
+    size_t bytes;
+    assert_int_equal(
+        pdt_tokenizer_decode(f->tokenizer, ids + from, at - from, true, &text, &bytes, &f->err), 0);
+    /* The prompt has no end of its own: it stands before the first section. */
+    if (k == 0) {
+      assert_int_equal(strncmp(text, e->prompt, strlen(e->prompt)), 0);
+      const pdt_data_section *next = &e->sections[order[0]];
+      assert_string_equal(text + strlen(e->prompt) + strlen(next->prefix), next->text);
+      s = next;
+      k = 1;
+    } else {
+      assert_int_equal(strncmp(text, s->prefix, strlen(s->prefix)), 0);
+      assert_string_equal(text + strlen(s->prefix), s->text);
+    }
+    free(text);
+    for (int32_t i = 0; i < s->n_mentions; i++) { /* one token a name in the default Atlas */
+      odd--;
+      named |= (uint64_t)1 << s->mentions[i].fact;
+    }
+    at++;
+  }
+  assert_int_equal(odd, 0);
+  double total = 0, expected = n, firsts = 0, names = 0;
+  for (int32_t i = 0; i < n; i++) total += json_number_value(json_array_get(weights, (size_t)i));
+  for (int32_t k = 0; k < e->n_sections; k++) names += e->sections[k].n_mentions;
+  for (int32_t i = 0; i < e->n_facts; i++) firsts += named >> i & 1;
+  expected += firsts * (0.3 - 1) + (names - firsts) * (3 - 1);
+  assert_true(total > expected - 1e-6 && total < expected + 1e-6);
+  free(ids);
+  json_decref(json);
+}
+
+/* Entries as one text: every section once, in the order drawn; first names weigh little, later
+ * ones much. */
+static void sequences_say_everything_once(void **state) {
+  fixture *f = *state;
+  pdt_atlas_generator g;
+  const pdt_atlas_options o = options_of(false, PDT_TRAIN, 5);
+  const pdt_sequence_weights weights = pdt_sequence_weights_default();
+  int straight = 0;
+  assert_int_equal(pdt_atlas_generator_init(&g, f->world, f->tokenizer, &o, &f->err), 0);
+  for (uint32_t j = 0; j < 60; j++) {
+    pdt_data_entry e = {0};
+    pdt_buffer out = {0};
+    int32_t order[PDT_DATA_SECTIONS], seen = 0;
+    if (pdt_atlas_generate(&g, j, &e, &f->err)) fail_msg("%s", f->err.message);
+    pdt_sequence_order(9, j, e.n_sections, order);
+    bool sorted = true;
+    for (int32_t k = 0; k < e.n_sections; k++) {
+      assert_in_range(order[k], 0, e.n_sections - 1);
+      seen |= 1 << order[k];
+      sorted = sorted && order[k] == k;
+    }
+    assert_int_equal(seen, (1 << e.n_sections) - 1);
+    straight += sorted;
+    if (pdt_sequence_put(&e, f->tokenizer, order, 1, 2, &weights, &out, &f->err))
+      fail_msg("%s", f->err.message);
+    assert_int_equal(out.data[out.bytes - 1], '\n');
+    out.data[out.bytes - 1] = 0;
+    check_sequence(f, &e, order, out.data);
+    pdt_buffer_free(&out);
+    pdt_data_entry_free(&e);
+  }
+  assert_in_range(straight, 20, 55); /* half, and the permutations that are none */
+  pdt_atlas_generator_free(&g);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(sequences_say_everything_once),
       cmocka_unit_test(names_are_apart),
       cmocka_unit_test(sentences_are_told_by_their_beginning),
       cmocka_unit_test(names_are_one_token_or_two),

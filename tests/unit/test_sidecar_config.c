@@ -257,6 +257,34 @@ static void test_fresh(void **state) {
   }
 }
 
+/* The planner's places are in a file or not; a fresh tensor adds nothing, any width is taken. */
+static void test_places(void **state) {
+  scratch *s = *state;
+  pdt_error err = {0};
+  static const int32_t widths[] = {0, 1, 5, 4096};
+  for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+    pdt_sidecar_config c = small(), out;
+    const pdt_sidecar_init_options o = {.dtype = PDT_F32, .start = PDT_SIDECAR_FRESH};
+    pdt_safetensors *file;
+    c.plan_places = widths[i];
+    assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), &c, &o, NULL, NULL, &err), 0);
+    assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
+    if (pdt_sidecar_config_load(&out, file, &trunk, &err)) fail_msg("%s", err.message);
+    assert_int_equal(out.plan_places, widths[i]);
+    if (widths[i] > 0)
+      assert_true(all_equal(file, "planner.place.weight", 0));
+    else
+      assert_null(pdt_safetensors_find(file, "planner.place.weight"));
+    pdt_safetensors_close(file);
+    pdt_sidecar_config_free(&out);
+  }
+  pdt_sidecar_config c = small();
+  int32_t hidden;
+  c.plan_places = 4097;
+  assert_int_equal(load_with(s, &c, "", "", &hidden, &err), -1);
+  assert_non_null(strstr(err.message, "planner.place.weight"));
+}
+
 static void test_normal(void **state) {
   (void)state;
   enum { N = 1 << 18 };
@@ -383,6 +411,7 @@ int main(void) {
       SCRATCH(test_tensors),
       SCRATCH(test_no_config),
       SCRATCH(test_fresh),
+      SCRATCH(test_places),
       cmocka_unit_test(test_normal),
       SCRATCH(test_random_model),
       cmocka_unit_test(test_random_tokenizer),

@@ -141,6 +141,40 @@ static void test_kinds(void **state) {
   }
 }
 
+/* A stream's own statement counts as a use where a sibling's note has told it already, and else as
+ * any other token: tokens 5 and 6 of stream 3 are told by the note of stream 0's first block, which
+ * both see; token 1 and 2 of stream 0 by stream 2's second, which nobody sees in time. */
+static void test_told(void **state) {
+  fixture *f = *state;
+  pdt_nn_sidecar_batch b;
+  const pdt_train_rounds rules = {TAU, 1, 99, 1, 0, 1};
+  const uint64_t number[] = {0, 1};
+  static const pdt_train_use told[] = {{2, 5, 2, 4, 0, 0}, {2, 5, 2, 0, 0, 0}, {0, 1, 2, 4, 0, 0}};
+  f->entry.uses = told;
+  lay_out(f, &rules, &b, number);
+  for (int i = 0; i < 38; i++) {
+    int at = i % 19;
+    pdt_nn_kind kind = at == 16 ? PDT_NN_USE : at == 17 ? PDT_NN_LATER : PDT_NN_OTHER;
+    float weight = (at == 16 ? 3.0f : at == 17 ? 5.0f : 1.0f) / 38;
+    assert_int_equal(b.targets.kinds[i], kind);
+    assert_true(fabsf(b.targets.ce_weight[i] - weight) < 1e-6f);
+  }
+}
+
+/* Where an entry brings its own readiness labels, they are the targets. */
+static void test_given_labels(void **state) {
+  fixture *f = *state;
+  pdt_nn_sidecar_batch b;
+  const pdt_train_rounds rules = {TAU, 1, 99, 1, 0, 1};
+  const uint64_t number[] = {0, 1};
+  static const float labels[] = {1, 0, 1, 1, 0, 0, 1, 0};
+  f->entry.ready = labels;
+  f->entry.n_needs = 0;
+  lay_out(f, &rules, &b, number);
+  assert_memory_equal(b.ready_target, labels, sizeof labels);
+  assert_memory_equal(b.ready_target + 8, labels, sizeof labels);
+}
+
 static void test_rows(void **state) {
   fixture *f = *state;
   pdt_nn_sidecar_batch b;
@@ -447,6 +481,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_rows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_told, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_given_labels, setup, teardown),
       cmocka_unit_test_setup_teardown(test_windows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_learns, setup, teardown),
       cmocka_unit_test_setup_teardown(test_stages, setup, teardown),
