@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import tempfile
 
 import harness
@@ -228,13 +227,7 @@ def refusals(e):
 
 
 def refuses(e, ranks):
-    wrong = []
-    for name, command, status, part in refusals(e):
-        result = harness.run(command, ranks=ranks, timeout=30)
-        lines = [x for x in result.err.splitlines() if x.startswith("pdt eval: ")]
-        if result.status != status or len(lines) != 1 or part not in lines[0]:
-            wrong.append(f"{name}: status {result.status}, expected {status} and '{part}': {result.err.strip()}")
-    return "\n".join(wrong) or None
+    return harness.refusals(refusals(e), "pdt eval: ", ranks)
 
 
 def main():
@@ -245,21 +238,13 @@ def main():
     ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
     if ranks:
         harness.need_mpirun()
-    failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         e = Evaluator(os.path.abspath(args.pdt), scratch)
         checks = [("all arms", lambda: all_arms(e)), ("sweeps", lambda: sweeps(e)), ("outputs", lambda: outputs(e))]
         checks += [(f"{n} ranks", lambda n=n: ranks_agree(e, n)) for n in ranks]
         checks += [("refuses", lambda: refuses(e, 0))]
         checks += [(f"refuses on {n} ranks", lambda n=n: refuses(e, n)) for n in ranks]
-        for name, check in checks:
-            try:
-                problem = check()
-            except harness.Failed as error:
-                problem = str(error)
-            failures += problem is not None
-            print(f"{'ok    ' if problem is None else 'FAILED'}  {name}{'' if problem is None else ': ' + problem}")
-    sys.exit(1 if failures else 0)
+        harness.run_checks(checks)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,30 @@ class Failed(Exception):
     """pdt did not do what was asked; the text says how."""
 
 
+def refusals(cases, prefix, ranks=0, timeout=30):
+    """What is wrong where each (name, command, status, part of the message) must be refused with one message; else None."""
+    wrong = []
+    for name, command, status, part in cases:
+        result = run(command, ranks=ranks, timeout=timeout)
+        lines = [x for x in result.err.splitlines() if x.startswith(prefix)]
+        if result.status != status or len(lines) != 1 or part not in lines[0]:
+            wrong.append(f"{name}: status {result.status}, expected {status} and '{part}': {result.err.strip()}")
+    return "\n".join(wrong) or None
+
+
+def run_checks(checks):
+    """Runs (name, function that returns what is wrong, or None) one after another, and exits."""
+    failures = 0
+    for name, check in checks:
+        try:
+            problem = check()
+        except Failed as e:
+            problem = str(e)
+        failures += problem is not None
+        print(f"{'ok    ' if problem is None else 'FAILED'}  {name}{'' if problem is None else ': ' + problem}", flush=True)
+    sys.exit(1 if failures else 0)
+
+
 def decode(pdt, model, sidecar, request, trace, layout=Layout("1x1"), extra=(), timeout=120):
     """The trace of one run of `pdt decode`: one object, or a list for a .jsonl of requests."""
     if os.path.exists(trace):

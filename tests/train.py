@@ -12,7 +12,6 @@ import random
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -162,15 +161,9 @@ def refusals(t):
 
 
 def refuses(t, ranks):
-    wrong = []
-    for name, command, status, part in refusals(t):
-        if name == "blown up" and ranks:
-            continue
-        result = harness.run(command, ranks=ranks, timeout=20)
-        lines = [x for x in result.err.splitlines() if x.startswith("pdt train: ")]
-        if result.status != status or len(lines) != 1 or part not in lines[0]:
-            wrong.append(f"{name}: status {result.status}, expected {status} and '{part}': {result.err.strip()}")
-    return "\n".join(wrong) or None
+    """A blown-up run, which trains until it is one, on one process alone."""
+    cases = [x for x in refusals(t) if not (ranks and x[0] == "blown up")]
+    return harness.refusals(cases, "pdt train: ", ranks)
 
 
 def main():
@@ -181,21 +174,13 @@ def main():
     ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
     if ranks:
         harness.need_mpirun()
-    failures = 0
     with tempfile.TemporaryDirectory() as scratch:
         t = Trainer(os.path.abspath(args.pdt), scratch)
         checks = [("learns", lambda: learns(t)), ("resumes", lambda: resumes(t))]
         checks += [(f"{n} ranks", lambda n=n: ranks_agree(t, n)) for n in ranks]
         checks += [("refuses", lambda: refuses(t, 0))]
         checks += [(f"refuses on {n} ranks", lambda n=n: refuses(t, n)) for n in ranks[:1]]
-        for name, check in checks:
-            try:
-                problem = check()
-            except harness.Failed as e:
-                problem = str(e)
-            failures += problem is not None
-            print(f"{'ok    ' if problem is None else 'FAILED'}  {name}{'' if problem is None else ': ' + problem}")
-    sys.exit(1 if failures else 0)
+        harness.run_checks(checks)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import random
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -136,12 +135,7 @@ def stage_refusals(s):
         ("another stage's state", s.command(1, "fresh.safetensors", "stage2", "--resume"), 1, "stage"),
         ("no sidecar's file", s.command(1, "trunk/model.safetensors", "n"), 1, "no sidecar"),
     ]
-    wrong = []
-    for name, command, status, part in cases:
-        result = harness.run(command, timeout=20)
-        if result.status != status or part not in result.err:
-            wrong.append(f"{name}: status {result.status}, expected {status} and '{part}': {result.err.strip()}")
-    return "\n".join(wrong) or None
+    return harness.refusals(cases, "pdt train: ")
 
 
 def falls(log, names):
@@ -257,7 +251,7 @@ def own_notes(s):
         log = s.train(stage, "fresh.safetensors", f"own{stage}", data="own.jsonl")
         if not falls(log, LOSSES) or stage == 3 and not log[0]["ready"] > 0:
             return f"stage {stage}: {log[0]} to {log[-1]}"
-    wrong = []
+    cases = []
     for name, count, width, value, part in (
         ("absent", 0, 16, None, "no-absent.safetensors"), ("short", rows - 1, 16, None, "expected a row below"),
         ("wide", rows, 17, None, "expected a tensor 'notes'"), ("nan", rows, 16, float("nan"), "NaN or infinity"),
@@ -266,10 +260,8 @@ def own_notes(s):
         write_own(t, f"own-{name}.jsonl", f"no-{name}.safetensors", 8 if name == "narrow" else 16)
         if count:
             write_notes(t.path(f"no-{name}.safetensors"), count, width, value)
-        result = harness.run(s.command(1, "fresh.safetensors", "n", data=f"own-{name}.jsonl"), timeout=20)
-        if result.status != 1 or part not in result.err:
-            wrong.append(f"{name}: status {result.status}, expected '{part}': {result.err.strip()}")
-    return "\n".join(wrong) or None
+        cases.append((name, s.command(1, "fresh.safetensors", "n", data=f"own-{name}.jsonl"), 1, part))
+    return harness.refusals(cases, "pdt train: ")
 
 
 def main():
@@ -280,7 +272,6 @@ def main():
     ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
     if ranks:
         harness.need_mpirun()
-    failures = 0
     with tempfile.TemporaryDirectory() as folder:
         s = Stages(Scratch(os.path.abspath(args.pdt), folder))
         checks = [
@@ -288,14 +279,7 @@ def main():
             ("rollouts", lambda: rollouts(s, ranks)), ("notes of one's own", lambda: own_notes(s)),
             ("refuses", lambda: stage_refusals(s)),
         ]
-        for name, check in checks:
-            try:
-                problem = check()
-            except harness.Failed as e:
-                problem = str(e)
-            failures += problem is not None
-            print(f"{'ok    ' if problem is None else 'FAILED'}  {name}{'' if problem is None else ': ' + problem}")
-    sys.exit(1 if failures else 0)
+        harness.run_checks(checks)
 
 
 if __name__ == "__main__":

@@ -4,22 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/engine_flags.h"
 #include "cli/setting_flags.h"
 
 enum {
-  KEY_MODEL = 256,
-  KEY_SIDECAR,
-  KEY_REQUEST,
+  KEY_ENGINE = 256,
+  KEY_SETTINGS = KEY_ENGINE + PDT_ENGINE_FLAGS,
+  KEY_REQUEST = KEY_SETTINGS + PDT_SETTINGS,
   KEY_REQUESTS,
   KEY_PROMPT,
   KEY_SECTION,
   KEY_PLAN,
   KEY_SESSION,
-  KEY_TP,
-  KEY_THREADS,
-  KEY_MAX_SESSIONS,
-  KEY_KV_MEMORY,
-  KEY_KERNELS,
   KEY_TRACE,
   KEY_OUT,
   KEY_JSON,
@@ -28,14 +24,14 @@ enum {
   KEY_QUIET,
   KEY_VERBOSE,
   KEY_ROUNDS,
-  KEY_SETTINGS
 };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to decode:", 1},
-    {"model", KEY_MODEL, "DIR", 0,
+    {"model", KEY_ENGINE + PDT_FLAG_MODEL, "DIR", 0,
      "Hugging Face directory: config.json, model.safetensors or its index, tokenizer.json", 1},
-    {"sidecar", KEY_SIDECAR, "FILE", 0, "the trained modules beside the trunk", 1},
+    {"sidecar", KEY_ENGINE + PDT_FLAG_SIDECAR, "FILE", 0, "the trained modules beside the trunk",
+     1},
     {"prompt", KEY_PROMPT, "TEXT", 0, "one prompt", 1},
     {"request", KEY_REQUEST, "FILE", 0, "one request as JSON", 1},
     {"requests", KEY_REQUESTS, "FILE", 0, "many requests, one JSON object a line", 1},
@@ -64,13 +60,15 @@ static const struct argp_option options[] = {
      2},
     {"seed", KEY_SETTINGS + 13, "N", 0, "seed of the random numbers (0)", 2},
     {NULL, 0, NULL, 0, "Where it runs:", 3},
-    {"tp", KEY_TP, "T", 0, "ranks that share one copy of the trunk (those of a machine)", 3},
-    {"threads", KEY_THREADS, "N", 0,
+    {"tp", KEY_ENGINE + PDT_FLAG_TP, "T", 0,
+     "ranks that share one copy of the trunk (those of a machine)", 3},
+    {"threads", KEY_ENGINE + PDT_FLAG_THREADS, "N", 0,
      "threads of a rank; by default the machine's cores shared among its ranks", 3},
-    {"max-sessions", KEY_MAX_SESSIONS, "N", 0, "requests in flight at once (8)", 3},
-    {"kv-memory", KEY_KV_MEMORY, "BYTES", 0,
+    {"max-sessions", KEY_ENGINE + PDT_FLAG_MAX_SESSIONS, "N", 0, "requests in flight at once (8)",
+     3},
+    {"kv-memory", KEY_ENGINE + PDT_FLAG_KV_MEMORY, "BYTES", 0,
      "most key/value cache of a rank; 512M, 4G are understood", 3},
-    {"kernels", KEY_KERNELS, "NAME", 0,
+    {"kernels", KEY_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "portable, avx2 or avx512; by default the best that every rank has", 3},
     {NULL, 0, NULL, 0, "What comes out:", 4},
     {"out", KEY_OUT, "FILE", 0, "commit artifacts and merged answers as length-delimited protobuf",
@@ -85,48 +83,11 @@ static const struct argp_option options[] = {
     {"verbose", KEY_VERBOSE, NULL, 0, "tell the layout, and memory of every rank", 4},
     {0}};
 
-/* 512M, 4G, 1048576. */
-static error_t parse_bytes(struct argp_state *state, const char *arg, pdt_bytes *out) {
-  char *end;
-  errno = 0;
-  long long value = strtoll(arg, &end, 10);
-  int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : *end == 'T' ? 40 : 0;
-  if (end != arg && shift) end++;
-  if (end == arg || *end || errno || value < 1 || value > INT64_MAX >> shift) {
-    argp_error(state, "--kv-memory: expected a size such as 512M or 4G, found '%s'", arg);
-    return EINVAL;
-  }
-  *out = (pdt_bytes)value << shift;
-  return 0;
-}
-
 static error_t add_section(pdt_decode_options *o, char *arg, struct argp_state *state) {
   if (!o->sections) o->sections = json_array();
   if (json_array_append_new(o->sections, json_string(arg)) == 0) return 0;
   argp_error(state, "--section: '%s' is not UTF-8", arg);
   return EINVAL;
-}
-
-static error_t parse_number(int key, char *arg, struct argp_state *state) {
-  pdt_decode_options *o = state->input;
-  int64_t number = 0;
-  error_t code;
-  switch (key) {
-  case KEY_TP:
-    code = pdt_cli_integer(state, "tp", arg, 1, INT32_MAX, &number);
-    o->engine.tensor_parallel = (int)number;
-    return code;
-  case KEY_THREADS:
-    code = pdt_cli_integer(state, "threads", arg, 1, 4096, &number);
-    o->engine.threads = (int)number;
-    return code;
-  case KEY_MAX_SESSIONS:
-    code = pdt_cli_integer(state, "max-sessions", arg, 1, 1 << 20, &number);
-    o->engine.max_sessions = (int32_t)number;
-    return code;
-  default:
-    return pdt_cli_integer(state, "session", arg, 0, UINT32_MAX, &o->session);
-  }
 }
 
 /* A command line that is whole: exactly one source of requests, and everything that goes with it.
@@ -154,13 +115,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_decode_options *o = state->input;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
     return pdt_setting_parse(o->settings, (pdt_setting)(key - KEY_SETTINGS), arg, state);
+  if (key >= KEY_ENGINE && key < KEY_SETTINGS)
+    return pdt_engine_flag_parse(&o->engine, (pdt_engine_flag)(key - KEY_ENGINE), arg, state);
   switch (key) {
-  case KEY_MODEL:
-    o->engine.model = arg;
-    return 0;
-  case KEY_SIDECAR:
-    o->engine.sidecar = arg;
-    return 0;
   case KEY_REQUEST:
     o->request = arg;
     return 0;
@@ -175,11 +132,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return 0;
   case KEY_SECTION:
     return add_section(o, arg, state);
-  case KEY_KV_MEMORY:
-    return parse_bytes(state, arg, &o->engine.kv_bytes);
-  case KEY_KERNELS:
-    o->engine.kernels = arg;
-    return 0;
   case KEY_TRACE:
     o->trace = arg;
     return 0;
@@ -204,11 +156,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case KEY_ROUNDS:
     o->rounds = true;
     return 0;
-  case KEY_TP:
-  case KEY_THREADS:
-  case KEY_MAX_SESSIONS:
   case KEY_SESSION:
-    return parse_number(key, arg, state);
+    return pdt_cli_integer(state, "session", arg, 0, UINT32_MAX, &o->session);
   case ARGP_KEY_ARG:
     argp_error(state, "unexpected argument '%s'", arg);
     return EINVAL;

@@ -5,28 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/engine_flags.h"
 #include "cli/setting_flags.h"
 
 enum {
-  KEY_MODEL = 256,
-  KEY_SIDECAR,
-  KEY_DATA,
+  KEY_ENGINE = 256,
+  KEY_SETTINGS = KEY_ENGINE + PDT_ENGINE_FLAGS,
+  KEY_DATA = KEY_SETTINGS + PDT_SETTINGS,
   KEY_COUNT,
   KEY_ARMS,
   KEY_SWEEP,
   KEY_NO_TEACHER,
-  KEY_MAX_SESSIONS,
-  KEY_THREADS,
-  KEY_TP,
   KEY_JSON,
   KEY_OUT,
-  KEY_SETTINGS
 };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to evaluate:", 1},
-    {"model", KEY_MODEL, "DIR", 0, "Hugging Face directory, with tokenizer.json", 1},
-    {"sidecar", KEY_SIDECAR, "FILE", 0, "the trained modules beside the trunk", 1},
+    {"model", KEY_ENGINE + PDT_FLAG_MODEL, "DIR", 0, "Hugging Face directory, with tokenizer.json",
+     1},
+    {"sidecar", KEY_ENGINE + PDT_FLAG_SIDECAR, "FILE", 0, "the trained modules beside the trunk",
+     1},
     {"data", KEY_DATA, "FILE", 0, "entries that it was not trained on: pdt data atlas --split test",
      1},
     {"count", KEY_COUNT, "N", 0, "the first N entries (default: all)", 1},
@@ -60,37 +59,21 @@ static const struct argp_option options[] = {
      "0 takes the likeliest token (0.8)", 2},
     {"seed", KEY_SETTINGS + PDT_SETTING_SEED, "N", 0, "seed of the random numbers (0)", 2},
     {NULL, 0, NULL, 0, "Where it runs:", 3},
-    {"tp", KEY_TP, "T", 0, "ranks that share one copy of the trunk (those of a machine)", 3},
-    {"threads", KEY_THREADS, "N", 0,
+    {"tp", KEY_ENGINE + PDT_FLAG_TP, "T", 0,
+     "ranks that share one copy of the trunk (those of a machine)", 3},
+    {"threads", KEY_ENGINE + PDT_FLAG_THREADS, "N", 0,
      "threads of a rank; by default the machine's cores shared among its ranks", 3},
-    {"max-sessions", KEY_MAX_SESSIONS, "N", 0, "entries in flight at once (16)", 3},
+    {"max-sessions", KEY_ENGINE + PDT_FLAG_MAX_SESSIONS, "N", 0, "entries in flight at once (16)",
+     3},
+    {"kv-memory", KEY_ENGINE + PDT_FLAG_KV_MEMORY, "BYTES", 0,
+     "most key/value cache of a rank; 512M, 4G are understood", 3},
+    {"kernels", KEY_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
+     "portable, avx2 or avx512; by default the best that every rank has", 3},
     {NULL, 0, NULL, 0, "What comes out:", 4},
     {"json", KEY_JSON, NULL, 0, "all figures, a JSON object a row, in place of the tables", 4},
     {"out", KEY_OUT, "FILE", 0, "write it there; standard output then has the tables in any case",
      4},
     {0}};
-
-static error_t parse_number(int key, char *arg, struct argp_state *state) {
-  pdt_eval_options *o = state->input;
-  int64_t number = 0;
-  error_t code;
-  switch (key) {
-  case KEY_COUNT:
-    return pdt_cli_integer(state, "count", arg, 1, INT32_MAX, &o->count);
-  case KEY_TP:
-    code = pdt_cli_integer(state, "tp", arg, 1, INT32_MAX, &number);
-    o->engine.tensor_parallel = (int)number;
-    return code;
-  case KEY_THREADS:
-    code = pdt_cli_integer(state, "threads", arg, 1, 4096, &number);
-    o->engine.threads = (int)number;
-    return code;
-  default:
-    code = pdt_cli_integer(state, "max-sessions", arg, 1, 1 << 20, &number);
-    o->engine.max_sessions = (int32_t)number;
-    return code;
-  }
-}
 
 /* ---- rows ---- */
 
@@ -221,13 +204,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_eval_options *o = state->input;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
     return pdt_setting_parse(o->settings, (pdt_setting)(key - KEY_SETTINGS), arg, state);
+  if (key >= KEY_ENGINE && key < KEY_SETTINGS)
+    return pdt_engine_flag_parse(&o->engine, (pdt_engine_flag)(key - KEY_ENGINE), arg, state);
   switch (key) {
-  case KEY_MODEL:
-    o->engine.model = arg;
-    return 0;
-  case KEY_SIDECAR:
-    o->engine.sidecar = arg;
-    return 0;
   case KEY_DATA:
     o->data = arg;
     return 0;
@@ -247,10 +226,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     o->out = arg;
     return 0;
   case KEY_COUNT:
-  case KEY_TP:
-  case KEY_THREADS:
-  case KEY_MAX_SESSIONS:
-    return parse_number(key, arg, state);
+    return pdt_cli_integer(state, "count", arg, 1, INT32_MAX, &o->count);
   case ARGP_KEY_ARG:
     argp_error(state, "unexpected argument '%s'", arg);
     return EINVAL;
