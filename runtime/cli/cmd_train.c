@@ -240,10 +240,10 @@ static error_t parse_stage_option(int key, char *arg, struct argp_state *state, 
   case KEY_STATED:
     return pdt_cli_real(state, "stated", arg, 0, 1e6, &a->stated);
   case KEY_USED:
-    return pdt_cli_real(state, "used", arg, 0, 1e6, &a->used);
+    return pdt_cli_real(state, "used", arg, 0, 1e6, &a->teacher.used);
   case KEY_CODES:
     if (strcmp(arg, "embedding") == 0 || strcmp(arg, "random") == 0) {
-      a->codes = *arg == 'e' ? PDT_CODES_EMBEDDING : PDT_CODES_RANDOM;
+      a->teacher.codes = *arg == 'e' ? PDT_CODES_EMBEDDING : PDT_CODES_RANDOM;
       return 0;
     }
     argp_error(state, "--codes: expected embedding or random, found '%s'", arg);

@@ -23,8 +23,8 @@ typedef struct pdt_train_args {
   pdt_train_stage plan; /* what it trains */
   int32_t passes;       /* 0: the stage's own */
   double lockstep, wait;
-  pdt_codes codes;
-  double stated, used;
+  pdt_teacher teacher;
+  double stated;
   /* of the rollouts */
   int64_t count, max_attempts; /* entries of a file; attempts at a block */
   double temperature;

@@ -80,8 +80,8 @@ static int load(training *t, pdt_error *err) {
   if (make_paths(t, err) || load_trunk(t, err)) return -1;
   choose_options(t);
   if (load_sidecar(t, err) || pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
-  const pdt_dataset_use use = {&t->trunk,      t->tokenizer,    &t->config,
-                               t->args->codes, t->args->stated, t->args->used};
+  const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config, t->args->teacher,
+                               t->args->stated};
   if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err)) return -1;
   const pdt_data_rounds *r = &t->data.rounds;
   t->options.rounds = (pdt_train_rounds){.block_tokens = r->block_tokens,

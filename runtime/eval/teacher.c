@@ -83,11 +83,12 @@ static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
 
 static int read_all(lesson *l, pdt_error *err) {
   const pdt_eval_teacher_use *use = l->use;
-  const pdt_dataset_use dataset = {.trunk = &l->trunk,
-                                   .tokenizer = use->tokenizer,
-                                   .config = use->config,
-                                   .codes = PDT_CODES_EMBEDDING, /* the second pass reads none */
-                                   .stated = 1};
+  const pdt_dataset_use dataset = {
+      .trunk = &l->trunk,
+      .tokenizer = use->tokenizer,
+      .config = use->config,
+      .teacher = {PDT_CODES_EMBEDDING, 0}, /* the second pass reads none */
+      .stated = 1};
   pdt_nn_set_threads(use->threads);
   if (pdt_nn_trunk_new(&l->trunk, use->model, use->checkpoint, true, err) ||
       pdt_nn_sidecar_new(&l->sidecar, use->config, use->sidecar, 0, err) ||

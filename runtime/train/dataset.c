@@ -1,6 +1,5 @@
 #include "train/dataset.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,157 +8,17 @@
 #include "atlas/notes.h"
 #include "atlas/tokens.h"
 #include "base/file.h"
-#include "model/normal.h"
-
-enum {
-  MOST_VALUE_TOKENS = 4,
-  MOST_STATED = 2, /* statements of a block that have codes of their own kind */
-  NAME_BYTES = 160,
-};
-static const uint64_t code_seed = 3; /* codes are part of what a sidecar learns: never changed */
-static const double eps = 1e-6;
-
-/* What codes are made from. */
-typedef struct coder {
-  double mean, deviation;                             /* of all elements of the embedding */
-  float *projections[MOST_STATED][MOST_VALUE_TOKENS]; /* [dn, d] for each place of a token */
-} coder;
 
 typedef struct loading {
   pdt_dataset *d;
   const pdt_dataset_use *use;
-  coder coder;
+  pdt_coder coder;
   pdt_nn_arena scratch;
   pdt_data_reader reader;
   pdt_data_notes notes; /* of a file that brings its own */
   uint64_t *used;  /* of every block of the entry at hand: siblings' facts it has read a name of */
   char where[512]; /* file and line, for errors */
 } loading;
-
-static void norm(float *x, int64_t n) {
-  pdt_nn_rms_norm((pdt_nn_weight){0}, eps, n, x, 1, x);
-}
-
-static int coder_new(coder *c, const pdt_dataset_use *use, pdt_nn_arena *arena, pdt_error *err) {
-  int64_t d = use->config->hidden_size, dn = use->config->notes_dim;
-  int64_t n = (int64_t)use->trunk->config.vocab_size * d;
-  const float *E = use->trunk->embedding.w;
-  double sum = 0, square = 0;
-  *c = (coder){0};
-  for (int64_t i = 0; i < n; i++) sum += (double)E[i];
-  c->mean = sum / (double)n;
-  for (int64_t i = 0; i < n; i++) square += pow((double)E[i] - c->mean, 2);
-  c->deviation = sqrt(square / (double)n) + 1e-12;
-  for (int i = 0; i < MOST_STATED * MOST_VALUE_TOKENS; i++) {
-    char name[NAME_BYTES];
-    float **out = &c->projections[i / MOST_VALUE_TOKENS][i % MOST_VALUE_TOKENS];
-    snprintf(name, sizeof name, "teacher/projection/%d/%d", i / MOST_VALUE_TOKENS,
-             i % MOST_VALUE_TOKENS);
-    if (PDT_NN_TAKE(arena, out, dn * d, err)) return -1;
-    pdt_normal_fill(code_seed, name, 0, dn * d, 0, (float)(1 / sqrt((double)d)), *out);
-  }
-  return 0;
-}
-
-/* projected[dn] = Norm(sum_j P_j (E[t_j] - mean E) / std E) over the tokens of a value, P those of
- * the place-th statement of a block. */
-static int project_value(loading *l, const char *value, int32_t place, float *projected,
-                         pdt_error *err) {
-  const coder *c = &l->coder;
-  int64_t d = l->use->config->hidden_size, dn = l->use->config->notes_dim;
-  pdt_token *ids;
-  int32_t n;
-  float *row;
-  if (PDT_NN_TAKE(&l->scratch, &row, d, err)) return -1;
-  if (pdt_tokenizer_encode(l->use->tokenizer, value, strlen(value), false, &ids, &n, err))
-    return pdt_fail_in(err, "%s", l->where);
-  memset(projected, 0, (size_t)dn * sizeof *projected);
-  for (int32_t j = 0; j < n; j++) {
-    const float *E = l->use->trunk->embedding.w + ids[j] * d;
-    const float *P = c->projections[place][j < MOST_VALUE_TOKENS ? j : MOST_VALUE_TOKENS - 1];
-    for (int64_t i = 0; i < d; i++) row[i] = (float)(((double)E[i] - c->mean) / c->deviation);
-    pdt_nn_gemm(PDT_NN_NT, 1, dn, d, 1, row, d, P, d, 1, projected, dn);
-  }
-  free(ids);
-  norm(projected, dn);
-  return 0;
-}
-
-/* The code of a fact that a block states as its place-th, or uses (place -1), code[dn]. */
-static int code_of(loading *l, const pdt_data_fact *fact, int32_t place, float *code,
-                   pdt_error *err) {
-  int64_t dn = l->use->config->notes_dim;
-  char name[NAME_BYTES], value[512];
-  float *projected;
-  snprintf(value, sizeof value, " %.500s", fact->value);
-  if (l->use->codes == PDT_CODES_RANDOM) {
-    snprintf(name, sizeof name, "teacher/value/%.50s/%.80s", fact->type, fact->value);
-    pdt_normal_fill(code_seed, name, 0, dn, 0, 1, code);
-    norm(code, dn);
-    return 0;
-  }
-  if (PDT_NN_TAKE(&l->scratch, &projected, dn, err) ||
-      project_value(l, value, place < 0 ? 0 : place, projected, err))
-    return -1;
-  snprintf(name, sizeof name, "teacher/type/%d/%.60s", place, fact->type);
-  pdt_normal_fill(code_seed, name, 0, dn, 0, 1, code);
-  pdt_nn_axpy(1, projected, dn, code);
-  norm(code, dn);
-  return 0;
-}
-
-/* Adds the codes of what a block of section s states, in the order of the text. */
-static int add_codes(loading *l, const pdt_data_entry *e, const pdt_data_section *s,
-                     uint64_t stated, float *note, pdt_error *err) {
-  int64_t dn = l->use->config->notes_dim;
-  float *code;
-  if (PDT_NN_TAKE(&l->scratch, &code, dn, err)) return -1;
-  for (int32_t i = 0, place = 0; i < s->n_mentions; i++) {
-    const pdt_data_mention *m = &s->mentions[i];
-    uint64_t bit = (uint64_t)1 << m->fact;
-    if (m->kind != PDT_STATES || !(stated & bit)) continue;
-    stated &= ~bit; /* told twice in a block is told once */
-    if (code_of(l, &e->facts[m->fact], place, code, err)) return -1;
-    pdt_nn_axpy(1, code, dn, note);
-    if (place < MOST_STATED - 1) place++;
-  }
-  return 0;
-}
-
-/* Adds the codes of siblings' facts that a block uses, times `use->used`. */
-static int add_used(loading *l, const pdt_data_entry *e, uint64_t used, float *note,
-                    pdt_error *err) {
-  int64_t dn = l->use->config->notes_dim;
-  float *code;
-  if (PDT_NN_TAKE(&l->scratch, &code, dn, err)) return -1;
-  for (int32_t f = 0; f < e->n_facts; f++) {
-    if (!(used >> f & 1)) continue;
-    if (code_of(l, &e->facts[f], -1, code, err)) return -1;
-    pdt_nn_axpy((float)l->use->used, code, dn, note);
-  }
-  return 0;
-}
-
-/* Teacher notes of all blocks, notes[Nb, dn]. */
-static int teach(loading *l, const pdt_data_entry *e, float *notes, pdt_error *err) {
-  int64_t dn = l->use->config->notes_dim;
-  int32_t at = 0;
-  for (int32_t s = 0; s < e->n_sections; s++)
-    for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++, notes += dn) {
-      uint64_t stated = e->sections[s].blocks[b].stated;
-      memset(notes, 0, (size_t)dn * sizeof *notes);
-      if (stated == 0)
-        pdt_normal_fill(code_seed, "teacher/nothing", 0, dn, 0, 1, notes);
-      else if (add_codes(l, e, &e->sections[s], stated, notes, err))
-        return -1;
-      norm(notes, dn);
-      if (l->use->used > 0 && l->used[at] != 0) {
-        if (add_used(l, e, l->used[at], notes, err)) return -1;
-        norm(notes, dn);
-      }
-    }
-  return 0;
-}
 
 /* Teacher notes as the file gives them, each normalized. */
 static int copy_notes(loading *l, const pdt_data_entry *e, float *notes, pdt_error *err) {
@@ -168,9 +27,15 @@ static int copy_notes(loading *l, const pdt_data_entry *e, float *notes, pdt_err
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++, notes += dn) {
       memcpy(notes, l->notes.rows + e->sections[s].blocks[b].note * dn, (size_t)dn * sizeof *notes);
-      norm(notes, dn);
+      pdt_coder_normalize(notes, dn);
     }
   return 0;
+}
+
+/* Teacher notes made of the entry's facts. */
+static int write_notes(loading *l, const pdt_data_entry *e, float *notes, pdt_error *err) {
+  int rc = pdt_coder_write(&l->coder, e, l->used, notes, &l->scratch, err);
+  return rc ? pdt_fail_in(err, "%s", l->where) : 0;
 }
 
 /* The block of another stream that states a fact, -1 when none does. */
@@ -284,7 +149,7 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
       if ((first + n) / tau < s->n_blocks) used[(first + n) / tau] |= (uint64_t)1 << m->fact;
     } else {
       for (int32_t j = first; j < first + n; j++) weights[j] = (float)l->use->stated;
-      if (l->use->used > 0) add_told(e, k, m->fact, first, n, entry, uses);
+      if (l->use->teacher.used > 0) add_told(e, k, m->fact, first, n, entry, uses);
     }
   }
   stream->weights = weights;
@@ -425,7 +290,7 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
     return -1;
   int32_t n_blocks = pdt_train_entry_blocks(out, d->rounds.block_tokens);
   if (PDT_NN_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
-      (l->notes.file ? copy_notes(l, e, teacher, err) : teach(l, e, teacher, err)) ||
+      (l->notes.file ? copy_notes(l, e, teacher, err) : write_notes(l, e, teacher, err)) ||
       label(l, e, n_blocks, out, err) || (e->n_facts == 0 && keep_ready(l, e, n_blocks, out, err)))
     return -1;
   out->teacher_notes = teacher;
@@ -513,9 +378,10 @@ int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
                      const pdt_dataset_use *use, pdt_error *err) {
   loading l = {.d = d, .use = use};
   *d = (pdt_dataset){0};
-  const double made_of[] = {use->codes, use->stated, use->used};
+  const double made_of[] = {use->teacher.codes, use->stated, use->teacher.used};
   add_bytes(d, made_of, sizeof made_of);
-  int rc = coder_new(&l.coder, use, &d->arena, err);
+  int rc = pdt_coder_init(&l.coder, use->trunk, use->tokenizer, use->config->notes_dim,
+                          &use->teacher, &d->arena, err);
   for (int32_t i = 0; i < n_paths && !rc; i++) rc = read_file(&l, paths[i], err);
   pdt_nn_arena_free(&l.scratch);
   return rc;
