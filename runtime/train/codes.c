@@ -15,6 +15,17 @@ void pdt_coder_normalize(float *x, int64_t n) {
   pdt_nn_rms_norm((pdt_nn_weight){0}, eps, n, x, 1, x);
 }
 
+int pdt_coder_check_ids(const pdt_coder *c, const pdt_token *ids, int32_t n, pdt_error *err) {
+  int32_t most = c->trunk->config.vocab_size;
+  for (int32_t i = 0; i < n; i++)
+    if (ids[i] < 0 || ids[i] >= most)
+      return pdt_fail(err, PDT_ERROR_INPUT,
+                      "id %d is not in the model's vocabulary of %d (hint: is the tokenizer of "
+                      "another model?)",
+                      ids[i], most);
+  return 0;
+}
+
 int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer *tokenizer,
                    int32_t notes_dim, const pdt_teacher *teacher, pdt_nn_arena *arena,
                    pdt_error *err) {
@@ -53,6 +64,10 @@ static int project_value(const writing *w, const char *value, int32_t place, pdt
   pdt_token *ids;
   int32_t n;
   if (pdt_tokenizer_encode(c->tokenizer, value, strlen(value), false, &ids, &n, err)) return -1;
+  if (pdt_coder_check_ids(c, ids, n, err)) {
+    free(ids);
+    return -1;
+  }
   memset(w->projected, 0, (size_t)dn * sizeof *w->projected);
   for (int32_t j = 0; j < n; j++) {
     const float *E = c->trunk->embedding.w + ids[j] * d;

@@ -42,9 +42,12 @@ int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer 
  * P_rj fixed random vectors and matrices by name; that of a used fact has a c of its own and P_0j.
  * So what a note says is easy to write from the trunk's states and easy to read into them, and of
  * two facts each value stays with its type. PDT_CODES_RANDOM: a random vector a fact. Errors: those
- * of the tokenizer; MEMORY. */
+ * of the tokenizer; INPUT: a value's id is outside the vocabulary; MEMORY. */
 int pdt_coder_write(const pdt_coder *c, const pdt_data_entry *e, const uint64_t *used, float *notes,
                     pdt_nn_arena *scratch, pdt_error *err);
+
+/* All ids are in the trunk's vocabulary. Errors: INPUT. Pure. */
+int pdt_coder_check_ids(const pdt_coder *c, const pdt_token *ids, int32_t n, pdt_error *err);
 
 /* x[n] to root mean square 1. Pure. */
 void pdt_coder_normalize(float *x, int64_t n);

@@ -92,12 +92,8 @@ static int keep_ids(loading *l, pdt_token *ids, int32_t n, pdt_token last, const
     if (n > 0) memcpy(kept, ids, (size_t)n * sizeof *kept);
     kept[n] = last;
     *out = kept;
-    for (int32_t i = 0; i < n && !rc; i++)
-      if (ids[i] < 0 || ids[i] >= l->use->trunk->config.vocab_size)
-        rc = pdt_fail(err, PDT_ERROR_INPUT,
-                      "%s: id %d is not in the model's vocabulary of %d (hint: is the tokenizer of "
-                      "another model?)",
-                      l->where, ids[i], l->use->trunk->config.vocab_size);
+    rc = pdt_coder_check_ids(&l->coder, ids, n, err);
+    if (rc) pdt_fail_in(err, "%s", l->where);
   }
   free(ids);
   return rc;
