@@ -6,7 +6,6 @@ usage: eval.py PDT [--ranks 2]   (0: one process only)
 The trunk is trained for seconds, until it writes sentences of the Atlas, and they contradict each other; the sidecar is random, so gates
 fail. So there is something to judge, every path is taken, and the figures of every number of ranks must be equal.
 """
-import argparse
 import json
 import os
 import shutil
@@ -231,15 +230,9 @@ def refuses(e, ranks):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("pdt")
-    parser.add_argument("--ranks", default="2")
-    args = parser.parse_args()
-    ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
-    if ranks:
-        harness.need_mpirun()
+    pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
-        e = Evaluator(os.path.abspath(args.pdt), scratch)
+        e = Evaluator(pdt, scratch)
         checks = [("all arms", lambda: all_arms(e)), ("sweeps", lambda: sweeps(e)), ("outputs", lambda: outputs(e))]
         checks += [(f"{n} ranks", lambda n=n: ranks_agree(e, n)) for n in ranks]
         checks += [("refuses", lambda: refuses(e, 0))]

@@ -3,12 +3,15 @@
 A driver takes the program as its first argument, prints what differs, and ends with status 0 (all
 well), 1 (something differs) or 77 (could not run here; the last line says why).
 """
+import argparse
 import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
@@ -77,6 +80,30 @@ def run(command, ranks=0, timeout=60, stdin=b"", env=None, preexec=None):
 
 class Failed(Exception):
     """pdt did not do what was asked; the text says how."""
+
+
+def arguments(ranks):
+    """Of a driver called as PDT [--ranks N,...]: the program's path, and the numbers of ranks but 0."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pdt")
+    parser.add_argument("--ranks", default=ranks)
+    args = parser.parse_args()
+    ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
+    if ranks:
+        need_mpirun()
+    return os.path.abspath(args.pdt), ranks
+
+
+def kill_when(command, path):
+    """Starts a program and kills it without warning as soon as `path` exists."""
+    process = subprocess.Popen([str(x) for x in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while not os.path.exists(path) and process.poll() is None and time.time() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not os.path.exists(path):
+        raise Failed(f"{path} was not written")
 
 
 def refusals(cases, prefix, ranks=0, timeout=30):

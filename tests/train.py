@@ -5,17 +5,13 @@ usage: train.py PDT [--ranks 2,3]   (0: one process only)
 
 The data are made here: walks in which a token mostly says the next one. The model has more parameters than one exchange of gradients takes.
 """
-import argparse
 import json
 import os
 import random
-import signal
-import struct
-import subprocess
 import tempfile
-import time
 
 import harness
+from safetensors_edit import File
 
 VOCABULARY = 64
 CONFIG = dict(
@@ -98,17 +94,7 @@ def ranks_agree(t, ranks):
 
 def resumes(t):
     """Killed without warning somewhere in its middle, a run goes on to the same bits."""
-    process = subprocess.Popen(
-        [str(x) for x in t.command("killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.time() + 60
-    state = os.path.join(t.path("killed"), "checkpoint.safetensors")
-    while not os.path.exists(state) and process.poll() is None and time.time() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    if not os.path.exists(state):
-        return "no checkpoint was written"
+    harness.kill_when(t.command("killed"), os.path.join(t.path("killed"), "checkpoint.safetensors"))
     log = t.train("killed", "--resume")
     begun = [x["begin"] for x in log if "begin" in x]
     if len(begun) != 2 or begun[0] != 0 or not 0 < begun[1] < STEPS:
@@ -117,14 +103,11 @@ def resumes(t):
 
 
 def with_nan(t):
-    """A model whose final norm holds a NaN."""
+    """A model whose final norm holds NaNs."""
     os.makedirs(t.path("nan"), exist_ok=True)
-    data = bytearray(t.bytes("one", "model.safetensors"))
-    length = struct.unpack("<Q", data[:8])[0]
-    at = 8 + length + json.loads(data[8 : 8 + length])["model.norm.weight"]["data_offsets"][0]
-    data[at : at + 4] = struct.pack("<f", float("nan"))
-    with open(t.path("nan/model.safetensors"), "wb") as f:
-        f.write(data)
+    model = File(t.path("one/model.safetensors"))
+    model.fill("model.norm.weight", float("nan"))
+    model.write(t.path("nan/model.safetensors"))
     with open(t.path("nan/config.json"), "w") as f:
         json.dump(CONFIG, f)
 
@@ -167,15 +150,9 @@ def refuses(t, ranks):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("pdt")
-    parser.add_argument("--ranks", default="2,3")
-    args = parser.parse_args()
-    ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
-    if ranks:
-        harness.need_mpirun()
+    pdt, ranks = harness.arguments("2,3")
     with tempfile.TemporaryDirectory() as scratch:
-        t = Trainer(os.path.abspath(args.pdt), scratch)
+        t = Trainer(pdt, scratch)
         checks = [("learns", lambda: learns(t)), ("resumes", lambda: resumes(t))]
         checks += [(f"{n} ranks", lambda n=n: ranks_agree(t, n)) for n in ranks]
         checks += [("refuses", lambda: refuses(t, 0))]

@@ -3,15 +3,11 @@
 
 usage: train_sidecar.py PDT [--ranks 2]   (0: one process only)
 """
-import argparse
 import json
 import os
 import random
-import signal
 import struct
-import subprocess
 import tempfile
-import time
 
 import harness
 from safetensors_edit import File
@@ -170,17 +166,8 @@ def changed(before, after):
 
 
 def killed(s, stage, start, out, *more):
-    """Starts a run and kills it without warning after its first checkpoint."""
-    process = subprocess.Popen(
-        [str(x) for x in s.command(stage, start, out, *more)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    state, deadline = os.path.join(s.t.path(out), "checkpoint.safetensors"), time.time() + 60
-    while not os.path.exists(state) and process.poll() is None and time.time() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    if not os.path.exists(state):
-        raise harness.Failed(f"stage {stage}: no checkpoint was written")
+    """A run that is killed after its first checkpoint."""
+    harness.kill_when(s.command(stage, start, out, *more), os.path.join(s.t.path(out), "checkpoint.safetensors"))
 
 
 def resumes(s):
@@ -265,15 +252,9 @@ def own_notes(s):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("pdt")
-    parser.add_argument("--ranks", default="2")
-    args = parser.parse_args()
-    ranks = [int(x) for x in args.ranks.split(",") if int(x) > 0]
-    if ranks:
-        harness.need_mpirun()
+    pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as folder:
-        s = Stages(Scratch(os.path.abspath(args.pdt), folder))
+        s = Stages(Scratch(pdt, folder))
         checks = [
             ("stages", lambda: stages(s, ranks)), ("all at once", lambda: all_at_once(s)), ("resumes", lambda: resumes(s)),
             ("rollouts", lambda: rollouts(s, ranks)), ("notes of one's own", lambda: own_notes(s)),

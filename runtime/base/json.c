@@ -198,3 +198,7 @@ int pdt_json_element_integer(const json_t *array, const char *where, size_t i, i
   snprintf(key, sizeof key, "[%zu]", i);
   return check_integer(json_array_get(array, i), where, key, low, high, out, err);
 }
+
+json_t *pdt_json_number(double value) {
+  return isfinite(value) ? json_real(value) : json_null();
+}

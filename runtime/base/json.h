@@ -71,4 +71,7 @@ int pdt_json_array_or(const json_t *object, const char *where, const char *key, 
 int pdt_json_element_integer(const json_t *array, const char *where, size_t i, int64_t low,
                              int64_t high, int64_t *out, pdt_error *err);
 
+/* A number, or null where there is none: JSON has no NaN and no infinity. NULL without memory. */
+json_t *pdt_json_number(double value);
+
 #endif

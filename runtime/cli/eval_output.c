@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/json.h"
+
 static double share(int64_t some, int64_t all) {
   return all > 0 ? (double)some / (double)all : NAN;
 }
@@ -94,16 +96,11 @@ void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
   }
 }
 
-/* A number, or null where there is none. */
-static json_t *number(double value) {
-  return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *retrieval_json(const pdt_judge_retrieval *r) {
-  return json_pack("{s:o,s:o,s:o,s:I,s:I,s:I}", "precision", number(pdt_judge_precision(r)),
-                   "recall", number(pdt_judge_recall(r)), "f1", number(pdt_judge_f1(r)), "hit",
-                   (json_int_t)r->hit, "wrong", (json_int_t)r->wrong, "missed",
-                   (json_int_t)r->missed);
+  return json_pack(
+      "{s:o,s:o,s:o,s:I,s:I,s:I}", "precision", pdt_json_number(pdt_judge_precision(r)), "recall",
+      pdt_json_number(pdt_judge_recall(r)), "f1", pdt_json_number(pdt_judge_f1(r)), "hit",
+      (json_int_t)r->hit, "wrong", (json_int_t)r->wrong, "missed", (json_int_t)r->missed);
 }
 
 static json_t *judged_json(const pdt_judge_counts *c) {
@@ -113,13 +110,13 @@ static json_t *judged_json(const pdt_judge_counts *c) {
     json_object_set_new(causes, pdt_judge_cause_name((pdt_judge_cause)i),
                         json_integer(c->causes[i]));
   return json_pack("{s:o,s:o,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "contradiction",
-                   number(share.share), "half_95", number(share.half), "uses", (json_int_t)c->uses,
-                   "contradictions", (json_int_t)c->contradictions, "causes", causes, "facts",
-                   (json_int_t)c->facts, "missing", (json_int_t)c->missing, "duplicates",
-                   (json_int_t)c->duplicates, "sentences", (json_int_t)c->sentences, "malformed",
-                   (json_int_t)c->malformed, "strays", (json_int_t)c->strays, "unstated",
-                   (json_int_t)c->unstated, "ownerless", (json_int_t)c->ownerless, "sections",
-                   (json_int_t)c->sections, "unfinished", (json_int_t)c->unfinished);
+                   pdt_json_number(share.share), "half_95", pdt_json_number(share.half), "uses",
+                   (json_int_t)c->uses, "contradictions", (json_int_t)c->contradictions, "causes",
+                   causes, "facts", (json_int_t)c->facts, "missing", (json_int_t)c->missing,
+                   "duplicates", (json_int_t)c->duplicates, "sentences", (json_int_t)c->sentences,
+                   "malformed", (json_int_t)c->malformed, "strays", (json_int_t)c->strays,
+                   "unstated", (json_int_t)c->unstated, "ownerless", (json_int_t)c->ownerless,
+                   "sections", (json_int_t)c->sections, "unfinished", (json_int_t)c->unfinished);
 }
 
 /* What the run did; shares are of blocks emitted. */
@@ -129,18 +126,20 @@ static json_t *run_json(const pdt_eval_figures *f) {
   double seconds = s->seconds > 0 ? s->seconds : 1;
   return json_pack(
       "{s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:f,s:f,s:f}", "blocks", (json_int_t)blocks,
-      "commit", number(share(s->commits, blocks)), "rollback", number(share(s->rollbacks, blocks)),
-      "hold", number(share(s->holds, blocks)), "stall", number(share(s->stalls, blocks)), "forced",
-      number(share(s->forced, blocks)), "tokens_emitted", (json_int_t)s->emitted_tokens,
-      "tokens_committed", (json_int_t)s->committed_tokens, "tokens_read",
-      (json_int_t)s->prompt_tokens, "rounds_per_entry", number(share(f->rounds, f->counts.entries)),
-      "seconds", s->seconds, "tokens_per_s", (double)s->committed_tokens / seconds, "read_per_s",
-      (double)s->prompt_tokens / seconds);
+      "commit", pdt_json_number(share(s->commits, blocks)), "rollback",
+      pdt_json_number(share(s->rollbacks, blocks)), "hold",
+      pdt_json_number(share(s->holds, blocks)), "stall", pdt_json_number(share(s->stalls, blocks)),
+      "forced", pdt_json_number(share(s->forced, blocks)), "tokens_emitted",
+      (json_int_t)s->emitted_tokens, "tokens_committed", (json_int_t)s->committed_tokens,
+      "tokens_read", (json_int_t)s->prompt_tokens, "rounds_per_entry",
+      pdt_json_number(share(f->rounds, f->counts.entries)), "seconds", s->seconds, "tokens_per_s",
+      (double)s->committed_tokens / seconds, "read_per_s", (double)s->prompt_tokens / seconds);
 }
 
 static json_t *readiness_json(const pdt_eval_figures *f) {
-  return json_pack("{s:o,s:o,s:I,s:I}", "auc", number(f->auc), "auc_agrees", number(f->auc_agrees),
-                   "blocks", (json_int_t)f->labelled, "ready", (json_int_t)f->ready);
+  return json_pack("{s:o,s:o,s:I,s:I}", "auc", pdt_json_number(f->auc), "auc_agrees",
+                   pdt_json_number(f->auc_agrees), "blocks", (json_int_t)f->labelled, "ready",
+                   (json_int_t)f->ready);
 }
 
 static json_t *teacher_json(const pdt_eval_teacher *t) {
@@ -150,13 +149,14 @@ static json_t *teacher_json(const pdt_eval_teacher *t) {
     tokens += t->tokens[i];
     right += t->right[i];
   }
-  return json_pack("{s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I}", "auc", number(t->auc), "blocks",
-                   (json_int_t)t->blocks, "ready", (json_int_t)t->ready, "coverage",
-                   retrieval_json(&t->coverage), "slots", number(share(t->slots_right, t->slots)),
-                   "tokens_right", number(share(right, tokens)), "uses_right",
-                   number(share(t->right[PDT_NN_USE], t->tokens[PDT_NN_USE])), "later_right",
-                   number(share(t->right[PDT_NN_LATER], t->tokens[PDT_NN_LATER])), "entries",
-                   (json_int_t)t->entries);
+  return json_pack(
+      "{s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I}", "auc", pdt_json_number(t->auc), "blocks",
+      (json_int_t)t->blocks, "ready", (json_int_t)t->ready, "coverage",
+      retrieval_json(&t->coverage), "slots", pdt_json_number(share(t->slots_right, t->slots)),
+      "tokens_right", pdt_json_number(share(right, tokens)), "uses_right",
+      pdt_json_number(share(t->right[PDT_NN_USE], t->tokens[PDT_NN_USE])), "later_right",
+      pdt_json_number(share(t->right[PDT_NN_LATER], t->tokens[PDT_NN_LATER])), "entries",
+      (json_int_t)t->entries);
 }
 
 static json_t *settings_json(const pdt_settings *s) {
@@ -175,8 +175,9 @@ int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {
       pdt_eval_arm_name(row->options->setup.arm), "entries", (json_int_t)f->counts.entries,
       "settings", settings_json(&f->settings), "judged", judged_json(&f->counts), "readiness",
       readiness_json(f), "coverage", "blocks", retrieval_json(&f->block_coverage), "sections",
-      retrieval_json(&f->section_coverage), "slots", number(share(f->right_slots, f->true_slots)),
-      "run", run_json(f), "teacher_forced", teacher_json(row->teacher));
+      retrieval_json(&f->section_coverage), "slots",
+      pdt_json_number(share(f->right_slots, f->true_slots)), "run", run_json(f), "teacher_forced",
+      teacher_json(row->teacher));
   int bad = !json || json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(9));
   json_decref(json);
   if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", row->options->label);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/terminal.h"
 #include "cli/tokenizer.h"
 #include "cli/train.h"
@@ -52,11 +53,6 @@ static int load(training *t, pdt_error *err) {
              : 0;
 }
 
-/* JSON has no NaN: a share of nothing is null. */
-static json_t *share_or_null(double x) {
-  return isfinite(x) ? json_real(x) : json_null();
-}
-
 /* What the system's own readiness is worth before it is trained on. */
 static void report_rollouts(training *t, const char *path, const pdt_eval_figures *f) {
   pdt_judge_share contradictions = pdt_judge_contradictions(&f->counts);
@@ -64,8 +60,8 @@ static void report_rollouts(training *t, const char *path, const pdt_eval_figure
   if (t->cli->world->rank != 0) return;
   json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "rollouts", path, "entries",
                            (json_int_t)f->counts.entries, "blocks", (json_int_t)f->labelled,
-                           "ready", share_or_null(ready), "auc", share_or_null(f->auc),
-                           "contradictions", share_or_null(contradictions.share));
+                           "ready", pdt_json_number(ready), "auc", pdt_json_number(f->auc),
+                           "contradictions", pdt_json_number(contradictions.share));
   char *line = json ? json_dumps(json, JSON_REAL_PRECISION(6)) : NULL;
   if (line) pdt_train_log_line(t->log_file, t->on_terminal, line);
   free(line);
