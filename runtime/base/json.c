@@ -7,13 +7,19 @@
 
 #include "base/file.h"
 
+int pdt_json_fail(pdt_error *err, const char *where, int line, int column, const json_error_t *e) {
+  enum json_error_code code = json_error_code(e);
+  bool zero = code == json_error_null_character || code == json_error_null_byte_in_key;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: line %d, column %d: not sound JSON: %s", where, line,
+                  column, zero ? "the character U+0000 is not allowed in texts" : e->text);
+}
+
 int pdt_json_parse(json_t **out, const char *text, size_t length, const char *where,
                    pdt_error *err) {
   json_error_t e;
   *out = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
   if (*out) return 0;
-  return pdt_fail(err, PDT_ERROR_INPUT, "%s: line %d, column %d: not sound JSON: %s", where, e.line,
-                  e.column, e.text);
+  return pdt_json_fail(err, where, e.line, e.column, &e);
 }
 
 int pdt_json_load(json_t **out, const char *path, pdt_bytes max_bytes, pdt_error *err) {
@@ -28,6 +34,7 @@ int pdt_json_load(json_t **out, const char *path, pdt_bytes max_bytes, pdt_error
 
 const char *pdt_json_type_name(const json_t *value) {
   if (!value) return "nothing";
+  if (pdt_json_unusable(value)) return "a value that cannot be used";
   switch (json_typeof(value)) {
   case JSON_OBJECT:
     return "object";
@@ -48,7 +55,10 @@ const char *pdt_json_type_name(const json_t *value) {
 
 /* What was found, for an error: scalars by value, the rest by type. */
 static void describe(const json_t *value, char *text, size_t room) {
-  if (json_is_string(value))
+  const char *unusable = pdt_json_unusable(value);
+  if (unusable)
+    snprintf(text, room, "%.80s", unusable);
+  else if (json_is_string(value))
     snprintf(text, room, "'%.80s'", json_string_value(value));
   else if (json_is_integer(value))
     snprintf(text, room, "%lld", (long long)json_integer_value(value));
@@ -69,7 +79,7 @@ static int unexpected(const json_t *value, const char *where, const char *key, c
 }
 
 int pdt_json_expect_object(const json_t *value, const char *where, pdt_error *err) {
-  if (json_is_object(value)) return 0;
+  if (json_is_object(value) && !pdt_json_unusable(value)) return 0;
   return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a JSON object, found %s", where,
                   pdt_json_type_name(value));
 }
@@ -165,7 +175,8 @@ int pdt_json_string_or(const json_t *object, const char *where, const char *key,
 int pdt_json_object(const json_t *object, const char *where, const char *key, const json_t **out,
                     pdt_error *err) {
   const json_t *value = json_object_get(object, key);
-  if (!json_is_object(value)) return unexpected(value, where, key, "an object", err);
+  if (!json_is_object(value) || pdt_json_unusable(value))
+    return unexpected(value, where, key, "an object", err);
   *out = value;
   return 0;
 }

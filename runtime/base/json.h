@@ -19,7 +19,31 @@ int pdt_json_load(json_t **out, const char *path, pdt_bytes max_bytes, pdt_error
 int pdt_json_parse(json_t **out, const char *text, size_t length, const char *where,
                    pdt_error *err);
 
-/* "object", "array", "string", "integer", "real number", "true or false", "null", "nothing". */
+/* The same with all that Python's json.load takes, as transformers reads config.json and its like:
+ * a key given twice (the last one counts), NaN, Infinity and -Infinity, numbers beyond 64 bits or
+ * beyond a double, halves of surrogate pairs and U+0000 in texts; a byte-order mark; whole numbers
+ * written as 64.0, which become integers. Values that json_t cannot hold are told from all others
+ * by pdt_json_unusable: where nobody needs them they do no harm, and the getters below refuse them
+ * by name with what was found. A key with such a character has U+FFFD in its place. Errors: as
+ * above; MEMORY. */
+int pdt_json_load_python(json_t **out, const char *path, pdt_bytes max_bytes, pdt_error *err);
+int pdt_json_parse_python(json_t **out, const char *text, size_t length, const char *where,
+                          pdt_error *err);
+
+/* The same with what Rust's serde_json takes, as safetensors and tokenizers read their files: of
+ * the list above a key given twice, integers beyond 64 bits and U+0000 only. */
+int pdt_json_parse_serde(json_t **out, const char *text, size_t length, const char *where,
+                         pdt_error *err);
+
+/* The text of a value that the file has but json_t cannot hold, as in "NaN" or "1e999"; NULL for
+ * every other value. Borrowed. Such a value is an object to jansson, and to nobody else. */
+const char *pdt_json_unusable(const json_t *value);
+
+/* INPUT with jansson's error at a place of the text, in words that name nothing of jansson's. */
+int pdt_json_fail(pdt_error *err, const char *where, int line, int column, const json_error_t *e);
+
+/* "object", "array", "string", "integer", "real number", "true or false", "null", "nothing",
+ * "a value that cannot be used". */
 const char *pdt_json_type_name(const json_t *value);
 
 /* Refuses a value that is not an object. Errors: INPUT. */
