@@ -88,6 +88,8 @@ def shape_of(row):
         "entries": row["entries"] == ENTRIES,
         "causes": list(judged["causes"]) == CAUSES,
         "causes add up": sum(judged["causes"].values()) == judged["contradictions"],
+        "mistaken": judged["mistaken"] <= judged["contradictions"],
+        "flawed": 0 <= judged["flawed_entries"] <= ENTRIES and judged["flawed_entries"] >= (judged["contradictions"] > 0),
         "share": judged["contradiction"] is None or 0 <= judged["contradiction"] <= 1,
         "uses": judged["contradictions"] <= judged["uses"],
         "facts": judged["missing"] <= judged["facts"] == 2 * judged["sections"],
@@ -124,6 +126,29 @@ def all_arms(e):
         return "two runs differ"
     few = timeless(e.rows("--arms", "all", "--max-sessions", "1"))
     return None if few == rows else "entries in flight change the figures"
+
+
+def sampling(e):
+    """The filters of decode hold in every arm, and are told with the figures."""
+    def without_settings(rows, key, value):
+        if any(row["settings"][key] != value for row in rows):
+            raise harness.Failed(f"{key}: told as {[row['settings'][key] for row in rows]}, asked for {value}")
+        return [{k: v for k, v in row.items() if k != "settings"} for row in timeless(rows)]
+
+    few = ("--arms", "all", "--count", "2", "--no-teacher")
+    usual = without_settings(e.rows(*few), "top_p", 1.0)
+    greedy = without_settings(e.rows(*few, "--temperature", "0"), "temperature", 0.0)
+    if any(a == b for a, b in zip(usual, greedy)):
+        return "an arm does not sample"
+    for flag, key, value, same in (("--top-p", "top_p", 1e-9, greedy), ("--top-k", "top_k", 1, greedy), ("--top-p", "top_p", 1, usual),
+                                   ("--top-k", "top_k", 0, usual), ("--max-rounds", "max_rounds", 100000, usual)):
+        for a, b in zip(same, without_settings(e.rows(*few, flag, value), key, value)):
+            if a != b:
+                return f"{flag} {value}: {a}\n{b}"
+    if without_settings(e.rows(*few, "--top-k", "2"), "top_k", 2) in (usual, greedy):
+        return "--top-k 2 is not heard"
+    ended = e.rows("--arms", "blind", "--count", "2", "--max-rounds", "1")[0]
+    return None if ended["run"]["rounds_per_entry"] == 1 else "--max-rounds 1 is not heard"
 
 
 def ranks_agree(e, ranks):
@@ -209,6 +234,9 @@ def refusals(e):
         ("too many rows", e.command("--sweep", "tau=" + ",".join(map(str, range(1, 300)))), 2, "at most 256 rows"),
         ("no entries of so many", e.command("--sweep", "streams=9"), 2, "no entry has 9 sections"),
         ("gamma out of range", e.command("--gamma", "2"), 2, "--gamma"),
+        ("top-p of nothing", e.command("--top-p", "0"), 2, "--top-p"),
+        ("top-p out of range", e.command("--top-p", "1.5"), 2, "--top-p"),
+        ("top-k below none", e.command("--top-k=-1"), 2, "--top-k"),
         ("horizon below a block", e.command("--horizon", "3"), 2, "horizon"),
         ("no such file", e.command(data="absent.jsonl"), 1, "absent.jsonl"),
         ("no such model", e.command(model="absent"), 1, "absent"),
@@ -233,7 +261,7 @@ def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         e = Evaluator(pdt, scratch)
-        checks = [("all arms", lambda: all_arms(e)), ("sweeps", lambda: sweeps(e)), ("outputs", lambda: outputs(e))]
+        checks = [("all arms", lambda: all_arms(e)), ("sampling", lambda: sampling(e)), ("sweeps", lambda: sweeps(e)), ("outputs", lambda: outputs(e))]
         checks += [(f"{n} ranks", lambda n=n: ranks_agree(e, n)) for n in ranks]
         checks += [("refuses", lambda: refuses(e, 0))]
         checks += [(f"refuses on {n} ranks", lambda n=n: refuses(e, n)) for n in ranks]

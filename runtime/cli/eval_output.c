@@ -24,12 +24,13 @@ static int64_t blocks_of(const pdt_run_stats *s) {
 void pdt_eval_print_head(FILE *out, const pdt_eval_entries *data, const pdt_eval_options *options) {
   fprintf(out,
           "# %s: %lld entries%s%s%s; %%: contradictions of uses (95%% interval), facts missing, "
-          "sentences malformed, blocks rolled back, held, forced; stream-rounds stalled a block\n",
+          "sentences malformed, entries with anything wrong, blocks rolled back, held, forced; "
+          "stream-rounds stalled a block\n",
           options->data, (long long)data->n, data->header.split ? ", split " : "",
           data->header.split ? data->header.split : "", data->header.hard ? ", hard" : "");
-  fprintf(out, "%-22s %7s %5s %6s %6s %5s %6s %5s %5s %5s %6s %6s %6s %6s %6s %6s %6s %8s\n",
-          "#arm", "contra%", "+-", "uses", "miss%", "dup", "malf%", "covP", "covR", "covF1",
-          "aucRun", "aucTF", "slots%", "roll%", "hold%", "stall%", "force%", "tok/s");
+  fprintf(out, "%-22s %7s %5s %6s %6s %5s %6s %6s %5s %5s %5s %6s %6s %6s %6s %6s %6s %6s %8s\n",
+          "#arm", "contra%", "+-", "uses", "miss%", "dup", "malf%", "wrong%", "covP", "covR",
+          "covF1", "aucRun", "aucTF", "slots%", "roll%", "hold%", "stall%", "force%", "tok/s");
 }
 
 void pdt_eval_print_row(FILE *out, const pdt_eval_row *row) {
@@ -45,6 +46,7 @@ void pdt_eval_print_row(FILE *out, const pdt_eval_row *row) {
   cell(out, 6, 2, 100 * share(c->missing, c->facts));
   fprintf(out, " %5lld", (long long)c->duplicates);
   cell(out, 6, 2, 100 * share(c->malformed, c->sentences));
+  cell(out, 6, 2, 100 * share(c->flawed, c->entries));
   cell(out, 5, 3, pdt_judge_precision(&f->block_coverage));
   cell(out, 5, 3, pdt_judge_recall(&f->block_coverage));
   cell(out, 5, 3, pdt_judge_f1(&f->block_coverage));
@@ -61,17 +63,18 @@ void pdt_eval_print_row(FILE *out, const pdt_eval_row *row) {
 
 void pdt_eval_print_causes(FILE *out, const pdt_eval_row *rows, int32_t n) {
   fprintf(out, "# why contradictions came about: no statement's note was visible at the name's "
-               "first token; it was withdrawn later; its block states two facts; the stated name "
-               "was split over two blocks; first token right, a later one wrong; other\n");
+               "first token (in one text, none was written yet); it was withdrawn later; its block "
+               "states two facts; the stated name was split over two blocks; first token right, a "
+               "later one wrong; other; mistaken: all that tell another name of the type\n");
   fprintf(out, "%-22s %7s", "#arm", "all");
   for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
     fprintf(out, " %9s", pdt_judge_cause_name((pdt_judge_cause)i));
-  fputc('\n', out);
+  fprintf(out, " %9s\n", "mistaken");
   for (int32_t r = 0; r < n; r++) {
     const pdt_judge_counts *c = &rows[r].figures.counts;
     fprintf(out, "%-22s %7lld", rows[r].options->label, (long long)c->contradictions);
     for (int i = 0; i < PDT_JUDGE_CAUSES; i++) fprintf(out, " %9lld", (long long)c->causes[i]);
-    fputc('\n', out);
+    fprintf(out, " %9lld\n", (long long)c->mistaken);
   }
 }
 
@@ -109,14 +112,16 @@ static json_t *judged_json(const pdt_judge_counts *c) {
   for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
     json_object_set_new(causes, pdt_judge_cause_name((pdt_judge_cause)i),
                         json_integer(c->causes[i]));
-  return json_pack("{s:o,s:o,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "contradiction",
-                   pdt_json_number(share.share), "half_95", pdt_json_number(share.half), "uses",
-                   (json_int_t)c->uses, "contradictions", (json_int_t)c->contradictions, "causes",
+  return json_pack("{s:o,s:o,s:I,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+                   "contradiction", pdt_json_number(share.share), "half_95",
+                   pdt_json_number(share.half), "uses", (json_int_t)c->uses, "contradictions",
+                   (json_int_t)c->contradictions, "mistaken", (json_int_t)c->mistaken, "causes",
                    causes, "facts", (json_int_t)c->facts, "missing", (json_int_t)c->missing,
                    "duplicates", (json_int_t)c->duplicates, "sentences", (json_int_t)c->sentences,
                    "malformed", (json_int_t)c->malformed, "strays", (json_int_t)c->strays,
                    "unstated", (json_int_t)c->unstated, "ownerless", (json_int_t)c->ownerless,
-                   "sections", (json_int_t)c->sections, "unfinished", (json_int_t)c->unfinished);
+                   "sections", (json_int_t)c->sections, "unfinished", (json_int_t)c->unfinished,
+                   "flawed_entries", (json_int_t)c->flawed);
 }
 
 /* What the run did; shares are of blocks emitted. */
@@ -160,12 +165,13 @@ static json_t *teacher_json(const pdt_eval_teacher *t) {
 }
 
 static json_t *settings_json(const pdt_settings *s) {
-  return json_pack("{s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:f,s:I}", "block_tokens",
+  return json_pack("{s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:i,s:f,s:i,s:f,s:I}", "block_tokens",
                    s->limits.block_tokens, "reveal_delay", s->reveal_delay, "window", s->window,
                    "horizon", s->limits.horizon, "gamma", s->gamma, "policy",
                    pdt_policy_name(s->limits.policy), "max_attempts", s->max_attempts, "max_tokens",
-                   s->limits.max_tokens, "temperature", s->sampling.temperature, "seed",
-                   (json_int_t)s->seed);
+                   s->limits.max_tokens, "max_rounds", s->max_rounds, "temperature",
+                   s->sampling.temperature, "top_k", s->sampling.top_k, "top_p", s->sampling.top_p,
+                   "seed", (json_int_t)s->seed);
 }
 
 int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {

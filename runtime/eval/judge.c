@@ -70,6 +70,7 @@ static pdt_judge_cause cause_of(const court *c, pdt_stream k, const pdt_rollout_
   const pdt_rollout_mention *told = c->statements[m->type];
   const pdt_rollout_stream *owner = c->sections[c->owners->of[m->type]].stream;
   const pdt_rollout_stream *own = c->sections[k].stream;
+  if (c->sections[k].place < c->sections[c->owners->of[m->type]].place) return PDT_CAUSE_UNSEEN;
   if (own && owner) {
     const pdt_rollout_block *here = pdt_rollout_block_of(own, m->first);
     const pdt_rollout_block *there = reads(owner, told->last);
@@ -100,14 +101,21 @@ static void judge_uses(court *c, pdt_stream k, int64_t *uses, int64_t *contradic
     ++*uses;
     if (m->value >= 0 && m->value == c->statements[m->type]->value) continue;
     ++*contradictions;
+    c->counts->mistaken += m->value >= 0;
     c->counts->causes[cause_of(c, k, m)]++;
   }
+}
+
+/* How many things are wrong so far. */
+static int64_t count_flaws(const pdt_judge_counts *c) {
+  return c->unfinished + c->missing + c->duplicates + c->malformed + c->contradictions + c->strays +
+         c->ownerless;
 }
 
 void pdt_judge_entry(const pdt_atlas_world *world, const pdt_rollout_owners *owners,
                      const pdt_judge_section *sections, pdt_judge_counts *counts) {
   court c = {.world = world, .owners = owners, .sections = sections, .counts = counts};
-  int64_t uses = 0, contradictions = 0;
+  int64_t uses = 0, contradictions = 0, before = count_flaws(counts);
   for (pdt_stream k = 0; k < owners->streams; k++) {
     judge_statements(&c, k);
     judge_sentences(&c, k);
@@ -116,6 +124,7 @@ void pdt_judge_entry(const pdt_atlas_world *world, const pdt_rollout_owners *own
   counts->entries++;
   counts->uses += uses;
   counts->contradictions += contradictions;
+  counts->flawed += count_flaws(counts) > before;
   counts->squares += (double)(contradictions * contradictions);
   counts->products += (double)(contradictions * uses);
   counts->use_squares += (double)(uses * uses);

@@ -7,7 +7,8 @@
 
 /* Why a name contradicts its owner's statement: the first of these that holds. */
 typedef enum pdt_judge_cause {
-  PDT_CAUSE_UNSEEN,    /* no note with a statement was visible when its first token was emitted */
+  PDT_CAUSE_UNSEEN,    /* no note with a statement was visible when its first token was emitted; in
+                          one text of all sections: it stands before the statement */
   PDT_CAUSE_WITHDRAWN, /* one was visible, but its block was rolled back later */
   PDT_CAUSE_CROWDED,   /* the statement's block states two facts */
   PDT_CAUSE_SPLIT,     /* the stated name was read in two blocks */
@@ -27,9 +28,13 @@ typedef struct pdt_judge_counts {
   int64_t sentences, malformed;
   int64_t uses;           /* names of siblings' facts, told or used, that the owner states */
   int64_t contradictions; /* of them: another name than the owner's first statement, or none */
+  int64_t mistaken;       /* of contradictions: another name of the type; the rest are no names */
   int64_t strays;         /* of uses and unstated: told as if the section owned the fact */
   int64_t unstated;       /* names of siblings' facts that the owner does not state */
   int64_t ownerless;      /* names of facts that no section of the entry owns */
+  int64_t flawed;         /* entries in which any of the above but unstated was counted: a section
+                             unfinished, a fact missing or stated again, a sentence malformed, a
+                             name contradicted, stray or ownerless */
   int64_t causes[PDT_JUDGE_CAUSES];      /* of contradictions */
   double squares, products, use_squares; /* sums over entries of c c, c u, u u */
 } pdt_judge_counts;
@@ -39,6 +44,7 @@ typedef struct pdt_judge_section {
   const pdt_rollout_text *text;
   const pdt_rollout_stream *stream; /* its blocks; NULL: it was not written in blocks under notes */
   bool unfinished;
+  int32_t place; /* > 0: in one text of all sections, which begin by ascending places; 0: not */
 } pdt_judge_section;
 
 /* Adds an entry with sections[owners->streams]. */

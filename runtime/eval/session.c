@@ -135,6 +135,7 @@ static int read_sections(pdt_eval_trial *t, const pdt_data_entry *e, const pdt_r
     bool last = false, found = find_section(whole, e->sections[k].prefix, &begin, &end, &last);
     bool finished = found && (ended || !last);
     x->sections[k].unfinished = !finished;
+    x->sections[k].place = found ? begin + 1 : 0;
     if (pdt_rollout_read(&x->texts[k], &reader, NULL, 0, tokens + begin, end - begin, finished,
                          err))
       return -1;

@@ -378,7 +378,7 @@ static void judge_playback(fixture *f, const playback *p) {
   int64_t uses = 0;
   for (pdt_stream k = 0; k < p->e->n_sections; k++) {
     const pdt_rollout_stream *s = &p->rollout.streams[k];
-    sections[k] = (pdt_judge_section){&texts[k], s, false};
+    sections[k] = (pdt_judge_section){&texts[k], s, false, 0};
     check(f, pdt_rollout_read(&texts[k], &p->rollout.reader, NULL, 0, s->tokens, s->n_tokens, true,
                               &f->err));
     for (int32_t i = 0; i < p->e->sections[k].n_mentions; i++)
@@ -459,7 +459,7 @@ static void judge(fixture *f, bool unfinished, bool blocks, pdt_judge_counts *co
   pdt_judge_section sections[STREAMS];
   for (pdt_stream k = 0; k < STREAMS; k++) {
     const pdt_rollout_stream *s = &f->rollout.streams[k];
-    sections[k] = (pdt_judge_section){&texts[k], blocks ? s : NULL, unfinished};
+    sections[k] = (pdt_judge_section){&texts[k], blocks ? s : NULL, unfinished, 0};
     check(f, pdt_rollout_read(&texts[k], &f->rollout.reader, NULL, 0, s->tokens, s->n_tokens,
                               !unfinished, &f->err));
   }
@@ -493,10 +493,35 @@ static void what_is_missing_is_counted(void **state) {
   assert_int_equal(c.ownerless, 1);
   assert_int_equal(c.unstated, 1);
   assert_int_equal(c.uses, 0);
+  assert_int_equal(c.flawed, 1); /* entries, however much is wrong with one */
   c = (pdt_judge_counts){0};
   judge(f, true, true, &c);
   assert_int_equal(c.unfinished, 2);
   assert_int_equal(c.malformed, 1); /* it might have gone on */
+}
+
+/* Every kind of flaw makes an entry count, alone and once; a sound one does not. */
+static void entries_with_anything_wrong_are_counted(void **state) {
+  fixture *f = *state;
+  const char *good = " Its main good is _.", *coin = " The local coin is the _.";
+  const char *const flaws[] = {NULL, " The good roads are.",       /* malformed */
+                               " The first house was built by _.", /* stated again */
+                               " Boys swim in the _ each summer.", /* nobody's */
+                               NULL};                              /* unfinished */
+  pdt_judge_counts c = {0};
+  for (int i = 0; i < 5; i++) {
+    begin(f);
+    write_round(f, with(f, " It was _ who first settled here.", FOUNDER, 1),
+                with(f, good, GOOD, 2));
+    write_round(f, with(f, " Its charter was sealed in _.", YEAR, 1), with(f, coin, COIN, 3));
+    const char *hole = flaws[i] ? strchr(flaws[i], '_') : NULL;
+    if (flaws[i])
+      write_round(f, hole ? with(f, flaws[i], i == 2 ? FOUNDER : RIVER, 1) : flaws[i],
+                  with(f, " A statue of _ stands nearby.", FOUNDER, 1));
+    judge(f, i == 4, true, &c);
+    assert_int_equal(c.entries, i + 1);
+    assert_int_equal(c.flawed, i);
+  }
 }
 
 static void contradictions_have_causes(void **state) {
@@ -514,10 +539,35 @@ static void contradictions_have_causes(void **state) {
   assert_int_equal(c.strays, 1);
   assert_int_equal(c.causes[PDT_CAUSE_UNSEEN], 1);
   assert_int_equal(c.causes[PDT_CAUSE_OTHER], 2);
+  assert_int_equal(c.mistaken, 3);
   c = (pdt_judge_counts){0};
   judge(f, true, false, &c); /* without blocks, nothing is known of what was visible */
   assert_int_equal(c.contradictions, 3);
   assert_int_equal(c.causes[PDT_CAUSE_OTHER], 3);
+}
+
+/* In one text what stands before the statement could not know it. */
+static void sections_of_one_text_have_an_order(void **state) {
+  fixture *f = *state;
+  for (int32_t second = 0; second < 2; second++) {
+    pdt_rollout_text texts[STREAMS] = {{.n_tokens = 0}};
+    pdt_judge_section sections[STREAMS];
+    pdt_judge_counts c = {0};
+    begin(f);
+    write_round(f, with(f, " It was _ who first settled here.", FOUNDER, 1),
+                " A statue of the stands nearby."); /* no name at all */
+    for (pdt_stream k = 0; k < STREAMS; k++) {
+      const pdt_rollout_stream *s = &f->rollout.streams[k];
+      sections[k] = (pdt_judge_section){&texts[k], NULL, false, 1 + (k == second ? 40 : 0)};
+      check(f, pdt_rollout_read(&texts[k], &f->rollout.reader, NULL, 0, s->tokens, s->n_tokens,
+                                true, &f->err));
+    }
+    pdt_judge_entry(f->world, &f->rollout.owners, sections, &c);
+    assert_int_equal(c.contradictions, 1);
+    assert_int_equal(c.mistaken, 0);
+    assert_int_equal(c.causes[second == 0 ? PDT_CAUSE_UNSEEN : PDT_CAUSE_OTHER], 1);
+    for (pdt_stream k = 0; k < STREAMS; k++) pdt_rollout_text_free(&texts[k]);
+  }
 }
 
 static void crowded_and_withdrawn(void **state) {
@@ -672,7 +722,9 @@ int main(void) {
       cmocka_unit_test(rollback_takes_statements_back),
       cmocka_unit_test(labels_are_those_of_data),
       cmocka_unit_test(what_is_missing_is_counted),
+      cmocka_unit_test(entries_with_anything_wrong_are_counted),
       cmocka_unit_test(contradictions_have_causes),
+      cmocka_unit_test(sections_of_one_text_have_an_order),
       cmocka_unit_test(crowded_and_withdrawn),
       cmocka_unit_test(split_and_second),
       cmocka_unit_test(the_interval_is_that_of_clusters),
