@@ -2,26 +2,37 @@
 #ifndef PDT_BASE_FILE_H
 #define PDT_BASE_FILE_H
 
-#include "base/error.h"
+#include "base/path.h"
 #include "base/types.h"
-
-/* "directory/name", or name alone when directory is empty; freed by the caller. Errors: MEMORY. */
-int pdt_path_join(char **out, const char *directory, const char *name, pdt_error *err);
 
 /* Reads a regular file of at most max_bytes. Sets *out, freed by the caller, with a zero byte after
  * the *n_bytes read. Errors: IO, INPUT (too large, or no regular file), MEMORY. */
 int pdt_file_read(char **out, pdt_bytes *n_bytes, const char *path, pdt_bytes max_bytes,
                   pdt_error *err);
 
-/* A file being written beside the path it will have. */
+/* A file being written beside the path it will have. Where the file system can (O_TMPFILE), it has
+ * no name until it is committed, so that nothing stays of it whatever ends the process. Elsewhere
+ * it is called NAME.PID.N.tmp, and stays after a kill until another file of that NAME is written.
+ */
 typedef struct pdt_new_file {
-  int fd; /* -1 when there is none */
-  char *path, *temporary;
+  int fd;          /* -1 when there is none */
+  char *path;      /* as it was given */
+  char *target;    /* the same, symbolic links followed */
+  char *temporary; /* NULL while it has no name */
 } pdt_new_file;
 
-/* Creates the temporary file. `path` may exist as a regular file only. Ended by commit or abandon.
- * Errors: IO, MEMORY. */
+/* Creates the temporary file. `path` may exist as a regular file only, and one that this user could
+ * write: the new file then gets its mode, access list and, where permitted, owner and group; else
+ * it gets what the umask leaves of 0666. A symbolic link stays, and what it leads to is written.
+ * Ended by commit or abandon. Errors: USAGE (an empty name), IO, MEMORY. */
 int pdt_new_file_open(pdt_new_file *file, const char *path, pdt_error *err);
+
+/* The same with a temporary file that has a name, as on file systems that know no others. */
+int pdt_new_file_open_named(pdt_new_file *file, const char *path, pdt_error *err);
+
+/* Removes the named temporary files of `path` that killed processes have left; those that are being
+ * written stay. What cannot be removed stays too. */
+void pdt_temporaries_remove(const char *path);
 
 /* Appends. Errors: IO, as when the disk is full. */
 int pdt_new_file_write(pdt_new_file *file, const void *data, pdt_bytes bytes, pdt_error *err);
@@ -32,6 +43,10 @@ int pdt_new_file_commit(pdt_new_file *file, pdt_error *err);
 
 /* Removes the temporary file and frees; safe after commit and after a failed open. */
 void pdt_new_file_abandon(pdt_new_file *file);
+
+/* A file for reading and writing that never gets a name, on the file system of `folder`; gone when
+ * its descriptor, which is returned, is closed. Errors (-1): IO, MEMORY. */
+int pdt_nameless_open(const char *folder, pdt_error *err);
 
 /* All of that for text in memory. */
 int pdt_file_write_text(const char *path, const char *text, pdt_error *err);

@@ -27,16 +27,6 @@ static int refuse(const char *path, pdt_error *err) {
   return pdt_fail(err, PDT_ERROR_IO, "%s: cannot open for writing: %s", path, strerror(errno));
 }
 
-/* A regular file, new or replaced. A link keeps pointing where it does. */
-static int open_regular(pdt_sink *s, bool exists, pdt_error *err) {
-  if (exists && access(s->path, W_OK)) return refuse(s->path, err);
-  char *target = exists ? realpath(s->path, NULL) : NULL;
-  if (exists && !target) return refuse(s->path, err);
-  int rc = pdt_new_file_open(&s->file, target ? target : s->path, err);
-  free(target);
-  return rc;
-}
-
 int pdt_sink_open(pdt_sink *s, const char *path, pdt_error *err) {
   *s = (pdt_sink){.file = {.fd = -1}, .fd = -1};
   s->path = strdup(path);
@@ -44,7 +34,8 @@ int pdt_sink_open(pdt_sink *s, const char *path, pdt_error *err) {
   int own = pdt_sink_descriptor(path);
   struct stat status;
   bool exists = own < 0 && stat(path, &status) == 0;
-  if (own < 0 && (!exists || S_ISREG(status.st_mode))) return open_regular(s, exists, err);
+  if (own < 0 && (!exists || S_ISREG(status.st_mode)))
+    return pdt_new_file_open(&s->file, path, err);
   s->fd = own < 0 ? open(path, O_WRONLY | O_CLOEXEC) : fcntl(own, F_DUPFD_CLOEXEC, 0);
   return s->fd < 0 ? refuse(path, err) : 0;
 }
