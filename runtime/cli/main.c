@@ -1,7 +1,11 @@
 /* pdt: the command line. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/version.h"
@@ -83,16 +87,31 @@ static int dispatch(const pdt_comm *world, int argc, char **argv) {
   return 2;
 }
 
+/* A standard descriptor that is closed would be that of the next file opened, and what is printed
+ * would land in it. It gets the null device, opened for the other direction: reading or writing
+ * stays an error. */
+static int open_standard_descriptors(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+      return -1;
+  return 0;
+}
+
 int main(int argc, char **argv) {
   pdt_comm world;
   pdt_error err = {0};
+  if (open_standard_descriptors()) {
+    fprintf(stderr, "pdt: /dev/null: cannot open: %s\n", strerror(errno));
+    return 1;
+  }
+  (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit of size is an error like a full disk */
   if (pdt_comm_start(&world, &argc, &argv, &err)) {
     const char *task = getenv("SLURM_PROCID"); /* there is no rank yet: Slurm's first task speaks */
     if (!task || strcmp(task, "0") == 0) fprintf(stderr, "pdt: %s\n", err.message);
     return pdt_exit_status(err.code);
   }
   int status = dispatch(&world, argc, argv);
-  if (fflush(stdout) != 0 && status == 0) {
+  if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0) {
     fprintf(stderr, "pdt: standard output: cannot write\n");
     status = 1;
   }
