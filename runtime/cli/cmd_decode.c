@@ -40,6 +40,9 @@ static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
           "forced; %lld stalls\n",
           n_requests, (long long)s->rounds, (long long)s->commits, (long long)s->holds,
           (long long)s->rollbacks, (long long)s->forced, (long long)s->stalls);
+  if (s->out_of_rounds > 0)
+    fprintf(stderr, "%lld of them ended by max_rounds, before all of their streams were done\n",
+            (long long)s->out_of_rounds);
   fprintf(stderr, "%lld tokens committed, %lld decoded, in %.2f s: %.1f tokens/s committed\n",
           (long long)s->committed_tokens, (long long)s->emitted_tokens, s->seconds,
           (double)s->committed_tokens / (s->seconds > 0 ? s->seconds : 1));

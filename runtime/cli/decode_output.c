@@ -6,45 +6,23 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "cli/decode_journal.h"
+#include "cli/result.h"
 #include "cli/rounds.h"
 #include "cli/terminal.h"
-#include "pdt_version.h"
-#include "protocol/merge.h"
 
-/* A text made from tokens. */
-typedef struct decoded_text {
-  char *text;
-  size_t bytes;
-} decoded_text;
-
-struct pdt_result {
+/* A session's result, kept until its turn comes. */
+struct pdt_waiting {
   bool ended;
-  bool complete;
-  int32_t K;
-  pdt_artifact *artifacts; /* [K]; owns tokens, text, forced rounds, slots */
-  pdt_stream *order;       /* [K] */
-  decoded_text answer;
+  pdt_result result;
 };
-
-static void free_result(pdt_result *r) {
-  for (int32_t k = 0; r->artifacts && k < r->K; k++) {
-    free((void *)(uintptr_t)r->artifacts[k].tokens);
-    free((void *)(uintptr_t)r->artifacts[k].text);
-    free((void *)(uintptr_t)r->artifacts[k].forced_rounds);
-    free((void *)(uintptr_t)r->artifacts[k].slots);
-  }
-  free(r->artifacts);
-  free(r->order);
-  free(r->answer.text);
-  *r = (pdt_result){0};
-}
 
 int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *options,
                            const pdt_decode_input *input, pdt_error *err) {
   *o = (pdt_decode_output){.options = options, .input = input, .journal = {.fd = -1}};
   pdt_output_format format = options->json ? PDT_OUTPUT_JSONL : PDT_OUTPUT_PROTO;
   const char *out = options->out ? options->out : options->json ? "/dev/stdout" : NULL;
-  if (PDT_NEW(&o->results, input->n, "results", err) ||
+  if (PDT_NEW(&o->waiting, input->n, "results", err) ||
       (options->trace && pdt_trace_new(&o->trace, input->n, err)) ||
       (out && pdt_output_open(&o->output, out, format, err)))
     return -1;
@@ -56,38 +34,10 @@ int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *optio
   return 0;
 }
 
-/* The requests as they were resolved, a string each. */
-static int request_strings(const json_t *list, char ***strings, size_t *n, pdt_error *err) {
-  *n = json_array_size(list);
-  if (PDT_NEW(strings, *n, "journal", err)) return -1;
-  for (size_t i = 0; i < *n; i++) {
-    (*strings)[i] = json_dumps(json_array_get(list, i), JSON_COMPACT);
-    if (!(*strings)[i]) return pdt_fail(err, PDT_ERROR_MEMORY, "journal: no memory");
-  }
-  return 0;
-}
-
 int pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine, const pdt_comm *world,
                             pdt_error *err) {
   pdt_progress_start(&o->progress, !o->options->quiet, o->input->n);
-  if (!o->journals) return 0;
-  Pdt__RunHeader header = PDT__RUN_HEADER__INIT;
-  char **strings = NULL;
-  uint64_t model = 0;
-  int status =
-      pdt_checkpoint_fingerprint(pdt_engine_checkpoint(engine), PDT_FINGERPRINT_QUICK, &model, err);
-  header.version = (char *)(uintptr_t)PDT_VERSION;
-  header.model_fingerprint = model;
-  header.sidecar_fingerprint =
-      pdt_safetensors_fingerprint(pdt_engine_sidecar_file(engine), PDT_FINGERPRINT_QUICK);
-  header.ranks = (uint32_t)world->size;
-  header.tensor_parallel = (uint32_t)pdt_engine_layout_of(engine).tensor_parallel;
-  if (!status) status = request_strings(o->input->resolved, &strings, &header.n_requests_json, err);
-  header.requests_json = strings;
-  if (!status) status = pdt_journal_append_header(&o->journal, &header, err);
-  for (size_t i = 0; strings && i < header.n_requests_json; i++) free(strings[i]);
-  free(strings);
-  return status;
+  return o->journals ? pdt_decode_journal_header(&o->journal, o->input, engine, world, err) : 0;
 }
 
 static int on_session_started(void *context, const pdt_session *s, pdt_error *err) {
@@ -95,15 +45,7 @@ static int on_session_started(void *context, const pdt_session *s, pdt_error *er
   int32_t S = o->input->sidecar.plan_slots, dn = o->input->sidecar.notes_dim;
   if (o->trace && pdt_trace_begin(o->trace, s->index, s->plan.ids, S, s->plan.note, dn, err))
     return -1;
-  if (!o->journals) return 0;
-  Pdt__SessionStart start = PDT__SESSION_START__INIT;
-  start.session = s->request->session;
-  start.request = (uint32_t)s->index;
-  start.n_plan_ids = (size_t)S;
-  start.plan_ids = s->plan.ids;
-  start.n_plan_note = (size_t)dn;
-  start.plan_note = s->plan.note;
-  return pdt_journal_append_start(&o->journal, &start, err);
+  return o->journals ? pdt_decode_journal_start(&o->journal, s, &o->input->sidecar, err) : 0;
 }
 
 static int on_decided(void *context, const void *packed, pdt_bytes bytes, pdt_error *err) {
@@ -173,109 +115,11 @@ static int trace_round(pdt_decode_output *o, const pdt_round_report *report, pdt
 static int on_round_done(void *context, const pdt_round_report *report, pdt_error *err) {
   pdt_decode_output *o = context;
   if (o->options->rounds) {
-    if (pdt_rounds_print(stderr, report, o->input->tokenizer, err)) return -1;
+    if (pdt_rounds_print(stderr, report, o->input->n > 1, o->input->tokenizer, err)) return -1;
   } else {
     pdt_progress_round(&o->progress, report);
   }
   return o->trace ? trace_round(o, report, err) : 0;
-}
-
-/* Is `text` the text `start` followed by replacement characters alone, at least one? */
-static bool is_cut_short(const decoded_text *text, const decoded_text *start) {
-  static const char replacement[] = "\xEF\xBF\xBD";
-  if (text->bytes <= start->bytes || memcmp(text->text, start->text, start->bytes) != 0)
-    return false;
-  for (size_t at = start->bytes; at < text->bytes; at += 3)
-    if (text->bytes - at < 3 || memcmp(text->text + at, replacement, 3) != 0) return false;
-  return true;
-}
-
-/* The text of tokens, special ones left out. A text that ends inside a character, whose last one to
- * three tokens decode to replacement characters alone, ends before it. */
-static int decode_tokens(const pdt_decode_output *o, const pdt_token *ids, int32_t n,
-                         decoded_text *out, pdt_error *err) {
-  const pdt_tokenizer *t = o->input->tokenizer;
-  if (!t) {
-    out->text = calloc(1, 1);
-    return out->text ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "text: no memory");
-  }
-  if (pdt_tokenizer_decode(t, ids, n, true, &out->text, &out->bytes, err)) return -1;
-  bool replaced = out->bytes >= 3 && memcmp(out->text + out->bytes - 3, "\xEF\xBF\xBD", 3) == 0;
-  for (int32_t cut = 1; replaced && cut <= 3 && cut <= n; cut++) {
-    decoded_text shorter;
-    if (pdt_tokenizer_decode(t, ids, n - cut, true, &shorter.text, &shorter.bytes, err)) return -1;
-    bool found = is_cut_short(out, &shorter);
-    if (found) out->bytes = shorter.bytes;
-    free(shorter.text);
-    if (found) break;
-  }
-  return 0;
-}
-
-static int copy_ints(const int32_t *from, int32_t n, int32_t **to, pdt_error *err) {
-  if (PDT_NEW(to, n, "result", err)) return -1;
-  memcpy(*to, from, (size_t)n * sizeof *from);
-  return 0;
-}
-
-/* What one stream came to, in memory of its own. */
-static int make_artifact(const pdt_decode_output *o, const pdt_session *s, pdt_stream k,
-                         const pdt_stream *owner, pdt_artifact *a, pdt_error *err) {
-  const pdt_stream_state *stream = &s->streams[k];
-  int32_t *tokens = NULL, *forced = NULL, *slots = NULL, S = o->input->sidecar.plan_slots;
-  decoded_text text = {0};
-  int status = copy_ints(stream->tokens, stream->n_committed, &tokens, err) ||
-               copy_ints(stream->forced, stream->n_forced, &forced, err) ||
-               PDT_NEW(&slots, S, "result", err) ||
-               decode_tokens(o, stream->tokens, stream->n_committed, &text, err);
-  *a = (pdt_artifact){.session = s->request->session,
-                      .request = s->index,
-                      .stream = k,
-                      .tokens = tokens,
-                      .n_tokens = stream->n_committed,
-                      .text = text.text,
-                      .n_text_bytes = text.bytes,
-                      .done = stream->done,
-                      .forced_rounds = forced,
-                      .n_forced = stream->n_forced,
-                      .uncommitted_tokens = stream->n_tokens - stream->n_committed,
-                      .slots = slots};
-  for (int32_t i = 0; i < S && !status; i++)
-    if (owner[i] == k) slots[a->n_slots++] = i;
-  return status ? -1 : 0;
-}
-
-/* A stream's part of the answer: its section, then what it committed. */
-static int append_section(const pdt_decode_output *o, const pdt_session *s, pdt_stream k,
-                          FILE *answer, pdt_error *err) {
-  const pdt_request *r = s->request;
-  const pdt_stream_state *stream = &s->streams[k];
-  int32_t n = r->n_prefix[k] + stream->n_committed;
-  pdt_token *ids;
-  decoded_text text = {0};
-  if (PDT_NEW(&ids, n, "answer", err)) return -1;
-  if (r->n_prefix[k]) memcpy(ids, r->prefix[k], (size_t)r->n_prefix[k] * sizeof *ids);
-  memcpy(ids + r->n_prefix[k], stream->tokens, (size_t)stream->n_committed * sizeof *ids);
-  int status = decode_tokens(o, ids, n, &text, err);
-  if (!status && fwrite(text.text, 1, text.bytes, answer) != text.bytes)
-    status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
-  free(ids);
-  free(text.text);
-  return status;
-}
-
-/* The merged answer: the streams' parts in merge order, a line break between them. */
-static int make_answer(const pdt_decode_output *o, const pdt_session *s, pdt_result *r,
-                       pdt_error *err) {
-  FILE *answer = open_memstream(&r->answer.text, &r->answer.bytes);
-  if (!answer) return pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
-  int status = 0;
-  for (int32_t i = 0; i < r->K && !status; i++) {
-    if (i > 0) fputc('\n', answer);
-    status = append_section(o, s, r->order[i], answer, err);
-  }
-  if (fclose(answer) != 0 && !status) status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
-  return status;
 }
 
 static int trace_end(pdt_decode_output *o, const pdt_session *s, const pdt_stream *owner,
@@ -299,62 +143,42 @@ static int trace_end(pdt_decode_output *o, const pdt_session *s, const pdt_strea
   return status;
 }
 
+/* Prints an answer; on a terminal, control characters are shown. */
+static int print_answer(pdt_decode_output *o, const pdt_answer *a, pdt_error *err) {
+  pdt_progress_stop(&o->progress);
+  bool written = pdt_on_terminal(STDOUT_FILENO)
+                     ? pdt_print_for_terminal(stdout, a->text, a->n_text_bytes)
+                     : fwrite(a->text, 1, a->n_text_bytes, stdout) == a->n_text_bytes;
+  if (written && fputc('\n', stdout) != EOF && fflush(stdout) == 0) return 0;
+  return pdt_fail(err, PDT_ERROR_IO, "standard output: cannot write the answer");
+}
+
 /* Writes the results whose turn has come: in request order, whatever order sessions end in. */
 static int write_results(pdt_decode_output *o, pdt_error *err) {
-  bool prints = !o->options->json;
-  for (; o->next < o->input->n && o->results[o->next].ended; o->next++) {
-    pdt_result *r = &o->results[o->next];
-    const pdt_answer answer = {.session = r->artifacts[0].session,
-                               .request = o->next,
-                               .order = r->order,
-                               .n_order = r->K,
-                               .text = r->answer.text,
-                               .n_text_bytes = r->answer.bytes,
-                               .complete = r->complete};
-    for (int32_t k = 0; k < r->K && o->output; k++)
-      if (pdt_output_artifact(o->output, &r->artifacts[k], err)) return -1;
-    if (o->output && pdt_output_answer(o->output, &answer, err)) return -1;
-    if (prints) {
-      pdt_progress_stop(&o->progress);
-      bool written = pdt_on_terminal(STDOUT_FILENO)
-                         ? pdt_print_for_terminal(stdout, r->answer.text, r->answer.bytes)
-                         : fwrite(r->answer.text, 1, r->answer.bytes, stdout) == r->answer.bytes;
-      if (!written || fputc('\n', stdout) == EOF || fflush(stdout) != 0)
-        return pdt_fail(err, PDT_ERROR_IO, "standard output: cannot write the answer");
-    }
-    free_result(r);
-    r->ended = true;
+  for (; o->next < o->input->n && o->waiting[o->next].ended; o->next++) {
+    pdt_result *r = &o->waiting[o->next].result;
+    if (o->output && pdt_result_write(r, o->output, err)) return -1;
+    if (!o->options->json && print_answer(o, &r->answer, err)) return -1;
+    pdt_result_free(r);
   }
   return 0;
 }
 
-static int journal_end(pdt_decode_output *o, const pdt_session *s, pdt_error *err) {
-  Pdt__SessionEnd end = PDT__SESSION_END__INIT;
-  end.session = s->request->session;
-  end.request = (uint32_t)s->index;
-  end.complete = pdt_session_complete(s);
-  return pdt_journal_append_end(&o->journal, &end, err);
-}
-
 static int on_session_ended(void *context, const pdt_session *s, pdt_error *err) {
   pdt_decode_output *o = context;
-  pdt_result *r = &o->results[s->index];
-  int32_t K = s->request->settings.streams, S = o->input->sidecar.plan_slots;
-  pdt_stream *owner;
+  struct pdt_waiting *w = &o->waiting[s->index];
+  const pdt_outcome outcome = {.request = s->request,
+                               .index = s->index,
+                               .streams = s->streams,
+                               .plan_ids = s->plan.ids,
+                               .slots = o->input->sidecar.plan_slots,
+                               .complete = pdt_session_complete(s)};
   pdt_progress_session_ended(&o->progress);
-  if (PDT_NEW(&owner, S, "result", err)) return -1;
-  int status = PDT_NEW(&r->artifacts, K, "result", err) || PDT_NEW(&r->order, K, "result", err);
-  r->K = K;
-  r->complete = pdt_session_complete(s);
-  if (!status) pdt_merge(s->streams, K, s->plan.ids, S, owner, r->order);
-  for (pdt_stream k = 0; k < K && !status; k++)
-    status = make_artifact(o, s, k, owner, &r->artifacts[k], err);
-  if (!status && o->trace) status = trace_end(o, s, owner, r->order, err);
-  if (!status) status = make_answer(o, s, r, err);
-  if (!status && o->journals) status = journal_end(o, s, err);
-  free(owner);
-  if (status) return -1;
-  r->ended = true;
+  if (pdt_result_make(&w->result, &outcome, o->input->tokenizer, err) ||
+      (o->trace && trace_end(o, s, w->result.owner, w->result.order, err)) ||
+      (o->journals && pdt_decode_journal_end(&o->journal, s, err)))
+    return -1;
+  w->ended = true;
   return write_results(o, err);
 }
 
@@ -380,8 +204,8 @@ int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {
     *err = late;
     status = -1;
   }
-  for (int32_t i = 0; o->results && i < o->input->n; i++) free_result(&o->results[i]);
-  free(o->results);
+  for (int32_t i = 0; o->waiting && i < o->input->n; i++) pdt_result_free(&o->waiting[i].result);
+  free(o->waiting);
   *o = (pdt_decode_output){.journal = {.fd = -1}};
   return status;
 }

@@ -8,8 +8,6 @@
 #include "journal/output.h"
 #include "journal/trace.h"
 
-typedef struct pdt_result pdt_result; /* of one session, kept until its turn comes */
-
 typedef struct pdt_decode_output {
   const pdt_decode_options *options; /* borrowed, as all below */
   const pdt_decode_input *input;
@@ -18,8 +16,8 @@ typedef struct pdt_decode_output {
   bool journals;
   pdt_output *output;
   pdt_progress progress;
-  pdt_result *results; /* [n requests] */
-  int32_t next;        /* the first that was not written yet */
+  struct pdt_waiting *waiting; /* [n requests]: results whose turn has not come */
+  int32_t next;                /* the first request whose result was not written yet */
 } pdt_decode_output;
 
 /* Opens what the options name. On rank 0 only. Errors: USAGE, IO, MEMORY; then close it. */

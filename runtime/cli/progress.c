@@ -64,8 +64,8 @@ void pdt_progress_round(pdt_progress *p, const pdt_round_report *report) {
     fprintf(stderr, "round %d  gate %s  %.1f tokens/s\033[K\n", report->round,
             report->gate ? "open" : "shut", rate);
   else
-    fprintf(stderr, "%d of %d sessions done  request %d round %d  %.1f tokens/s\033[K\n", p->ended,
-            p->n_requests, s->index, report->round, rate);
+    fprintf(stderr, "%d of %d sessions done  session %llu round %d  %.1f tokens/s\033[K\n",
+            p->ended, p->n_requests, (unsigned long long)s->request->session, report->round, rate);
   p->lines = 1;
   int columns = pdt_terminal_columns();
   for (pdt_stream k = 0; p->n_requests == 1 && k < K && k < MAX_LINES; k++, p->lines++)

@@ -27,11 +27,12 @@ static int print_text(FILE *out, const pdt_block_report *b, const pdt_tokenizer 
   return 0;
 }
 
-int pdt_rounds_print(FILE *out, const pdt_round_report *report, const pdt_tokenizer *tokenizer,
-                     pdt_error *err) {
+int pdt_rounds_print(FILE *out, const pdt_round_report *report, bool many,
+                     const pdt_tokenizer *tokenizer, pdt_error *err) {
   const pdt_session *s = report->session;
-  if (s->index > 0) fprintf(out, "session %d, ", s->index);
-  fprintf(out, "round %d: %d notes in the window, gate %s\n", report->round, s->n_window,
+  fprintf(out, "session %llu", (unsigned long long)s->request->session);
+  if (many) fprintf(out, " (request %d)", s->index);
+  fprintf(out, ", round %d: %d notes in the window, gate %s\n", report->round, s->n_window,
           report->gate ? "passed" : "failed");
   for (int32_t i = 0; i < report->n_blocks; i++) {
     const pdt_block_report *b = &report->blocks[i];

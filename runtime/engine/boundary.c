@@ -299,10 +299,11 @@ static int apply_session(pdt_engine *e, pdt_session *s, const Pdt__SessionDecisi
   if (d->request != (uint32_t)s->index || d->round != (uint32_t)s->round ||
       d->n_streams != (size_t)n)
     return pdt_fail(err, PDT_ERROR_RUNTIME,
-                    "boundary %llu: rank %d expected round %d of request %d, the decision is about "
-                    "round %u of request %u",
-                    (unsigned long long)e->boundary, e->world->rank, s->round, s->index, d->round,
-                    d->request);
+                    "boundary %llu: rank %d expected round %d of session %llu (request %d), the "
+                    "decision is about round %u of session %llu (request %u)",
+                    (unsigned long long)e->boundary, e->world->rank, s->round,
+                    (unsigned long long)s->request->session, s->index, d->round,
+                    (unsigned long long)d->session, d->request);
   for (pdt_stream k = 0, i = 0; k < s->request->settings.streams; k++) {
     pdt_block_verdict verdict = {0};
     if (i < n && e->buffers.lanes[first + i].stream == k) {

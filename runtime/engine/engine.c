@@ -189,7 +189,9 @@ static int admit(pdt_engine *e, const pdt_request *requests, int32_t n, int32_t 
     }
     e->sessions[e->n_sessions++] = s;
     ++*next;
-    if (pdt_session_begin(e, s, err)) return -1;
+    if (pdt_session_begin(e, s, err))
+      return pdt_fail_in(err, "session %llu (request %d)", (unsigned long long)s->request->session,
+                         s->index);
     pdt_error own = {0};
     const pdt_observer *o = e->observer;
     if (e->world->rank == 0 && o->session_started && o->session_started(o->context, s, &own))
@@ -204,7 +206,9 @@ static void dismiss(pdt_engine *e) {
   int32_t kept = 0;
   for (int32_t i = 0; i < e->n_sessions; i++) {
     pdt_session *s = e->sessions[i];
-    bool over = pdt_session_complete(s) || s->round >= s->request->settings.max_rounds;
+    bool complete = pdt_session_complete(s);
+    bool over = complete || s->round >= s->request->settings.max_rounds;
+    e->stats->out_of_rounds += over && !complete;
     s->round++;
     if (!over) {
       e->sessions[kept++] = s;

@@ -69,6 +69,7 @@ typedef struct pdt_run_stats {
   int64_t boundaries, rounds;                /* rounds: of all sessions */
   int64_t commits, holds, rollbacks, forced; /* blocks */
   int64_t stalls;                            /* stream-rounds that waited */
+  int64_t out_of_rounds; /* sessions that max_rounds ended before their streams were done */
   int64_t committed_tokens, emitted_tokens, prompt_tokens;
   double seconds;          /* of pdt_engine_run */
   double prompt_seconds;   /* of them: encoding prompts and planning */

@@ -62,7 +62,7 @@ typedef struct pdt_notes_exchange {
   int which; /* half of buffers.notes */
   int32_t n; /* lanes in it */
   struct pdt_note_target {
-    int32_t session; /* index of the request */
+    int32_t request; /* index in the run */
     pdt_round round;
     pdt_stream stream;
   } * targets; /* [max_lanes], in the order of the buffer */

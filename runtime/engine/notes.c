@@ -43,9 +43,10 @@ void pdt_notes_start(pdt_engine *e) {
   x->under_way = true;
 }
 
-static pdt_session *session_of(const pdt_engine *e, int32_t index) {
+/* The session in flight of a request; NULL when it has ended. */
+static pdt_session *session_of(const pdt_engine *e, int32_t request) {
   for (int32_t i = 0; i < e->n_sessions; i++)
-    if (e->sessions[i]->index == index) return e->sessions[i];
+    if (e->sessions[i]->index == request) return e->sessions[i];
   return NULL;
 }
 
@@ -55,7 +56,7 @@ void pdt_notes_finish(pdt_engine *e) {
   double start = pdt_seconds();
   pdt_comm_wait(e->world, &x->request);
   for (int32_t i = 0; i < x->n; i++) {
-    pdt_session *s = session_of(e, x->targets[i].session);
+    pdt_session *s = session_of(e, x->targets[i].request);
     const float *note = notes_half(e, x->which) + (int64_t)i * e->sidecar.config.notes_dim;
     /* a session that ended, or a note that was withdrawn, is nobody's any more */
     if (s) pdt_bus_fill(&s->bus, x->targets[i].round, x->targets[i].stream, note);

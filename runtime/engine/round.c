@@ -162,8 +162,9 @@ static void choose_all(pdt_engine *e, int32_t n) {
  * then. */
 static void fail_lane(pdt_engine *e, const pdt_lane *lane, const char *what) {
   pdt_error err = {0};
-  pdt_fail(&err, PDT_ERROR_RUNTIME, "request %d, round %d, stream %d: %s", lane->session->index,
-           lane->session->round, lane->stream, what);
+  const pdt_session *s = lane->session;
+  pdt_fail(&err, PDT_ERROR_RUNTIME, "session %llu (request %d), round %d, stream %d: %s",
+           (unsigned long long)s->request->session, s->index, s->round, lane->stream, what);
   pdt_engine_note_failure(e, &err);
 }
 

@@ -11,7 +11,7 @@
 
 typedef struct pdt_session {
   const pdt_request *request; /* borrowed */
-  int32_t index;              /* of the request in the run */
+  int32_t index;              /* of the request in the run; its number is request->session */
   pdt_round round;            /* the next one to run, from 1 */
   pdt_plan plan;
   pdt_bus bus;

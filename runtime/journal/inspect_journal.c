@@ -53,7 +53,7 @@ static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_journal
   }
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END)
     (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  %s\n", "end", m->end->request, m->end->session,
-                  m->end->complete ? "complete" : "ended with streams that were not done");
+                  m->end->complete ? "complete" : "ended by max_rounds, streams were not done");
   for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++) {
     const Pdt__SessionDecision *s = e->decision->sessions[i];
     table_round(out, e->decision, s, c->sessions[s->request].n_streams);

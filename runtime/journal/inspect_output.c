@@ -45,8 +45,9 @@ static void table_artifact(FILE *out, const Pdt__CommitArtifact *a) {
 }
 
 static void table_answer(FILE *out, const Pdt__MergedAnswer *a) {
-  (void)fprintf(out, "\nanswer of request %u, session %" PRIu64 ", %s, streams", a->request,
-                a->session, a->complete ? "complete" : "not complete");
+  (void)fprintf(out, "\nanswer of session %" PRIu64 " (request %u), %s%s, streams", a->session,
+                a->request, a->complete ? "complete" : "not complete, ended by ",
+                a->complete ? "" : pdt_ending_name(a->ended_by));
   for (size_t i = 0; i < a->n_order; i++) (void)fprintf(out, " %u", a->order[i]);
   (void)fputs(":\n", out);
   put_plain(out, a->text.data, a->text.len, true);

@@ -38,6 +38,21 @@ void pdt_output_discard(pdt_output *o) {
   free(o);
 }
 
+const char *pdt_ending_name(Pdt__Ending ending) {
+  switch (ending) {
+  case PDT__ENDING__ENDING_COMPLETE:
+    return "complete";
+  case PDT__ENDING__ENDING_MAX_ROUNDS:
+    return "max_rounds";
+  default:
+    return "unknown";
+  }
+}
+
+static Pdt__Ending ending_of(bool complete) {
+  return complete ? PDT__ENDING__ENDING_COMPLETE : PDT__ENDING__ENDING_MAX_ROUNDS;
+}
+
 static void put_artifact(FILE *out, const Pdt__CommitArtifact *a, bool *good) {
   (void)fputs("{\"type\":\"artifact\",\"session\":", out);
   pdt_json_put_u64(out, a->session);
@@ -49,7 +64,7 @@ static void put_artifact(FILE *out, const Pdt__CommitArtifact *a, bool *good) {
   pdt_json_put_u32s(out, a->forced_rounds, a->n_forced_rounds);
   (void)fprintf(out, ",\"uncommitted_tokens\":%u,\"slots\":", a->uncommitted_tokens);
   pdt_json_put_u32s(out, a->slots, a->n_slots);
-  (void)fputc('}', out);
+  (void)fprintf(out, ",\"ended_by\":\"%s\"}", pdt_ending_name(a->ended_by));
 }
 
 static void put_answer(FILE *out, const Pdt__MergedAnswer *a, bool *good) {
@@ -59,7 +74,8 @@ static void put_answer(FILE *out, const Pdt__MergedAnswer *a, bool *good) {
   pdt_json_put_u32s(out, a->order, a->n_order);
   (void)fputs(",\"text\":", out);
   *good = pdt_json_put_string(out, (const char *)a->text.data, a->text.len);
-  (void)fprintf(out, ",\"complete\":%s}", a->complete ? "true" : "false");
+  (void)fprintf(out, ",\"complete\":%s,\"ended_by\":\"%s\"}", a->complete ? "true" : "false",
+                pdt_ending_name(a->ended_by));
 }
 
 int pdt_output_put_json(FILE *out, const Pdt__OutputRecord *record, pdt_error *err) {
@@ -149,6 +165,7 @@ int pdt_output_artifact(pdt_output *o, const pdt_artifact *a, pdt_error *err) {
   m.uncommitted_tokens = (uint32_t)a->uncommitted_tokens;
   m.slots = borrow(a->slots);
   m.n_slots = (size_t)a->n_slots;
+  m.ended_by = ending_of(a->complete);
   Pdt__OutputRecord record = PDT__OUTPUT_RECORD__INIT;
   record.record_case = PDT__OUTPUT_RECORD__RECORD_ARTIFACT;
   record.artifact = &m;
@@ -166,6 +183,7 @@ int pdt_output_answer(pdt_output *o, const pdt_answer *a, pdt_error *err) {
   m.n_order = (size_t)a->n_order;
   m.text = (ProtobufCBinaryData){a->n_text_bytes, (uint8_t *)(uintptr_t)a->text};
   m.complete = a->complete;
+  m.ended_by = ending_of(a->complete);
   Pdt__OutputRecord record = PDT__OUTPUT_RECORD__INIT;
   record.record_case = PDT__OUTPUT_RECORD__RECORD_ANSWER;
   record.answer = &m;

@@ -30,6 +30,7 @@ typedef struct pdt_artifact {
   int32_t uncommitted_tokens; /* emitted but never committed */
   const int32_t *slots;       /* [n_slots]: plan slots the stream owns, ascending */
   int32_t n_slots;
+  bool complete; /* every stream of the session is done; else max_rounds ended it */
 } pdt_artifact;
 
 /* The merged answer of one session. Pointers are the caller's. */
@@ -40,7 +41,7 @@ typedef struct pdt_answer {
   int32_t n_order;
   const char *text; /* [n_text_bytes], UTF-8, U+0000 allowed */
   size_t n_text_bytes;
-  bool complete; /* every stream done */
+  bool complete; /* as above */
 } pdt_answer;
 
 typedef struct pdt_output pdt_output;
@@ -51,13 +52,16 @@ int pdt_output_open(pdt_output **o, const char *path, pdt_output_format format, 
 
 /* Writes one record with one write. Numbers must not be negative. JSON objects are
  *   {"type":"artifact","session":,"request":,"stream":,"tokens":[],"text":"","done":,
- *    "forced_rounds":[],"uncommitted_tokens":,"slots":[]}
- *   {"type":"answer","session":,"request":,"order":[],"text":"","complete":}
- * in this order of keys; a session number above 2^63 - 1 is a decimal string, since many readers
- * hold no larger integer. Errors: IO, MEMORY, RUNTIME (text that is no UTF-8, a negative number, a
- * record above PDT_OUTPUT_MAX_RECORD_BYTES). */
+ *    "forced_rounds":[],"uncommitted_tokens":,"slots":[],"ended_by":""}
+ *   {"type":"answer","session":,"request":,"order":[],"text":"","complete":,"ended_by":""}
+ * in this order of keys, "ended_by" as pdt_ending_name has it; a session number above 2^63 - 1 is a
+ * decimal string, since many readers hold no larger integer. Errors: IO, MEMORY, RUNTIME (text that
+ * is no UTF-8, a negative number, a record above PDT_OUTPUT_MAX_RECORD_BYTES). */
 int pdt_output_artifact(pdt_output *o, const pdt_artifact *a, pdt_error *err);
 int pdt_output_answer(pdt_output *o, const pdt_answer *a, pdt_error *err);
+
+/* "complete", "max_rounds", or "unknown" for a number that a file has and this does not know. */
+const char *pdt_ending_name(Pdt__Ending ending);
 
 /* Writes the JSON object of a record, without a newline; errors of the stream stay in it. Errors:
  * RUNTIME (no UTF-8, or no memory to quote it), after which half an object may be in out. */

@@ -48,7 +48,8 @@ static pdt_artifact artifact(uint64_t session) {
                         .n_forced = 2,
                         .uncommitted_tokens = 5,
                         .slots = slots,
-                        .n_slots = 2};
+                        .n_slots = 2,
+                        .complete = true};
 }
 
 static pdt_answer answer(uint64_t session) {
@@ -130,24 +131,25 @@ static void test_json_lines(void **state) {
   assert_int_equal(strlen(text), n); /* U+0000 is escaped */
   char *rest = text;
   json_t *want, *got = line_of(&rest);
-  want = json_pack("{s:s, s:I, s:i, s:i, s:[iiii], s:s%, s:b, s:[ii], s:i, s:[ii]}", "type",
+  want = json_pack("{s:s, s:I, s:i, s:i, s:[iiii], s:s%, s:b, s:[ii], s:i, s:[ii], s:s}", "type",
                    "artifact", "session", (json_int_t)INT64_MAX, "request", 4, "stream", 2,
                    "tokens", 0, 1, 128256, INT32_MAX, "text", hard_text, sizeof hard_text - 1,
-                   "done", 1, "forced_rounds", 3, 9, "uncommitted_tokens", 5, "slots", 0, 15);
+                   "done", 1, "forced_rounds", 3, 9, "uncommitted_tokens", 5, "slots", 0, 15,
+                   "ended_by", "complete");
   assert_true(json_equal(got, want));
   json_decref(got);
   json_decref(want);
   got = line_of(&rest);
-  want = json_pack("{s:s, s:i, s:i, s:i, s:[], s:s, s:b, s:[], s:i, s:[]}", "type", "artifact",
+  want = json_pack("{s:s, s:i, s:i, s:i, s:[], s:s, s:b, s:[], s:i, s:[], s:s}", "type", "artifact",
                    "session", 0, "request", 0, "stream", 0, "tokens", "text", "", "done", 0,
-                   "forced_rounds", "uncommitted_tokens", 0, "slots");
+                   "forced_rounds", "uncommitted_tokens", 0, "slots", "ended_by", "max_rounds");
   assert_true(json_equal(got, want));
   json_decref(got);
   json_decref(want);
   got = line_of(&rest);
-  want = json_pack("{s:s, s:s, s:i, s:[iii], s:s%, s:b}", "type", "answer", "session",
+  want = json_pack("{s:s, s:s, s:i, s:[iii], s:s%, s:b, s:s}", "type", "answer", "session",
                    "18446744073709551615", "request", 4, "order", 2, 0, 1, "text", hard_text,
-                   sizeof hard_text - 1, "complete", 0);
+                   sizeof hard_text - 1, "complete", 0, "ended_by", "max_rounds");
   assert_true(json_equal(got, want));
   json_decref(got);
   json_decref(want);
@@ -263,8 +265,9 @@ static void test_descriptors(void **state) {
   assert_int_equal(write(fd, "after\n", 6), 6);
   close(fd);
   assert_int_equal(pdt_file_read(&text, &n, path, 1000, NULL), 0);
-  assert_string_equal(text, "before\n{\"type\":\"answer\",\"session\":0,\"request\":1,\"order\":[],"
-                            "\"text\":\"\",\"complete\":false}\nafter\n");
+  assert_string_equal(text,
+                      "before\n{\"type\":\"answer\",\"session\":0,\"request\":1,\"order\":[],"
+                      "\"text\":\"\",\"complete\":false,\"ended_by\":\"max_rounds\"}\nafter\n");
   free(text);
   int ends[2];
   char got[16];
@@ -272,8 +275,9 @@ static void test_descriptors(void **state) {
   snprintf(name, sizeof name, "/proc/self/fd/%d", ends[1]);
   assert_int_equal(pdt_output_open(&o, name, PDT_OUTPUT_PROTO, NULL), 0);
   assert_int_equal(pdt_output_answer(o, &m, NULL), 0);
-  assert_int_equal(read(ends[0], got, sizeof got), 5); /* length, tag, length, request */
-  assert_memory_equal(got, "\x04\x12\x02\x10\x01", 5);
+  /* length, tag, length, request, ended_by */
+  assert_int_equal(read(ends[0], got, sizeof got), 7);
+  assert_memory_equal(got, "\x06\x12\x04\x10\x01\x30\x02", 7);
   assert_int_equal(pdt_output_close(o, NULL), 0);
   close(ends[0]);
   close(ends[1]);
@@ -355,8 +359,9 @@ static void test_inspect(void **state) {
   fclose(out);
   assert_non_null(strstr(text, "      4  9223372036854775807       2       4            5       2  "
                                "yes   0,15      a\\x00b \"quoted\" \\ \\n\\x1b[31m\\x7f\\x9b "));
-  assert_non_null(strstr(text, "answer of request 4, session 18446744073709551615, not complete, "
-                               "streams 2 0 1:\na\\x00b \"quoted\" \\ \n\\x1b[31m"));
+  assert_non_null(strstr(
+      text, "answer of session 18446744073709551615 (request 4), not "
+            "complete, ended by max_rounds, streams 2 0 1:\na\\x00b \"quoted\" \\ \n\\x1b[31m"));
   assert_non_null(strstr(text, "2 artifacts, 1 answers, "));
   free(text);
   free(want);

@@ -1,0 +1,19 @@
+/* What decoding puts into its journal beside the decisions, which are appended as they were
+ * broadcast. On rank 0 only. */
+#ifndef PDT_CLI_DECODE_JOURNAL_H
+#define PDT_CLI_DECODE_JOURNAL_H
+
+#include "cli/decode_input.h"
+#include "journal/journal.h"
+
+/* The first entry: what runs, on what. Errors: those of an append, and IO of the files whose
+ * fingerprints it takes. */
+int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
+                              const pdt_engine *engine, const pdt_comm *world, pdt_error *err);
+
+/* A session joined, or left. Errors: those of an append. */
+int pdt_decode_journal_start(pdt_journal *j, const pdt_session *s,
+                             const pdt_sidecar_config *sidecar, pdt_error *err);
+int pdt_decode_journal_end(pdt_journal *j, const pdt_session *s, pdt_error *err);
+
+#endif

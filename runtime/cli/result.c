@@ -1,0 +1,156 @@
+#include "cli/result.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "protocol/merge.h"
+
+/* A text made from tokens. */
+typedef struct decoded_text {
+  char *text;
+  size_t bytes;
+} decoded_text;
+
+/* Is `text` the text `start` followed by replacement characters alone, at least one? */
+static bool is_cut_short(const decoded_text *text, const decoded_text *start) {
+  static const char replacement[] = "\xEF\xBF\xBD";
+  if (text->bytes <= start->bytes || memcmp(text->text, start->text, start->bytes) != 0)
+    return false;
+  for (size_t at = start->bytes; at < text->bytes; at += 3)
+    if (text->bytes - at < 3 || memcmp(text->text + at, replacement, 3) != 0) return false;
+  return true;
+}
+
+/* The text of tokens, special ones left out. A text that ends inside a character, whose last one to
+ * three tokens decode to replacement characters alone, ends before it. */
+static int decode_tokens(const pdt_tokenizer *t, const pdt_token *ids, int32_t n, decoded_text *out,
+                         pdt_error *err) {
+  if (!t) {
+    out->text = calloc(1, 1);
+    return out->text ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "text: no memory");
+  }
+  if (pdt_tokenizer_decode(t, ids, n, true, &out->text, &out->bytes, err)) return -1;
+  bool replaced = out->bytes >= 3 && memcmp(out->text + out->bytes - 3, "\xEF\xBF\xBD", 3) == 0;
+  for (int32_t cut = 1; replaced && cut <= 3 && cut <= n; cut++) {
+    decoded_text shorter;
+    if (pdt_tokenizer_decode(t, ids, n - cut, true, &shorter.text, &shorter.bytes, err)) return -1;
+    bool found = is_cut_short(out, &shorter);
+    if (found) out->bytes = shorter.bytes;
+    free(shorter.text);
+    if (found) break;
+  }
+  return 0;
+}
+
+static int copy_ints(const int32_t *from, int32_t n, int32_t **to, pdt_error *err) {
+  if (PDT_NEW(to, n, "result", err)) return -1;
+  if (n > 0) memcpy(*to, from, (size_t)n * sizeof *from);
+  return 0;
+}
+
+/* What one stream came to, in memory of its own. */
+static int make_artifact(const pdt_outcome *o, const pdt_tokenizer *tokenizer,
+                         const pdt_stream *owner, pdt_stream k, pdt_artifact *a, pdt_error *err) {
+  const pdt_stream_state *stream = &o->streams[k];
+  int32_t *tokens = NULL, *forced = NULL, *slots = NULL;
+  decoded_text text = {0};
+  int status = copy_ints(stream->tokens, stream->n_committed, &tokens, err) ||
+               copy_ints(stream->forced, stream->n_forced, &forced, err) ||
+               PDT_NEW(&slots, o->slots, "result", err) ||
+               decode_tokens(tokenizer, stream->tokens, stream->n_committed, &text, err);
+  *a = (pdt_artifact){.session = o->request->session,
+                      .request = o->index,
+                      .stream = k,
+                      .tokens = tokens,
+                      .n_tokens = stream->n_committed,
+                      .text = text.text,
+                      .n_text_bytes = text.bytes,
+                      .done = stream->done,
+                      .forced_rounds = forced,
+                      .n_forced = stream->n_forced,
+                      .uncommitted_tokens = stream->n_tokens - stream->n_committed,
+                      .slots = slots,
+                      .complete = o->complete};
+  for (int32_t i = 0; i < o->slots && !status; i++)
+    if (owner[i] == k) slots[a->n_slots++] = i;
+  return status ? -1 : 0;
+}
+
+/* A stream's part of the answer: its section, then what it committed. */
+static int append_section(const pdt_outcome *o, const pdt_tokenizer *tokenizer, pdt_stream k,
+                          FILE *answer, pdt_error *err) {
+  const pdt_request *r = o->request;
+  const pdt_stream_state *stream = &o->streams[k];
+  int32_t n = r->n_prefix[k] + stream->n_committed;
+  pdt_token *ids;
+  decoded_text text = {0};
+  if (PDT_NEW(&ids, n, "answer", err)) return -1;
+  if (r->n_prefix[k]) memcpy(ids, r->prefix[k], (size_t)r->n_prefix[k] * sizeof *ids);
+  if (stream->n_committed)
+    memcpy(ids + r->n_prefix[k], stream->tokens, (size_t)stream->n_committed * sizeof *ids);
+  int status = decode_tokens(tokenizer, ids, n, &text, err);
+  if (!status && fwrite(text.text, 1, text.bytes, answer) != text.bytes)
+    status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
+  free(ids);
+  free(text.text);
+  return status;
+}
+
+/* The merged text: the streams' parts in merge order, a line break between them. */
+static int make_text(const pdt_outcome *o, const pdt_tokenizer *tokenizer, const pdt_result *r,
+                     decoded_text *out, pdt_error *err) {
+  FILE *answer = open_memstream(&out->text, &out->bytes);
+  if (!answer) return pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
+  int status = 0;
+  for (int32_t i = 0; i < r->K && !status; i++) {
+    if (i > 0) fputc('\n', answer);
+    status = append_section(o, tokenizer, r->order[i], answer, err);
+  }
+  if (fclose(answer) != 0 && !status) status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
+  return status;
+}
+
+int pdt_result_make(pdt_result *r, const pdt_outcome *o, const pdt_tokenizer *tokenizer,
+                    pdt_error *err) {
+  int32_t K = o->request->settings.streams;
+  decoded_text text = {0};
+  *r = (pdt_result){0};
+  if (PDT_NEW(&r->artifacts, K, "result", err)) return -1;
+  r->K = K;
+  if (PDT_NEW(&r->order, K, "result", err) || PDT_NEW(&r->owner, o->slots, "result", err))
+    return -1;
+  pdt_merge(o->streams, K, o->plan_ids, o->slots, r->owner, r->order);
+  for (pdt_stream k = 0; k < K; k++)
+    if (make_artifact(o, tokenizer, r->owner, k, &r->artifacts[k], err)) return -1;
+  int status = make_text(o, tokenizer, r, &text, err);
+  r->answer = (pdt_answer){.session = o->request->session,
+                           .request = o->index,
+                           .order = r->order,
+                           .n_order = K,
+                           .text = text.text,
+                           .n_text_bytes = text.bytes,
+                           .complete = o->complete};
+  return status;
+}
+
+void pdt_result_free(pdt_result *r) {
+  for (int32_t k = 0; k < r->K; k++) {
+    free((void *)(uintptr_t)r->artifacts[k].tokens);
+    free((void *)(uintptr_t)r->artifacts[k].text);
+    free((void *)(uintptr_t)r->artifacts[k].forced_rounds);
+    free((void *)(uintptr_t)r->artifacts[k].slots);
+  }
+  free(r->artifacts);
+  free(r->owner);
+  free(r->order);
+  free((void *)(uintptr_t)r->answer.text);
+  *r = (pdt_result){0};
+}
+
+int pdt_result_write(const pdt_result *r, pdt_output *output, pdt_error *err) {
+  for (int32_t k = 0; k < r->K; k++)
+    if (pdt_output_artifact(output, &r->artifacts[k], err)) return -1;
+  return pdt_output_answer(output, &r->answer, err);
+}

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Requests as users write them: what each is called, what it costs, what is kept of it.
+
+usage: requests.py PDT [--ranks N,...]
+
+Runs small cases of the committed models: a session goes by its own number everywhere; sessions that
+max_rounds ends say so; settings that ask for more than there can be take no memory for it; many
+long requests cost a few times their file; seeds take 64 bits; a journal gives the answers back.
+"""
+import json
+import os
+import shutil
+import tempfile
+
+import harness
+import safetensors_edit
+
+CASE = os.path.join(harness.TESTS, "data", "cases", "selective-rollback")
+MODEL = os.path.join(harness.ROOT, "launch", "model")
+
+
+class Checks:
+    def __init__(self, pdt, ranks, folder):
+        self.pdt, self.ranks, self.folder = pdt, ranks, folder
+        with open(os.path.join(CASE, "request.json")) as f:
+            self.base = {k: v for k, v in json.load(f).items() if v is not None}
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def request(self, session=None, **settings):
+        r = json.loads(json.dumps(self.base))
+        r.pop("session", None)
+        if session is not None:
+            r["session"] = session
+        r["settings"].update(settings)
+        return r
+
+    def file(self, name, requests):
+        """One request, or a list of them, one a line; None is a blank line."""
+        with open(self.path(name), "w") as f:
+            lines = requests if isinstance(requests, list) else [requests]
+            f.writelines(("" if r is None else r if isinstance(r, str) else json.dumps(r)) + "\n" for r in lines)
+        return self.path(name)
+
+    def decode(self, requests, *flags, ranks=0, status=0, case=CASE):
+        many = isinstance(requests, list)
+        source = self.file("requests.jsonl" if many else "request.json", requests)
+        run = harness.run(
+            [self.pdt, "decode", "--model", f"{case}/model", "--sidecar", f"{case}/sidecar.safetensors", "--threads", "1",
+             "--requests" if many else "--request", source, *flags], ranks=ranks)
+        if run.status != status:
+            raise harness.Failed(f"status {run.status}, expected {status}: {run.err.strip()[-400:]}")
+        return run
+
+    # ---- what a session is called ----
+
+    def names(self):
+        rounds = self.decode(self.request(9), "--rounds").err
+        if "session 9, round 1: " not in rounds or "request" in rounds.split("decoded")[0]:
+            return f"one request: {rounds[:300]}"
+        rounds = self.decode([self.request(9), None, self.request(4), self.request(9)], "--rounds").err
+        for want in ("session 9 (request 0), round 1: ", "session 4 (request 1), round 1: ", "session 9 (request 2), round 1: "):
+            if want not in rounds:
+                return f"no '{want}' in {rounds[:300]}"
+        return None
+
+    def twice_the_same_number(self):
+        """Two requests of one number are two sessions, told apart by the request's index, and write the same."""
+        lines = self.decode([self.request(9, temperature=0.9), self.request(9, temperature=0.9)], "--json", "--quiet").out
+        records = [json.loads(line) for line in lines.splitlines()]
+        first, second = ([{**r, "request": 0} for r in records if r["request"] == i] for i in (0, 1))
+        return None if len(first) == 5 and first == second else lines[:300]
+
+    def a_failing_lane(self):
+        """The error of a lane whose numbers overflow names the session."""
+        case = self.path("nan")
+        shutil.copytree(CASE, case)
+        path = f"{case}/model/model.safetensors"
+        file = safetensors_edit.File(path)
+        file.fill("model.norm.weight", 3e38)
+        file.write(path)
+        for plan, want in (({}, "session 5 (request 0): planner: "), ({"plan": []}, "session 5 (request 0), round 1, stream 0: ")):
+            err = self.decode([{**self.request(n), **plan} for n in (5, 77)], status=1, case=case).err
+            if want not in err:
+                return err
+        return None
+
+    # ---- how a session ends ----
+
+    def out_of_rounds(self):
+        requests = [self.request(7, max_rounds=1), self.request(8)]
+        out = self.path("out")
+        err = self.decode(requests, "--out", out, "--journal", self.path("j"), "--overwrite").err
+        if "\n1 of them ended by max_rounds" not in err:
+            return f"the summary: {err}"
+        if "max_rounds" in self.decode(requests[1]).err:
+            return "the summary of complete sessions speaks of max_rounds"
+        records = [json.loads(x) for x in harness.run([self.pdt, "inspect", "--json", out]).out.splitlines()]
+        endings = {(r["type"], r["session"], r["ended_by"]) for r in records}
+        if endings != {(t, s, e) for t in ("artifact", "answer") for s, e in ((7, "max_rounds"), (8, "complete"))}:
+            return str(endings)
+        for path, want in ((out, "answer of session 7 (request 0), not complete, ended by max_rounds"), (self.path("j"), "ended by max_rounds")):
+            shown = harness.run([self.pdt, "inspect", path]).out
+            if want not in shown:
+                return f"no '{want}' in {shown[-400:]}"
+        return None
+
+    def all(self):
+        return [
+            ("a session goes by its own number", self.names),
+            ("two requests may name one session", self.twice_the_same_number),
+            ("a failing lane names its session", self.a_failing_lane),
+            ("max_rounds ends a session, and it is said", self.out_of_rounds),
+        ]
+
+
+def main():
+    pdt, ranks = harness.arguments("0,4")
+    with tempfile.TemporaryDirectory() as folder:
+        harness.run_checks(Checks(pdt, ranks, folder).all())
+
+
+main()
