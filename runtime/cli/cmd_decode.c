@@ -9,19 +9,18 @@ static double mebibytes(pdt_bytes bytes) {
   return (double)bytes / (1 << 20);
 }
 
-/* Peak memory of every rank, and how the run is laid out. Collective. */
-static void print_layout(const pdt_comm *world, const pdt_engine *engine) {
+/* Peak memory of every rank, and how the run is laid out. Collective; all ranks fail alike. */
+static int print_layout(const pdt_comm *world, const pdt_engine *engine, pdt_error *err) {
   const pdt_engine_layout layout = pdt_engine_layout_of(engine);
   int64_t own[3] = {layout.weight_bytes, layout.kv_bytes, pdt_peak_resident_bytes()};
   int64_t *all = NULL;
   pdt_bytes *bytes = NULL;
-  pdt_error err = {0};
-  if (PDT_NEW(&all, 3 * world->size, "layout", &err) ||
-      PDT_NEW(&bytes, world->size, "layout", &err))
-    pdt_comm_abort(world, 1);
-  for (pdt_rank r = 0; r < world->size; r++) bytes[r] = sizeof own;
-  pdt_comm_gather(world, own, sizeof own, all, bytes, 0);
-  if (world->rank == 0) {
+  if (!PDT_NEW(&all, 3 * (int64_t)world->size, "layout", err))
+    PDT_NEW(&bytes, world->size, "layout", err);
+  int status = pdt_comm_agree(world, err);
+  for (pdt_rank r = 0; r < world->size && !status; r++) bytes[r] = sizeof own;
+  if (!status) pdt_comm_gather(world, own, sizeof own, all, bytes, 0);
+  if (!status && world->rank == 0) {
     fprintf(stderr, "layout: %d ranks, %d shard groups of %d, %d threads a rank, kernels %s\n",
             layout.ranks, layout.groups, layout.tensor_parallel, layout.threads, layout.kernels);
     fprintf(stderr, "%6s %14s %14s %14s\n", "rank", "weights MiB", "cache MiB", "peak MiB");
@@ -31,6 +30,7 @@ static void print_layout(const pdt_comm *world, const pdt_engine *engine) {
   }
   free(all);
   free(bytes);
+  return status;
 }
 
 static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
@@ -67,7 +67,7 @@ static int run(const pdt_comm *world, const pdt_decode_options *options,
   if (!status) status = pdt_engine_run(engine, input->requests, input->n, &observer, &stats, err);
   if (lead && !status) pdt_decode_output_close(output, true, err);
   if (!status) status = pdt_comm_agree(world, err);
-  if (!status && options->verbose) print_layout(world, engine);
+  if (!status && options->verbose) status = print_layout(world, engine, err);
   if (!status && lead && !options->quiet) print_summary(&stats, input->n);
   pdt_engine_free(engine);
   return status;
@@ -79,6 +79,7 @@ int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   pdt_decode_input input;
   pdt_decode_output output = {.journal = {.fd = -1}};
   int status = pdt_decode_options_parse(&options, cli, argc, argv, err);
+  if (pdt_comm_agree(world, err)) status = -1;
   if (status == 0) status = pdt_decode_input_read(&input, world, &options, err) ? -1 : 2;
   if (status == 2) { /* inputs are there to be freed */
     if (world->rank == 0) pdt_decode_output_open(&output, &options, &input, err);

@@ -150,14 +150,16 @@ static void end(evaluation *e) {
 
 int pdt_cmd_eval(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   pdt_eval_options *options;
-  if (PDT_NEW(&options, 1, "options", err)) return -1;
-  int status = pdt_eval_options_parse(options, cli, argc, argv, err);
+  int status = 0;
+  if (!PDT_NEW(&options, 1, "options", err))
+    status = pdt_eval_options_parse(options, cli, argc, argv, err);
+  if (pdt_comm_agree(cli->world, err)) status = -1;
   if (status == 0) {
     evaluation e = {.cli = cli, .options = options};
     status = evaluate(&e, err);
     end(&e);
   }
-  pdt_eval_options_free(options);
+  if (options) pdt_eval_options_free(options);
   free(options);
   return status < 0 ? -1 : 0;
 }

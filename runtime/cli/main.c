@@ -106,8 +106,7 @@ int main(int argc, char **argv) {
   }
   (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit of size is an error like a full disk */
   if (pdt_comm_start(&world, &argc, &argv, &err)) {
-    const char *task = getenv("SLURM_PROCID"); /* there is no rank yet: Slurm's first task speaks */
-    if (!task || strcmp(task, "0") == 0) fprintf(stderr, "pdt: %s\n", err.message);
+    if (world.rank == 0) fprintf(stderr, "pdt: %s\n", err.message);
     return pdt_exit_status(err.code);
   }
   int status = dispatch(&world, argc, argv);

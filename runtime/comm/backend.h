@@ -25,7 +25,13 @@ struct pdt_comm_backend {
   void (*all_reduce_i64)(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
 };
 
-/* The MPI backend. Starts MPI and fills in world. Collective over all processes started. */
+/* The MPI backend. Starts MPI and fills in world; on failure, alike on all ranks, MPI has ended
+ * again. Collective over all processes started, blocking. */
 int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);
+
+/* For tests: messages of this communicator, and of those split from it later, are cut into pieces
+ * of `longest` bytes, as otherwise only those beyond a gibibyte are. The same on every rank; not
+ * collective. */
+void pdt_comm_mpi_shorten(const pdt_comm *comm, pdt_bytes longest);
 
 #endif

@@ -1,6 +1,7 @@
 /* The dispatch, and the backend of a single process, where every operation is a copy or nothing. */
 #include "comm/comm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,11 +20,14 @@ int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
   *world = (pdt_comm){.rank = 0, .size = 1};
   if (under_launcher()) return pdt_comm_mpi_start(world, argc, argv, err);
   const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
-  if (tasks && atoi(tasks) > 1)
+  if (tasks && atoi(tasks) > 1) {
+    const char *task = getenv("SLURM_PROCID");
+    world->rank = task ? atoi(task) : 0;
     return pdt_fail(err, PDT_ERROR_USAGE,
                     "Slurm started %s tasks without a process manager that MPI can join "
                     "(hint: srun --mpi=pmix, or mpirun inside the allocation)",
                     tasks);
+  }
   return 0;
 }
 
@@ -32,7 +36,10 @@ void pdt_comm_finish(pdt_comm *world) {
   *world = (pdt_comm){.rank = 0, .size = 1};
 }
 
-_Noreturn void pdt_comm_abort(const pdt_comm *world, int exit_status) {
+_Noreturn void pdt_comm_abort(const pdt_comm *world, const pdt_error *err) {
+  int exit_status = pdt_exit_status(err->code);
+  fprintf(stderr, "pdt: %s\n", err->message);
+  fflush(stderr);
   if (world->backend) world->backend->abort(world, exit_status);
   exit(exit_status);
 }

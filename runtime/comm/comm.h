@@ -22,20 +22,21 @@ typedef struct pdt_comm {
 
 /* The world. Under a launcher (Open MPI, PMIx, PMI) starts MPI; alone it does not, and size is 1.
  * Refused: a Slurm step of several tasks without a PMI, which would run as many separate programs.
- * Collective over all processes started; blocking. */
+ * Collective over all processes started, blocking; all fail alike, and then the one whose
+ * world->rank is 0 should say why. Errors: USAGE, MEMORY, RUNTIME. */
 int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);
 
 /* Ends MPI when it was started. Collective, blocking. */
 void pdt_comm_finish(pdt_comm *world);
 
-/* Ends every rank of the world now, with this exit status: for an error that one rank alone met
- * between two points where all could agree on it. Not collective. Does not return. */
-_Noreturn void pdt_comm_abort(const pdt_comm *world, int exit_status);
+/* Prints the error and ends every rank of the world now, with its exit status: for what one rank
+ * alone met where no agreement with the others is possible. Not collective. Does not return. */
+_Noreturn void pdt_comm_abort(const pdt_comm *world, const pdt_error *err);
 
 /* The communicator of the ranks that name the same color, ordered by their rank in comm.
- * Collective over comm, blocking. Free with pdt_comm_free. */
+ * Collective over comm, blocking; all ranks fail alike. Free with pdt_comm_free. Errors: MEMORY. */
 int pdt_comm_split(const pdt_comm *comm, int color, pdt_comm *out, pdt_error *err);
-/* Communicator of the ranks of comm that share this machine's memory. Collective, blocking. */
+/* Communicator of the ranks of comm that share this machine's memory. Likewise. */
 int pdt_comm_split_node(const pdt_comm *comm, pdt_comm *out, pdt_error *err);
 void pdt_comm_free(pdt_comm *comm);
 
@@ -59,7 +60,9 @@ void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, vo
 void pdt_comm_all_gather(const pdt_comm *comm, const void *send, void *recv,
                          const pdt_bytes *counts_bytes);
 
-/* The same, only started; recv and send must be left alone until pdt_comm_wait. Not blocking. */
+/* The same, only started; recv and send must be left alone until pdt_comm_wait. Not blocking while
+ * no other one of the communicator is under way, and all that is gathered fits into one message of
+ * MPI; otherwise done at once. */
 typedef struct pdt_comm_request {
   void *handle; /* NULL: done */
 } pdt_comm_request;

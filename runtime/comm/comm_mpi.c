@@ -1,6 +1,5 @@
 /* The MPI backend. Errors of MPI itself are fatal (the default handler), so return codes are not
  * looked at. Only the thread that started MPI calls it. */
-#include <limits.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,74 +8,112 @@
 #include "base/memory.h"
 #include "comm/backend.h"
 
-enum { ROW_TAG = 1 };
+/* MPI counts and displacements are ints. What is longer goes in pieces of this many bytes. */
+enum { ROW_TAG = 1, GATHER_TAG, LONGEST_MESSAGE = 1 << 30 };
 
 static const pdt_comm_backend mpi_backend;
 
-/* A communicator, with room for the requests and displacements of one operation at a time. */
+/* Where the pieces of a gather stand, and how long they are. */
+typedef struct layout {
+  int *counts, *displacements; /* [size] */
+} layout;
+
+/* A communicator, and all that its operations need: none of them allocates, so none can fail on one
+ * rank alone. */
 typedef struct mpi_handle {
   MPI_Comm comm;
-  MPI_Request *requests; /* [2 * size] */
-  int *counts, *displacements;
+  pdt_bytes longest;     /* bytes of one message */
+  MPI_Request *requests; /* [2 * size] of one operation at a time */
+  layout now, pending;   /* of the operation at hand, and of the one that was only started */
+  MPI_Request gather;    /* that one; MPI_REQUEST_NULL: there is none */
 } mpi_handle;
 
 static MPI_Comm comm_of(const pdt_comm *comm) {
   return ((mpi_handle *)comm->handle)->comm;
 }
 
-/* MPI counts are ints; nothing that one boundary or one step exchanges comes near. */
-static int to_count(pdt_bytes bytes) {
-  if (bytes <= INT_MAX) return (int)bytes;
-  fprintf(stderr,
-          "pdt: one message of %lld bytes; MPI takes at most %d (hint: fewer streams at "
-          "once)\n",
-          (long long)bytes, INT_MAX);
-  MPI_Abort(MPI_COMM_WORLD, 1);
+static void free_handle(mpi_handle *handle) {
+  if (!handle) return;
+  free(handle->requests);
+  free(handle->now.counts);
+  free(handle->now.displacements);
+  free(handle->pending.counts);
+  free(handle->pending.displacements);
+  free(handle);
+}
+
+/* A handle for a communicator of at most `size` ranks that is yet to be made. */
+static int new_handle(mpi_handle **out, pdt_rank size, pdt_error *err) {
+  mpi_handle *h;
+  if (PDT_NEW(&h, 1, "communicator", err)) return -1;
+  h->longest = LONGEST_MESSAGE;
+  h->gather = MPI_REQUEST_NULL;
+  if (PDT_NEW(&h->requests, 2 * (int64_t)size, "communicator", err) ||
+      PDT_NEW(&h->now.counts, size, "communicator", err) ||
+      PDT_NEW(&h->now.displacements, size, "communicator", err) ||
+      PDT_NEW(&h->pending.counts, size, "communicator", err) ||
+      PDT_NEW(&h->pending.displacements, size, "communicator", err)) {
+    free_handle(h);
+    return -1;
+  }
+  *out = h;
   return 0;
 }
 
-static int wrap(MPI_Comm mpi, pdt_comm *out, pdt_error *err) {
-  int rank, size;
-  MPI_Comm_rank(mpi, &rank);
-  MPI_Comm_size(mpi, &size);
-  mpi_handle *handle;
-  if (PDT_NEW(&handle, 1, "communicator", err)) return -1;
+/* Puts a communicator behind a handle. */
+static pdt_comm wrap(MPI_Comm mpi, mpi_handle *handle) {
+  pdt_comm out = {.backend = &mpi_backend, .handle = handle};
   handle->comm = mpi;
-  *out = (pdt_comm){.rank = rank, .size = size, .backend = &mpi_backend, .handle = handle};
-  if (PDT_NEW(&handle->requests, 2 * size, "communicator", err) ||
-      PDT_NEW(&handle->counts, size, "communicator", err) ||
-      PDT_NEW(&handle->displacements, size, "communicator", err))
-    return -1;
-  return 0;
+  MPI_Comm_rank(mpi, &out.rank);
+  MPI_Comm_size(mpi, &out.size);
+  return out;
 }
 
 int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
-  int provided;
+  int provided, size;
+  mpi_handle *handle = NULL;
   MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  /* who has no memory for a handle agrees with the others through one that needs none */
+  mpi_handle bare = {.longest = LONGEST_MESSAGE};
+  *world = wrap(MPI_COMM_WORLD, &bare);
+  if (!new_handle(&handle, size, err) && provided < MPI_THREAD_FUNNELED)
+    pdt_fail(err, PDT_ERROR_RUNTIME, "this MPI library does not allow threads beside it");
+  if (pdt_comm_agree(world, err)) {
+    free_handle(handle);
+    MPI_Finalize();
+    *world = (pdt_comm){.rank = world->rank, .size = 1};
+    return -1;
+  }
   MPI_Comm copy;
   MPI_Comm_dup(MPI_COMM_WORLD, &copy);
-  if (wrap(copy, world, err)) return -1;
-  if (provided < MPI_THREAD_FUNNELED)
-    return pdt_fail(err, PDT_ERROR_RUNTIME, "this MPI library does not allow threads beside it");
+  *world = wrap(copy, handle);
   return 0;
 }
 
 static int mpi_split(const pdt_comm *comm, int color, bool by_node, pdt_comm *out, pdt_error *err) {
+  mpi_handle *handle = NULL;
   MPI_Comm part;
+  pdt_error own = {0};
+  new_handle(&handle, comm->size, &own);
+  if (pdt_comm_agree(comm, &own)) {
+    free_handle(handle);
+    if (err) *err = own;
+    return -1;
+  }
   if (by_node)
     MPI_Comm_split_type(comm_of(comm), MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &part);
   else
     MPI_Comm_split(comm_of(comm), color, comm->rank, &part);
-  return wrap(part, out, err);
+  handle->longest = ((mpi_handle *)comm->handle)->longest;
+  *out = wrap(part, handle);
+  return 0;
 }
 
 static void mpi_release(pdt_comm *comm) {
   mpi_handle *handle = comm->handle;
   MPI_Comm_free(&handle->comm);
-  free(handle->requests);
-  free(handle->counts);
-  free(handle->displacements);
-  free(handle);
+  free_handle(handle);
 }
 
 static void mpi_finish(pdt_comm *world) {
@@ -92,65 +129,111 @@ static void mpi_barrier(const pdt_comm *comm) {
   MPI_Barrier(comm_of(comm));
 }
 
-static void mpi_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root) {
-  MPI_Bcast(data, to_count(bytes), MPI_BYTE, root, comm_of(comm));
+/* The bytes from `at` on that one message takes. */
+static int piece(pdt_bytes bytes, pdt_bytes at, pdt_bytes longest) {
+  pdt_bytes left = bytes > at ? bytes - at : 0;
+  return (int)(left < longest ? left : longest);
 }
 
-/* Fills in the handle's counts and displacements for pieces that stand one after another. */
-static const mpi_handle *lay_out(const pdt_comm *comm, const pdt_bytes *counts_bytes) {
-  const mpi_handle *handle = comm->handle;
+static void mpi_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root) {
+  pdt_bytes longest = ((mpi_handle *)comm->handle)->longest;
+  for (pdt_bytes at = 0; at < bytes; at += longest)
+    MPI_Bcast((char *)data + at, piece(bytes, at, longest), MPI_BYTE, root, comm_of(comm));
+}
+
+/* The bytes of all ranks together. */
+static pdt_bytes sum_of(const pdt_comm *comm, const pdt_bytes *counts_bytes) {
+  pdt_bytes sum = 0;
+  for (pdt_rank r = 0; r < comm->size; r++) sum += counts_bytes[r];
+  return sum;
+}
+
+/* Fills in counts and displacements for pieces that stand one after another, which must come to no
+ * more than one message. */
+static void lay_out(const pdt_comm *comm, const pdt_bytes *counts_bytes, layout *out) {
   pdt_bytes at = 0;
   for (pdt_rank r = 0; r < comm->size; r++) {
-    handle->counts[r] = to_count(counts_bytes[r]);
-    handle->displacements[r] = to_count(at);
+    out->counts[r] = (int)counts_bytes[r];
+    out->displacements[r] = (int)at;
     at += counts_bytes[r];
   }
-  return handle;
+}
+
+/* A gather of more than one message takes: every rank in turn, in pieces. */
+static void gather_in_turn(const pdt_comm *comm, const void *send, char *recv,
+                           const pdt_bytes *counts_bytes, pdt_rank root) {
+  const mpi_handle *h = comm->handle;
+  const char *own = send;
+  for (pdt_rank r = 0; r < comm->size; r++) {
+    pdt_bytes bytes = counts_bytes[r];
+    for (pdt_bytes at = 0; at < bytes && r != root; at += h->longest) {
+      int n = piece(bytes, at, h->longest);
+      if (comm->rank == root)
+        MPI_Recv(recv + at, n, MPI_BYTE, r, GATHER_TAG, h->comm, MPI_STATUS_IGNORE);
+      else if (comm->rank == r)
+        MPI_Send(own + at, n, MPI_BYTE, root, GATHER_TAG, h->comm);
+    }
+    if (comm->rank != root) continue;
+    if (r == root && bytes > 0 && recv != own) memcpy(recv, own, (size_t)bytes);
+    recv += bytes;
+  }
 }
 
 static void mpi_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
                        const pdt_bytes *counts_bytes, pdt_rank root) {
-  const mpi_handle *handle = lay_out(comm, counts_bytes);
-  MPI_Gatherv(send, to_count(bytes), MPI_BYTE, recv, handle->counts, handle->displacements,
-              MPI_BYTE, root, handle->comm);
+  mpi_handle *h = comm->handle;
+  if (sum_of(comm, counts_bytes) > h->longest) {
+    gather_in_turn(comm, send, recv, counts_bytes, root);
+    return;
+  }
+  lay_out(comm, counts_bytes, &h->now);
+  MPI_Gatherv(send, (int)bytes, MPI_BYTE, recv, h->now.counts, h->now.displacements, MPI_BYTE, root,
+              h->comm);
+}
+
+/* An all-gather of more than one message takes: every rank's part is broadcast in turn. */
+static void all_gather_in_turn(const pdt_comm *comm, const void *send, char *recv,
+                               const pdt_bytes *counts_bytes) {
+  for (pdt_rank r = 0; r < comm->size; r++) {
+    if (r == comm->rank && counts_bytes[r] > 0 && recv != send)
+      memcpy(recv, send, (size_t)counts_bytes[r]);
+    mpi_broadcast(comm, recv, counts_bytes[r], r);
+    recv += counts_bytes[r];
+  }
 }
 
 static void mpi_all_gather(const pdt_comm *comm, const void *send, void *recv,
                            const pdt_bytes *counts_bytes) {
-  const mpi_handle *handle = lay_out(comm, counts_bytes);
-  bool in_place = (const char *)recv + handle->displacements[comm->rank] == send;
-  MPI_Allgatherv(in_place ? MPI_IN_PLACE : send, handle->counts[comm->rank], MPI_BYTE, recv,
-                 handle->counts, handle->displacements, MPI_BYTE, handle->comm);
+  mpi_handle *h = comm->handle;
+  if (sum_of(comm, counts_bytes) > h->longest) {
+    all_gather_in_turn(comm, send, recv, counts_bytes);
+    return;
+  }
+  lay_out(comm, counts_bytes, &h->now);
+  bool in_place = (const char *)recv + h->now.displacements[comm->rank] == send;
+  MPI_Allgatherv(in_place ? MPI_IN_PLACE : send, h->now.counts[comm->rank], MPI_BYTE, recv,
+                 h->now.counts, h->now.displacements, MPI_BYTE, h->comm);
 }
-
-/* The operation under way and what it may still read. */
-typedef struct mpi_pending {
-  MPI_Request request;
-  int *counts, *displacements;
-} mpi_pending;
 
 static void mpi_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
                                  const pdt_bytes *counts_bytes, pdt_comm_request *request) {
-  const mpi_handle *handle = lay_out(comm, counts_bytes);
-  size_t bytes = (size_t)comm->size * sizeof(int);
-  mpi_pending *pending = malloc(sizeof *pending + 2 * bytes);
-  if (!pending) { /* no room to overlap: do it now */
+  mpi_handle *h = comm->handle;
+  /* every rank knows all counts, so all of them choose alike; MPI matches the two kinds of
+   * all-gather with their own kind only */
+  if (sum_of(comm, counts_bytes) > h->longest || h->gather != MPI_REQUEST_NULL) {
     mpi_all_gather(comm, send, recv, counts_bytes);
     return;
   }
-  pending->counts = memcpy(pending + 1, handle->counts, bytes);
-  pending->displacements = memcpy(pending->counts + comm->size, handle->displacements, bytes);
-  bool in_place = (const char *)recv + pending->displacements[comm->rank] == send;
-  MPI_Iallgatherv(in_place ? MPI_IN_PLACE : send, pending->counts[comm->rank], MPI_BYTE, recv,
-                  pending->counts, pending->displacements, MPI_BYTE, handle->comm,
-                  &pending->request);
-  request->handle = pending;
+  lay_out(comm, counts_bytes, &h->pending);
+  bool in_place = (const char *)recv + h->pending.displacements[comm->rank] == send;
+  MPI_Iallgatherv(in_place ? MPI_IN_PLACE : send, h->pending.counts[comm->rank], MPI_BYTE, recv,
+                  h->pending.counts, h->pending.displacements, MPI_BYTE, h->comm, &h->gather);
+  request->handle = h;
 }
 
 static void mpi_wait(pdt_comm_request *request) {
-  mpi_pending *pending = request->handle;
-  MPI_Wait(&pending->request, MPI_STATUS_IGNORE);
-  free(pending);
+  mpi_handle *h = request->handle;
+  MPI_Wait(&h->gather, MPI_STATUS_IGNORE);
   request->handle = NULL;
 }
 
@@ -158,21 +241,30 @@ static void mpi_wait(pdt_comm_request *request) {
 static void mpi_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
                            const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
                            const pdt_bytes *recv_at) {
-  const mpi_handle *handle = comm->handle;
-  int n = 0;
-  for (pdt_rank step = 1; step < comm->size; step++) {
-    pdt_rank from = (comm->rank + comm->size - step) % comm->size;
-    if (recv_bytes[from] > 0)
-      MPI_Irecv((char *)recv + recv_at[from], to_count(recv_bytes[from]), MPI_BYTE, from, ROW_TAG,
-                handle->comm, &handle->requests[n++]);
+  const mpi_handle *h = comm->handle;
+  pdt_bytes most = 0;
+  for (pdt_rank r = 0; r < comm->size; r++) {
+    if (r != comm->rank && send_bytes[r] > most) most = send_bytes[r];
+    if (r != comm->rank && recv_bytes[r] > most) most = recv_bytes[r];
   }
-  for (pdt_rank step = 1; step < comm->size; step++) {
-    pdt_rank to = (comm->rank + step) % comm->size;
-    if (send_bytes[to] > 0)
-      MPI_Isend((const char *)send + send_at[to], to_count(send_bytes[to]), MPI_BYTE, to, ROW_TAG,
-                handle->comm, &handle->requests[n++]);
+  for (pdt_bytes at = 0; at < most; at += h->longest) { /* once, unless there are very long rows */
+    int n = 0;
+    for (pdt_rank step = 1; step < comm->size; step++) {
+      pdt_rank from = (comm->rank + comm->size - step) % comm->size;
+      int bytes = piece(recv_bytes[from], at, h->longest);
+      if (bytes > 0)
+        MPI_Irecv((char *)recv + recv_at[from] + at, bytes, MPI_BYTE, from, ROW_TAG, h->comm,
+                  &h->requests[n++]);
+    }
+    for (pdt_rank step = 1; step < comm->size; step++) {
+      pdt_rank to = (comm->rank + step) % comm->size;
+      int bytes = piece(send_bytes[to], at, h->longest);
+      if (bytes > 0)
+        MPI_Isend((const char *)send + send_at[to] + at, bytes, MPI_BYTE, to, ROW_TAG, h->comm,
+                  &h->requests[n++]);
+    }
+    MPI_Waitall(n, h->requests, MPI_STATUSES_IGNORE);
   }
-  MPI_Waitall(n, handle->requests, MPI_STATUSES_IGNORE);
 }
 
 static void mpi_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems,
@@ -195,6 +287,11 @@ static const pdt_comm_backend mpi_backend = {
     .all_to_all = mpi_all_to_all,
     .all_reduce_i64 = mpi_all_reduce_i64,
 };
+
+void pdt_comm_mpi_shorten(const pdt_comm *comm, pdt_bytes longest) {
+  mpi_handle *handle = comm->handle;
+  if (handle) handle->longest = longest;
+}
 
 void pdt_comm_library(char *text, size_t bytes) {
   char version[MPI_MAX_LIBRARY_VERSION_STRING];

@@ -73,27 +73,37 @@ static const char *read_record(pdt_engine *e, pdt_lane *lane, const char *at) {
 }
 
 /* Rank 0 reads what was gathered. Errors: the coordinator's own about a diverged replica; `*failed`
- * tells that a rank will say what it met. */
+ * tells that a rank will say what it met, which comes first: who failed may well have diverged,
+ * too.
+ */
 static int read_all(pdt_engine *e, bool *failed, pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
   const char *at = b->records;
-  uint64_t expected = 0;
+  uint64_t expected = 0, found = 0;
+  pdt_rank diverged = -1;
   for (pdt_rank r = 0; r < e->place.ranks; r++) {
     rank_header header;
     memcpy(&header, at, sizeof header);
-    at += sizeof header;
     if (r == 0) expected = header.bus_hash;
     if (header.failed) *failed = true;
-    if (header.bus_hash != expected)
-      return pdt_fail(
-          err, PDT_ERROR_RUNTIME,
-          "boundary %llu: rank %d's replica of the notes bus has hash %016llx, rank 0's "
-          "%016llx: it diverged (hint: different programs or hardware among the ranks?)",
-          (unsigned long long)e->boundary, r, (unsigned long long)header.bus_hash,
-          (unsigned long long)expected);
-    for (int32_t i = 0; i < b->n_lanes && !*failed; i++)
+    if (header.bus_hash != expected && diverged < 0) {
+      diverged = r;
+      found = header.bus_hash;
+    }
+    at += b->record_bytes[r];
+  }
+  if (*failed) return -1;
+  if (diverged >= 0)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "boundary %llu: rank %d's replica of the notes bus has hash %016llx, rank 0's "
+                    "%016llx: it diverged (hint: different programs or hardware among the ranks?)",
+                    (unsigned long long)e->boundary, diverged, (unsigned long long)found,
+                    (unsigned long long)expected);
+  at = b->records;
+  for (pdt_rank r = 0; r < e->place.ranks; r++) {
+    at += sizeof(rank_header);
+    for (int32_t i = 0; i < b->n_lanes; i++)
       if (b->lanes[i].owner == r) at = read_record(e, &b->lanes[i], at);
-    if (*failed) return -1;
   }
   return 0;
 }
@@ -199,10 +209,21 @@ static void decide_session(pdt_engine *e, decision_draft *d, const pdt_session *
   }
 }
 
-/* The coordinator's work: *packed is the message, owned by the caller. */
-static int decide_all(pdt_engine *e, uint64_t bus_hash, uint8_t **packed, int64_t *bytes,
-                      pdt_error *err) {
+/* Makes room for a message of so many bytes. */
+static int fit_decision(pdt_engine *e, int64_t bytes, pdt_error *err) {
+  pdt_round_buffers *b = &e->buffers;
+  if (bytes <= b->decision_bytes) return 0;
+  free(b->decision);
+  b->decision_bytes = 0;
+  if (PDT_NEW(&b->decision, 2 * bytes, "decision", err)) return -1;
+  b->decision_bytes = 2 * bytes;
+  return 0;
+}
+
+/* The coordinator's work: the message in buffers.decision, told to the observer; *bytes of it. */
+static int decide_all(pdt_engine *e, uint64_t bus_hash, int64_t *bytes, pdt_error *err) {
   const pdt_round_buffers *b = &e->buffers;
+  const pdt_observer *o = e->observer;
   decision_draft d;
   int status = new_draft(&d, e->n_sessions, b->n_lanes, err);
   for (int32_t i = 0, at = 0; i < e->n_sessions && !status; i++) {
@@ -217,36 +238,34 @@ static int decide_all(pdt_engine *e, uint64_t bus_hash, uint8_t **packed, int64_
   d.message.n_sessions = (size_t)e->n_sessions;
   d.message.sessions = d.session_list;
   *bytes = status ? 0 : (int64_t)pdt__decision__get_packed_size(&d.message);
-  if (!status) status = PDT_NEW(packed, *bytes, "decision", err);
-  if (!status) pdt__decision__pack(&d.message, *packed);
+  if (!status) status = fit_decision(e, *bytes, err);
+  if (!status) pdt__decision__pack(&d.message, b->decision);
+  if (!status && o->decided) status = o->decided(o->context, b->decision, *bytes, err);
   free_draft(&d);
   return status ? -1 : 0;
 }
 
-/* Rank 0 decides and tells its observer; everybody gets the bytes. *packed is the caller's. Fails
- * on all ranks alike. */
-static int decide_and_broadcast(pdt_engine *e, uint64_t bus_hash, uint8_t **packed, int64_t *bytes,
-                                pdt_error *err) {
-  *packed = NULL;
+/* Rank 0 decides; everybody gets the message: *bytes of buffers.decision. Fails on all ranks alike.
+ */
+static int decide_and_broadcast(pdt_engine *e, uint64_t bus_hash, int64_t *bytes, pdt_error *err) {
+  int64_t room =
+      e->buffers.decision_bytes; /* the same on every rank: they have had the same mail */
+  bool failed = false;
   *bytes = 0;
-  if (e->world->rank == 0) {
-    bool failed = false;
-    const pdt_observer *o = e->observer;
-    int status = read_all(e, &failed, err) || assess_all(e, err) ||
-                 decide_all(e, bus_hash, packed, bytes, err);
-    if (!status && o->decided) status = o->decided(o->context, *packed, *bytes, err);
-    if (status) *bytes = -1;
-  }
+  if (e->world->rank == 0 &&
+      (read_all(e, &failed, err) || assess_all(e, err) || decide_all(e, bus_hash, bytes, err)))
+    *bytes = -1;
   pdt_comm_broadcast(e->world, bytes, sizeof *bytes, 0);
-  if (*bytes < 0) {
+  if (*bytes < 0) { /* every rank says what it met */
     if (e->failure.code != PDT_ERROR_NONE) *err = e->failure;
-    return pdt_comm_agree(e->world, err);
+    pdt_comm_agree(e->world, err);
+    return -1;
   }
-  int status = e->world->rank == 0 ? 0 : PDT_NEW(packed, *bytes, "decision", err);
-  if (status) { /* the others are already in the broadcast: there is no way to agree */
-    pdt_comm_abort(e->world, 1);
+  if (*bytes > room) {
+    fit_decision(e, *bytes, err);
+    if (pdt_comm_agree(e->world, err)) return -1;
   }
-  pdt_comm_broadcast(e->world, *packed, *bytes, 0);
+  pdt_comm_broadcast(e->world, e->buffers.decision, *bytes, 0);
   return 0;
 }
 
@@ -319,9 +338,10 @@ static int apply_session(pdt_engine *e, pdt_session *s, const Pdt__SessionDecisi
 /* Every rank, rank 0 included, acts on the message as it was sent. */
 static int apply_decision(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) {
   if (!d || d->n_sessions != (size_t)e->n_sessions)
-    return pdt_fail(err, PDT_ERROR_RUNTIME,
-                    "boundary %llu: rank %d could not read the decision it was sent",
-                    (unsigned long long)e->boundary, e->world->rank);
+    return pdt_fail(
+        err, PDT_ERROR_RUNTIME,
+        "boundary %llu: rank %d could not read the decision it was sent (hint: out of memory?)",
+        (unsigned long long)e->boundary, e->world->rank);
   for (int32_t i = 0, at = 0; i < e->n_sessions; i++) {
     int32_t n = 0;
     while (at + n < e->buffers.n_lanes && e->buffers.lanes[at + n].session == e->sessions[i]) n++;
@@ -375,8 +395,17 @@ static bool notes_are_urgent(const pdt_engine *e) {
   return urgent;
 }
 
+/* Every rank reads and applies the message, and fails alike: one that cannot would go into the next
+ * round with other lanes than the rest. Returns the message, or NULL. */
+static Pdt__Decision *take_decision(pdt_engine *e, int64_t bytes, pdt_error *err) {
+  Pdt__Decision *decision = pdt__decision__unpack(NULL, (size_t)bytes, e->buffers.decision);
+  apply_decision(e, decision, err);
+  if (!pdt_comm_agree(e->world, err)) return decision;
+  if (decision) pdt__decision__free_unpacked(decision, NULL);
+  return NULL;
+}
+
 int pdt_boundary(pdt_engine *e, pdt_error *err) {
-  uint8_t *packed;
   int64_t bytes;
   e->boundary++;
   pdt_notes_finish(e);
@@ -384,17 +413,15 @@ int pdt_boundary(pdt_engine *e, pdt_error *err) {
   uint64_t bus_hash = hash_buses(e);
   pdt_notes_start(e);
   gather_records(e, bus_hash);
-  int status = decide_and_broadcast(e, bus_hash, &packed, &bytes, err);
-  if (!status) {
-    Pdt__Decision *decision = pdt__decision__unpack(NULL, (size_t)bytes, packed);
+  Pdt__Decision *decision = NULL;
+  if (!decide_and_broadcast(e, bus_hash, &bytes, err)) decision = take_decision(e, bytes, err);
+  if (decision) {
     pdt_error own = {0};
-    if (!apply_decision(e, decision, &own) && notes_are_urgent(e)) pdt_notes_finish(e);
-    if (own.code == PDT_ERROR_NONE) report_rounds(e, decision, &own);
-    if (own.code != PDT_ERROR_NONE) pdt_engine_note_failure(e, &own);
-    if (decision) pdt__decision__free_unpacked(decision, NULL);
+    if (notes_are_urgent(e)) pdt_notes_finish(e);
+    if (report_rounds(e, decision, &own)) pdt_engine_note_failure(e, &own);
+    pdt__decision__free_unpacked(decision, NULL);
     e->stats->boundaries++;
   }
-  free(packed);
   e->stats->boundary_seconds += pdt_seconds() - start;
-  return status;
+  return decision ? 0 : -1;
 }

@@ -141,10 +141,11 @@ int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_
 
 void pdt_round_buffers_free(pdt_engine *e) {
   pdt_round_buffers *b = &e->buffers;
-  void *all[] = {b->lanes,    b->group,        b->tokens,     b->states,           b->notes,
-                 b->coverage, b->hidden,       b->rows,       b->conditioning,     b->row_lanes,
-                 b->chosen,   b->begin,        b->candidates, b->block_scratch,    b->record,
-                 b->records,  b->record_bytes, b->note_bytes, e->exchange.targets, e->sessions};
+  void *all[] = {b->lanes,    b->group,        b->tokens,     b->states,        b->notes,
+                 b->coverage, b->hidden,       b->rows,       b->conditioning,  b->row_lanes,
+                 b->chosen,   b->begin,        b->candidates, b->block_scratch, b->record,
+                 b->records,  b->record_bytes, b->note_bytes, b->decision,      e->exchange.targets,
+                 e->sessions};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   e->buffers = (pdt_round_buffers){0};
   e->exchange = (pdt_notes_exchange){0};

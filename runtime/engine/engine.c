@@ -13,43 +13,56 @@ void pdt_engine_note_failure(pdt_engine *e, const pdt_error *err) {
   if (e->failure.code == PDT_ERROR_NONE) e->failure = *err;
 }
 
+/* The processors of every rank of a machine, and room for how many bytes each tells. */
+typedef struct survey {
+  cpu_set_t *sets;
+  pdt_bytes *bytes;
+} survey;
+
+static int new_survey(survey *s, pdt_rank ranks, pdt_error *err) {
+  return PDT_NEW(&s->sets, ranks, "threads", err) || PDT_NEW(&s->bytes, ranks, "threads", err);
+}
+
 /* Threads of this rank: what was asked for, or the processors it may run on, shared with the ranks
- * of its machine that may run on the same ones. Counts the machine's ranks on the way. */
+ * of its machine that may run on the same ones. Counts the machine's ranks on the way. Collective
+ * over the world; all ranks fail alike. */
 static int survey_node(pdt_engine *e, pdt_error *err) {
   pdt_comm node;
+  survey s = {0};
+  cpu_set_t own;
   if (pdt_comm_split_node(e->world, &node, err)) return -1;
   e->threads = e->options.threads;
   e->ranks_on_node = node.size;
-  cpu_set_t own, *all;
-  pdt_bytes *bytes = NULL;
   CPU_ZERO(&own);
   sched_getaffinity(0, sizeof own, &own);
-  int status =
-      PDT_NEW(&all, node.size, "threads", err) || PDT_NEW(&bytes, node.size, "threads", err);
+  new_survey(&s, node.size, err);
+  int status = pdt_comm_agree(e->world, err);
   if (!status) {
-    for (pdt_rank r = 0; r < node.size; r++) bytes[r] = sizeof own;
-    pdt_comm_all_gather(&node, &own, all, bytes);
+    for (pdt_rank r = 0; r < node.size; r++) s.bytes[r] = sizeof own;
+    pdt_comm_all_gather(&node, &own, s.sets, s.bytes);
     int sharing = 1; /* this rank, and the others of the same processors */
-    for (pdt_rank r = 0; r < node.size; r++) sharing += r != node.rank && CPU_EQUAL(&own, &all[r]);
+    for (pdt_rank r = 0; r < node.size; r++)
+      sharing += r != node.rank && CPU_EQUAL(&own, &s.sets[r]);
     int fair = CPU_COUNT(&own) / sharing;
     if (e->threads == 0) e->threads = fair > 1 ? fair : 1;
   }
-  free(all);
-  free(bytes);
+  free(s.sets);
+  free(s.bytes);
   pdt_comm_free(&node);
-  return status ? -1 : 0;
+  return status;
 }
 
 /* Splits the world into groups of T consecutive ranks; by default a machine's, where all machines
- * have as many. */
+ * have as many. Collective over the world; all ranks fail alike. */
 static int make_groups(pdt_engine *e, pdt_error *err) {
   pdt_rank P = e->world->size, T = e->options.tensor_parallel, rank = e->world->rank;
-  if (T == 0) {
-    int64_t least_and_most[2] = {e->ranks_on_node, -e->ranks_on_node};
-    pdt_comm_all_reduce_i64(e->world, least_and_most, 2, PDT_COMM_MIN);
-    bool even = least_and_most[0] == -least_and_most[1] && P % least_and_most[0] == 0;
-    T = even ? (pdt_rank)least_and_most[0] : 1;
-  }
+  int64_t least[4] = {e->ranks_on_node, -e->ranks_on_node, T, -T}; /* and the most, negated */
+  pdt_comm_all_reduce_i64(e->world, least, 4, PDT_COMM_MIN);
+  if (least[2] != -least[3])
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--tp: expected the same on every rank, found %lld and %lld",
+                    (long long)least[2], -(long long)least[3]);
+  if (T == 0) T = least[0] == -least[1] && P % least[0] == 0 ? (pdt_rank)least[0] : 1;
   if (T < 1 || P % T != 0)
     return pdt_fail(
         err, PDT_ERROR_USAGE,
@@ -60,20 +73,21 @@ static int make_groups(pdt_engine *e, pdt_error *err) {
   return pdt_comm_split(e->world, rank / T, &e->group, err);
 }
 
-/* The best instruction set that every rank has: one set of kernels, one set of results. */
+/* The best instruction set that every rank has: one set of kernels, one set of results. Collective
+ * over the world; all ranks fail alike. */
 static int choose_kernels(pdt_engine *e, pdt_error *err) {
   pdt_cpu_isa isa = pdt_cpu_best_isa();
   if (e->options.kernels && !pdt_cpu_isa_parse(e->options.kernels, &isa))
-    return pdt_fail(err, PDT_ERROR_USAGE,
-                    "--kernels: expected portable, avx2 or avx512, found '%s'", e->options.kernels);
+    pdt_fail(err, PDT_ERROR_USAGE, "--kernels: expected portable, avx2 or avx512, found '%s'",
+             e->options.kernels);
   int64_t common = isa;
   pdt_comm_all_reduce_i64(e->world, &common, 1, PDT_COMM_MIN);
   e->kernels = pdt_cpu_kernels((pdt_cpu_isa)common);
-  if (!e->kernels)
-    return pdt_fail(err, PDT_ERROR_USAGE,
-                    "--kernels: rank %d's machine or build does not have '%s'", e->world->rank,
-                    e->options.kernels ? e->options.kernels : "the common instruction set");
-  return 0;
+  if (!e->kernels && err->code == PDT_ERROR_NONE)
+    pdt_fail(err, PDT_ERROR_USAGE, "--kernels: rank %d's machine or build does not have '%s'",
+             e->world->rank,
+             e->options.kernels ? e->options.kernels : "the common instruction set");
+  return pdt_comm_agree(e->world, err);
 }
 
 static int load(pdt_engine *e, pdt_error *err) {
@@ -101,12 +115,11 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
   e->world = world;
   e->options = *options;
   e->group = (pdt_comm){.rank = 0, .size = 1};
-  int status = survey_node(e, err) || make_groups(e, err);
-  if (pdt_comm_agree(world, err)) status = -1;
-  if (!status) choose_kernels(e, err);
-  if (!status && pdt_comm_agree(world, err)) status = -1;
-  if (!status) load(e, err);
-  if (!status && pdt_comm_agree(world, err)) status = -1;
+  int status = survey_node(e, err) || make_groups(e, err) || choose_kernels(e, err);
+  if (!status) {
+    load(e, err);
+    status = pdt_comm_agree(world, err);
+  }
   if (status) {
     pdt_engine_free(e);
     return -1;

@@ -53,6 +53,8 @@ typedef struct pdt_round_buffers {
   char *records;           /* everybody's, on rank 0 */
   pdt_bytes *record_bytes; /* [P] */
   pdt_bytes *note_bytes;   /* [P] */
+  uint8_t *decision;       /* [decision_bytes]: the boundary's message */
+  int64_t decision_bytes;  /* grown when a message asks for it: alike on every rank */
 } pdt_round_buffers;
 
 /* Notes on their way between ranks. */
@@ -97,7 +99,7 @@ struct pdt_engine {
 };
 
 /* prompt.c: encodes the session's prompt in every group that decodes it, plans, and publishes
- * snapshot 0. Collective over the world. On failure engine->failure or err is set on all ranks. */
+ * snapshot 0. Collective over the world, blocking; all ranks fail alike. */
 int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err);
 
 /* round.c: lists the lanes of the next round and lets every one emit a block, note, coverage and

@@ -6,6 +6,29 @@
 #include "base/memory.h"
 #include "engine/internal.h"
 
+/* What encoding and planning need beside the round's buffers. */
+typedef struct prompt_room {
+  float *inputs;        /* [pdt_plan_inputs, d]: what the planner reads */
+  double *sums;         /* [pdt_plan_sums, d] on their way to it */
+  float *states;        /* [PDT_PROMPT_ROWS, d]: a batch's, of all owners */
+  pdt_plan_vote *votes; /* [P + 1, S]: every rank's, and this one's */
+} prompt_room;
+
+static int new_room(prompt_room *room, const pdt_engine *e, pdt_error *err) {
+  int64_t d = e->model.hidden_size, S = e->sidecar.config.plan_slots;
+  return PDT_NEW(&room->inputs, pdt_plan_inputs(&e->sidecar) * d, "prompt", err) ||
+         PDT_NEW(&room->sums, pdt_plan_sums(&e->sidecar) * d, "prompt", err) ||
+         PDT_NEW(&room->states, PDT_PROMPT_ROWS * d, "prompt", err) ||
+         PDT_NEW(&room->votes, (e->world->size + 1) * S, "prompt", err);
+}
+
+static void free_room(prompt_room *room) {
+  free(room->inputs);
+  free(room->sums);
+  free(room->states);
+  free(room->votes);
+}
+
 /* Lets the planner read the hidden states of a batch of prompt tokens from `first` on, position by
  * position, so that its sums do not depend on who owned which row. */
 static void add_states(pdt_engine *e, const float *own, int32_t first, const int32_t *begin,
@@ -19,14 +42,12 @@ static void add_states(pdt_engine *e, const float *own, int32_t first, const int
     pdt_plan_read(&e->sidecar, first + r, all + r * d, sums);
 }
 
-/* Runs prompt tokens 0 .. n-1 through the plain trunk; the planner reads their states unless
- * sums is NULL.
- */
-static int encode(pdt_engine *e, pdt_session *s, int32_t n, double *sums, pdt_error *err) {
+/* Runs prompt tokens 0 .. n-1 through the plain trunk; the planner reads their states if it
+ * `plans`. Fails alike on all ranks of the group. */
+static int encode(pdt_engine *e, pdt_session *s, int32_t n, bool plans, const prompt_room *room,
+                  pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
   pdt_rank T = e->group.size;
-  float *all;
-  if (PDT_NEW(&all, (int64_t)PDT_PROMPT_ROWS * e->model.hidden_size, "prompt", err)) return -1;
   int status = 0;
   for (int32_t first = 0; first < n && !status; first += PDT_PROMPT_ROWS) {
     int32_t rows = n - first < PDT_PROMPT_ROWS ? n - first : PDT_PROMPT_ROWS;
@@ -35,65 +56,58 @@ static int encode(pdt_engine *e, pdt_session *s, int32_t n, double *sums, pdt_er
     for (pdt_rank t = 0; t <= T; t++) b->begin[t] = (int32_t)((int64_t)rows * t / T);
     pdt_trunk_batch batch = {b->rows, b->begin};
     status = pdt_trunk_forward(&e->trunk, &batch, NULL, b->hidden, err);
-    if (!status && sums) add_states(e, b->hidden, first, b->begin, all, sums);
+    if (!status && plans) add_states(e, b->hidden, first, b->begin, room->states, room->sums);
   }
-  free(all);
   return status;
 }
 
 /* The planner's slots from its inputs, which rank 0 has: the vocabulary is shared among all ranks
  * of the world. */
-static int plan(pdt_engine *e, pdt_session *s, float *inputs, pdt_error *err) {
+static int plan(pdt_engine *e, pdt_session *s, const prompt_room *room, pdt_error *err) {
   int32_t S = e->sidecar.config.plan_slots;
   pdt_bytes bytes =
       pdt_plan_inputs(&e->sidecar) * (pdt_bytes)e->model.hidden_size * (pdt_bytes)sizeof(float);
-  pdt_plan_vote *votes;
-  pdt_comm_broadcast(e->world, inputs, bytes, 0);
-  if (!PDT_NEW(&votes, (int64_t)(e->world->size + 1) * S, "planner", err))
-    pdt_plan_vote_share(&e->sidecar, inputs, votes + (int64_t)e->world->size * S, err);
-  int status = pdt_comm_agree(e->world, err);
-  if (!status) {
-    for (pdt_rank r = 0; r < e->world->size; r++)
-      e->buffers.note_bytes[r] = S * (pdt_bytes)sizeof *votes;
-    pdt_comm_all_gather(e->world, votes + (int64_t)e->world->size * S, votes,
-                        e->buffers.note_bytes);
-    status = pdt_plan_count(votes, e->world->size, S, s->plan.ids, err);
-  }
-  free(votes);
-  return status;
+  pdt_plan_vote *votes = room->votes, *own = votes + (int64_t)e->world->size * S;
+  pdt_comm_broadcast(e->world, room->inputs, bytes, 0);
+  pdt_plan_vote_share(&e->sidecar, room->inputs, own, err);
+  if (pdt_comm_agree(e->world, err)) return -1;
+  for (pdt_rank r = 0; r < e->world->size; r++)
+    e->buffers.note_bytes[r] = S * (pdt_bytes)sizeof *votes;
+  pdt_comm_all_gather(e->world, own, votes, e->buffers.note_bytes);
+  return pdt_plan_count(votes, e->world->size, S, s->plan.ids, err);
 }
 
 /* The prompt's states as far as this group needs them: group 0, which always has stream 0, works
  * out what the planner reads of the whole prompt; the others only fill their caches, which end one
  * token earlier. */
-static int read_prompt(pdt_engine *e, pdt_session *s, float *inputs, pdt_error *err) {
+static int read_prompt(pdt_engine *e, pdt_session *s, const prompt_room *room, pdt_error *err) {
   int32_t n = s->request->n_prompt;
   bool plans = e->place.group_begin == 0;
-  double *sums;
-  if (PDT_NEW(&sums, (int64_t)pdt_plan_sums(&e->sidecar) * e->model.hidden_size, "prompt", err))
-    return -1;
-  int status = encode(e, s, plans ? n : n - 1, plans ? sums : NULL, err);
-  pdt_plan_finish(&e->sidecar, sums, n, inputs);
+  if (encode(e, s, plans ? n : n - 1, plans, room, err)) return -1;
+  pdt_plan_finish(&e->sidecar, room->sums, n, room->inputs);
   pdt_kv_truncate(&s->prompt, &e->kv, n - 1);
-  free(sums);
-  return status;
+  return 0;
 }
 
 int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err) {
   const pdt_request *r = s->request;
   double start = pdt_seconds();
-  int64_t elems = (int64_t)pdt_plan_inputs(&e->sidecar) * e->model.hidden_size;
-  float *inputs;
-  if (!PDT_NEW(&inputs, elems, "prompt", err) && s->computes) read_prompt(e, s, inputs, err);
-  int status = pdt_comm_agree(e->world, err);
+  prompt_room room = {0};
+  new_room(&room, e, err);
+  int status =
+      pdt_comm_agree(e->world, err); /* before the groups' exchanges: none may be missing */
+  if (!status) {
+    if (s->computes) read_prompt(e, s, &room, err);
+    status = pdt_comm_agree(e->world, err);
+  }
   if (!status && r->plan_ids)
     memcpy(s->plan.ids, r->plan_ids, (size_t)e->sidecar.config.plan_slots * sizeof *r->plan_ids);
   else if (!status)
-    status = plan(e, s, inputs, err);
+    status = plan(e, s, &room, err);
   if (!status) status = pdt_plan_embed(&s->plan, &e->sidecar, err);
   if (!status) status = pdt_bus_publish(&s->bus, 0, PDT_PLANNER, err);
   if (!status) pdt_bus_fill(&s->bus, 0, PDT_PLANNER, s->plan.note);
-  free(inputs);
+  free_room(&room);
   e->stats->prompt_tokens += r->n_prompt;
   e->stats->prompt_seconds += pdt_seconds() - start;
   return pdt_comm_agree(e->world, err);

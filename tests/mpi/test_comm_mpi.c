@@ -8,16 +8,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "comm/comm.h"
+#include "comm/backend.h"
 
 enum { MOST_RANKS = 64, MEGABYTE = 1 << 20 };
 
 /* Ends the job: a rank that stops alone would leave the others waiting. */
 static void check(const pdt_comm *comm, bool ok, int line, const char *what) {
   if (ok) return;
-  fprintf(stderr, "test_comm_mpi.c:%d: rank %d of %d: not so: %s\n", line, comm->rank, comm->size,
-          what);
-  pdt_comm_abort(comm, 1);
+  pdt_error err = {0};
+  pdt_fail(&err, PDT_ERROR_RUNTIME, "test_comm_mpi.c:%d: rank %d of %d: not so: %s", line,
+           comm->rank, comm->size, what);
+  pdt_comm_abort(comm, &err);
 }
 
 #define CHECK(condition) check(comm, condition, __LINE__, #condition)
@@ -248,6 +249,45 @@ static void test_splits(const pdt_comm *comm) {
   pdt_comm_free(&node);
 }
 
+/* Nothing is too long for one call: what MPI takes no more at once goes in pieces, here of far
+ * less. */
+static void test_pieces(const pdt_comm *comm) {
+  const pdt_bytes longest[] = {1, 1000, 70000};
+  for (size_t i = 0; i < sizeof longest / sizeof *longest; i++) {
+    pdt_comm part;
+    CHECK(pdt_comm_split(comm, 0, &part, NULL) == 0);
+    if (part.backend) pdt_comm_mpi_shorten(&part, longest[i]);
+    if (longest[i] > 1) {
+      test_operations(&part);
+    } else {
+      test_agree(&part);
+      test_all_reduce(&part);
+    }
+    pdt_comm_free(&part);
+  }
+}
+
+/* Two gathers at once: both arrive, whether or not the second one waits. */
+static void test_two_gathers(const pdt_comm *comm) {
+  enum { BYTES = 5000 };
+  pdt_bytes counts[MOST_RANKS];
+  pdt_comm_request requests[2];
+  unsigned char *send[2], *recv[2];
+  for (pdt_rank r = 0; r < comm->size; r++) counts[r] = BYTES;
+  for (int i = 0; i < 2; i++) {
+    send[i] = buffer(comm, BYTES);
+    recv[i] = buffer(comm, (pdt_bytes)BYTES * comm->size);
+    fill(send[i], comm->rank, i, BYTES);
+    pdt_comm_all_gather_start(comm, send[i], recv[i], counts, &requests[i]);
+  }
+  for (int i = 1; i >= 0; i--) {
+    pdt_comm_wait(comm, &requests[i]);
+    for (pdt_rank r = 0; r < comm->size; r++) CHECK(holds(recv[i] + r * BYTES, r, i, BYTES));
+    free(send[i]);
+    free(recv[i]);
+  }
+}
+
 int main(int argc, char **argv) {
   pdt_comm world;
   pdt_error err = {0};
@@ -260,6 +300,8 @@ int main(int argc, char **argv) {
   test_operations(comm);
   test_barrier(comm);
   test_splits(comm);
+  test_pieces(comm);
+  test_two_gathers(comm);
   test_operations(comm);
   if (comm->rank == 0) printf("ok: %d ranks\n", comm->size);
   pdt_comm_finish(&world);
