@@ -6,15 +6,18 @@
  *   [mpirun -n P] bench_decode --model DIR --sidecar FILE [--tp T] [--threads N]
  *       [--streams 1,2,4,8,16] [--tokens 64] [--prompt 32] [--repeats 3] [--json]
  *
- * The correctness column compares the tokens of every K with those of K = 1: stream 0 must write
- * the same whatever the number of its siblings when no note reaches it, so gates are closed by
- * gamma 0 and the window holds the plan note alone. */
+ * The correctness column: stream 0 must write the same whatever the number of its siblings when no
+ * note reaches it, so gamma is 0 and the window holds the plan note alone. Greedy text of a random
+ * model soon repeats itself and would hide a wrong kernel, so the column is decided by a run apart
+ * from the timed ones, at a temperature that makes the text vary; how many different tokens it has
+ * and a hash of them are printed, to compare runs, layouts and machines by. */
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -22,6 +25,16 @@
 #include "machine.h"
 
 enum { MOST_SWEEP = 16 };
+
+/* High enough for a random model's text to vary. */
+static const double VARIED_TEMPERATURE = 2;
+
+/* What stream 0 writes. */
+typedef struct written {
+  pdt_token *tokens; /* [bench.tokens], of the first run */
+  int32_t n;
+  bool same; /* the last run against it */
+} written;
 
 typedef struct bench {
   pdt_comm world;
@@ -34,9 +47,7 @@ typedef struct bench {
   int32_t n_pieces;
   double weight_bytes;    /* of one step, all ranks of a group together */
   double bandwidth, peak; /* best seen in this run, all ranks together */
-  pdt_token *reference;   /* [tokens]: stream 0 of the first run */
-  int32_t n_reference;
-  bool same; /* stream 0 of the last run against it */
+  written timed, varied;  /* greedy, as timed; sampled, for the correctness column */
 } bench;
 
 /* One figure of the sweep. */
@@ -49,21 +60,32 @@ typedef struct figure {
 
 /* Remembers or checks what stream 0 wrote. Called on rank 0. */
 static int check_tokens(void *context, const pdt_session *s, pdt_error *err) {
-  bench *b = context;
+  written *t = context;
   const pdt_stream_state *stream = &s->streams[0];
   (void)err;
-  if (b->n_reference == 0) {
-    b->n_reference = stream->n_committed;
-    memcpy(b->reference, stream->tokens, (size_t)b->n_reference * sizeof *b->reference);
+  if (t->n == 0) {
+    t->n = stream->n_committed;
+    memcpy(t->tokens, stream->tokens, (size_t)t->n * sizeof *t->tokens);
   }
-  b->same =
-      stream->n_committed == b->n_reference &&
-      memcmp(b->reference, stream->tokens, (size_t)b->n_reference * sizeof *b->reference) == 0;
+  t->same = stream->n_committed == t->n &&
+            memcmp(t->tokens, stream->tokens, (size_t)t->n * sizeof *t->tokens) == 0;
   return 0;
 }
 
+/* How many different tokens a text has. */
+static int32_t count_kinds(const written *t) {
+  int32_t kinds = 0;
+  for (int32_t i = 0; i < t->n; i++) {
+    int32_t j = 0;
+    while (t->tokens[j] != t->tokens[i]) j++;
+    kinds += j == i;
+  }
+  return kinds;
+}
+
 /* A request of K streams that never end early but at an end-of-sequence token. */
-static int make_request(const bench *b, int32_t K, pdt_request *r, pdt_error *err) {
+static int make_request(const bench *b, int32_t K, double temperature, pdt_request *r,
+                        pdt_error *err) {
   const pdt_request_context context = {pdt_engine_model(b->engine), pdt_engine_sidecar(b->engine),
                                        NULL};
   json_t *ids = json_array();
@@ -72,24 +94,31 @@ static int make_request(const bench *b, int32_t K, pdt_request *r, pdt_error *er
     state = state * 1664525u + 1013904223u;
     json_array_append_new(ids, json_integer((state >> 8) % (uint32_t)context.model->vocab_size));
   }
-  json_t *json = json_pack("{s:o,s:{s:i,s:i,s:f}}", "prompt_ids", ids, "settings", "streams", K,
-                           "max_tokens", b->tokens, "gamma", 0.0);
+  json_t *json =
+      json_pack("{s:o,s:{s:i,s:i,s:i,s:f,s:f}}", "prompt_ids", ids, "settings", "streams", K,
+                "max_tokens", b->tokens, "window", 1, "gamma", 0.0, "temperature", temperature);
   int status = pdt_request_parse(r, json, "bench", 0, &context, err);
   json_decref(json);
   return status;
 }
 
-/* PDT: K streams to their token limit; seconds a decode step. */
-static int run_streams(bench *b, int32_t K, figure *f, pdt_error *err) {
+/* K streams to their token limit; what stream 0 writes is remembered or checked in `t`. */
+static int run_streams(bench *b, int32_t K, double temperature, written *t, pdt_run_stats *stats,
+                       pdt_error *err) {
   pdt_request request;
-  pdt_run_stats stats;
-  const pdt_observer observer = {.context = b, .session_ended = check_tokens};
-  if (make_request(b, K, &request, err)) return -1;
-  int status = pdt_engine_run(b->engine, &request, 1, &observer, &stats, err);
+  const pdt_observer observer = {.context = t, .session_ended = check_tokens};
+  if (make_request(b, K, temperature, &request, err)) return -1;
+  int status = pdt_engine_run(b->engine, &request, 1, &observer, stats, err);
   pdt_request_free(&request);
-  if (status) return -1;
+  return status;
+}
+
+/* PDT: seconds a decode step. */
+static int time_streams(bench *b, int32_t K, figure *f, pdt_error *err) {
+  pdt_run_stats stats;
+  if (run_streams(b, K, 0, &b->timed, &stats, err)) return -1;
   double steps = (double)stats.emitted_tokens / K, seconds = stats.round_seconds / steps;
-  f->correct = f->correct && b->same;
+  f->correct = f->correct && b->timed.same;
   if (seconds < f->seconds) {
     f->seconds = seconds;
     f->trunk = stats.trunk_seconds / stats.round_seconds;
@@ -237,11 +266,14 @@ static void print_figure(const bench *b, const figure *f, double one) {
 /* All figures; repeats go round the whole sweep, so that what else the machine does meanwhile falls
  * on all alike. */
 static int sweep(bench *b, figure *figures, pdt_error *err) {
-  for (int32_t i = 0; i < b->n_sweep; i++)
-    figures[i] = (figure){b->sweep[i], INFINITY, INFINITY, 0, 0, 0, 0, true};
+  for (int32_t i = 0; i < b->n_sweep; i++) {
+    pdt_run_stats stats;
+    if (run_streams(b, b->sweep[i], VARIED_TEMPERATURE, &b->varied, &stats, err)) return -1;
+    figures[i] = (figure){b->sweep[i], INFINITY, INFINITY, 0, 0, 0, 0, b->varied.same};
+  }
   for (int32_t r = 0; r < b->repeats; r++)
     for (int32_t i = 0; i < b->n_sweep; i++) {
-      if (run_streams(b, b->sweep[i], &figures[i], err) ||
+      if (time_streams(b, b->sweep[i], &figures[i], err) ||
           run_plain(b, b->sweep[i], &figures[i], err))
         return -1;
       measure_machine(b);
@@ -261,17 +293,24 @@ static bool report(const bench *b, const figure *figures) {
     correct = correct && figures[i].correct;
   }
   const pdt_engine_layout l = pdt_engine_layout_of(b->engine);
+  char hash[17];
+  snprintf(hash, sizeof hash, "%016llx",
+           (unsigned long long)XXH3_64bits(b->varied.tokens,
+                                           (size_t)b->varied.n * sizeof *b->varied.tokens));
   if (b->json) {
-    json_t *all = json_pack("{s:i,s:i,s:i,s:s,s:f,s:f,s:f,s:o}", "ranks", l.ranks,
-                            "tensor_parallel", l.tensor_parallel, "threads", l.threads, "kernels",
-                            l.kernels, "weight_bytes", b->weight_bytes, "read_bandwidth",
-                            b->bandwidth, "peak_flops", b->peak, "figures", list);
+    json_t *all =
+        json_pack("{s:i,s:i,s:i,s:s,s:f,s:f,s:f,s:s,s:i,s:o}", "ranks", l.ranks, "tensor_parallel",
+                  l.tensor_parallel, "threads", l.threads, "kernels", l.kernels, "weight_bytes",
+                  b->weight_bytes, "read_bandwidth", b->bandwidth, "peak_flops", b->peak,
+                  "text_hash", hash, "text_kinds", count_kinds(&b->varied), "figures", list);
     json_dumpf(all, stdout, JSON_INDENT(1));
     printf("\n");
     json_decref(all);
   } else {
     printf("# read bandwidth %.2f GB/s, multiply-add peak %.1f GFLOP/s, all ranks together\n",
            b->bandwidth * 1e-9, b->peak * 1e-9);
+    printf("# text of the correctness column: %d tokens, %d different ones, hash %s\n", b->varied.n,
+           count_kinds(&b->varied), hash);
     json_decref(list);
   }
   return correct;
@@ -328,14 +367,16 @@ static int run(bench *b, pdt_error *err) {
   if (pdt_engine_new(&b->engine, &b->world, &b->options, err)) return -1;
   b->n_pieces = machine_weight_pieces(pdt_engine_weights(b->engine), &b->pieces);
   int status = b->n_pieces < 0 ? pdt_fail(err, PDT_ERROR_MEMORY, "no memory")
-                               : PDT_NEW(&b->reference, b->tokens, "reference", err);
+                               : PDT_NEW(&b->timed.tokens, b->tokens, "text", err) ||
+                                     PDT_NEW(&b->varied.tokens, b->tokens, "text", err);
   if (!status) status = sweep(b, figures, err);
   if (!status && b->world.rank == 0 && !report(b, figures))
     status = pdt_fail(err, PDT_ERROR_RUNTIME,
                       "stream 0 wrote other tokens for another number of "
                       "streams");
   free(b->pieces);
-  free(b->reference);
+  free(b->timed.tokens);
+  free(b->varied.tokens);
   pdt_engine_free(b->engine);
   return status;
 }

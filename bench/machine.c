@@ -9,25 +9,39 @@
 
 #include "base/clock.h"
 
+typedef uint64_t words __attribute__((vector_size(64)));
+
+/* One stream of reads does not fill a core's connection to memory: a hardware prefetcher follows
+ * one stream only so far, and some machines give twice as much to eight. */
+enum { READ_STREAMS = 8, READ_AHEAD = 8 /* words: 512 bytes */ };
+
+/* The exclusive or of w[0, count), read as READ_STREAMS streams side by side. */
+static uint64_t read_words(const words *w, int64_t count) {
+  words sum[READ_STREAMS] = {0};
+  int64_t each = count / READ_STREAMS;
+  for (int64_t i = 0; i < each; i++)
+#pragma GCC unroll 8
+    for (int j = 0; j < READ_STREAMS; j++) {
+      __builtin_prefetch(w + j * each + i + READ_AHEAD);
+      sum[j] ^= w[j * each + i];
+    }
+  for (int64_t i = each * READ_STREAMS; i < count; i++) sum[0] ^= w[i];
+  uint64_t all = 0;
+  for (int j = 0; j < READ_STREAMS; j++)
+    for (int l = 0; l < 8; l++) all ^= sum[j][l];
+  return all;
+}
+
 double machine_read_seconds(const machine_piece *pieces, int32_t n, int threads) {
   double start = pdt_seconds();
-  uint64_t total = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : total)
-  {
-    typedef uint64_t words __attribute__((vector_size(64)));
-    words sum[4] = {0};
-    for (int32_t p = 0; p < n; p++) {
-      const words *w = pieces[p].data;
-      int64_t count = pieces[p].bytes / 64, t = omp_get_thread_num();
-      int64_t begin = count * t / threads, end = count * (t + 1) / threads, i = begin;
-      for (; i + 4 <= end; i += 4)
-        for (int j = 0; j < 4; j++) sum[j] += w[i + j];
-      for (; i < end; i++) sum[0] += w[i];
-    }
-    for (int j = 0; j < 4; j++)
-      for (int l = 0; l < 8; l++) total += sum[j][l];
+  uint64_t all = 0;
+#pragma omp parallel num_threads(threads) reduction(^ : all)
+  for (int32_t p = 0; p < n; p++) {
+    int64_t count = pieces[p].bytes / (pdt_bytes)sizeof(words), t = omp_get_thread_num();
+    int64_t begin = count * t / threads, end = count * (t + 1) / threads;
+    all ^= read_words((const words *)pieces[p].data + begin, end - begin);
   }
-  volatile uint64_t keep = total; /* so that the reads are not optimized away */
+  volatile uint64_t keep = all; /* so that the reads are not optimized away */
   (void)keep;
   return pdt_seconds() - start;
 }
