@@ -106,12 +106,50 @@ class Checks:
                 return f"no '{want}' in {shown[-400:]}"
         return None
 
+    # ---- memory in proportion ----
+
+    def peaks(self, requests, *flags, ranks=0):
+        """Most resident memory of each rank, in MiB."""
+        err = self.decode(requests, "--verbose", *flags, ranks=ranks).err.splitlines()
+        first = next(i for i, line in enumerate(err) if line.split()[-2:] == ["peak", "MiB"]) + 1
+        return [float(line.split()[3]) for line in err[first : first + max(ranks, 1)]]
+
+    def large_settings(self):
+        """Settings far above what there can be take as much memory as modest ones."""
+        huge = dict(
+            window=1 << 20, block_tokens=1 << 24, horizon=1 << 24, max_attempts=1 << 20, max_rounds=(1 << 31) - 1,
+            reveal_delay=1 << 20, top_k=(1 << 31) - 1,
+        )
+        modest = max(self.peaks(self.request(max_tokens=8)))
+        for name, value in [*huge.items(), ("all", None)]:
+            settings = huge if name == "all" else {name: value, **({"horizon": value} if name == "block_tokens" else {})}
+            for ranks in [0, *self.ranks] if name == "all" else [0]:
+                peak = max(self.peaks(self.request(max_tokens=8, **settings), "--max-sessions", "1048576", ranks=ranks))
+                if peak > (modest if not ranks else 3 * modest) + 8:
+                    return f"{name}, {ranks} ranks: {peak} MiB, {modest} for a modest request"
+        return None
+
+    def one_round_of_a_long_text(self):
+        """What max_rounds cuts off takes no cache."""
+        with open(f"{MODEL}/config.json") as f:
+            most = json.load(f)["max_position_embeddings"] - 2
+        caches = []
+        for tokens in (8, most):
+            request = {"prompt_ids": [5, 6], "settings": {"max_tokens": tokens, "max_rounds": 1, "block_tokens": 5, "horizon": 20}}
+            err = harness.run(
+                [self.pdt, "decode", "--model", MODEL, "--sidecar", f"{MODEL}/sidecar.safetensors", "--verbose", "--request",
+                 self.file("request.json", request)]).err
+            caches.append(float(next(line for line in err.splitlines() if line.split()[:1] == ["0"]).split()[2]))
+        return None if caches[0] == caches[1] else f"cache of {caches} MiB"
+
     def all(self):
         return [
             ("a session goes by its own number", self.names),
             ("two requests may name one session", self.twice_the_same_number),
             ("a failing lane names its session", self.a_failing_lane),
             ("max_rounds ends a session, and it is said", self.out_of_rounds),
+            ("large settings take no memory", self.large_settings),
+            ("one round of a long text takes the cache of one round", self.one_round_of_a_long_text),
         ]
 
 

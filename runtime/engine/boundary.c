@@ -15,18 +15,16 @@ typedef struct rank_header {
   int64_t failed;
 } rank_header;
 
-/* What an owner says of one block; then tokens [tau], coverage [S] and, with details, the states
- * [tau, d] of its steps. */
+/* What an owner says of one block; then tokens [room], coverage [S] and, with details, the states
+ * [room, d] of its steps. */
 typedef struct lane_record {
   float readiness;
   int32_t n_tokens;
 } lane_record;
 
-static pdt_bytes record_bytes(const pdt_engine *e, const pdt_lane *lane) {
-  int64_t words = lane->session->request->settings.limits.block_tokens;
-  words += e->sidecar.config.plan_slots;
-  if (e->options.details)
-    words += (int64_t)lane->session->request->settings.limits.block_tokens * e->model.hidden_size;
+pdt_bytes pdt_record_bytes(const pdt_engine *e, int32_t room) {
+  int64_t words = (int64_t)room + e->sidecar.config.plan_slots;
+  if (e->options.details) words += (int64_t)room * e->model.hidden_size;
   return (pdt_bytes)sizeof(lane_record) + 4 * words;
 }
 
@@ -42,11 +40,10 @@ static pdt_bytes write_records(pdt_engine *e, uint64_t bus_hash) {
   for (int32_t i = 0; i < e->buffers.n_own; i++) {
     const pdt_lane *lane = e->buffers.own[i];
     const lane_record record = {lane->readiness, lane->emitted};
-    int32_t tau = lane->session->request->settings.limits.block_tokens;
-    char *next = at + record_bytes(e, lane);
+    char *next = at + pdt_record_bytes(e, lane->room);
     at = put(at, &record, sizeof record);
     put(at, lane->tokens, lane->emitted * 4);
-    at = put(at + 4 * tau, lane->coverage, e->sidecar.config.plan_slots * 4);
+    at = put(at + 4 * (int64_t)lane->room, lane->coverage, e->sidecar.config.plan_slots * 4);
     if (e->options.details && lane->emitted_states)
       put(at, lane->emitted_states, lane->emitted * (pdt_bytes)e->model.hidden_size * 4);
     at = next;
@@ -57,14 +54,13 @@ static pdt_bytes write_records(pdt_engine *e, uint64_t bus_hash) {
 /* Reads one lane's record into it. */
 static const char *read_record(pdt_engine *e, pdt_lane *lane, const char *at) {
   lane_record record;
-  const char *next = at + record_bytes(e, lane);
-  int32_t tau = lane->session->request->settings.limits.block_tokens;
+  const char *next = at + pdt_record_bytes(e, lane->room);
   memcpy(&record, at, sizeof record);
   at += sizeof record;
   lane->readiness = record.readiness;
   lane->emitted = record.n_tokens;
   memcpy(lane->tokens, at, (size_t)record.n_tokens * 4);
-  at += 4 * tau;
+  at += 4 * (int64_t)lane->room;
   memcpy(lane->coverage, at, (size_t)e->sidecar.config.plan_slots * 4);
   at += 4 * (int64_t)e->sidecar.config.plan_slots;
   lane->emitted_states = e->options.details ? (const float *)(const void *)at : NULL;
@@ -143,7 +139,7 @@ static void gather_records(pdt_engine *e, uint64_t bus_hash) {
   pdt_round_buffers *b = &e->buffers;
   for (pdt_rank r = 0; r < e->place.ranks; r++) b->record_bytes[r] = sizeof(rank_header);
   for (int32_t i = 0; i < b->n_lanes; i++)
-    b->record_bytes[b->lanes[i].owner] += record_bytes(e, &b->lanes[i]);
+    b->record_bytes[b->lanes[i].owner] += pdt_record_bytes(e, b->lanes[i].room);
   pdt_bytes bytes = write_records(e, bus_hash);
   pdt_comm_gather(e->world, b->record, bytes, b->records, b->record_bytes, 0);
 }

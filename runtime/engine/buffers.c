@@ -18,37 +18,59 @@ static int64_t worst_case(int64_t *amounts, int32_t n, int32_t max_sessions) {
 }
 
 /* What one request takes, by kind. */
-enum amount_kind { LANES, GROUP_LANES, OWN_LANES, PAGES, KINDS };
+enum amount_kind {
+  LANES,
+  GROUP_LANES,
+  OWN_LANES,
+  TOKENS,
+  OWN_TOKENS,
+  RECORDS, /* bytes */
+  OWN_RECORDS,
+  PAGES,
+  KINDS
+};
 
-static int64_t amount_of(const pdt_request *r, const pdt_place *p, enum amount_kind kind) {
-  int32_t K = r->settings.streams;
+static int64_t amount_of(const pdt_engine *e, const pdt_request *r, enum amount_kind kind) {
+  const pdt_place *p = &e->place;
+  int64_t K = r->settings.streams, block = pdt_request_block(r);
+  int64_t own = pdt_streams_among(r->settings.streams, p->rank, p->rank + 1, p->ranks);
   switch (kind) {
   case LANES:
     return K;
   case GROUP_LANES:
-    return pdt_streams_among(K, p->group_begin, p->group_end, p->ranks);
+    return pdt_streams_among(r->settings.streams, p->group_begin, p->group_end, p->ranks);
   case OWN_LANES:
-    return pdt_streams_among(K, p->rank, p->rank + 1, p->ranks);
+    return own;
+  case TOKENS:
+    return K * block;
+  case OWN_TOKENS:
+    return own * block;
+  case RECORDS:
+    return K * pdt_record_bytes(e, (int32_t)block);
+  case OWN_RECORDS:
+    return own * pdt_record_bytes(e, (int32_t)block);
   default:
     return pdt_session_pages(r, p->group_begin, p->group_end, p->ranks);
   }
 }
 
 /* Fills in the maxima of the buffers. */
-static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, pdt_error *err) {
+static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, int64_t *worst,
+                       pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
-  int64_t *amounts, worst[KINDS];
+  int64_t *amounts;
   if (PDT_NEW(&amounts, n, "requests", err)) return -1;
   for (enum amount_kind kind = LANES; kind < KINDS; kind++) {
-    for (int32_t i = 0; i < n; i++) amounts[i] = amount_of(&requests[i], &e->place, kind);
+    for (int32_t i = 0; i < n; i++) amounts[i] = amount_of(e, &requests[i], kind);
     worst[kind] = worst_case(amounts, n, e->options.max_sessions);
   }
   free(amounts);
   for (int32_t i = 0; i < n; i++) {
     int32_t positions = pdt_request_positions(&requests[i]);
-    int32_t tau = requests[i].settings.limits.block_tokens;
+    int32_t block = pdt_request_block(&requests[i]), window = pdt_request_window(&requests[i]);
     if (positions > b->max_positions) b->max_positions = positions;
-    if (tau > b->max_block) b->max_block = tau;
+    if (block > b->max_block) b->max_block = block;
+    if (window > b->max_window) b->max_window = window;
   }
   if (worst[LANES] > 1 << 20 || worst[PAGES] > INT32_MAX)
     return pdt_fail(err, PDT_ERROR_MEMORY,
@@ -62,29 +84,30 @@ static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, pd
   return 0;
 }
 
-static int new_lane_buffers(pdt_engine *e, pdt_error *err) {
+static int new_lane_buffers(pdt_engine *e, const int64_t *worst, int32_t n_requests,
+                            pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
   int64_t d = e->model.hidden_size, S = e->sidecar.config.plan_slots;
-  int64_t lanes = b->max_lanes, tau = b->max_block, dn = e->sidecar.config.notes_dim;
-  int64_t record = 8 + 4 * (tau + S + (e->options.details ? tau * d : 0));
-  int64_t all = e->place.rank == 0 ? lanes : 0;
+  int64_t lanes = b->max_lanes, dn = e->sidecar.config.notes_dim, ranks = e->place.ranks;
+  int64_t all = e->place.rank == 0 ? ranks * 64 + worst[RECORDS] : 0;
+  int32_t at_once = e->options.max_sessions < n_requests ? e->options.max_sessions : n_requests;
   return PDT_NEW(&b->lanes, lanes, "round", err) ||
          PDT_NEW(&b->group, b->max_group, "round", err) ||
-         PDT_NEW(&b->tokens, lanes * tau, "round", err) ||
-         PDT_NEW(&b->states, b->max_own * tau * d, "round", err) ||
+         PDT_NEW(&b->tokens, worst[TOKENS], "round", err) ||
+         PDT_NEW(&b->states, worst[OWN_TOKENS] * d, "round", err) ||
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
-         PDT_NEW(&b->record, 64 + b->max_own * record, "round", err) ||
-         PDT_NEW(&b->records, e->place.ranks * 64 + all * record, "round", err) ||
-         PDT_NEW(&b->record_bytes, e->place.ranks, "round", err) ||
-         PDT_NEW(&b->note_bytes, e->place.ranks, "round", err) ||
+         PDT_NEW(&b->record, 64 + worst[OWN_RECORDS], "round", err) ||
+         PDT_NEW(&b->records, all, "round", err) ||
+         PDT_NEW(&b->record_bytes, ranks, "round", err) ||
+         PDT_NEW(&b->note_bytes, ranks, "round", err) ||
          PDT_NEW(&e->exchange.targets, lanes, "round", err) ||
-         PDT_NEW(&e->sessions, e->options.max_sessions, "round", err);
+         PDT_NEW(&e->sessions, at_once, "round", err);
 }
 
-static int new_row_buffers(pdt_engine *e, int32_t max_rows, int32_t max_budget, pdt_error *err) {
+static int new_row_buffers(pdt_engine *e, int32_t max_rows, pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
-  b->block_elems = pdt_sidecar_block_elems(&e->sidecar, b->max_block, max_budget);
+  b->block_elems = pdt_sidecar_block_elems(&e->sidecar, b->max_block, b->max_window);
   return PDT_NEW(&b->hidden, (int64_t)max_rows * e->model.hidden_size, "round", err) ||
          PDT_NEW(&b->rows, max_rows, "round", err) ||
          PDT_NEW(&b->conditioning, max_rows, "round", err) ||
@@ -122,18 +145,16 @@ static int new_cache(pdt_engine *e, pdt_error *err) {
 int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_requests,
                           pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
+  int64_t worst[KINDS];
   *b = (pdt_round_buffers){0};
-  if (find_maxima(e, requests, n_requests, err)) return -1;
-  int32_t max_budget = 1;
-  for (int32_t i = 0; i < n_requests; i++)
-    if (requests[i].settings.window > max_budget) max_budget = requests[i].settings.window;
+  if (find_maxima(e, requests, n_requests, worst, err)) return -1;
   const pdt_trunk_limits limits = {.threads = e->threads,
                                    .max_rows = b->max_group > PDT_PROMPT_ROWS ? b->max_group
                                                                               : PDT_PROMPT_ROWS,
                                    .max_logit_rows = b->max_group,
                                    .max_tokens = b->max_positions};
-  if (new_cache(e, err) || new_lane_buffers(e, err) ||
-      new_row_buffers(e, limits.max_rows, max_budget, err))
+  if (new_cache(e, err) || new_lane_buffers(e, worst, n_requests, err) ||
+      new_row_buffers(e, limits.max_rows, err))
     return -1;
   return pdt_trunk_new(&e->trunk, &e->weights, e->kernels, &e->group, &e->kv, &limits, err) ||
          pdt_sidecar_reserve(&e->sidecar, limits.max_rows, err);

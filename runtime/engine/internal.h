@@ -16,8 +16,8 @@ typedef struct pdt_lane {
   int32_t emitted;   /* tokens so far; known in the group, and after the boundary everywhere */
   bool finished;     /* the block is whole; likewise */
   bool ended;        /* by an end-of-sequence token */
-  pdt_token *tokens; /* [tau], inside pdt_round_buffers */
-  float *states;     /* [tau, d] of the owner */
+  pdt_token *tokens; /* [pdt_request_block], inside pdt_round_buffers */
+  float *states;     /* [pdt_request_block, d] of the owner */
   float *note;       /* [dn] */
   float *coverage;   /* [S] */
   float readiness;
@@ -27,7 +27,7 @@ typedef struct pdt_lane {
 /* Buffers of a round, made once for the most lanes that can be in flight. */
 typedef struct pdt_round_buffers {
   int32_t max_lanes, max_own, max_group; /* of the world, this rank, this group */
-  int32_t max_block;                     /* largest tau */
+  int32_t max_block, max_window;         /* tokens of a block, notes of a window */
   int32_t max_positions;                 /* longest sequence */
   int32_t max_pages;                     /* of this group's cache */
   pdt_lane *lanes;                       /* [max_lanes] */
@@ -36,8 +36,8 @@ typedef struct pdt_round_buffers {
   int32_t n_group;
   pdt_lane **own; /* [max_own]: a run of `group` */
   int32_t n_own;
-  pdt_token *tokens;              /* [max_lanes, max_block] */
-  float *states;                  /* [max_own, max_block, d] */
+  pdt_token *tokens;              /* of all lanes, one after another */
+  float *states;                  /* [tokens, d] of own lanes, likewise */
   float *notes;                   /* [2, max_lanes, dn]: by owner, session, stream; two in turn */
   float *coverage;                /* [max_lanes, S] */
   float *hidden;                  /* [max_rows, d] of one batch */
@@ -116,6 +116,9 @@ void pdt_notes_finish(pdt_engine *e);
 /* boundary.c: gathers records, decides, broadcasts, applies. Collective over the world, blocking.
  * All ranks fail alike. */
 int pdt_boundary(pdt_engine *e, pdt_error *err);
+
+/* boundary.c: bytes of a lane's record of a block of at most `room` tokens. */
+pdt_bytes pdt_record_bytes(const pdt_engine *e, int32_t room);
 
 /* buffers.c: cache, trunk and buffers for the most that these requests can have in flight. Refuses
  * a cache that does not fit. Errors: MEMORY; what was made is freed by pdt_round_buffers_free. */

@@ -337,13 +337,32 @@ json_t *pdt_request_json(const pdt_request *r) {
   return NULL;
 }
 
+int32_t pdt_request_block(const pdt_request *r) {
+  const pdt_stream_limits *limits = &r->settings.limits;
+  return limits->block_tokens < limits->max_tokens ? limits->block_tokens : limits->max_tokens;
+}
+
+int32_t pdt_request_tokens(const pdt_request *r) {
+  return pdt_stream_most_tokens(&r->settings.limits, r->settings.max_rounds);
+}
+
+int64_t pdt_request_notes(const pdt_request *r) {
+  int64_t block = pdt_request_block(r), blocks = (pdt_request_tokens(r) + block - 1) / block;
+  return 1 + r->settings.streams * blocks;
+}
+
+int32_t pdt_request_window(const pdt_request *r) {
+  int64_t notes = pdt_request_notes(r);
+  return notes < r->settings.window ? (int32_t)notes : r->settings.window;
+}
+
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream) {
-  return r->n_prefix[stream] + r->settings.limits.max_tokens;
+  return r->n_prefix[stream] + pdt_request_tokens(r);
 }
 
 int32_t pdt_request_positions(const pdt_request *r) {
-  int32_t most = 0;
+  int32_t longest = 0;
   for (pdt_stream k = 0; k < r->settings.streams; k++)
-    if (pdt_request_own_tokens(r, k) > most) most = pdt_request_own_tokens(r, k);
-  return r->n_prompt - 1 + most;
+    if (r->n_prefix[k] > longest) longest = r->n_prefix[k];
+  return r->n_prompt - 1 + longest + r->settings.limits.max_tokens;
 }

@@ -51,10 +51,18 @@ void pdt_request_free(pdt_request *r);
  * caller drops the reference; NULL without memory. */
 json_t *pdt_request_json(const pdt_request *r);
 
-/* Most positions of the key/value cache that a stream's own pages hold. */
+/* The most that there can be, however much more the settings allow; what takes memory is sized by
+ * these. Tokens of one block; tokens that one stream writes in all rounds; notes on the bus, the
+ * plan's included; notes in a window. Pure. */
+int32_t pdt_request_block(const pdt_request *r);
+int32_t pdt_request_tokens(const pdt_request *r);
+int64_t pdt_request_notes(const pdt_request *r);
+int32_t pdt_request_window(const pdt_request *r);
+
+/* Most positions of the key/value cache that a stream's own pages hold: prefix and tokens. */
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream);
 
-/* The largest of that over all streams, and the prompt before it: longest sequence. */
+/* Positions of the longest sequence that the settings speak of: prompt, prefix, max_tokens. */
 int32_t pdt_request_positions(const pdt_request *r);
 
 #endif

@@ -11,6 +11,7 @@
 /* Lists the lanes: all of the world, this group's by owner, and this rank's. */
 static void list_lanes(pdt_engine *e) {
   pdt_round_buffers *b = &e->buffers;
+  int64_t tokens = 0, own_tokens = 0; /* room handed out */
   b->n_lanes = b->n_group = b->n_own = 0;
   for (int32_t i = 0; i < e->n_sessions; i++) {
     pdt_session *s = e->sessions[i];
@@ -25,17 +26,21 @@ static void list_lanes(pdt_engine *e) {
           .stream = k,
           .owner = pdt_owner_of(k, e->place.ranks),
           .room = pdt_stream_room(&s->streams[k], &s->request->settings.limits),
-          .tokens = b->tokens + (int64_t)at * b->max_block,
+          .tokens = b->tokens + tokens,
           .coverage = b->coverage + (int64_t)at * e->sidecar.config.plan_slots,
       };
+      tokens += pdt_request_block(s->request);
     }
   }
   for (pdt_rank owner = e->place.group_begin; owner < e->place.group_end; owner++) {
     if (owner == e->place.rank) b->own = b->group + b->n_group;
     for (int32_t i = 0; i < b->n_lanes; i++) {
       if (b->lanes[i].owner != owner) continue;
-      if (owner == e->place.rank)
-        b->lanes[i].states = b->states + (int64_t)b->n_own++ * b->max_block * e->model.hidden_size;
+      if (owner == e->place.rank) {
+        b->lanes[i].states = b->states + own_tokens * e->model.hidden_size;
+        own_tokens += pdt_request_block(b->lanes[i].session->request);
+        b->n_own++;
+      }
       b->group[b->n_group++] = &b->lanes[i];
     }
   }

@@ -26,22 +26,20 @@ int64_t pdt_session_pages(const pdt_request *request, pdt_rank begin, pdt_rank e
 /* Replicated parts: plan, bus, streams. */
 static int new_replica(pdt_session *s, const pdt_sidecar *sidecar, pdt_error *err) {
   const pdt_settings *settings = &s->request->settings;
-  const pdt_stream_limits *limits = &settings->limits;
-  int64_t blocks = (limits->max_tokens + limits->block_tokens - 1) / limits->block_tokens;
-  int64_t notes = 1 + settings->streams * blocks;
+  int64_t notes = pdt_request_notes(s->request);
+  int32_t window = pdt_request_window(s->request);
   if (notes > INT32_MAX)
     return pdt_fail(err, PDT_ERROR_MEMORY, "notes bus: room for %lld notes is too much",
                     (long long)notes);
   if (PDT_NEW(&s->streams, settings->streams, "streams", err) ||
       PDT_NEW(&s->sequences, settings->streams, "streams", err) ||
-      PDT_NEW(&s->window_notes, settings->window, "window", err) ||
-      PDT_NEW(&s->window_names, settings->window, "window", err) ||
-      pdt_plan_new(&s->plan, sidecar, err) ||
-      pdt_bus_new(&s->bus, sidecar->config.notes_dim, settings->reveal_delay, settings->window,
+      PDT_NEW(&s->window_notes, window, "window", err) ||
+      PDT_NEW(&s->window_names, window, "window", err) || pdt_plan_new(&s->plan, sidecar, err) ||
+      pdt_bus_new(&s->bus, sidecar->config.notes_dim, settings->reveal_delay, window,
                   (int32_t)notes, err))
     return -1;
   for (pdt_stream k = 0; k < settings->streams; k++)
-    if (pdt_stream_new(&s->streams[k], k, limits, err)) return -1;
+    if (pdt_stream_new(&s->streams[k], k, &settings->limits, settings->max_rounds, err)) return -1;
   return 0;
 }
 
@@ -68,7 +66,7 @@ int pdt_session_new(pdt_session *s, const pdt_request *request, int32_t index,
   s->computes = pdt_streams_among(K, place->group_begin, place->group_end, place->ranks) > 0;
   s->owns = pdt_streams_among(K, place->rank, place->rank + 1, place->ranks) > 0;
   if (new_replica(s, sidecar, err) || (s->computes && new_sequences(s, place, kv, err)) ||
-      (s->owns && pdt_window_new(&s->window, sidecar, request->settings.window, err))) {
+      (s->owns && pdt_window_new(&s->window, sidecar, pdt_request_window(request), err))) {
     pdt_session_free(s, kv);
     return -1;
   }

@@ -15,9 +15,9 @@ typedef struct pdt_session {
   pdt_round round;            /* the next one to run, from 1 */
   pdt_plan plan;
   pdt_bus bus;
-  pdt_stream_state *streams;   /* [K] */
-  int32_t *window_notes;       /* [B]: this round's window, indices into bus.notes */
-  pdt_note_name *window_names; /* [B]: the same by name, still true after the round */
+  pdt_stream_state *streams; /* [K] */
+  int32_t *window_notes;     /* [pdt_request_window]: this round's window, indices into bus.notes */
+  pdt_note_name *window_names; /* likewise: the same by name, still true after the round */
   int32_t n_window;
   pdt_window window;          /* its projections; on ranks that own a stream of the session */
   pdt_kv_sequence prompt;     /* on ranks whose group has a stream of the session */

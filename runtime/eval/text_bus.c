@@ -255,6 +255,7 @@ static int text_bus_new(text_bus *b, pdt_eval_trial *t, pdt_error *err) {
     if (t->requests[i].settings.limits.max_tokens > most)
       most = t->requests[i].settings.limits.max_tokens;
   }
+  if (b->tau > most) b->tau = (int32_t)most; /* no block is longer */
   b->most_rounds = (int32_t)((most + b->tau - 1) / b->tau) + 1;
   if (PDT_NEW(&b->writers, streams, "text bus", err) ||
       PDT_NEW(&b->first_writer, t->n, "text bus", err) ||

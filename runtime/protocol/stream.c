@@ -6,13 +6,28 @@
 
 #include "base/memory.h"
 
+int32_t pdt_stream_most_tokens(const pdt_stream_limits *limits, int32_t max_rounds) {
+  int64_t written = (int64_t)max_rounds * limits->block_tokens;
+  return written < limits->max_tokens ? (int32_t)written : limits->max_tokens;
+}
+
+/* Most blocks that wait for a commit: all but the newest leave room for one more below the horizon,
+ * and behind a stalling stream's there is none. */
+static int32_t most_pending(const pdt_stream_limits *limits, int32_t blocks) {
+  int32_t most = limits->policy == PDT_STALL ? 1 : limits->horizon / limits->block_tokens;
+  return most < 1 ? 1 : most < blocks ? most : blocks;
+}
+
 int pdt_stream_new(pdt_stream_state *s, pdt_stream index, const pdt_stream_limits *limits,
-                   pdt_error *err) {
-  int32_t blocks = (limits->max_tokens + limits->block_tokens - 1) / limits->block_tokens;
-  *s = (pdt_stream_state){.index = index, .max_blocks = blocks};
-  if (PDT_NEW(&s->tokens, limits->max_tokens, "stream tokens", err) ||
-      PDT_NEW(&s->pending, blocks, "stream blocks", err) ||
-      PDT_NEW(&s->pending_coverage, (int64_t)blocks * limits->slots, "stream coverage", err) ||
+                   int32_t max_rounds, pdt_error *err) {
+  int32_t tokens = pdt_stream_most_tokens(limits, max_rounds);
+  int32_t blocks = tokens / limits->block_tokens + (tokens % limits->block_tokens != 0);
+  int32_t pending = most_pending(limits, blocks);
+  *s = (pdt_stream_state){
+      .index = index, .max_tokens = tokens, .max_pending = pending, .max_blocks = blocks};
+  if (PDT_NEW(&s->tokens, tokens, "stream tokens", err) ||
+      PDT_NEW(&s->pending, pending, "stream blocks", err) ||
+      PDT_NEW(&s->pending_coverage, (int64_t)pending * limits->slots, "stream coverage", err) ||
       PDT_NEW(&s->best_coverage, limits->slots, "stream coverage", err) ||
       PDT_NEW(&s->forced, blocks, "stream blocks", err)) {
     pdt_stream_free(s);
@@ -50,14 +65,18 @@ static pdt_round roll_back(pdt_stream_state *s) {
   return oldest;
 }
 
-/* Could the stream have emitted this block? Whole blocks only: so there are never more than
- * max_blocks of them. */
+/* Could the stream have emitted this block? Whole blocks only: so there are never more of them than
+ * there is room for. */
 static int check_block(const pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
                        const pdt_block_verdict *v, pdt_error *err) {
   if (!pdt_stream_active(s))
     return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %d, round %d: it is %s, yet there is a block",
                     s->index, round, s->done ? "done" : "waiting");
-  int32_t room = pdt_stream_room(s, limits);
+  int32_t room = pdt_stream_room(s, limits), left = s->max_tokens - s->n_tokens;
+  if (v->n_tokens > left && v->n_tokens <= room)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "stream %d, round %d: a block of %d tokens after the last round: room for %d",
+                    s->index, round, v->n_tokens, left);
   if (v->n_tokens >= 1 && (v->ended ? v->n_tokens <= room : v->n_tokens == room)) return 0;
   return pdt_fail(err, PDT_ERROR_RUNTIME,
                   "stream %d, round %d: a block of %d tokens cannot follow %d tokens and %d "

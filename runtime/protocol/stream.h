@@ -25,12 +25,13 @@ typedef struct pdt_pending_block {
 
 typedef struct pdt_stream_state {
   pdt_stream index;
-  int32_t attempt;   /* since the commit point */
+  int32_t attempt;                             /* since the commit point */
+  int32_t max_tokens, max_pending, max_blocks; /* room below: the most there can be */
   pdt_token *tokens; /* [max_tokens]: n_committed committed ones, then those of pending blocks */
   int32_t n_committed, n_tokens;
-  pdt_pending_block *pending; /* [max_blocks] */
-  int32_t n_pending, max_blocks;
-  float *pending_coverage; /* [max_blocks, slots], logits of the pending blocks */
+  pdt_pending_block *pending; /* [max_pending] */
+  int32_t n_pending;
+  float *pending_coverage; /* [max_pending, slots], logits of the pending blocks */
   float *best_coverage;    /* [slots]: the largest logit of any committed block, -inf before one */
   pdt_round *forced;       /* [max_blocks]: rounds whose block was forced */
   int32_t n_forced;
@@ -39,9 +40,13 @@ typedef struct pdt_stream_state {
   bool done;    /* complete, and nothing pending */
 } pdt_stream_state;
 
-/* A stream before its first round. Errors: MEMORY. */
+/* The most tokens that a stream can write in max_rounds rounds. Pure. */
+int32_t pdt_stream_most_tokens(const pdt_stream_limits *limits, int32_t max_rounds);
+
+/* A stream before the first of at most max_rounds rounds, with room for all that it can write and
+ * hold in them, whatever the limits allow beyond. Errors: MEMORY. */
 int pdt_stream_new(pdt_stream_state *s, pdt_stream index, const pdt_stream_limits *limits,
-                   pdt_error *err);
+                   int32_t max_rounds, pdt_error *err);
 void pdt_stream_free(pdt_stream_state *s);
 
 /* Does it emit a block next round? */
@@ -62,7 +67,7 @@ typedef struct pdt_block_verdict {
 /* Applies a round's decision (step 2) and works out whether the stream waits or is done (3, 4).
  * Sets *withdraw_from to the first round whose note the bus must take back, or 0. A verdict that
  * cannot be is a RUNTIME error and changes nothing: one for a stream that is not active, or a block
- * that is neither as long as its room nor ended. */
+ * that is neither as long as its room nor ended, or one after the last round. */
 int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
                      bool gate, const pdt_block_verdict *verdict, pdt_round *withdraw_from,
                      pdt_error *err);

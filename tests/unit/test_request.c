@@ -410,6 +410,37 @@ static void random_round_trips(void **state) {
   }
 }
 
+/* Settings may allow more than there can ever be; what takes memory goes by these. */
+static void the_most_there_can_be(void **state) {
+  (void)state;
+  pdt_request r = accept("{'prompt_ids':[1],'settings':{'streams':3,'block_tokens':5,"
+                         "'max_tokens':21,'window':1048576,'horizon':16777216}}",
+                         &ids_only);
+  assert_int_equal(pdt_request_block(&r), 5);
+  assert_int_equal(pdt_request_tokens(&r), 21);
+  assert_int_equal(pdt_request_notes(&r), 1 + 3 * 5);
+  assert_int_equal(pdt_request_window(&r), 16);
+  r.settings.window = 15;
+  assert_int_equal(pdt_request_window(&r), 15);
+  r.settings.max_rounds = 2; /* two blocks, and a third that does not come to be */
+  assert_int_equal(pdt_request_tokens(&r), 10);
+  assert_int_equal(pdt_request_own_tokens(&r, 1), 10);
+  assert_int_equal(pdt_request_notes(&r), 1 + 3 * 2);
+  assert_int_equal(pdt_request_positions(&r), 21);
+  r.settings.max_rounds = INT32_MAX;
+  r.settings.limits.block_tokens = 1 << 24;
+  assert_int_equal(pdt_request_block(&r), 21);
+  assert_int_equal(pdt_request_tokens(&r), 21);
+  assert_int_equal(pdt_request_notes(&r), 1 + 3);
+  r.settings.limits.max_tokens = 1 << 24;
+  r.settings.limits.block_tokens = 1;
+  r.settings.streams = 1 << 16;
+  assert_true(pdt_request_notes(&r) == 1 + ((int64_t)1 << 40));
+  assert_int_equal(pdt_request_window(&r), 15);
+  r.settings.streams = 3;
+  pdt_request_free(&r);
+}
+
 /* What sequences and prompt take, in pages of 16, on the ranks that decode them. */
 static void pages_of_a_session(void **state) {
   (void)state;
@@ -428,7 +459,9 @@ static void pages_of_a_session(void **state) {
   enum { K = 4096 };
   int32_t n_prefix[K] = {0};
   pdt_request huge = {.n_prompt = 1, .n_prefix = n_prefix, .settings = {.streams = K}};
+  huge.settings.max_rounds = INT32_MAX;
   huge.settings.limits.max_tokens = 1 << 24;
+  huge.settings.limits.block_tokens = 16;
   assert_true(pdt_session_pages(&huge, 0, 1, 1) == ((int64_t)1 << 32) + 1);
 }
 
@@ -553,6 +586,7 @@ int main(void) {
       cmocka_unit_test(bounds_are_inside),
       cmocka_unit_test(round_trips),
       cmocka_unit_test(random_round_trips),
+      cmocka_unit_test(the_most_there_can_be),
       cmocka_unit_test(pages_of_a_session),
       cmocka_unit_test(hashes_recorded),
       cmocka_unit_test(hashes_as_python),

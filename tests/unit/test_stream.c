@@ -21,7 +21,7 @@ static const pdt_stream_limits usual = {
     .block_tokens = 3, .horizon = 6, .max_tokens = 10, .slots = SLOTS, .policy = PDT_SELECTIVE};
 
 static void new_stream(pdt_stream_state *s, const pdt_stream_limits *limits) {
-  assert_int_equal(pdt_stream_new(s, 4, limits, NULL), 0);
+  assert_int_equal(pdt_stream_new(s, 4, limits, INT32_MAX, NULL), 0);
   assert_true(pdt_stream_active(s));
   assert_int_equal(pdt_stream_room(s, limits), limits->max_tokens < limits->block_tokens
                                                    ? limits->max_tokens
@@ -361,7 +361,7 @@ static void replay_new(replay *p, const json_t *settings, const json_t *trace) {
                                p->budget, 1 + p->K * blocks, NULL),
                    0);
   for (pdt_stream k = 0; k < p->K; k++)
-    assert_int_equal(pdt_stream_new(&p->streams[k], k, &p->limits, NULL), 0);
+    assert_int_equal(pdt_stream_new(&p->streams[k], k, &p->limits, INT32_MAX, NULL), 0);
   floats(json_object_get(trace, "plan_note"), note, DIM);
   assert_int_equal(pdt_bus_publish(&p->bus, 0, PDT_PLANNER, NULL), 0);
   assert_true(pdt_bus_fill(&p->bus, 0, PDT_PLANNER, note));
@@ -510,8 +510,47 @@ static void sessions_as_the_oracle(void **state) {
   print_message("%d sessions, %d rounds\n", n, rounds);
 }
 
+/* Room goes by what can be, not by what limits allow; and no block is written past it. */
+static void room_for_what_can_be(void **state) {
+  (void)state;
+  pdt_stream_limits limits = {.block_tokens = 4,
+                              .horizon = 1 << 24,
+                              .max_tokens = 1 << 24,
+                              .slots = 1,
+                              .policy = PDT_SELECTIVE};
+  pdt_stream_state s;
+  assert_int_equal(pdt_stream_new(&s, 0, &limits, 2, NULL), 0);
+  assert_int_equal(s.max_tokens, 8);
+  assert_int_equal(s.max_blocks, 2);
+  assert_int_equal(s.max_pending, 2);
+  const pdt_token tokens[4] = {1, 2, 3, 4};
+  const float coverage[1] = {0};
+  const pdt_block_verdict hold = {PDT_ACTION_HOLD, tokens, 4, false, coverage};
+  pdt_round withdraw;
+  pdt_error err = {0};
+  for (pdt_round round = 1; round <= 2; round++)
+    assert_int_equal(pdt_stream_apply(&s, &limits, round, false, &hold, &withdraw, NULL), 0);
+  assert_int_equal(pdt_stream_apply(&s, &limits, 3, false, &hold, &withdraw, &err), -1);
+  assert_non_null(strstr(err.message, "after the last round"));
+  pdt_stream_free(&s);
+  limits.horizon = 11; /* two blocks wait, a third does not fit */
+  assert_int_equal(pdt_stream_new(&s, 0, &limits, 1000, NULL), 0);
+  assert_int_equal(s.max_tokens, 4000);
+  assert_int_equal(s.max_pending, 2);
+  pdt_stream_free(&s);
+  limits.policy = PDT_STALL;
+  limits.block_tokens = 1 << 24;
+  limits.max_tokens = 8;
+  assert_int_equal(pdt_stream_new(&s, 0, &limits, INT32_MAX, NULL), 0);
+  assert_int_equal(s.max_tokens, 8);
+  assert_int_equal(s.max_blocks, 1);
+  assert_int_equal(s.max_pending, 1);
+  pdt_stream_free(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(room_for_what_can_be),
       cmocka_unit_test(commits_to_the_token_limit),
       cmocka_unit_test(holds_up_to_the_horizon),
       cmocka_unit_test(rolls_back_to_the_commit_point),
