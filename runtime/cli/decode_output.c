@@ -1,5 +1,7 @@
 #include "cli/decode_output.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,20 +13,42 @@
 #include "cli/rounds.h"
 #include "cli/terminal.h"
 
-/* A session's result, kept until its turn comes. */
-struct pdt_waiting {
-  bool ended;
-  pdt_result result;
-};
+/* Is one of the files standard output? Then nothing else is printed there. */
+static bool takes_standard_output(const pdt_decode_options *o) {
+  const char *const paths[] = {o->out, o->trace, o->journal};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+    if (paths[i] && pdt_sink_descriptor(paths[i]) == STDOUT_FILENO) return true;
+  return false;
+}
+
+/* Prints of the answers what has come of them. */
+static int print_text(void *context, const void *text, pdt_bytes bytes, pdt_error *err) {
+  pdt_decode_output *o = context;
+  pdt_progress_stop(&o->progress);
+  if (fwrite(text, 1, (size_t)bytes, stdout) == (size_t)bytes && fflush(stdout) == 0) return 0;
+  return pdt_fail(err, PDT_ERROR_IO, "standard output: cannot write the answer: %s",
+                  strerror(errno));
+}
+
+/* Answers are printed unless standard output has another use, or is closed and --out has them. */
+static int open_answers(pdt_decode_output *o, pdt_error *err) {
+  const pdt_decode_options *options = o->options;
+  if (options->json || takes_standard_output(options)) return 0;
+  bool closed = (fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY;
+  if (closed && options->out) return 0;
+  if (closed)
+    return pdt_fail(err, PDT_ERROR_IO, "standard output: it is closed (hint: --out FILE)");
+  return pdt_turns_new(&o->answers, o->input->n, pdt_temporary_folder(), print_text, o, err);
+}
 
 int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *options,
                            const pdt_decode_input *input, pdt_error *err) {
   *o = (pdt_decode_output){.options = options, .input = input, .journal = {.fd = -1}};
   pdt_output_format format = options->json ? PDT_OUTPUT_JSONL : PDT_OUTPUT_PROTO;
-  const char *out = options->out ? options->out : options->json ? "/dev/stdout" : NULL;
-  if (PDT_NEW(&o->waiting, input->n, "results", err) ||
-      (options->trace && pdt_trace_new(&o->trace, input->n, err)) ||
-      (out && pdt_output_open(&o->output, out, format, err)))
+  const char *out = options->out ? options->out : options->json ? "-" : NULL;
+  if ((options->trace && pdt_trace_open(&o->trace, options->trace, input->n, err)) ||
+      (out && pdt_output_open(&o->output, out, format, err)) ||
+      (out && pdt_output_in_turns(o->output, input->n, err)) || open_answers(o, err))
     return -1;
   if (!options->journal) return 0;
   if (pdt_journal_create(&o->journal, options->journal, options->overwrite,
@@ -143,43 +167,47 @@ static int trace_end(pdt_decode_output *o, const pdt_session *s, const pdt_strea
   return status;
 }
 
-/* Prints an answer; on a terminal, control characters are shown. */
+/* Hands an answer to whoever prints it; on a terminal, control characters are shown. */
 static int print_answer(pdt_decode_output *o, const pdt_answer *a, pdt_error *err) {
-  pdt_progress_stop(&o->progress);
-  bool written = pdt_on_terminal(STDOUT_FILENO)
-                     ? pdt_print_for_terminal(stdout, a->text, a->n_text_bytes)
-                     : fwrite(a->text, 1, a->n_text_bytes, stdout) == a->n_text_bytes;
-  if (written && fputc('\n', stdout) != EOF && fflush(stdout) == 0) return 0;
-  return pdt_fail(err, PDT_ERROR_IO, "standard output: cannot write the answer");
+  char *shown = NULL;
+  size_t bytes = 0;
+  FILE *out = open_memstream(&shown, &bytes);
+  if (!out) return pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
+  bool good = pdt_on_terminal(STDOUT_FILENO)
+                  ? pdt_print_for_terminal(out, a->text, a->n_text_bytes)
+                  : fwrite(a->text, 1, a->n_text_bytes, out) == a->n_text_bytes;
+  good = good && fputc('\n', out) != EOF;
+  good = fclose(out) == 0 && good;
+  int rc = good ? pdt_turns_put(o->answers, a->request, shown, (pdt_bytes)bytes, err)
+                : pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
+  free(shown);
+  return rc ? -1 : pdt_turns_end(o->answers, a->request, err);
 }
 
-/* Writes the results whose turn has come: in request order, whatever order sessions end in. */
-static int write_results(pdt_decode_output *o, pdt_error *err) {
-  for (; o->next < o->input->n && o->waiting[o->next].ended; o->next++) {
-    pdt_result *r = &o->waiting[o->next].result;
-    if (o->output && pdt_result_write(r, o->output, err)) return -1;
-    if (!o->options->json && print_answer(o, &r->answer, err)) return -1;
-    pdt_result_free(r);
-  }
-  return 0;
+/* A session's results go where they belong; before their turn, in request order, they wait. */
+static int write_result(pdt_decode_output *o, const pdt_result *r, pdt_error *err) {
+  if (o->output &&
+      (pdt_result_write(r, o->output, err) || pdt_output_end(o->output, r->answer.request, err)))
+    return -1;
+  return o->answers ? print_answer(o, &r->answer, err) : 0;
 }
 
 static int on_session_ended(void *context, const pdt_session *s, pdt_error *err) {
   pdt_decode_output *o = context;
-  struct pdt_waiting *w = &o->waiting[s->index];
   const pdt_outcome outcome = {.request = s->request,
                                .index = s->index,
                                .streams = s->streams,
                                .plan_ids = s->plan.ids,
                                .slots = o->input->sidecar.plan_slots,
                                .complete = pdt_session_complete(s)};
+  pdt_result r;
   pdt_progress_session_ended(&o->progress);
-  if (pdt_result_make(&w->result, &outcome, o->input->tokenizer, err) ||
-      (o->trace && trace_end(o, s, w->result.owner, w->result.order, err)) ||
-      (o->journals && pdt_decode_journal_end(&o->journal, s, err)))
-    return -1;
-  w->ended = true;
-  return write_results(o, err);
+  int status = pdt_result_make(&r, &outcome, o->input->tokenizer, err);
+  if (!status && o->trace) status = trace_end(o, s, r.owner, r.order, err);
+  if (!status && o->journals) status = pdt_decode_journal_end(&o->journal, s, err);
+  if (!status) status = write_result(o, &r, err);
+  pdt_result_free(&r);
+  return status;
 }
 
 pdt_observer pdt_decode_output_observer(pdt_decode_output *o) {
@@ -197,15 +225,16 @@ int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {
     status = pdt_output_close(o->output, err);
   else
     pdt_output_discard(o->output);
-  if (o->trace && keep && !status) status = pdt_trace_write(o->trace, o->options->trace, err);
-  pdt_trace_free(o->trace);
+  if (o->trace && keep && !status)
+    status = pdt_trace_close(o->trace, err);
+  else
+    pdt_trace_discard(o->trace);
+  pdt_turns_free(o->answers);
   pdt_error late = {0};
   if (pdt_journal_close(&o->journal, &late) && !status && keep) {
     *err = late;
     status = -1;
   }
-  for (int32_t i = 0; o->waiting && i < o->input->n; i++) pdt_result_free(&o->waiting[i].result);
-  free(o->waiting);
   *o = (pdt_decode_output){.journal = {.fd = -1}};
   return status;
 }

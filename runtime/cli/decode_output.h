@@ -7,6 +7,7 @@
 #include "journal/journal.h"
 #include "journal/output.h"
 #include "journal/trace.h"
+#include "journal/turns.h"
 
 typedef struct pdt_decode_output {
   const pdt_decode_options *options; /* borrowed, as all below */
@@ -15,9 +16,8 @@ typedef struct pdt_decode_output {
   pdt_journal journal;
   bool journals;
   pdt_output *output;
+  pdt_turns *answers; /* printed; NULL: they are not */
   pdt_progress progress;
-  struct pdt_waiting *waiting; /* [n requests]: results whose turn has not come */
-  int32_t next;                /* the first request whose result was not written yet */
 } pdt_decode_output;
 
 /* Opens what the options name. On rank 0 only. Errors: USAGE, IO, MEMORY; then close it. */

@@ -6,9 +6,11 @@
 #include "base/memory.h"
 #include "journal/bytes.h"
 #include "journal/json_text.h"
+#include "journal/turns.h"
 
 struct pdt_output {
   pdt_sink sink;
+  pdt_turns *turns; /* NULL: records go on in the order given */
   pdt_output_format format;
   uint8_t *buffer; /* [capacity]: one record in delimited form */
   size_t capacity;
@@ -34,8 +36,37 @@ int pdt_output_close(pdt_output *o, pdt_error *err) {
 void pdt_output_discard(pdt_output *o) {
   if (!o) return;
   pdt_sink_discard(&o->sink);
+  pdt_turns_free(o->turns);
   free(o->buffer);
   free(o);
+}
+
+static int to_sink(void *context, const void *data, pdt_bytes bytes, pdt_error *err) {
+  return pdt_sink_write(context, data, bytes, err);
+}
+
+int pdt_output_in_turns(pdt_output *o, int32_t n_requests, pdt_error *err) {
+  char *folder = pdt_sink_folder(&o->sink);
+  int rc = folder ? pdt_turns_new(&o->turns, n_requests, folder, to_sink, &o->sink, err)
+                  : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", o->sink.path);
+  free(folder);
+  return rc;
+}
+
+int pdt_output_end(pdt_output *o, int32_t request, pdt_error *err) {
+  return o->turns ? pdt_turns_end(o->turns, request, err) : 0;
+}
+
+/* Writes a record as it stands in the file, or lets it wait for its turn. */
+static int put_record(pdt_output *o, int32_t request, const void *data, size_t bytes,
+                      pdt_error *err) {
+  return o->turns ? pdt_turns_put(o->turns, request, data, (pdt_bytes)bytes, err)
+                  : pdt_sink_write(&o->sink, data, (pdt_bytes)bytes, err);
+}
+
+static int32_t request_of(const Pdt__OutputRecord *record) {
+  bool artifact = record->record_case == PDT__OUTPUT_RECORD__RECORD_ARTIFACT;
+  return (int32_t)(artifact ? record->artifact->request : record->answer->request);
 }
 
 const char *pdt_ending_name(Pdt__Ending ending) {
@@ -97,7 +128,7 @@ static int write_json(pdt_output *o, const Pdt__OutputRecord *record, pdt_error 
   bool good = !ferror(out);
   if ((fclose(out) || !good) && !rc)
     rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory for a record", o->sink.path);
-  if (!rc) rc = pdt_sink_write(&o->sink, line, (pdt_bytes)length, err);
+  if (!rc) rc = put_record(o, request_of(record), line, length, err);
   free(line);
   return rc;
 }
@@ -119,7 +150,7 @@ static int write_record(pdt_output *o, const Pdt__OutputRecord *record, pdt_erro
     return -1;
   size_t n = put_varint(o->buffer, length);
   n += pdt__output_record__pack(record, o->buffer + n);
-  return pdt_sink_write(&o->sink, o->buffer, (pdt_bytes)n, err);
+  return put_record(o, request_of(record), o->buffer, n, err);
 }
 
 /* Numbers that are unsigned in the file. */

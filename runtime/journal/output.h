@@ -1,6 +1,7 @@
 /* The output file of a run: one artifact a stream and one merged answer a session (3.8), in the
- * order in which they are given. Two forms: OutputRecord messages of proto/pdt.proto, each preceded
- * by its length as a varint (protobuf's delimited form), or JSON lines. No communication. */
+ * order in which they are given, or of their requests. Two forms: OutputRecord messages of
+ * proto/pdt.proto, each preceded by its length as a varint (protobuf's delimited form), or JSON
+ * lines. No communication. */
 #ifndef PDT_JOURNAL_OUTPUT_H
 #define PDT_JOURNAL_OUTPUT_H
 
@@ -49,6 +50,13 @@ typedef struct pdt_output pdt_output;
 /* Opens the file at path (see journal/sink.h for devices and pipes); a regular file appears at
  * close. Sets *o. Ended by close or discard. Errors: IO, MEMORY. */
 int pdt_output_open(pdt_output **o, const char *path, pdt_output_format format, pdt_error *err);
+
+/* From now on the records of n_requests requests may come in any order, and are written in that of
+ * their requests: those of a request before its turn wait (turns.h). Errors: MEMORY. */
+int pdt_output_in_turns(pdt_output *o, int32_t n_requests, pdt_error *err);
+
+/* Of such an output: no more records of this request come. Errors: IO, RUNTIME. */
+int pdt_output_end(pdt_output *o, int32_t request, pdt_error *err);
 
 /* Writes one record with one write. Numbers must not be negative. JSON objects are
  *   {"type":"artifact","session":,"request":,"stream":,"tokens":[],"text":"","done":,

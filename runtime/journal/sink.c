@@ -10,7 +10,7 @@
 
 int pdt_sink_descriptor(const char *path) {
   static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
-  if (strcmp(path, "/dev/stdout") == 0) return STDOUT_FILENO;
+  if (strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0) return STDOUT_FILENO;
   if (strcmp(path, "/dev/stderr") == 0) return STDERR_FILENO;
   for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
     size_t n = strlen(folders[i]);
@@ -37,7 +37,10 @@ int pdt_sink_open(pdt_sink *s, const char *path, pdt_error *err) {
   if (own < 0 && (!exists || S_ISREG(status.st_mode)))
     return pdt_new_file_open(&s->file, path, err);
   s->fd = own < 0 ? open(path, O_WRONLY | O_CLOEXEC) : fcntl(own, F_DUPFD_CLOEXEC, 0);
-  return s->fd < 0 ? refuse(path, err) : 0;
+  if (s->fd < 0) return refuse(path, err);
+  if ((fcntl(s->fd, F_GETFL) & O_ACCMODE) != O_RDONLY) return 0;
+  errno = EBADF; /* as a standard descriptor that was closed, see main */
+  return refuse(path, err);
 }
 
 int pdt_sink_write(pdt_sink *s, const void *data, pdt_bytes bytes, pdt_error *err) {
@@ -62,4 +65,13 @@ void pdt_sink_discard(pdt_sink *s) {
   pdt_new_file_abandon(&s->file);
   free(s->path);
   *s = (pdt_sink){.file = {.fd = -1}, .fd = -1};
+}
+
+const char *pdt_temporary_folder(void) {
+  const char *folder = getenv("TMPDIR");
+  return folder && *folder ? folder : "/tmp";
+}
+
+char *pdt_sink_folder(const pdt_sink *s) {
+  return s->file.target ? pdt_path_folder(s->file.target) : strdup(pdt_temporary_folder());
 }

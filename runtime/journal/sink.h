@@ -12,9 +12,10 @@ typedef struct pdt_sink {
 } pdt_sink;
 
 /* Opens `path` for writing what is there or creates it. A symbolic link to a regular file stays,
- * and the file behind it is replaced. /dev/stdout, /dev/stderr and /dev/fd/N are this process's own
- * descriptors. A pipe blocks until somebody reads it. Ended by commit or discard. Errors: IO (a
- * folder, not writable), MEMORY; s is then safe to discard. */
+ * and the file behind it is replaced. "-" (standard output), /dev/stdout, /dev/stderr and /dev/fd/N
+ * are this process's own descriptors. A pipe blocks until somebody reads it. Ended by commit or
+ * discard. Errors: USAGE (an empty name), IO (a folder, not writable), MEMORY; s is then safe to
+ * discard. */
 int pdt_sink_open(pdt_sink *s, const char *path, pdt_error *err);
 
 /* Appends all of it. Errors: IO, as when the disk is full. */
@@ -28,9 +29,16 @@ int pdt_sink_commit(pdt_sink *s, pdt_error *err);
  * got. */
 void pdt_sink_discard(pdt_sink *s);
 
-/* N when `path` names a descriptor this process has by a name under /dev: /dev/stdout, /dev/stderr,
- * /dev/fd/N, /proc/self/fd/N; -1 for any other. Such a name must not be renamed over, nor opened
- * anew, which would start at offset 0. */
+/* The folder where something big may wait for its place in the sink: that of a regular file, else
+ * the one for temporary files. Freed by the caller; NULL without memory. */
+char *pdt_sink_folder(const pdt_sink *s);
+
+/* The folder for temporary files: TMPDIR, or /tmp. */
+const char *pdt_temporary_folder(void);
+
+/* N when `path` names a descriptor this process has: 1 for "-", and those with a name under /dev:
+ * /dev/stdout, /dev/stderr, /dev/fd/N, /proc/self/fd/N; -1 for any other. Such a name must not be
+ * renamed over, nor opened anew, which would start at offset 0. */
 int pdt_sink_descriptor(const char *path);
 
 #endif

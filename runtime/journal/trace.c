@@ -7,42 +7,50 @@
 #include "base/memory.h"
 #include "journal/json_text.h"
 #include "journal/sink.h"
+#include "journal/turns.h"
 
 typedef enum session_state { NOT_BEGUN, OPEN, ENDED } session_state;
 
 typedef struct session {
   session_state state;
-  FILE *out; /* writes to text; NULL once it has ended */
-  char *text;
-  size_t n_bytes;
   int32_t note_dim, n_slots, n_streams; /* n_streams is 0 before round 1 */
   pdt_round round;                      /* the last */
 } session;
 
 struct pdt_trace {
+  pdt_sink sink;
+  pdt_turns *turns;
   int32_t n_requests;
   session *sessions; /* [n_requests] */
 };
 
 #define REFUSE(...) pdt_fail(err, PDT_ERROR_RUNTIME, "trace: " __VA_ARGS__)
 
-int pdt_trace_new(pdt_trace **trace, int32_t n_requests, pdt_error *err) {
-  if (PDT_NEW(trace, 1, "trace", err)) return -1;
-  if (PDT_NEW(&(*trace)->sessions, n_requests, "trace", err)) {
-    free(*trace);
-    *trace = NULL;
-    return -1;
-  }
-  (*trace)->n_requests = n_requests;
-  return 0;
+static int to_sink(void *context, const void *data, pdt_bytes bytes, pdt_error *err) {
+  return pdt_sink_write(context, data, bytes, err);
 }
 
-void pdt_trace_free(pdt_trace *trace) {
+int pdt_trace_open(pdt_trace **trace, const char *path, int32_t n_requests, pdt_error *err) {
+  if (PDT_NEW(trace, 1, "trace", err)) return -1;
+  pdt_trace *t = *trace;
+  t->n_requests = n_requests;
+  char *folder = NULL;
+  int rc = pdt_sink_open(&t->sink, path, err);
+  if (!rc) rc = PDT_NEW(&t->sessions, n_requests, "trace", err);
+  if (!rc && !(folder = pdt_sink_folder(&t->sink)))
+    rc = pdt_fail(err, PDT_ERROR_MEMORY, "trace: no memory");
+  if (!rc) rc = pdt_turns_new(&t->turns, n_requests, folder, to_sink, &t->sink, err);
+  free(folder);
+  if (!rc) return 0;
+  pdt_trace_discard(t);
+  *trace = NULL;
+  return -1;
+}
+
+void pdt_trace_discard(pdt_trace *trace) {
   if (!trace) return;
-  for (int32_t i = 0; i < trace->n_requests; i++) {
-    if (trace->sessions[i].out) (void)fclose(trace->sessions[i].out);
-    free(trace->sessions[i].text);
-  }
+  pdt_sink_discard(&trace->sink);
+  pdt_turns_free(trace->turns);
   free(trace->sessions);
   free(trace);
 }
@@ -67,25 +75,44 @@ static int all_finite(const float *values, int32_t n, const char *what, pdt_erro
   return 0;
 }
 
-static int wrote(const session *s, pdt_error *err) {
-  return ferror(s->out) ? pdt_fail(err, PDT_ERROR_MEMORY, "trace: no memory for its text") : 0;
+/* Text that is being made for one call. */
+typedef struct piece {
+  FILE *out;
+  char *text;
+  size_t bytes;
+} piece;
+
+static int start_piece(piece *p, pdt_error *err) {
+  *p = (piece){0};
+  p->out = open_memstream(&p->text, &p->bytes);
+  return p->out ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "trace: no memory for its text");
+}
+
+/* Passes a piece on to where the session's text goes. */
+static int put_piece(pdt_trace *trace, int32_t request, piece *p, pdt_error *err) {
+  bool good = !ferror(p->out);
+  int rc = fclose(p->out) || !good
+               ? pdt_fail(err, PDT_ERROR_MEMORY, "trace: no memory for its text")
+               : pdt_turns_put(trace->turns, request, p->text, (pdt_bytes)p->bytes, err);
+  free(p->text);
+  return rc;
 }
 
 int pdt_trace_begin(pdt_trace *trace, int32_t request, const int32_t *plan_ids, int32_t n_slots,
                     const float *plan_note, int32_t note_dim, pdt_error *err) {
   session *s = in_state(trace, request, NOT_BEGUN, err);
   if (!s || all_finite(plan_note, note_dim, "plan_note", err)) return -1;
-  s->out = open_memstream(&s->text, &s->n_bytes);
-  if (!s->out) return pdt_fail(err, PDT_ERROR_MEMORY, "trace: no memory for its text");
+  piece p;
+  if (start_piece(&p, err)) return -1;
   s->state = OPEN;
   s->note_dim = note_dim;
   s->n_slots = n_slots;
-  (void)fputs("{\"plan_ids\":", s->out);
-  pdt_json_put_i32s(s->out, plan_ids, (size_t)n_slots);
-  (void)fputs(",\"plan_note\":", s->out);
-  pdt_json_put_floats(s->out, plan_note, (size_t)note_dim);
-  (void)fputs(",\"rounds\":[", s->out);
-  return wrote(s, err);
+  (void)fputs("{\"plan_ids\":", p.out);
+  pdt_json_put_i32s(p.out, plan_ids, (size_t)n_slots);
+  (void)fputs(",\"plan_note\":", p.out);
+  pdt_json_put_floats(p.out, plan_note, (size_t)note_dim);
+  (void)fputs(",\"rounds\":[", p.out);
+  return put_piece(trace, request, &p, err);
 }
 
 static int check_block(const session *s, const pdt_trace_block *b, pdt_error *err) {
@@ -156,9 +183,11 @@ int pdt_trace_add_round(pdt_trace *trace, int32_t request, const pdt_trace_round
   session *s = in_state(trace, request, OPEN, err);
   if (!s) return -1;
   if (check_round(s, round, err)) return pdt_fail_in(err, "request %d", request);
+  piece p;
+  if (start_piece(&p, err)) return -1;
   s->round = round->round;
-  put_round(s->out, s, round);
-  return wrote(s, err);
+  put_round(p.out, s, round);
+  return put_piece(trace, request, &p, err);
 }
 
 static void put_stream(FILE *out, int32_t k, const pdt_trace_stream *stream) {
@@ -193,23 +222,18 @@ int pdt_trace_end(pdt_trace *trace, int32_t request, const pdt_trace_result *res
   if (result->n_streams < 1 || (s->round > 0 && result->n_streams != s->n_streams))
     return REFUSE("request %d: a result of %d streams after rounds of %d", request,
                   result->n_streams, s->n_streams);
-  put_result(s->out, s->n_slots, result);
-  if (wrote(s, err)) return -1;
-  FILE *out = s->out;
-  s->out = NULL; /* fclose ends it even when it fails */
-  if (fclose(out)) return pdt_fail(err, PDT_ERROR_MEMORY, "trace: no memory for its text");
+  piece p;
+  if (start_piece(&p, err)) return -1;
+  put_result(p.out, s->n_slots, result);
+  if (put_piece(trace, request, &p, err)) return -1;
   s->state = ENDED;
-  return 0;
+  return pdt_turns_end(trace->turns, request, err);
 }
 
-int pdt_trace_write(const pdt_trace *trace, const char *path, pdt_error *err) {
-  for (int32_t i = 0; i < trace->n_requests; i++)
-    if (trace->sessions[i].state != ENDED) return REFUSE("request %d has not ended", i);
-  pdt_sink sink;
-  int rc = pdt_sink_open(&sink, path, err);
-  for (int32_t i = 0; !rc && i < trace->n_requests; i++)
-    rc = pdt_sink_write(&sink, trace->sessions[i].text, (pdt_bytes)trace->sessions[i].n_bytes, err);
-  if (!rc) return pdt_sink_commit(&sink, err);
-  pdt_sink_discard(&sink);
-  return -1;
+int pdt_trace_close(pdt_trace *trace, pdt_error *err) {
+  int32_t next = pdt_turns_next(trace->turns);
+  int rc = next < trace->n_requests ? REFUSE("request %d has not ended", next)
+                                    : pdt_sink_commit(&trace->sink, err);
+  pdt_trace_discard(trace);
+  return rc;
 }

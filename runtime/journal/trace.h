@@ -1,8 +1,8 @@
 /* The trace: everything a decode did, as one JSON object a request, in the fields of the executable
  * specification (PROTOCOL.md, "Files and the command line"). Sessions may overlap in time; the text
- * of each is kept in memory until the trace is written, in request order. Numbers that are float
- * keep every bit (nine digits), and the same run makes the same bytes. No communication: what is
- * traced must have been gathered. */
+ * is written as it comes, in request order: what comes before its turn waits in a file (turns.h).
+ * Numbers that are float keep every bit (nine digits), and the same run makes the same bytes. No
+ * communication: what is traced must have been gathered. */
 #ifndef PDT_JOURNAL_TRACE_H
 #define PDT_JOURNAL_TRACE_H
 
@@ -64,12 +64,14 @@ typedef struct pdt_trace_result {
 
 typedef struct pdt_trace pdt_trace;
 
-/* A trace of n_requests requests, none begun. Sets *trace. Errors: MEMORY. */
-int pdt_trace_new(pdt_trace **trace, int32_t n_requests, pdt_error *err);
+/* Opens the file at path (see journal/sink.h for devices and pipes) for the trace of n_requests
+ * requests, none begun; a regular file appears at close. Sets *trace. Ended by close or discard.
+ * Errors: USAGE, IO, MEMORY. */
+int pdt_trace_open(pdt_trace **trace, const char *path, int32_t n_requests, pdt_error *err);
 
 /* Session of request `request`: plan_ids [n_slots], plan_note [note_dim]. Errors (here and below):
- * RUNTIME (begun twice, out of order, a float that is NaN or infinite), MEMORY. Nothing of a
- * refused call is kept. */
+ * RUNTIME (begun twice, out of order, a float that is NaN or infinite), after which nothing of the
+ * call is kept; IO, MEMORY, after which the trace can only be discarded. */
 int pdt_trace_begin(pdt_trace *trace, int32_t request, const int32_t *plan_ids, int32_t n_slots,
                     const float *plan_note, int32_t note_dim, pdt_error *err);
 
@@ -81,11 +83,11 @@ int pdt_trace_add_round(pdt_trace *trace, int32_t request, const pdt_trace_round
 int pdt_trace_end(pdt_trace *trace, int32_t request, const pdt_trace_result *result,
                   pdt_error *err);
 
-/* Writes all sessions, in request order, one object a line, to path (journal/sink.h): a regular
- * file appears whole or not at all. Errors: IO, RUNTIME (a session that has not ended), MEMORY. */
-int pdt_trace_write(const pdt_trace *trace, const char *path, pdt_error *err);
+/* Ends the trace, one object a line in request order: a regular file gets its name. Frees it, also
+ * on failure. Errors: IO, RUNTIME (a session that has not ended). */
+int pdt_trace_close(pdt_trace *trace, pdt_error *err);
 
-/* NULL is fine. */
-void pdt_trace_free(pdt_trace *trace);
+/* Frees it and leaves no regular file; NULL is fine. */
+void pdt_trace_discard(pdt_trace *trace);
 
 #endif
