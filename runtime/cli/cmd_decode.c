@@ -55,12 +55,13 @@ static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
 }
 
 /* Loads, runs, and closes the outputs; all ranks fail alike. */
-static int run(const pdt_comm *world, const pdt_decode_options *options,
+static int run(const pdt_comm *world, const char *name, const pdt_decode_options *options,
                const pdt_decode_input *input, pdt_decode_output *output, pdt_error *err) {
   bool lead = world->rank == 0;
   pdt_engine *engine;
   pdt_run_stats stats;
   if (pdt_engine_new(&engine, world, &options->engine, err)) return -1;
+  if (lead) pdt_notices_print(options->engine.notices, stderr, name, options->verbose);
   if (lead) pdt_decode_output_begin(output, engine, world, err);
   int status = pdt_comm_agree(world, err);
   pdt_observer observer = lead ? pdt_decode_output_observer(output) : (pdt_observer){0};
@@ -78,13 +79,15 @@ int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   pdt_decode_options options;
   pdt_decode_input input;
   pdt_decode_output output = {.journal = {.fd = -1}};
+  pdt_notices notices = {0};
   int status = pdt_decode_options_parse(&options, cli, argc, argv, err);
   if (pdt_comm_agree(world, err)) status = -1;
+  options.engine.notices = &notices;
   if (status == 0) status = pdt_decode_input_read(&input, world, &options, err) ? -1 : 2;
   if (status == 2) { /* inputs are there to be freed */
     if (world->rank == 0) pdt_decode_output_open(&output, &options, &input, err);
     status = pdt_comm_agree(world, err);
-    if (!status) status = run(world, &options, &input, &output, err);
+    if (!status) status = run(world, cli->name, &options, &input, &output, err);
     pdt_error ignored = {0};
     if (status) pdt_decode_output_close(&output, false, &ignored);
     pdt_decode_input_free(&input);

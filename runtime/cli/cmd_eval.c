@@ -13,6 +13,7 @@
 typedef struct evaluation {
   const pdt_cli *cli;
   const pdt_eval_options *options;
+  pdt_notices notices;
   pdt_engine *engine;
   pdt_atlas_world *atlas;
   pdt_tokenizer *tokenizer;
@@ -132,7 +133,10 @@ static int run_rows(evaluation *e, pdt_error *err) {
 
 static int evaluate(evaluation *e, pdt_error *err) {
   const pdt_comm *world = e->cli->world;
-  if (pdt_engine_new(&e->engine, world, &e->options->engine, err)) return -1;
+  pdt_engine_options engine = e->options->engine;
+  engine.notices = &e->notices;
+  if (pdt_engine_new(&e->engine, world, &engine, err)) return -1;
+  if (world->rank == 0) pdt_notices_print(&e->notices, stderr, e->cli->name, false);
   load_data(e, err);
   if (pdt_comm_agree(world, err) || compare_data(e, err) || teach(e, err)) return -1;
   return run_rows(e, err);

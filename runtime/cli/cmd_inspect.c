@@ -242,23 +242,28 @@ static json_t *names_of_sidecar(const pdt_sidecar_config *c) {
 }
 
 static int inspect_checkpoint(const inspect_args *a, const pdt_model_config *c,
-                              const pdt_checkpoint *checkpoint, pdt_error *err) {
+                              const pdt_checkpoint *checkpoint, pdt_notices *notices,
+                              pdt_error *err) {
   uint64_t fingerprint;
   if (pdt_checkpoint_fingerprint(checkpoint, mode_of(a), &fingerprint, err)) return -1;
   json_t *report = model_report(a, c, checkpoint);
   if (report) add_unused(report, names_of_model(c), checkpoint->tensors, checkpoint->n_tensors);
   if (report) add_fingerprint(report, a, fingerprint);
-  if (print_report(a, report, err) || pdt_model_tensors_check(c, checkpoint, err)) return -1;
+  if (print_report(a, report, err) || pdt_model_tensors_check(c, checkpoint, notices, err))
+    return -1;
   return a->full ? check_values(checkpoint->tensors, checkpoint->n_tensors, err) : 0;
 }
 
+/* Who looks at a model wants all that there is to say about it. */
 static int inspect_model(const inspect_args *a, pdt_error *err) {
   pdt_model_config config;
   pdt_checkpoint *checkpoint;
-  if (pdt_model_config_load(&config, a->path, err) ||
-      pdt_checkpoint_open(&checkpoint, a->path, err))
+  pdt_notices notices = {0};
+  if (pdt_model_config_load(&config, a->path, &notices, err) ||
+      pdt_checkpoint_open(&checkpoint, a->path, &notices, err))
     return -1;
-  int rc = inspect_checkpoint(a, &config, checkpoint, err);
+  int rc = inspect_checkpoint(a, &config, checkpoint, &notices, err);
+  pdt_notices_print(&notices, stderr, "pdt inspect", true);
   pdt_checkpoint_close(checkpoint);
   return rc;
 }
@@ -280,7 +285,7 @@ static int inspect_tensors(const inspect_args *a, const pdt_safetensors *file,
   pdt_model_config trunk;
   pdt_sidecar_config config = {0};
   bool is_sidecar = pdt_safetensors_metadata(file, "config") != NULL;
-  if (a->model && pdt_model_config_load(&trunk, a->model, err)) return -1;
+  if (a->model && pdt_model_config_load(&trunk, a->model, NULL, err)) return -1;
   if (is_sidecar && pdt_sidecar_config_load(&config, file, a->model ? &trunk : NULL, err))
     return -1;
   json_t *report =

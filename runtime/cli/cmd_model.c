@@ -121,8 +121,8 @@ static int read_config(const model_args *a, pdt_model_config *config, char **tex
   if (a->config ? pdt_file_read(text, &length, a->config, max_config_bytes, err)
                 : pdt_model_preset(a->preset, text, err))
     return -1;
-  if (pdt_json_parse(&object, *text, strlen(*text), where, err)) return -1;
-  int rc = pdt_model_config_parse(config, object, NULL, where, err);
+  if (pdt_json_parse_python(&object, *text, strlen(*text), where, err)) return -1;
+  int rc = pdt_model_config_parse(config, object, NULL, where, NULL, err);
   json_decref(object);
   return rc;
 }

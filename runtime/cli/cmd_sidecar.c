@@ -234,7 +234,7 @@ static int complete(sidecar_args *a, pdt_error *err) {
   pdt_model_config model;
   pdt_sidecar_config *c = &a->config;
   pdt_sidecar_defaults *d = &c->defaults;
-  if (pdt_model_config_load(&model, a->model, err)) return -1;
+  if (pdt_model_config_load(&model, a->model, NULL, err)) return -1;
   c->hidden_size = model.hidden_size;
   if (!d->window) d->window = 1 + 8 * c->streams;
   if (!d->horizon) d->horizon = d->block_tokens < INT32_MAX / 4 ? 4 * d->block_tokens : INT32_MAX;

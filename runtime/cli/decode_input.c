@@ -101,7 +101,7 @@ static int load_tokenizer(pdt_decode_input *in, const char *model, pdt_error *er
 
 static int load_configs(pdt_decode_input *in, const pdt_decode_options *o, pdt_error *err) {
   pdt_safetensors *file;
-  if (pdt_model_config_load(&in->model, o->engine.model, err) ||
+  if (pdt_model_config_load(&in->model, o->engine.model, o->engine.notices, err) ||
       pdt_safetensors_open(&file, o->engine.sidecar, err))
     return -1;
   int status = pdt_sidecar_config_load(&in->sidecar, file, &in->model, err);

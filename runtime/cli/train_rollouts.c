@@ -19,6 +19,7 @@ enum { SESSIONS = 16 }; /* in flight */
 typedef struct training {
   const pdt_cli *cli;
   const pdt_train_args *args;
+  pdt_notices notices;
   char *state, *sidecar_out, *log;
   pdt_engine *engine;
   pdt_atlas_world *atlas;
@@ -130,7 +131,8 @@ static int learn(training *t, pdt_error *err) {
 
 static int train(training *t, pdt_error *err) {
   const pdt_comm *world = t->cli->world;
-  const pdt_engine_options engine = {.model = t->args->model,
+  const pdt_engine_options engine = {.notices = &t->notices,
+                                     .model = t->args->model,
                                      .sidecar = t->args->sidecar,
                                      .max_sessions = SESSIONS,
                                      .details = true};
@@ -139,6 +141,7 @@ static int train(training *t, pdt_error *err) {
   const char *const results[] = {t->sidecar_out, NULL};
   if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
   if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
+  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
   for (int32_t i = 0; i < t->args->n_data; i++)
     if (collect(t, t->args->data[i], err)) return -1;
   if (world->rank == 0) learn(t, err);

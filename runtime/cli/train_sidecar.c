@@ -13,6 +13,7 @@
 typedef struct training {
   const pdt_cli *cli;
   const pdt_train_args *args;
+  pdt_notices notices;
   char *state, *sidecar_out, *log, *tokenizer_path;
   pdt_model_config model;
   pdt_sidecar_config config;
@@ -38,10 +39,10 @@ static int make_paths(training *t, pdt_error *err) {
 /* The trunk, frozen. */
 static int load_trunk(training *t, pdt_error *err) {
   pdt_checkpoint *checkpoint;
-  if (pdt_model_config_load(&t->model, t->args->model, err) ||
-      pdt_checkpoint_open(&checkpoint, t->args->model, err))
+  if (pdt_model_config_load(&t->model, t->args->model, &t->notices, err) ||
+      pdt_checkpoint_open(&checkpoint, t->args->model, &t->notices, err))
     return -1;
-  int rc = pdt_model_tensors_check(&t->model, checkpoint, err);
+  int rc = pdt_model_tensors_check(&t->model, checkpoint, &t->notices, err);
   if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->model, checkpoint, true, err);
   pdt_checkpoint_close(checkpoint);
   return rc;
@@ -135,6 +136,7 @@ static int train(training *t, pdt_error *err) {
   if (pdt_comm_agree(world, err) ||
       pdt_train_compare_data(t->cli, t->args, t->data.fingerprint, err))
     return -1;
+  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
   const char *const results[] = {t->state, t->sidecar_out};
   if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
   if (pdt_comm_agree(world, err)) return -1;

@@ -18,6 +18,7 @@ static const pdt_bytes max_config_bytes = 1 << 20, max_tokenizer_bytes = 512 << 
 typedef struct training {
   const pdt_cli *cli;
   const pdt_train_args *args;
+  pdt_notices notices;
   pdt_pretrain_options run;
   char *state, *model, *log;          /* paths in --out */
   char *config_path, *tokenizer_path; /* of what is read; tokenizer_path NULL: none */
@@ -52,17 +53,17 @@ static int make_paths(training *t, pdt_error *err) {
 static int make_trunk(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
   if (!a->model) {
-    if (pdt_model_config_load_file(&t->config, a->config, err) ||
+    if (pdt_model_config_load_file(&t->config, a->config, &t->notices, err) ||
         pdt_nn_trunk_new(&t->trunk, &t->config, NULL, false, err))
       return -1;
     pdt_nn_trunk_init(&t->trunk, a->run.seed);
     return 0;
   }
   pdt_checkpoint *checkpoint;
-  if (pdt_model_config_load(&t->config, a->model, err) ||
-      pdt_checkpoint_open(&checkpoint, a->model, err))
+  if (pdt_model_config_load(&t->config, a->model, &t->notices, err) ||
+      pdt_checkpoint_open(&checkpoint, a->model, &t->notices, err))
     return -1;
-  int rc = pdt_model_tensors_check(&t->config, checkpoint, err);
+  int rc = pdt_model_tensors_check(&t->config, checkpoint, &t->notices, err);
   if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->config, checkpoint, false, err);
   pdt_checkpoint_close(checkpoint);
   return rc;
@@ -176,6 +177,7 @@ static int train(training *t, pdt_error *err) {
   if (pdt_comm_agree(world, err) ||
       pdt_train_compare_data(t->cli, t->args, t->corpus.fingerprint, err))
     return -1;
+  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
   if (world->rank == 0) prepare_out(t, err);
   if (pdt_comm_agree(world, err)) return -1;
   const pdt_pretrain_observer observer = {t, on_report, on_begin};

@@ -92,9 +92,9 @@ static int choose_kernels(pdt_engine *e, pdt_error *err) {
 
 static int load(pdt_engine *e, pdt_error *err) {
   const pdt_engine_options *o = &e->options;
-  if (pdt_model_config_load(&e->model, o->model, err) ||
-      pdt_checkpoint_open(&e->checkpoint, o->model, err) ||
-      pdt_model_tensors_check(&e->model, e->checkpoint, err) ||
+  if (pdt_model_config_load(&e->model, o->model, o->notices, err) ||
+      pdt_checkpoint_open(&e->checkpoint, o->model, o->notices, err) ||
+      pdt_model_tensors_check(&e->model, e->checkpoint, o->notices, err) ||
       pdt_safetensors_open(&e->sidecar_file, o->sidecar, err) ||
       pdt_sidecar_load(&e->sidecar, e->sidecar_file, &e->model, e->place.rank, e->place.ranks,
                        e->kernels, e->threads, err))

@@ -22,6 +22,7 @@ typedef struct pdt_engine_options {
   pdt_bytes kv_bytes;   /* most bytes of key/value cache a rank; 0: what memory there is */
   const char *kernels;  /* instruction set by name; NULL: the best that every rank has */
   bool details;         /* observers want notes and hidden states of every block */
+  pdt_notices *notices; /* gets what this rank heard while loading; NULL: nobody listens */
 } pdt_engine_options;
 
 /* One stream's block of a round, as observers see it. Pointers last for the call. */

@@ -320,7 +320,8 @@ static int parse_eos(pdt_model_config *out, const json_t *config, const char *wh
 }
 
 int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const json_t *generation,
-                           const char *where, pdt_error *err) {
+                           const char *where, pdt_notices *notices, pdt_error *err) {
+  (void)notices;
   pdt_model_config c = {.bos = -1};
   int64_t bos = -1;
   if (pdt_json_expect_object(config, where, err) || parse_family(&c, config, where, err) ||
@@ -347,28 +348,30 @@ static int load_json(json_t **out, const char *directory, const char *name, bool
   if (pdt_path_join(&path, directory, name, err)) return -1;
   int rc = 0;
   if (!optional || access(path, F_OK) == 0 || errno != ENOENT)
-    rc = pdt_json_load(out, path, max_config_bytes, err);
+    rc = pdt_json_load_python(out, path, max_config_bytes, err);
   free(path);
   return rc;
 }
 
-int pdt_model_config_load(pdt_model_config *out, const char *directory, pdt_error *err) {
+int pdt_model_config_load(pdt_model_config *out, const char *directory, pdt_notices *notices,
+                          pdt_error *err) {
   json_t *config, *generation = NULL;
   char *where;
   if (pdt_path_join(&where, directory, "config.json", err)) return -1;
   int rc = load_json(&config, directory, "config.json", false, err);
   if (!rc) rc = load_json(&generation, directory, "generation_config.json", true, err);
-  if (!rc) rc = pdt_model_config_parse(out, config, generation, where, err);
+  if (!rc) rc = pdt_model_config_parse(out, config, generation, where, notices, err);
   json_decref(config);
   json_decref(generation);
   free(where);
   return rc;
 }
 
-int pdt_model_config_load_file(pdt_model_config *out, const char *path, pdt_error *err) {
+int pdt_model_config_load_file(pdt_model_config *out, const char *path, pdt_notices *notices,
+                               pdt_error *err) {
   json_t *config;
-  if (pdt_json_load(&config, path, max_config_bytes, err)) return -1;
-  int rc = pdt_model_config_parse(out, config, NULL, path, err);
+  if (pdt_json_load_python(&config, path, max_config_bytes, err)) return -1;
+  int rc = pdt_model_config_parse(out, config, NULL, path, notices, err);
   json_decref(config);
   return rc;
 }

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "base/notices.h"
 #include "base/types.h"
 
 typedef enum pdt_family {
@@ -48,16 +49,19 @@ typedef struct pdt_model_config {
 } pdt_model_config;
 
 /* Reads DIRECTORY/config.json and, where it exists, generation_config.json (for its eos_token_id
- * alone; the union counts). Errors: IO, INPUT. */
-int pdt_model_config_load(pdt_model_config *out, const char *directory, pdt_error *err);
+ * alone; the union counts). `notices` (NULL: nobody listens) gets what was taken where the config
+ * leaves something open or contradicts itself. Errors: IO, INPUT. */
+int pdt_model_config_load(pdt_model_config *out, const char *directory, pdt_notices *notices,
+                          pdt_error *err);
 
 /* Reads one config.json, wherever it is, alone. */
-int pdt_model_config_load_file(pdt_model_config *out, const char *path, pdt_error *err);
+int pdt_model_config_load_file(pdt_model_config *out, const char *path, pdt_notices *notices,
+                               pdt_error *err);
 
 /* From JSON that was parsed already; `generation` may be NULL; `where` names config in errors.
  * Pure. Errors: INPUT. */
 int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const json_t *generation,
-                           const char *where, pdt_error *err);
+                           const char *where, pdt_notices *notices, pdt_error *err);
 
 /* Is it one of the ids that end a sequence? */
 bool pdt_model_is_eos(const pdt_model_config *config, pdt_token token);

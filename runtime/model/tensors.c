@@ -113,7 +113,8 @@ static int check_qk_norms(const pdt_model_config *config, const pdt_checkpoint *
 }
 
 int pdt_model_tensors_check(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
-                            pdt_error *err) {
+                            pdt_notices *notices, pdt_error *err) {
+  (void)notices;
   int32_t n = pdt_model_tensor_count(config);
   for (int32_t i = 0; i < n; i++) {
     pdt_model_tensor want;

@@ -32,9 +32,10 @@ void pdt_model_tensor_at(const pdt_model_config *config, int32_t index, pdt_mode
 
 /* Checks presence, shape and type of every tensor (each may have its own of F32, F16, BF16), and
  * that q_norm and k_norm of a layer come together. Values are not looked at: see base/finite.h.
+ * `notices` (NULL: nobody listens) gets what was taken where config and tensors disagree.
  * Errors: INPUT, naming the tensor. */
 int pdt_model_tensors_check(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
-                            pdt_error *err);
+                            pdt_notices *notices, pdt_error *err);
 
 /* The tensor that turns hidden states into logits: the embedding when tied or when the file has no
  * lm_head.weight. Never NULL after pdt_model_tensors_check. */

@@ -146,7 +146,9 @@ static int open_files(pdt_checkpoint *c, pdt_error *err) {
   return rc;
 }
 
-int pdt_checkpoint_open(pdt_checkpoint **out, const char *directory, pdt_error *err) {
+int pdt_checkpoint_open(pdt_checkpoint **out, const char *directory, pdt_notices *notices,
+                        pdt_error *err) {
+  (void)notices;
   *out = NULL;
   pdt_checkpoint *c;
   if (PDT_NEW(&c, 1, "checkpoint", err)) return -1;

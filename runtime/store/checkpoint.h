@@ -3,6 +3,7 @@
 #ifndef PDT_STORE_CHECKPOINT_H
 #define PDT_STORE_CHECKPOINT_H
 
+#include "base/notices.h"
 #include "store/safetensors.h"
 
 /* Read-only to its users. */
@@ -16,9 +17,10 @@ typedef struct pdt_checkpoint {
 
 /* Maps every file and checks it; in a sharded model, that every listed tensor is in the shard the
  * index says (what a shard holds beyond the index is ignored). model.safetensors wins when both are
- * there. File names of an index must be plain names. Sets *out, closed by the caller. Errors: IO,
- * INPUT, MEMORY. */
-int pdt_checkpoint_open(pdt_checkpoint **out, const char *directory, pdt_error *err);
+ * there. File names of an index must be plain names. `notices` (NULL: nobody
+ * listens) gets what was left out. Sets *out, closed by the caller. Errors: IO, INPUT, MEMORY. */
+int pdt_checkpoint_open(pdt_checkpoint **out, const char *directory, pdt_notices *notices,
+                        pdt_error *err);
 
 /* NULL is allowed. */
 void pdt_checkpoint_close(pdt_checkpoint *checkpoint);

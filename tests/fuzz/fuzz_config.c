@@ -22,7 +22,7 @@ static void fuzz_model(const char *text, size_t length) {
   pdt_error err = {0};
   pdt_model_config c;
   if (pdt_json_parse(&config, text, length, "fuzz", &err)) return;
-  if (!pdt_model_config_parse(&c, config, config, "fuzz", &err)) {
+  if (!pdt_model_config_parse(&c, config, config, "fuzz", NULL, &err)) {
     double f[PDT_MAX_HEAD_DIM / 2];
     if (c.head_dim < 2 || c.head_dim > PDT_MAX_HEAD_DIM || c.head_dim % 2 || c.layers < 1 ||
         c.kv_heads < 1 || c.heads % c.kv_heads || c.n_eos > PDT_MAX_EOS || c.bos >= c.vocab_size)
@@ -70,7 +70,7 @@ static void fuzz_index(const char *text, size_t length) {
   close(fd);
   pdt_checkpoint *c;
   pdt_error err = {0};
-  if (!pdt_checkpoint_open(&c, folder, &err)) {
+  if (!pdt_checkpoint_open(&c, folder, NULL, &err)) {
     if (c->n_files > 0) abort(); /* there is no shard to be found */
     pdt_checkpoint_close(c);
   } else if (!*err.message) {

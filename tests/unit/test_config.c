@@ -37,7 +37,8 @@ static pdt_model_config good(const char *changes) {
   json_t *config = changed(changes);
   pdt_model_config c;
   pdt_error err = {0};
-  if (pdt_model_config_parse(&c, config, NULL, "c", &err)) fail_msg("%s: %s", changes, err.message);
+  if (pdt_model_config_parse(&c, config, NULL, "c", NULL, &err))
+    fail_msg("%s: %s", changes, err.message);
   json_decref(config);
   return c;
 }
@@ -113,7 +114,7 @@ static void test_bad_configs(void **state) {
     json_t *config = changed(bad_configs[i].changes);
     pdt_model_config c = {.layers = -7};
     pdt_error err = {0};
-    if (!pdt_model_config_parse(&c, config, NULL, "c", &err) || err.code != PDT_ERROR_INPUT)
+    if (!pdt_model_config_parse(&c, config, NULL, "c", NULL, &err) || err.code != PDT_ERROR_INPUT)
       fail_msg("%s was taken", bad_configs[i].changes);
     if (!strstr(err.message, bad_configs[i].fragment))
       fail_msg("%s: '%s' is not in '%s'", bad_configs[i].changes, bad_configs[i].fragment,
@@ -172,17 +173,17 @@ static void test_eos_union(void **state) {
   json_t *generation = json_loads("{\"eos_token_id\":[7,4]}", 0, NULL);
   pdt_model_config c;
   pdt_error err = {0};
-  assert_int_equal(pdt_model_config_parse(&c, config, generation, "c", &err), 0);
+  assert_int_equal(pdt_model_config_parse(&c, config, generation, "c", NULL, &err), 0);
   assert_int_equal(c.n_eos, 3);
   assert_memory_equal(c.eos, ((pdt_token[]){4, 7, 9}), 3 * sizeof(pdt_token));
   json_decref(generation);
   generation = json_loads("{\"eos_token_id\":301}", 0, NULL);
-  assert_int_equal(pdt_model_config_parse(&c, config, generation, "c", &err), -1);
+  assert_int_equal(pdt_model_config_parse(&c, config, generation, "c", NULL, &err), -1);
   assert_non_null(strstr(err.message, "generation_config.json: 'eos_token_id'"));
   json_t *many = json_array();
   for (int i = 0; i <= PDT_MAX_EOS; i++) json_array_append_new(many, json_integer(i));
   json_object_set_new(config, "eos_token_id", many);
-  assert_int_equal(pdt_model_config_parse(&c, config, NULL, "c", &err), -1);
+  assert_int_equal(pdt_model_config_parse(&c, config, NULL, "c", NULL, &err), -1);
   json_decref(generation);
   json_decref(config);
 }
@@ -236,7 +237,7 @@ static void test_presets(void **state) {
     pdt_model_config c;
     assert_int_equal(pdt_model_preset(name, &text, &err), 0);
     assert_int_equal(pdt_json_parse(&config, text, strlen(text), name, &err), 0);
-    if (pdt_model_config_parse(&c, config, NULL, name, &err)) fail_msg("%s", err.message);
+    if (pdt_model_config_parse(&c, config, NULL, name, NULL, &err)) fail_msg("%s", err.message);
     json_decref(config);
     free(text);
   }
@@ -251,18 +252,18 @@ static void test_files(void **state) {
   scratch *s = *state;
   pdt_model_config c;
   pdt_error err = {0};
-  assert_int_equal(pdt_model_config_load(&c, s->folder, &err), -1);
+  assert_int_equal(pdt_model_config_load(&c, s->folder, NULL, &err), -1);
   assert_int_equal(err.code, PDT_ERROR_IO);
   scratch_text(s, "config.json", base_text);
-  assert_int_equal(pdt_model_config_load(&c, s->folder, &err), 0);
+  assert_int_equal(pdt_model_config_load(&c, s->folder, NULL, &err), 0);
   assert_int_equal(c.n_eos, 1);
   scratch_text(s, "generation_config.json", "{\"eos_token_id\":3}");
-  assert_int_equal(pdt_model_config_load(&c, s->folder, &err), 0);
+  assert_int_equal(pdt_model_config_load(&c, s->folder, NULL, &err), 0);
   assert_int_equal(c.n_eos, 2);
   scratch_text(s, "generation_config.json", "{");
-  assert_int_equal(pdt_model_config_load(&c, s->folder, &err), -1);
+  assert_int_equal(pdt_model_config_load(&c, s->folder, NULL, &err), -1);
   assert_non_null(strstr(err.message, "generation_config.json: line 1"));
-  assert_int_equal(pdt_model_config_load_file(&c, scratch_path(s, "config.json"), &err), 0);
+  assert_int_equal(pdt_model_config_load_file(&c, scratch_path(s, "config.json"), NULL, &err), 0);
 }
 
 static int fill_ones(void *context, int32_t index, int64_t first, int64_t n_elems, void *chunk,
@@ -294,8 +295,8 @@ static int check_with(scratch *s, const pdt_model_config *c, const char *optiona
                                          fill_ones, NULL, err),
                    0);
   pdt_checkpoint *checkpoint;
-  assert_int_equal(pdt_checkpoint_open(&checkpoint, s->folder, err), 0);
-  int rc = pdt_model_tensors_check(c, checkpoint, err);
+  assert_int_equal(pdt_checkpoint_open(&checkpoint, s->folder, NULL, err), 0);
+  int rc = pdt_model_tensors_check(c, checkpoint, NULL, err);
   if (!rc) {
     const char *head = pdt_model_head(c, checkpoint)->name;
     bool has_head = pdt_checkpoint_find(checkpoint, PDT_TENSOR_HEAD);

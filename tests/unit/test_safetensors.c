@@ -303,7 +303,7 @@ static void expect_no_checkpoint(scratch *s, const char *index, const char *frag
   pdt_checkpoint *c;
   pdt_error err = {0};
   if (index) scratch_text(s, "model.safetensors.index.json", index);
-  assert_int_equal(pdt_checkpoint_open(&c, s->folder, &err), -1);
+  assert_int_equal(pdt_checkpoint_open(&c, s->folder, NULL, &err), -1);
   assert_null(c);
   if (!strstr(err.message, fragment)) fail_msg("'%s' is not in '%s'", fragment, err.message);
 }
@@ -330,7 +330,7 @@ static void test_sharded(void **state) {
                "\"b\":\"x1.safetensors\"}}");
   pdt_checkpoint *c;
   const pdt_tensor *t;
-  assert_int_equal(pdt_checkpoint_open(&c, s->folder, &err), 0);
+  assert_int_equal(pdt_checkpoint_open(&c, s->folder, NULL, &err), 0);
   assert_int_equal(c->n_files, 2);
   assert_int_equal(c->n_tensors, 3);
   check_values(pdt_checkpoint_find(c, "a"), 0);

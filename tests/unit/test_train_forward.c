@@ -59,9 +59,9 @@ static void open_trunk(pair *p, const char *directory) {
   pdt_error err = {0};
   p->comm = (pdt_comm){.rank = 0, .size = 1};
   p->kernels = pdt_cpu_kernels(pdt_cpu_best_isa());
-  OK(pdt_model_config_load(&p->config, directory, &err));
-  OK(pdt_checkpoint_open(&p->checkpoint, directory, &err));
-  OK(pdt_model_tensors_check(&p->config, p->checkpoint, &err));
+  OK(pdt_model_config_load(&p->config, directory, NULL, &err));
+  OK(pdt_checkpoint_open(&p->checkpoint, directory, NULL, &err));
+  OK(pdt_model_tensors_check(&p->config, p->checkpoint, NULL, &err));
   OK(pdt_trunk_weights_load(&p->weights, &p->config, p->checkpoint, 0, 1, &err));
   OK(pdt_kv_new(&p->kv, p->config.layers, p->config.kv_heads, p->config.head_dim, 8, &err));
   const pdt_trunk_limits limits = {1, TOKENS, 1, 2 * TOKENS};
