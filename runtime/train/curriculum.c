@@ -108,6 +108,11 @@ static const pdt_train_entry *entry_at(run *r, int64_t place) {
   return r->entries[r->order[place % r->n_entries]];
 }
 
+/* Every part may be at rest: then there are no gradients, and the losses are only measured. */
+static bool learns(const run *r) {
+  return r->sidecar->parameters.grad != NULL;
+}
+
 /* This rank's part of a step: gradients, and sums whose loss weights are 1 / the whole batch's. */
 static int run_batch(run *r, double own[SUMS], pdt_train_totals *totals, pdt_error *err) {
   const pdt_curriculum_options *o = r->options;
@@ -133,8 +138,8 @@ static int run_batch(run *r, double own[SUMS], pdt_train_totals *totals, pdt_err
                       &r->arena, err) ||
       (o->stage.losses.kd > 0 &&
        pdt_train_distill(r->trunk, mine, n, o->stage.losses.kd, totals, &batch, &r->arena, err)) ||
-      pdt_nn_sidecar_step(r->trunk, r->sidecar, &batch, &o->stage.step, true, &s, NULL, &r->arena,
-                          err))
+      pdt_nn_sidecar_step(r->trunk, r->sidecar, &batch, &o->stage.step, learns(r), &s, NULL,
+                          &r->arena, err))
     return -1;
   const double losses[LOSSES] = {s.plan, s.notes, s.speculation, s.ce, s.kd, s.coverage, s.ready};
   memcpy(own, losses, sizeof losses);
@@ -161,7 +166,7 @@ static int one_step(run *r, double *share, double *norm, pdt_error *err) {
   pdt_nn_arena_reset(&r->arena);
   run_batch(r, own, &totals, err);
   if (pdt_comm_agree(r->world, err)) return -1;
-  pdt_comm_all_reduce_f32(r->world, &r->reducer, p->grad, p->n_elems);
+  if (learns(r)) pdt_comm_all_reduce_f32(r->world, &r->reducer, p->grad, p->n_elems);
   sum_ranks(r, own, total);
   double sum = 0;
   for (int i = 0; i < LOSSES; i++) sum += total[i];

@@ -48,12 +48,19 @@ static void apply(const update *u, int64_t n, float *value, float *grad, float *
   }
 }
 
+/* The rate of a parameter; 0 where it is at rest, as all are when there are no gradients. */
+static double rate_of(const pdt_nn_parameters *p, int32_t index,
+                      const double rates[PDT_TRAIN_GROUPS]) {
+  int32_t group = p->items[index].group;
+  return p->grad && group >= 0 ? rates[group] : 0;
+}
+
 int pdt_adamw_step(pdt_adamw *a, pdt_nn_parameters *p, const double rates[PDT_TRAIN_GROUPS],
                    double *norm, pdt_error *err) {
   const pdt_adamw_settings *s = &a->settings;
   double square = 0;
   for (int32_t i = 0; i < p->n; i++)
-    if (p->items[i].group >= 0 && rates[p->items[i].group] != 0)
+    if (rate_of(p, i, rates) != 0)
       square += pdt_nn_dot(p->grad + p->items[i].offset, p->grad + p->items[i].offset,
                            p->items[i].n_elems);
   *norm = sqrt(square);
@@ -71,14 +78,14 @@ int pdt_adamw_step(pdt_adamw *a, pdt_nn_parameters *p, const double rates[PDT_TR
               .epsilon = (float)s->epsilon};
   for (int32_t i = 0; i < p->n; i++) {
     const pdt_nn_parameter *item = &p->items[i];
-    double rate = item->group >= 0 ? rates[item->group] : 0;
+    double rate = rate_of(p, i, rates);
     if (rate == 0) continue;
     u.rate = (float)(rate * m_correction);
     u.decay = item->decays ? (float)(rate * s->weight_decay) : 0;
     apply(&u, item->n_elems, p->value + item->offset, p->grad + item->offset, a->m + item->offset,
           a->v + item->offset);
   }
-  memset(p->grad, 0, (size_t)p->n_elems * sizeof *p->grad); /* of groups at rest, too */
+  if (p->grad) memset(p->grad, 0, (size_t)p->n_elems * sizeof *p->grad); /* of groups at rest, too */
   return 0;
 }
 

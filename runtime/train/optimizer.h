@@ -27,7 +27,8 @@ int pdt_adamw_new(pdt_adamw *a, const pdt_adamw_settings *settings, const pdt_nn
 void pdt_adamw_free(pdt_adamw *a);
 
 /* One step from the gradients in p, which are zeroed. A group of rate 0 is left as it is, its
- * moments too, and does not count in the norm. *norm: of the gradients before clipping. Errors:
+ * moments too, and does not count in the norm; where p has no gradients, everything is, and the
+ * step is only counted. *norm: of the gradients before clipping. Errors:
  * RUNTIME when a gradient is not finite; then nothing was changed. */
 int pdt_adamw_step(pdt_adamw *a, pdt_nn_parameters *p, const double rates[PDT_TRAIN_GROUPS],
                    double *norm, pdt_error *err);
