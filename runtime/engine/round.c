@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/finite.h"
 #include "engine/internal.h"
 #include "protocol/philox.h"
 
@@ -165,11 +166,14 @@ static void choose_all(pdt_engine *e, int32_t n) {
 
 /* Something a lane computed is no number: told at the boundary, and the group goes on alike until
  * then. */
-static void fail_lane(pdt_engine *e, const pdt_lane *lane, const char *what) {
+static void fail_lane(pdt_engine *e, const pdt_lane *lane, const char *what, const char *hint) {
   pdt_error err = {0};
   const pdt_session *s = lane->session;
-  pdt_fail(&err, PDT_ERROR_RUNTIME, "session %llu (request %d), round %d, stream %d: %s",
-           (unsigned long long)s->request->session, s->index, s->round, lane->stream, what);
+  pdt_fail(
+      &err, PDT_ERROR_RUNTIME,
+      "session %llu (request %d), round %d, stream %d: %s: expected finite numbers, found NaN or "
+      "infinity (hint: %s)",
+      (unsigned long long)s->request->session, s->index, s->round, lane->stream, what, hint);
   pdt_engine_note_failure(e, &err);
 }
 
@@ -184,7 +188,7 @@ static void append_tokens(pdt_engine *e, int32_t n) {
              (size_t)d * sizeof(float));
     pdt_token token = b->chosen[i];
     if (token < 0) {
-      fail_lane(e, lane, "the logits are not numbers (hint: do the activations overflow?)");
+      fail_lane(e, lane, "the logits", "do the activations overflow?");
       token = 0;
     }
     lane->tokens[lane->emitted++] = token;
@@ -212,6 +216,20 @@ static int32_t step(pdt_engine *e, pdt_error *err) {
   return n;
 }
 
+/* What the heads gave must be numbers: a coverage of infinity could still make a readiness. */
+static void check_blocks(pdt_engine *e) {
+  const pdt_round_buffers *b = &e->buffers;
+  const pdt_sidecar_config *c = &e->sidecar.config;
+  for (int32_t i = 0; i < b->n_own; i++) {
+    const pdt_lane *lane = b->own[i];
+    const char *what = !isfinite(lane->readiness)                                ? "readiness"
+                       : !pdt_all_finite(PDT_F32, lane->note, c->notes_dim)      ? "the note"
+                       : !pdt_all_finite(PDT_F32, lane->coverage, c->plan_slots) ? "coverage"
+                                                                                 : NULL;
+    if (what) fail_lane(e, lane, what, "does the sidecar belong to this model?");
+  }
+}
+
 /* Note, coverage and readiness of this rank's blocks. */
 static void close_blocks(pdt_engine *e) {
   pdt_round_buffers *b = &e->buffers;
@@ -224,10 +242,7 @@ static void close_blocks(pdt_engine *e) {
                             lane->note, lane->coverage, &lane->readiness);
     lane->emitted_states = lane->states;
   }
-  for (int32_t i = 0; i < b->n_own; i++)
-    if (!isfinite(b->own[i]->readiness))
-      fail_lane(e, b->own[i],
-                "readiness is not a number (hint: does the sidecar belong to this model?)");
+  check_blocks(e);
   e->stats->sidecar_seconds += pdt_seconds() - start;
 }
 

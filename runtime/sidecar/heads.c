@@ -120,7 +120,7 @@ static void add_window(const pdt_sidecar *s, const float *last, const pdt_window
       room->sum[j] += room->scores[i] * w->agree_values[(int64_t)i * da + j];
 }
 
-/* Readiness (eq. 10). */
+/* Readiness (eq. 10); NaN where its logit is no finite number, which a sigmoid would hide. */
 static float agree(const pdt_sidecar *s, const float *last, const pdt_window *window,
                    const pdt_plan *plan, const float *coverage, const float *note,
                    const block_room *room) {
@@ -134,7 +134,8 @@ static float agree(const pdt_sidecar *s, const float *last, const pdt_window *wi
   add_product(s, &s->agree_coverage, covered, room->wide, room->sum);
   add_window(s, last, window, room);
   s->kernels->gelu(room->sum, da);
-  return sigmoid((float)(dot(s->agree_out, room->sum, da) + (double)s->agree_out_bias));
+  float logit = (float)(dot(s->agree_out, room->sum, da) + (double)s->agree_out_bias);
+  return isfinite(logit) ? sigmoid(logit) : NAN;
 }
 
 void pdt_sidecar_close_block(const pdt_sidecar *s, const float *states, int32_t n,

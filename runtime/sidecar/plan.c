@@ -48,7 +48,7 @@ static void mapped_product(const pdt_sidecar *s, const pdt_tensor *tensor, int64
 /* Lets the better of a vote and n logits, whose ids start at first_id, win. */
 static void vote_for_best(pdt_plan_vote *vote, const float *logits, int32_t n, int32_t first_id) {
   for (int32_t i = 0; i < n && vote->id != -2; i++) {
-    if (isnan(logits[i]))
+    if (!isfinite(logits[i]))
       vote->id = -2;
     else if (vote->id == -1 || logits[i] > vote->logit)
       *vote = (pdt_plan_vote){logits[i], first_id + i};
@@ -150,7 +150,7 @@ int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int
     }
     if (best.id < 0)
       return pdt_fail(err, PDT_ERROR_RUNTIME,
-                      "planner: slot %d: a logit is not a number (hint: does the sidecar belong to "
+                      "planner: slot %d: a logit is not a finite number (hint: does the sidecar belong to "
                       "this model?)",
                       i);
     ids[i] = best.id;

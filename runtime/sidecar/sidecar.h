@@ -113,7 +113,7 @@ void pdt_plan_free(pdt_plan *plan);
 /* The best of a part of the plan vocabulary for one slot. */
 typedef struct pdt_plan_vote {
   float logit;
-  int32_t id; /* -1: nothing in this part; -2: a logit was NaN */
+  int32_t id; /* -1: nothing in this part; -2: a logit was no finite number */
 } pdt_plan_vote;
 
 /* What the planner reads of a prompt: the mean of its final-norm states [d], or, with places, an
@@ -131,7 +131,7 @@ int pdt_plan_vote_share(const pdt_sidecar *s, const float *inputs, pdt_plan_vote
                         pdt_error *err);
 
 /* Slot ids from votes [size, S] of all ranks in order: the largest logit, the lowest id on ties.
- * Errors: RUNTIME on NaN. */
+ * Errors: RUNTIME on NaN or infinity. */
 int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int32_t *ids,
                    pdt_error *err);
 
@@ -146,8 +146,9 @@ int pdt_plan_hash(const pdt_sidecar_config *config, pdt_stream stream, const cha
                   int32_t *id, pdt_error *err);
 
 /* Closes a block (3.6, 3.7): from the final-norm states [n, d] of the n >= 1 steps that emitted it,
- * the note [dn], coverage logits [S] and readiness in (0, 1). scratch: pdt_sidecar_block_elems
- * floats. Reentrant: blocks of different streams may be closed by different threads. */
+ * the note [dn], coverage logits [S] and readiness in (0, 1), NaN when its logit is not finite.
+ * scratch: pdt_sidecar_block_elems floats. Reentrant: blocks of different streams may be closed by
+ * different threads. */
 void pdt_sidecar_close_block(const pdt_sidecar *s, const float *states, int32_t n,
                              const pdt_window *window, const pdt_plan *plan, float *scratch,
                              float *note, float *coverage, float *readiness);

@@ -1,6 +1,7 @@
 /* From hidden states to logits: the vocabulary is shared among the ranks of the group, the rows of
  * the batch are not, so hidden states go out to everybody, and logits, or the best of them, come
  * back to the owner. */
+#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -106,6 +107,6 @@ void pdt_trunk_argmax(pdt_trunk *trunk, const int32_t *begin, const float *hidde
       else if (other.logit > best.logit)
         best = other;
     }
-    tokens[i] = best.id;
+    tokens[i] = isfinite(best.logit) ? best.id : -1; /* as sampling has it */
   }
 }
