@@ -36,8 +36,9 @@ int pdt_cmd_data_atlas(const pdt_cli *cli, int argc, char **argv, pdt_error *err
 int pdt_cmd_data_check(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_data_tokenizer(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 
-/* Parses argv by argp (whose parser gets `input`). Returns 0 to go on; 1 when --help or --usage was
- * answered on standard output of rank 0 and the command should return 0; -1 with a USAGE error.
+/* Parses argv by argp (whose parser gets `input`; it has no children). Returns 0 to go on; 1 when
+ * --help or --usage was answered on standard output of rank 0 and the command should return 0; -1
+ * with a USAGE error, as when an argument that stands for a FILE, DIR or PATH is an empty string.
  * argp's parsers report bad values with pdt_cli_bad_value or argp_error. Not collective: every rank
  * parses the same arguments. */
 int pdt_cli_parse(const pdt_cli *cli, const struct argp *argp, int argc, char **argv, void *input,
@@ -49,5 +50,8 @@ error_t pdt_cli_integer(struct argp_state *state, const char *option, const char
                         int64_t high, int64_t *out);
 error_t pdt_cli_real(struct argp_state *state, const char *option, const char *arg, double low,
                      double high, double *out);
+
+/* The same for a seed of random numbers: an integer from 0 to 2^64 - 1. */
+error_t pdt_cli_seed(struct argp_state *state, const char *option, const char *arg, uint64_t *out);
 
 #endif

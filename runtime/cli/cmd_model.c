@@ -50,8 +50,6 @@ static const char doc[] =
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   model_args *a = state->input;
-  int64_t value;
-  error_t rc = 0;
   switch (key) {
   case OPT_CONFIG:
     a->config = arg;
@@ -70,9 +68,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
     return EINVAL;
   case OPT_SEED:
-    rc = pdt_cli_integer(state, "seed", arg, 0, INT64_MAX, &value);
-    if (!rc) a->random.seed = (uint64_t)value;
-    return rc;
+    return pdt_cli_seed(state, "seed", arg, &a->random.seed);
   case OPT_SCALE:
     return pdt_cli_real(state, "scale", arg, 0, 1000, &a->random.scale);
   case OPT_SHARD:

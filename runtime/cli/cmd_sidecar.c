@@ -153,8 +153,6 @@ static error_t parse_kind(sidecar_args *a, int key, const char *arg, struct argp
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   sidecar_args *a = state->input;
-  int64_t value;
-  error_t rc = 0;
   if (key >= OPT_SIZE && key < OPT_SIZE + N_SIZES)
     return parse_size(a, &size_options[key - OPT_SIZE], arg, state);
   switch (key) {
@@ -176,9 +174,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case OPT_SALT:
     return parse_kind(a, key, arg, state);
   case OPT_SEED:
-    rc = pdt_cli_integer(state, "seed", arg, 0, INT64_MAX, &value);
-    if (!rc) a->init.seed = (uint64_t)value;
-    return rc;
+    return pdt_cli_seed(state, "seed", arg, &a->init.seed);
   case OPT_NO_SNC:
     a->init.snc_closed = true;
     return 0;

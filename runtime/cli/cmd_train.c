@@ -167,9 +167,7 @@ static error_t parse_number(int key, char *arg, struct argp_state *state, pdt_tr
   case KEY_CLIP:
     return pdt_cli_real(state, "clip", arg, 0, 1e9, &r->adamw.clip);
   case KEY_SEED:
-    rc = pdt_cli_integer(state, "seed", arg, 0, INT64_MAX, &n);
-    r->seed = (uint64_t)n;
-    return rc;
+    return pdt_cli_seed(state, "seed", arg, &r->seed);
   case KEY_LOG_EVERY:
     return pdt_cli_integer(state, "log-every", arg, 1, INT32_MAX, &r->log_every);
   case KEY_VALID_EVERY:

@@ -65,15 +65,25 @@ static int run_command(const pdt_comm *world, const pdt_command *command, int wo
   return pdt_exit_status(err.code);
 }
 
+/* Does `word` stand for a long option, whole or cut short? */
+static bool begins(const char *word, const char *option) {
+  return strlen(word) > 2 && strncmp(word, option, strlen(word)) == 0;
+}
+
+static bool is_help(const char *word) {
+  return begins(word, "--help") || begins(word, "--usage") || strcmp(word, "help") == 0 ||
+         strcmp(word, "-h") == 0 || strcmp(word, "-?") == 0;
+}
+
 /* What to do with argv, once all ranks are there; the exit status. */
 static int dispatch(const pdt_comm *world, int argc, char **argv) {
   bool speaks = world->rank == 0;
   const char *first = argc > 1 ? argv[1] : "";
-  if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
+  if (is_help(first)) {
     if (speaks) print_help(stdout);
     return 0;
   }
-  if (strcmp(first, "--version") == 0) {
+  if (begins(first, "--version")) {
     if (speaks) pdt_version_print(stdout);
     return 0;
   }

@@ -116,6 +116,29 @@ static void test_adamw_refuses(void **state) {
   pdt_nn_parameters_free(&p);
 }
 
+/* Where nothing learns there are no gradients: a step is only counted. */
+static void test_adamw_at_rest(void **state) {
+  (void)state;
+  pdt_error err = {0};
+  pdt_nn_parameters p;
+  pdt_adamw a;
+  const pdt_adamw_settings settings = pdt_adamw_defaults();
+  const double rates[PDT_TRAIN_GROUPS] = {0.01};
+  double norm = -1;
+  two_parameters(&p);
+  float before[64];
+  memcpy(before, p.value, (size_t)p.n_elems * sizeof *before);
+  free(p.grad);
+  p.grad = NULL;
+  OK(pdt_adamw_new(&a, &settings, &p, &err));
+  OK(pdt_adamw_step(&a, &p, rates, &norm, &err));
+  assert_true(norm == 0);
+  assert_int_equal(a.step, 1);
+  assert_memory_equal(before, p.value, (size_t)p.n_elems * sizeof *before);
+  pdt_adamw_free(&a);
+  pdt_nn_parameters_free(&p);
+}
+
 static void test_rate(void **state) {
   (void)state;
   assert_true(pdt_rate_at(0, 4, 104, 0.1) == 0.25);
@@ -381,6 +404,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_adamw),
       cmocka_unit_test(test_adamw_refuses),
+      cmocka_unit_test(test_adamw_at_rest),
       cmocka_unit_test(test_rate),
       cmocka_unit_test_setup_teardown(test_corpus, scratch_setup, scratch_teardown),
       cmocka_unit_test_setup_teardown(test_bad_corpora, scratch_setup, scratch_teardown),
