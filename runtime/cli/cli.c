@@ -153,7 +153,8 @@ error_t pdt_cli_integer(struct argp_state *state, const char *option, const char
   char *end;
   errno = 0;
   long long value = strtoll(arg, &end, 10);
-  if (!is_written_as(arg, "+-0123456789") || end == arg || *end || errno || value < low || value > high) {
+  if (!is_written_as(arg, "+-0123456789") || end == arg || *end || errno || value < low ||
+      value > high) {
     argp_error(state, "--%s: expected an integer from %lld to %lld, found '%s'", option,
                (long long)low, (long long)high, arg);
     return EINVAL;
@@ -166,7 +167,8 @@ error_t pdt_cli_real(struct argp_state *state, const char *option, const char *a
                      double high, double *out) {
   char *end;
   double value = strtod(arg, &end);
-  if (!is_written_as(arg, "+-.0123456789eE") || end == arg || *end || !isfinite(value) || value < low || value > high) {
+  if (!is_written_as(arg, "+-.0123456789eE") || end == arg || *end || !isfinite(value) ||
+      value < low || value > high) {
     argp_error(state, "--%s: expected a number from %g to %g, found '%s'", option, low, high, arg);
     return EINVAL;
   }

@@ -149,10 +149,11 @@ int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int
       if (vote.id == -2 || (vote.id >= 0 && (best.id < 0 || vote.logit > best.logit))) best = vote;
     }
     if (best.id < 0)
-      return pdt_fail(err, PDT_ERROR_RUNTIME,
-                      "planner: slot %d: a logit is not a finite number (hint: does the sidecar belong to "
-                      "this model?)",
-                      i);
+      return pdt_fail(
+          err, PDT_ERROR_RUNTIME,
+          "planner: slot %d: a logit is not a finite number (hint: does the sidecar belong to "
+          "this model?)",
+          i);
     ids[i] = best.id;
   }
   return 0;

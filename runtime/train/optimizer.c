@@ -85,7 +85,8 @@ int pdt_adamw_step(pdt_adamw *a, pdt_nn_parameters *p, const double rates[PDT_TR
     apply(&u, item->n_elems, p->value + item->offset, p->grad + item->offset, a->m + item->offset,
           a->v + item->offset);
   }
-  if (p->grad) memset(p->grad, 0, (size_t)p->n_elems * sizeof *p->grad); /* of groups at rest, too */
+  if (p->grad)
+    memset(p->grad, 0, (size_t)p->n_elems * sizeof *p->grad); /* of groups at rest, too */
   return 0;
 }
 
