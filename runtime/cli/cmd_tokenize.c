@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/cli.h"
-#include "text/tokenizer.h"
+#include "text/context.h"
 
 typedef struct options {
   const char *model;
@@ -33,16 +33,31 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
   }
 }
 
-/* Prints the ids of a JSON string. */
+/* The ids of a text that goes on with another. */
+static int encode_after(const pdt_tokenizer *t, const json_t *before, const json_t *text,
+                        pdt_token **ids, int32_t *n, pdt_error *err) {
+  pdt_text_context *context;
+  if (pdt_text_context_new(&context, t, json_string_value(before), json_string_length(before), err))
+    return -1;
+  int rc = pdt_text_context_encode(context, json_string_value(text), json_string_length(text), ids,
+                                   n, err);
+  pdt_text_context_free(context);
+  return rc;
+}
+
+/* Prints the ids of a JSON string, or of the second of two, where it goes on with the first. */
 static int encode_line(const pdt_tokenizer *t, const options *o, const json_t *value,
                        pdt_error *err) {
   pdt_token *ids;
   int32_t n;
-  if (!json_is_string(value))
-    return pdt_fail(err, PDT_ERROR_INPUT, "expected a JSON string, found %s",
+  const json_t *before = json_array_get(value, 0), *text = json_array_get(value, 1);
+  bool pair = json_array_size(value) == 2 && json_is_string(before) && json_is_string(text);
+  if (!json_is_string(value) && !pair)
+    return pdt_fail(err, PDT_ERROR_INPUT, "expected a JSON string, or an array of two, found %s",
                     pdt_json_type_name(value));
-  if (pdt_tokenizer_encode(t, json_string_value(value), json_string_length(value), !o->no_special,
-                           &ids, &n, err))
+  if (pair ? encode_after(t, before, text, &ids, &n, err)
+           : pdt_tokenizer_encode(t, json_string_value(value), json_string_length(value),
+                                  !o->no_special, &ids, &n, err))
     return -1;
   putchar('[');
   for (int32_t i = 0; i < n; i++) printf(i ? ", %d" : "%d", ids[i]);
@@ -122,10 +137,13 @@ int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err) 
       parse,
       "",
       "Turns JSON strings, one a line on standard input, into JSON arrays of ids, or back (special "
-      "tokens are then left out of the text)."
+      "tokens are then left out of the text). Of an array of two strings, it is the ids of the "
+      "second "
+      "where it goes on with the first, as a section does with its prompt."
       "\vExamples:\n"
       "  echo '\"Hello, world\"' | pdt tokenize --model DIR\n"
       "  echo '[1, 2, 3]' | pdt tokenize --model DIR --decode\n"
+      "  echo '[\"Describe Velmora.\", \"\\nHistory:\"]' | pdt tokenize --model DIR\n"
       "  jq .prompt requests.jsonl | pdt tokenize --model DIR --no-special\n",
       NULL,
       NULL,

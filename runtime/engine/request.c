@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "sidecar/sidecar.h"
+#include "text/context.h"
 
 enum {
   MAX_STREAMS = 1 << 16,
@@ -153,8 +154,9 @@ static int read_ids(const reader *in, const json_t *list, const char *name, pdt_
   return 0;
 }
 
-static int encode_text(const reader *in, const json_t *text, const char *name, bool add_special,
-                       pdt_token **ids, int32_t *n) {
+/* The ids of a text: of one that stands alone, with special tokens, or of one behind `after`. */
+static int encode_text(const reader *in, const json_t *text, const char *name,
+                       const pdt_text_context *after, pdt_token **ids, int32_t *n) {
   if (!json_is_string(text))
     return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: %s: expected a text, found %s", in->where, name,
                     pdt_json_type_name(text));
@@ -162,8 +164,10 @@ static int encode_text(const reader *in, const json_t *text, const char *name, b
     return pdt_fail(in->err, PDT_ERROR_INPUT,
                     "%s: %s: a text needs the model's tokenizer.json (hint: or give token ids)",
                     in->where, name);
-  if (pdt_tokenizer_encode(in->context->tokenizer, json_string_value(text),
-                           json_string_length(text), add_special, ids, n, in->err))
+  const char *words = json_string_value(text);
+  size_t bytes = json_string_length(text);
+  if (after ? pdt_text_context_encode(after, words, bytes, ids, n, in->err)
+            : pdt_tokenizer_encode(in->context->tokenizer, words, bytes, true, ids, n, in->err))
     return pdt_fail_in(in->err, "%s: %s", in->where, name);
   for (int32_t i = 0; i < *n; i++)
     if ((*ids)[i] >= in->context->model->vocab_size)
@@ -192,13 +196,40 @@ static int read_prompt(const reader *in) {
   if (!text && !ids)
     return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: expected a prompt or prompt_ids, found neither",
                     in->where);
-  if (text ? encode_text(in, text, "prompt", true, &r->prompt, &r->n_prompt)
+  if (text ? encode_text(in, text, "prompt", NULL, &r->prompt, &r->n_prompt)
            : read_ids(in, ids, "prompt_ids", &r->prompt, &r->n_prompt))
     return -1;
   if (r->n_prompt == 0)
     return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: %s: expected at least one token, found none",
                     in->where, text ? "prompt" : "prompt_ids");
   return 0;
+}
+
+/* What the sections are read behind: the prompt; NULL without a tokenizer. */
+static int read_context(const reader *in, pdt_text_context **after) {
+  const pdt_tokenizer *t = in->context->tokenizer;
+  const json_t *text = pdt_json_get(in->json, "prompt");
+  *after = NULL;
+  if (!t) return 0;
+  if (text ? pdt_text_context_new(after, t, json_string_value(text), json_string_length(text),
+                                  in->err)
+           : pdt_text_context_from_ids(after, t, in->r->prompt, in->r->n_prompt, in->err))
+    return pdt_fail_in(in->err, "%s: prompt", in->where);
+  return 0;
+}
+
+/* What every stream reads after the prompt: sections, as texts, or ids. */
+static int read_prefix_list(const reader *in, const json_t *list, const char *name, bool texts) {
+  pdt_request *r = in->r;
+  pdt_text_context *after = NULL;
+  int rc = texts ? read_context(in, &after) : 0;
+  for (pdt_stream k = 0; k < r->settings.streams && !rc; k++) {
+    const json_t *entry = json_array_get(list, (size_t)k);
+    rc = texts ? encode_text(in, entry, name, after, &r->prefix[k], &r->n_prefix[k])
+               : read_ids(in, entry, name, &r->prefix[k], &r->n_prefix[k]);
+  }
+  pdt_text_context_free(after);
+  return rc;
 }
 
 static int read_prefixes(const reader *in) {
@@ -214,13 +245,7 @@ static int read_prefixes(const reader *in) {
     return pdt_fail(in->err, PDT_ERROR_INPUT,
                     "%s: %s: expected a list with one entry a stream, %d, found %s of %zu",
                     in->where, name, K, pdt_json_type_name(list), json_array_size(list));
-  for (pdt_stream k = 0; k < K; k++) {
-    const json_t *entry = json_array_get(list, (size_t)k);
-    if (texts ? encode_text(in, entry, name, false, &r->prefix[k], &r->n_prefix[k])
-              : read_ids(in, entry, name, &r->prefix[k], &r->n_prefix[k]))
-      return -1;
-  }
-  return 0;
+  return read_prefix_list(in, list, name, texts);
 }
 
 /* One item {stream, text} of a plan in words. */

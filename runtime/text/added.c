@@ -36,9 +36,9 @@ static int compare_patterns(const void *a, const void *b) {
 /* What is looked for. */
 static int set_pattern(pdt_added_token *t, const pdt_normalizer *normalizer, pdt_error *err) {
   pdt_buffer pattern = {0};
-  size_t leading;
+  pdt_origin origin = {0};
   int rc = t->normalized
-               ? pdt_normalizer_apply(normalizer, t->content, t->bytes, 0, &pattern, &leading, err)
+               ? pdt_normalizer_apply(normalizer, t->content, t->bytes, &origin, &pattern, err)
                : pdt_buffer_put(&pattern, t->content, t->bytes, err);
   if (!rc) rc = pdt_buffer_take(&pattern, &t->pattern, &t->pattern_bytes, err);
   pdt_buffer_free(&pattern);
@@ -202,13 +202,17 @@ static const pdt_added_token *longest(const pdt_added_set *set, const char *text
   return best;
 }
 
-/* Is there no word character right before `start` and right after `end`? */
+/* Is there no word character right before `start` and right after `end`? `front` is the character
+ * before the text, -1 without. */
 static int stands_alone(const pdt_added *a, const char *text, size_t bytes, size_t start,
-                        size_t end, bool *out, pdt_error *err) {
+                        size_t end, int32_t front, bool *out, pdt_error *err) {
   bool before = false, after = false;
+  char utf8[4];
   if (start) {
     size_t at = pdt_utf8_back(text, start);
     if (pdt_regex_matches(a->word, text + at, start - at, &before, err)) return -1;
+  } else if (front >= 0) {
+    if (pdt_regex_matches(a->word, utf8, pdt_utf8_encode(front, utf8), &before, err)) return -1;
   }
   if (end < bytes) {
     size_t at = end;
@@ -234,14 +238,13 @@ static size_t skip_forward(const char *text, size_t bytes, size_t end) {
 }
 
 /* Appends the span of the text, as an added token or as text. */
-static int add(pdt_pieces *out, const char *text, size_t start, size_t end, size_t leading,
+static int add(pdt_pieces *out, const char *text, size_t start, size_t end, pdt_origin origin,
                pdt_token id, pdt_error *err) {
-  return pdt_pieces_add(out, text + start, end - start, leading > start ? leading - start : 0, id,
-                        err);
+  return pdt_pieces_add(out, text + start, end - start, pdt_origin_from(origin, start), id, err);
 }
 
 int pdt_added_extract(const pdt_added *a, const pdt_added_set *set, const char *text, size_t bytes,
-                      size_t leading, pdt_pieces *out, pdt_error *err) {
+                      pdt_origin origin, int32_t before, pdt_pieces *out, pdt_error *err) {
   bool starts[256] = {0};
   size_t done = 0;
   for (size_t i = 0; i < set->n; i++) starts[(unsigned char)set->sorted[i]->pattern[0]] = true;
@@ -255,15 +258,15 @@ int pdt_added_extract(const pdt_added *a, const pdt_added_set *set, const char *
     size_t start = at, end = at + t->pattern_bytes;
     bool alone = true;
     at = end;
-    if (t->single_word && stands_alone(a, text, bytes, start, end, &alone, err)) return -1;
+    if (t->single_word && stands_alone(a, text, bytes, start, end, before, &alone, err)) return -1;
     if (!alone) continue;
     if (t->lstrip) start = skip_back(text, start);
     if (t->lstrip && start < done) start = done;
     if (t->rstrip) end = skip_forward(text, bytes, end);
     /* White space that the last token took may be a token itself: then it counts twice. */
-    if (done < start && add(out, text, done, start, leading, -1, err)) return -1;
-    if (add(out, text, start, end, leading, t->id, err)) return -1;
+    if (done < start && add(out, text, done, start, origin, -1, err)) return -1;
+    if (add(out, text, start, end, origin, t->id, err)) return -1;
     done = end;
   }
-  return done < bytes ? add(out, text, done, bytes, leading, -1, err) : 0;
+  return done < bytes ? add(out, text, done, bytes, origin, -1, err) : 0;
 }

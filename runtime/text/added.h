@@ -49,9 +49,10 @@ const pdt_added_token *pdt_added_by_id(const pdt_added *a, pdt_token id);
 pdt_token pdt_added_id(const pdt_added *a, const char *content, size_t bytes);
 
 /* Appends to `out` the pieces of valid UTF-8: tokens of the set (of those that start first the
- * longest, from left to right) and the text between them. Of the text, `leading` bytes stem from
- * the first character of the input. Errors: MEMORY. */
+ * longest, from left to right) and the text between them. `origin` is that of the text, and
+ * `before` the character before it, -1 without: a token that is a single word does not go on with
+ * another. Errors: MEMORY. */
 int pdt_added_extract(const pdt_added *a, const pdt_added_set *set, const char *text, size_t bytes,
-                      size_t leading, pdt_pieces *out, pdt_error *err);
+                      pdt_origin origin, int32_t before, pdt_pieces *out, pdt_error *err);
 
 #endif

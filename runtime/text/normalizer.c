@@ -129,25 +129,26 @@ static int map(const step *s, const char *text, size_t bytes, size_t *leading, p
   return 0;
 }
 
-static int strip(const step *s, const char *text, size_t bytes, size_t *leading, pdt_buffer *out,
+static int strip(const step *s, const char *text, size_t bytes, pdt_origin *origin, pdt_buffer *out,
                  pdt_error *err) {
   size_t from = 0, to = bytes;
-  for (size_t at = 0; s->left && at < to && pdt_is_white_space(pdt_utf8_next(text, &at));)
-    from = at;
+  bool left = s->left && !origin->middle;
+  for (size_t at = 0; left && at < to && pdt_is_white_space(pdt_utf8_next(text, &at));) from = at;
   while (s->right && to > from) {
     size_t back = pdt_utf8_back(text, to), at = back;
     if (!pdt_is_white_space(pdt_utf8_next(text, &at))) break;
     to = back;
   }
-  *leading = *leading > from ? *leading - from : 0;
+  origin->leading = origin->leading > from ? origin->leading - from : 0;
   return pdt_buffer_put(out, text + from, to - from, err);
 }
 
-static int apply(const step *s, const char *text, size_t bytes, size_t *leading, pdt_buffer *out,
+static int apply(const step *s, const char *text, size_t bytes, pdt_origin *origin, pdt_buffer *out,
                  pdt_error *err) {
-  size_t start = out->bytes, first = 0;
+  size_t start = out->bytes, first = 0, *leading = &origin->leading;
   switch (s->kind) {
   case PREPEND:
+    if (origin->middle) return pdt_buffer_put(out, text, bytes, err);
     if (*leading) *leading += s->content_bytes;
     return pdt_buffer_put(out, s->content, s->content_bytes, err) ||
                    pdt_buffer_put(out, text, bytes, err)
@@ -161,25 +162,25 @@ static int apply(const step *s, const char *text, size_t bytes, size_t *leading,
     if (*leading) *leading = first; /* of what the first character became, its first */
     return 0;
   case STRIP:
-    return strip(s, text, bytes, leading, out, err);
+    return strip(s, text, bytes, origin, out, err);
   default:
     return map(s, text, bytes, leading, out, err);
   }
 }
 
-int pdt_normalizer_apply(const pdt_normalizer *n, const char *text, size_t bytes, size_t leading,
-                         pdt_buffer *out, size_t *leading_out, pdt_error *err) {
+int pdt_normalizer_apply(const pdt_normalizer *n, const char *text, size_t bytes,
+                         pdt_origin *origin, pdt_buffer *out, pdt_error *err) {
   pdt_buffer now = {0}, next = {0};
   int rc = pdt_buffer_put(&now, text, bytes, err);
   for (int i = 0; !rc && i < n->n && now.bytes; i++) {
     next.bytes = 0;
-    rc = apply(&n->steps[i], now.data, now.bytes, &leading, &next, err);
+    rc = apply(&n->steps[i], now.data, now.bytes, origin, &next, err);
     pdt_buffer other = now;
     now = next;
     next = other;
   }
   if (!rc) rc = pdt_buffer_put(out, now.data, now.bytes, err);
-  *leading_out = leading < now.bytes ? leading : now.bytes;
+  if (origin->leading > now.bytes) origin->leading = now.bytes;
   pdt_buffer_free(&now);
   pdt_buffer_free(&next);
   return rc;

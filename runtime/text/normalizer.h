@@ -15,11 +15,10 @@ int pdt_normalizer_load(pdt_normalizer **out, const json_t *value, const char *w
 
 void pdt_normalizer_free(pdt_normalizer *n);
 
-/* Appends to `out` what becomes of valid UTF-8, of which the first `leading` bytes stem from the
- * first character of the input; *leading_out gets how many bytes of the result do. (Hugging Face's
- * library writes what a Replace inserts at the very start twice, when it matches nothing there;
- * this does not.) Errors: INPUT (a pattern beyond its limits), MEMORY. */
-int pdt_normalizer_apply(const pdt_normalizer *n, const char *text, size_t bytes, size_t leading,
-                         pdt_buffer *out, size_t *leading_out, pdt_error *err);
+/* Appends to `out` what becomes of valid UTF-8; *origin, that of the text, becomes that of the
+ * result. (Hugging Face's library writes what a Replace inserts at the very start twice, when it
+ * matches nothing there; this does not.) Errors: INPUT (a pattern beyond its limits), MEMORY. */
+int pdt_normalizer_apply(const pdt_normalizer *n, const char *text, size_t bytes,
+                         pdt_origin *origin, pdt_buffer *out, pdt_error *err);
 
 #endif

@@ -5,19 +5,25 @@
 
 #include "text/unicode.h"
 
-int pdt_pieces_add(pdt_pieces *p, const char *text, size_t bytes, size_t leading, pdt_token id,
+pdt_origin pdt_origin_from(pdt_origin origin, size_t start) {
+  return (pdt_origin){origin.leading > start ? origin.leading - start : 0,
+                      origin.middle && start == 0};
+}
+
+int pdt_pieces_add(pdt_pieces *p, const char *text, size_t bytes, pdt_origin origin, pdt_token id,
                    pdt_error *err) {
   if (!bytes && id < 0) return 0;
   if (PDT_GROW(&p->items, p->n, &p->room, err)) return -1;
   size_t at = p->text.bytes;
   if (pdt_buffer_put(&p->text, text, bytes, err)) return -1;
-  p->items[p->n++] = (pdt_piece){at, bytes, leading < bytes ? leading : bytes, id};
+  if (origin.leading > bytes) origin.leading = bytes;
+  p->items[p->n++] = (pdt_piece){at, bytes, origin, id};
   return 0;
 }
 
 int pdt_pieces_copy(pdt_pieces *p, const pdt_pieces *from, size_t i, pdt_error *err) {
   const pdt_piece *piece = &from->items[i];
-  return pdt_pieces_add(p, from->text.data + piece->at, piece->bytes, piece->leading, piece->id,
+  return pdt_pieces_add(p, from->text.data + piece->at, piece->bytes, piece->origin, piece->id,
                         err);
 }
 
@@ -120,9 +126,8 @@ int pdt_pieces_split(pdt_pieces *out, const pdt_pieces *from, size_t i, pdt_cuts
   for (size_t k = first; k < cuts->n; k++) {
     const pdt_cut *cut = &cuts->items[k];
     if (behavior == PDT_REMOVED && cut->match) continue;
-    size_t leading = piece->leading > cut->start ? piece->leading - cut->start : 0;
     if (pdt_pieces_add(out, from->text.data + piece->at + cut->start, cut->end - cut->start,
-                       leading, -1, err))
+                       pdt_origin_from(piece->origin, cut->start), -1, err))
       return -1;
   }
   return 0;

@@ -5,11 +5,20 @@
 
 #include "text/buffer.h"
 
+/* Where a piece of text comes from. */
+typedef struct pdt_origin {
+  size_t leading; /* how many of its first bytes stem from the first character of the input */
+  bool middle; /* it goes on with a text that stands before the input: nothing is put before it */
+} pdt_origin;
+
+/* The origin of what is left of a piece from byte `start` on. */
+pdt_origin pdt_origin_from(pdt_origin origin, size_t start);
+
 /* A piece of text, or an added token that was found in it. */
 typedef struct pdt_piece {
   size_t at, bytes; /* in pdt_pieces.text */
-  size_t leading;   /* how many of its first bytes stem from the first character of the input */
-  pdt_token id;     /* -1 for text that is still to be split and encoded */
+  pdt_origin origin;
+  pdt_token id; /* -1 for text that is still to be split and encoded */
 } pdt_piece;
 
 /* A zeroed pdt_pieces is an empty list. */
@@ -21,7 +30,7 @@ typedef struct pdt_pieces {
 
 /* Appends a piece and its text, which must not lie in this list; nothing when the piece is empty
  * text. Errors: MEMORY. */
-int pdt_pieces_add(pdt_pieces *p, const char *text, size_t bytes, size_t leading, pdt_token id,
+int pdt_pieces_add(pdt_pieces *p, const char *text, size_t bytes, pdt_origin origin, pdt_token id,
                    pdt_error *err);
 
 /* Appends a copy of piece i of another list. Errors: MEMORY. */

@@ -186,18 +186,20 @@ static int metaspace(work *w, const step *s, size_t i, pdt_error *err) {
   const pdt_piece *piece = &w->in->items[i];
   const char *text = w->in->text.data + piece->at;
   char mark[4];
-  size_t mark_bytes = pdt_utf8_encode(s->replacement, mark), leading = 0;
+  size_t mark_bytes = pdt_utf8_encode(s->replacement, mark);
+  pdt_origin origin = {0, piece->origin.middle};
   pdt_buffer changed = {0};
   bool marked = text[0] == ' ' || (piece->bytes >= mark_bytes && !memcmp(text, mark, mark_bytes));
-  bool prepend = !marked && (s->prepend == ALWAYS || (s->prepend == FIRST && piece->leading));
+  bool prepend = !marked && !piece->origin.middle &&
+                 (s->prepend == ALWAYS || (s->prepend == FIRST && piece->origin.leading));
   int rc = prepend ? pdt_buffer_put(&changed, mark, mark_bytes, err) : 0;
   for (size_t k = 0; !rc && k < piece->bytes; k++) {
     rc = text[k] == ' ' ? pdt_buffer_put(&changed, mark, mark_bytes, err)
                         : pdt_buffer_put(&changed, text + k, 1, err);
-    if (k < piece->leading) leading = changed.bytes;
+    if (k < piece->origin.leading) origin.leading = changed.bytes;
   }
   pdt_pieces_clear(&w->changed);
-  if (!rc) rc = pdt_pieces_add(&w->changed, changed.data, changed.bytes, leading, -1, err);
+  if (!rc) rc = pdt_pieces_add(&w->changed, changed.data, changed.bytes, origin, -1, err);
   pdt_buffer_free(&changed);
   if (rc) return -1;
   if (!s->split) return pdt_pieces_copy(w->out, &w->changed, 0, err);
@@ -212,12 +214,12 @@ static int byte_level(work *w, const step *s, size_t i, pdt_error *err) {
   pdt_buffer mapped = {0};
   pdt_pieces_clear(&w->changed);
   mapped.bytes = 0;
-  bool prepend = s->add_prefix_space && text[0] != ' ';
+  bool prepend = s->add_prefix_space && !piece->origin.middle && text[0] != ' ';
+  pdt_origin origin = piece->origin;
+  if (origin.leading) origin.leading += prepend;
   int rc = prepend ? pdt_buffer_put(&mapped, " ", 1, err) : 0;
   if (!rc) rc = pdt_buffer_put(&mapped, text, piece->bytes, err);
-  if (!rc)
-    rc = pdt_pieces_add(&w->changed, mapped.data, mapped.bytes,
-                        piece->leading ? piece->leading + prepend : 0, -1, err);
+  if (!rc) rc = pdt_pieces_add(&w->changed, mapped.data, mapped.bytes, origin, -1, err);
   w->out = &split;
   if (!rc)
     rc = s->pattern ? split_pattern(w, s, &w->changed, 0, err)
@@ -225,15 +227,15 @@ static int byte_level(work *w, const step *s, size_t i, pdt_error *err) {
   w->out = out;
   for (size_t k = 0; !rc && k < split.n; k++) {
     const pdt_piece *part = &split.items[k];
-    size_t leading = 0;
+    pdt_origin of_part = {0, part->origin.middle};
     mapped.bytes = 0;
     for (size_t b = 0; !rc && b < part->bytes; b++) {
       char utf8[4];
       int32_t c = pdt_byte_to_char((unsigned char)split.text.data[part->at + b]);
       rc = pdt_buffer_put(&mapped, utf8, pdt_utf8_encode(c, utf8), err);
-      if (b < part->leading) leading = mapped.bytes;
+      if (b < part->origin.leading) of_part.leading = mapped.bytes;
     }
-    if (!rc) rc = pdt_pieces_add(out, mapped.data, mapped.bytes, leading, -1, err);
+    if (!rc) rc = pdt_pieces_add(out, mapped.data, mapped.bytes, of_part, -1, err);
   }
   pdt_buffer_free(&mapped);
   pdt_pieces_free(&split);

@@ -129,33 +129,42 @@ typedef struct work {
   pdt_ids ids, out;
 } work;
 
+/* Where a text stands. */
+typedef struct place {
+  bool middle;    /* behind another text, which ends with the character `before` */
+  int32_t before; /* -1 when there is none, or it is not known */
+} place;
+
 /* Finds the added tokens that stand in the raw text; normalizes what is between them, piece by
  * piece; finds in that the added tokens that are looked for there. */
-static int extract(const pdt_tokenizer *t, const char *text, size_t bytes, work *w,
-                   pdt_error *err) {
-  size_t first = 0;
-  if (bytes) pdt_utf8_next(text, &first);
-  if (pdt_added_extract(&t->added, &t->added.raw, text, bytes, first, &w->raw, err)) return -1;
+static int extract(const pdt_tokenizer *t, const char *text, size_t bytes, const place *where,
+                   work *w, pdt_error *err) {
+  pdt_origin whole = {.middle = where->middle};
+  if (bytes && !where->middle) pdt_utf8_next(text, &whole.leading);
+  if (pdt_added_extract(&t->added, &t->added.raw, text, bytes, whole, where->before, &w->raw, err))
+    return -1;
   for (size_t i = 0; i < w->raw.n; i++) {
     const pdt_piece *piece = &w->raw.items[i];
-    size_t leading = 0;
+    pdt_origin origin = piece->origin;
+    int32_t before = origin.middle ? where->before : -1;
     if (piece->id >= 0) {
       if (pdt_pieces_copy(&w->pieces, &w->raw, i, err)) return -1;
       continue;
     }
     w->normalized.bytes = 0;
-    if (pdt_normalizer_apply(t->normalizer, w->raw.text.data + piece->at, piece->bytes,
-                             piece->leading, &w->normalized, &leading, err) ||
+    if (pdt_normalizer_apply(t->normalizer, w->raw.text.data + piece->at, piece->bytes, &origin,
+                             &w->normalized, err) ||
         pdt_added_extract(&t->added, &t->added.normalized, w->normalized.data, w->normalized.bytes,
-                          leading, &w->pieces, err))
+                          origin, before, &w->pieces, err))
       return -1;
   }
   return 0;
 }
 
-static int encode(const pdt_tokenizer *t, const char *text, size_t bytes, bool add_special, work *w,
-                  pdt_error *err) {
-  if (extract(t, text, bytes, w, err) || pdt_pretokenizer_apply(t->pretokenizer, &w->pieces, err))
+static int encode(const pdt_tokenizer *t, const char *text, size_t bytes, const place *where,
+                  bool add_special, work *w, pdt_error *err) {
+  if (extract(t, text, bytes, where, w, err) ||
+      pdt_pretokenizer_apply(t->pretokenizer, &w->pieces, err))
     return -1;
   for (size_t i = 0; i < w->pieces.n; i++) {
     const pdt_piece *piece = &w->pieces.items[i];
@@ -170,8 +179,8 @@ static int encode(const pdt_tokenizer *t, const char *text, size_t bytes, bool a
                   w->out.n);
 }
 
-int pdt_tokenizer_encode(const pdt_tokenizer *t, const char *text, size_t bytes, bool add_special,
-                         pdt_token **ids, int32_t *n, pdt_error *err) {
+static int encode_at(const pdt_tokenizer *t, const char *text, size_t bytes, const place *where,
+                     bool add_special, pdt_token **ids, int32_t *n, pdt_error *err) {
   *ids = NULL;
   *n = 0;
   size_t valid = pdt_utf8_valid(text, bytes);
@@ -179,7 +188,7 @@ int pdt_tokenizer_encode(const pdt_tokenizer *t, const char *text, size_t bytes,
     return pdt_fail(err, PDT_ERROR_INPUT, "text: byte %zu: expected UTF-8, found 0x%02x", valid,
                     (unsigned char)text[valid]);
   work w = {0};
-  int rc = encode(t, text, bytes, add_special, &w, err);
+  int rc = encode(t, text, bytes, where, add_special, &w, err);
   if (!rc && !w.out.n) rc = PDT_GROW(&w.out.items, 0, &w.out.room, err); /* never NULL */
   if (!rc) {
     *ids = w.out.items;
@@ -193,6 +202,18 @@ int pdt_tokenizer_encode(const pdt_tokenizer *t, const char *text, size_t bytes,
   pdt_pieces_free(&w.pieces);
   pdt_pieces_free(&w.raw);
   return rc;
+}
+
+int pdt_tokenizer_encode(const pdt_tokenizer *t, const char *text, size_t bytes, bool add_special,
+                         pdt_token **ids, int32_t *n, pdt_error *err) {
+  static const place alone = {.before = -1};
+  return encode_at(t, text, bytes, &alone, add_special, ids, n, err);
+}
+
+int pdt_tokenizer_encode_middle(const pdt_tokenizer *t, int32_t before, const char *text,
+                                size_t bytes, pdt_token **ids, int32_t *n, pdt_error *err) {
+  const place middle = {true, before};
+  return encode_at(t, text, bytes, &middle, false, ids, n, err);
 }
 
 /* The string of an id for decoding, NULL when there is none or it is to be skipped. */
@@ -228,6 +249,12 @@ int pdt_tokenizer_decode(const pdt_tokenizer *t, const pdt_token *ids, int32_t n
 bool pdt_tokenizer_is_special(const pdt_tokenizer *t, pdt_token id) {
   const pdt_added_token *added = pdt_added_by_id(&t->added, id);
   return added && added->skipped;
+}
+
+const char *pdt_tokenizer_added(const pdt_tokenizer *t, pdt_token id, size_t *bytes) {
+  const pdt_added_token *added = pdt_added_by_id(&t->added, id);
+  *bytes = added ? added->bytes : 0;
+  return added ? added->content : NULL;
 }
 
 pdt_token pdt_tokenizer_token_id(const pdt_tokenizer *t, const char *content) {

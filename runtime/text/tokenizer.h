@@ -34,6 +34,14 @@ int32_t pdt_tokenizer_size(const pdt_tokenizer *t);
 int pdt_tokenizer_encode(const pdt_tokenizer *t, const char *text, size_t bytes, bool add_special,
                          pdt_token **ids, int32_t *n, pdt_error *err);
 
+/* The same for text in the middle of a text, as in "in the" behind "Once ": no Prepend, prefix
+ * space or mark of Metaspace in front, no Strip on the left, no special tokens around it. `before`
+ * is the character before it, which an added token that is a single word may not go on with; -1:
+ * not known. What would be merged across the border is not. See text/context.h for texts that are
+ * known from their beginning. */
+int pdt_tokenizer_encode_middle(const pdt_tokenizer *t, int32_t before, const char *text,
+                                size_t bytes, pdt_token **ids, int32_t *n, pdt_error *err);
+
 /* Decodes n ids to UTF-8; ids that there are none of are passed over, special tokens too with
  * skip_special. Sets *text (from malloc, zero-terminated, which *bytes does not count). Errors:
  * INPUT (a pattern beyond its limits), MEMORY. */
@@ -42,6 +50,10 @@ int pdt_tokenizer_decode(const pdt_tokenizer *t, const pdt_token *ids, int32_t n
 
 /* Is this an added token that is special: one that skip_special leaves out? */
 bool pdt_tokenizer_is_special(const pdt_tokenizer *t, pdt_token id);
+
+/* The content of an added token, zero-terminated, borrowed; NULL when the id is none. *bytes gets
+ * its length. */
+const char *pdt_tokenizer_added(const pdt_tokenizer *t, pdt_token id, size_t *bytes);
 
 /* The id of a token by its string, added tokens first; -1 when there is none. */
 pdt_token pdt_tokenizer_token_id(const pdt_tokenizer *t, const char *content);

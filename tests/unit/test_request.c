@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,6 +181,41 @@ static void texts(void **state) {
   assert_int_equal(parse(&r, "{'prompt':'a','sections':['a',5]}", &context, &err), -1);
   assert_string_equal(err.message, "r.json: sections: expected a text, found integer");
   pdt_tokenizer_free(t);
+}
+
+/* Sections go on with the prompt: no mark before a word in the middle of a text. */
+static void sections_go_on(void **state) {
+  (void)state;
+  static const char *const before[] = {
+      "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"
+      "\"_\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"_\"}]}",
+      "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":"
+      "\"always\"}",
+      "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":"
+      "\"first\"}"};
+  for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+    char json[1024];
+    pdt_tokenizer *t;
+    pdt_error err = {0};
+    int n = snprintf(json, sizeof json,
+                     "{%s,\"model\":{\"type\":\"BPE\",\"vocab\":{\"_\":0,\"a\":1,\"_a\":2,"
+                     "\"\\n\":3},\"merges\":[\"_ a\"]}}",
+                     before[i]);
+    if (pdt_tokenizer_parse(&t, json, (size_t)n, "tokenizer.json", &err))
+      fail_msg("%s", err.message);
+    const pdt_request_context context = {&model, &sidecar, t};
+    pdt_request r = accept("{'prompt':'a a','sections':['a','\\na',' a','']}", &context);
+    expect_ids(r.prompt, r.n_prompt, 2, (int32_t[]){2, 2});
+    expect_ids(r.prefix[0], r.n_prefix[0], 1, (int32_t[]){1});
+    expect_ids(r.prefix[1], r.n_prefix[1], 2, (int32_t[]){3, 1});
+    expect_ids(r.prefix[2], r.n_prefix[2], 1, (int32_t[]){2});
+    assert_int_equal(r.n_prefix[3], 0);
+    pdt_request_free(&r);
+    r = accept("{'prompt_ids':[2,1],'sections':['a']}", &context);
+    expect_ids(r.prefix[0], r.n_prefix[0], 1, (int32_t[]){1});
+    pdt_request_free(&r);
+    pdt_tokenizer_free(t);
+  }
 }
 
 /* A request that must be refused, with a part of the message it must be refused with. */
@@ -580,6 +616,7 @@ int main(void) {
       cmocka_unit_test(streams_are_as_many_as_prefixes),
       cmocka_unit_test(a_default_horizon_holds_a_block),
       cmocka_unit_test(texts),
+      cmocka_unit_test(sections_go_on),
       cmocka_unit_test(bad_requests),
       cmocka_unit_test(bad_plans),
       cmocka_unit_test(bad_settings),
