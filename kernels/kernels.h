@@ -52,10 +52,11 @@ void pdt_matrix_row(const pdt_matrix *m, int32_t o, float *dst);
 /* Bytes of weights that one product reads. */
 pdt_bytes pdt_matrix_bytes(const pdt_matrix *m);
 
-/* A run of one sequence's cache: `tokens` positions, in pages[0..ceil(tokens/PAGE_TOKENS)). */
+/* A run of one sequence's cache: `tokens` positions from place `skip` of the first page on, in
+ * pages[0..ceil((skip+tokens)/PAGE_TOKENS)). skip < PAGE_TOKENS, 0 without tokens. */
 typedef struct pdt_kv_span {
   const int32_t *pages;
-  int32_t tokens;
+  int32_t tokens, skip;
 } pdt_kv_span;
 
 /* Where one (layer, kv head) of one sequence lies. Page p starts at base + p * page_elems; there,
@@ -65,8 +66,9 @@ typedef struct pdt_kv_view {
   const float *base;
   int64_t page_elems;
   int32_t head_dim;
-  pdt_kv_span
-      spans[2]; /* the prompt's shared pages, then the sequence's own; either may be empty */
+  /* The prompt's shared pages, then the sequence's own; either may be empty. A window's view begins
+   * with the page that it reaches back to: only the first span with tokens may skip some. */
+  pdt_kv_span spans[2];
 } pdt_kv_view;
 
 typedef struct pdt_kernels {
@@ -100,7 +102,8 @@ typedef struct pdt_kernels {
 
   /* out[h] = softmax(q[h] . K / sqrt(head_dim)) V for n_heads query heads that share one kv head,
    * over all positions of the view (at least one). q, out [n_heads, head_dim]. scratch: room for
-   * n_heads * (tokens of both spans rounded up to PAGE_TOKENS each) floats. One thread. */
+   * n_heads * (skip and tokens of both spans, rounded up to PAGE_TOKENS each) floats. One thread.
+   */
   void (*attention)(const pdt_kv_view *kv, const float *q, int32_t n_heads, float *out,
                     float *scratch);
 } pdt_kernels;

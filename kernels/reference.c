@@ -78,6 +78,7 @@ static void cached(const pdt_kv_view *kv, int32_t i, int32_t d, double *key, dou
     i -= span->tokens;
     span = &kv->spans[1];
   }
+  i += span->skip;
   const float *page = kv->base + span->pages[i / PDT_PAGE_TOKENS] * kv->page_elems;
   int32_t slot = i % PDT_PAGE_TOKENS;
   *key = (double)page[(int64_t)d * PDT_PAGE_TOKENS + slot];

@@ -241,7 +241,9 @@ CONFIGS = {
     "config: another activation": (config(hidden_act="gelu"), 1, "hidden_act"),
     "config: unknown rope type": (config(rope_scaling={"rope_type": "yarn", "factor": 4.0}), 1, "yarn"),
     "config: llama3 rope without factor": (config(rope_scaling={"rope_type": "llama3"}), 1, "factor"),
-    "config: sliding window shorter than the context": (config(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=64), 1, "sliding_window"),
+    "config: a window of no tokens": (config(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=0), 1, "'sliding_window'"),
+    "config: layers that slide without a window": (config(layer_types=["sliding_attention"] * 2), 1, "models of type llama have none"),
+    "config: a type for fewer layers than there are": (config(layer_types=["full_attention"]), 1, "'layer_types'"),
     "config: end of sequence outside the vocabulary": (config(eos_token_id=320), 1, "eos_token_id"),
 }
 SIDECARS = {

@@ -6,7 +6,7 @@ usage: layouts.py PDT CASES_DIR [--layouts 1x1,1x1x2,2x2 ...]
 
 A layout is RANKSxT or RANKSxTxTHREADS. Tokens, actions, windows and orders must be equal, vectors
 within tolerance, and the traces of all layouts with T a power of two the same byte for byte.
---fresh makes all sixteen cases first, which needs numpy.
+--fresh makes all cases of the oracle first, which needs numpy.
 """
 import argparse
 import os

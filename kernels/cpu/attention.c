@@ -64,19 +64,21 @@ static void score_heads(const score_tile *t, int heads, bool all_pages) {
   }
 }
 
-/* Scores of one span, from its first position on. The last page's lanes past the span's end are
- * written too, and are overwritten by the next span or not read. */
+/* Scores of one span, the first of its positions at *scores. Pages are computed whole: the places
+ * that the first one skips are written before *scores, those past the span's end behind its last,
+ * where the next span overwrites them or nobody reads. */
 static void score_span(const pdt_kv_view *kv, const pdt_kv_span *span, const float *q,
                        int32_t n_heads, float *scores, int64_t stride) {
   score_tile t = {
       .head_dim = kv->head_dim, .scale = 1.0f / sqrtf((float)kv->head_dim), .stride = stride};
-  int32_t n_pages = span->tokens / PDT_PAGE_TOKENS + (span->tokens % PDT_PAGE_TOKENS != 0);
+  int32_t end = span->skip + span->tokens;
+  int32_t n_pages = end / PDT_PAGE_TOKENS + (end % PDT_PAGE_TOKENS != 0);
   for (int32_t page = 0; page < n_pages;) {
     int count = n_pages - page >= TILE_PAGES ? TILE_PAGES : 1;
     for (int p = 0; p < count; p++) t.keys[p] = kv->base + span->pages[page + p] * kv->page_elems;
     for (int32_t h = 0; h < n_heads; h += TILE_HEADS) {
       t.q = q + (int64_t)h * kv->head_dim;
-      t.scores = scores + h * stride + (int64_t)page * PDT_PAGE_TOKENS;
+      t.scores = scores + h * stride + (int64_t)page * PDT_PAGE_TOKENS - span->skip;
       score_heads(&t, n_heads - h < TILE_HEADS ? n_heads - h : TILE_HEADS, count == TILE_PAGES);
     }
     page += count;
@@ -98,8 +100,9 @@ INLINE void mix(const mix_tile *t, const int H, const int N, const bool cut) {
   vec sums[TILE_HEADS * TILE_VECTORS] = {0};
   const float *weights = t->weights;
   int32_t left = kv->head_dim - t->feature;
-  for (int s = 0; s < 2; s++)
-    for (int32_t i = 0; i < kv->spans[s].tokens; i++, weights++) {
+  for (int s = 0; s < 2; s++) {
+    int32_t end = kv->spans[s].skip + kv->spans[s].tokens;
+    for (int32_t i = kv->spans[s].skip; i < end; i++, weights++) {
       const float *value = kv->base + kv->spans[s].pages[i / PDT_PAGE_TOKENS] * kv->page_elems +
                            ((int64_t)PDT_PAGE_TOKENS + i % PDT_PAGE_TOKENS) * kv->head_dim +
                            t->feature;
@@ -114,6 +117,7 @@ INLINE void mix(const mix_tile *t, const int H, const int N, const bool cut) {
         for (int n = 0; n < N; n++) sums[h * N + n] = madd(v[n], weight, sums[h * N + n]);
       }
     }
+  }
   for (int h = 0; h < H; h++)
     for (int n = 0; n < N; n++)
       store_first(t->out + (int64_t)h * kv->head_dim + t->feature + n * LANES, sums[h * N + n],
@@ -151,18 +155,21 @@ static void mix_heads(const mix_tile *t, int heads, int vectors) {
 
 void PDT_ISA_NAME(attention)(const pdt_kv_view *kv, const float *q, int32_t n_heads, float *out,
                              float *scratch) {
-  int64_t stride = 0, tokens = 0;
+  int64_t stride = 0, tokens = 0, skip = 0;
   for (int s = 0; s < 2; s++) {
-    int64_t n = kv->spans[s].tokens;
+    int64_t n = kv->spans[s].tokens, places = kv->spans[s].skip + n;
     tokens += n;
-    stride += (n + PDT_PAGE_TOKENS - 1) / PDT_PAGE_TOKENS * PDT_PAGE_TOKENS;
+    skip += kv->spans[s].skip;
+    stride += (places + PDT_PAGE_TOKENS - 1) / PDT_PAGE_TOKENS * PDT_PAGE_TOKENS;
   }
-  score_span(kv, &kv->spans[0], q, n_heads, scratch, stride);
-  score_span(kv, &kv->spans[1], q, n_heads, scratch + kv->spans[0].tokens, stride);
-  for (int32_t h = 0; h < n_heads; h++) PDT_ISA_NAME(softmax)(scratch + h * stride, tokens);
+  /* A head's scores end as many places before the next head's as the first page skips. */
+  float *scores = scratch + skip;
+  score_span(kv, &kv->spans[0], q, n_heads, scores, stride);
+  score_span(kv, &kv->spans[1], q, n_heads, scores + kv->spans[0].tokens, stride);
+  for (int32_t h = 0; h < n_heads; h++) PDT_ISA_NAME(softmax)(scores + h * stride, tokens);
   for (int32_t h = 0; h < n_heads; h += TILE_HEADS) {
     mix_tile t = {.kv = kv,
-                  .weights = scratch + h * stride,
+                  .weights = scores + h * stride,
                   .stride = stride,
                   .out = out + (int64_t)h * kv->head_dim};
     while (t.feature < kv->head_dim) {

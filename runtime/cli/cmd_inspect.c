@@ -194,16 +194,26 @@ static json_t *rope_report(const pdt_model_config *c) {
                    r->high_freq_factor, "original_positions", r->original_positions);
 }
 
+/* The sliding window and the layers that have it; null when none has. */
+static json_t *window_report(const pdt_model_config *c) {
+  if (!c->window) return json_null();
+  json_t *layers = json_array();
+  for (pdt_layer l = 0; l < c->layers; l++)
+    if (pdt_model_window(c, l)) json_array_append_new(layers, json_integer(l));
+  return json_pack("{s:i, s:o}", "tokens", c->window, "layers", layers);
+}
+
 static json_t *model_report(const inspect_args *a, const pdt_model_config *c,
                             const pdt_checkpoint *checkpoint) {
   json_t *eos = json_array();
   for (int32_t i = 0; i < c->n_eos; i++) json_array_append_new(eos, json_integer(c->eos[i]));
   json_t *report = json_pack(
-      "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:b, s:o, s:i, s:o, s:i}",
+      "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:f, s:b, s:o, s:i, s:o, s:i}",
       "kind", "model", "path", a->path, "family", pdt_family_name(c->family), "layers", c->layers,
       "hidden_size", c->hidden_size, "intermediate_size", c->intermediate_size, "heads", c->heads,
       "kv_heads", c->kv_heads, "head_dim", c->head_dim, "vocab_size", c->vocab_size,
-      "max_positions", c->max_positions, "rms_norm_eps", c->rms_norm_eps, "tied_head",
+      "max_positions", c->max_positions, "window", window_report(c), "rms_norm_eps",
+      c->rms_norm_eps, "tied_head",
       pdt_model_head(c, checkpoint) == pdt_checkpoint_find(checkpoint, PDT_TENSOR_EMBEDDING),
       "rope", rope_report(c), "bos", c->bos, "eos", eos, "files", checkpoint->n_files);
   if (report) add_tensors(report, a, checkpoint->tensors, checkpoint->n_tensors);

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "model/window.h"
 
 static const pdt_bytes max_config_bytes = 1 << 20;
 
@@ -175,7 +176,7 @@ static int parse_sizes(pdt_model_config *out, const json_t *config, const char *
   int32_t layers = 0;
   if (parse_size(config, where, "hidden_size", 1 << 20, true, &out->hidden_size, err) ||
       parse_size(config, where, "intermediate_size", 1 << 22, true, &out->intermediate_size, err) ||
-      parse_size(config, where, "num_hidden_layers", 4096, true, &layers, err) ||
+      parse_size(config, where, "num_hidden_layers", PDT_MAX_LAYERS, true, &layers, err) ||
       parse_size(config, where, "vocab_size", 1 << 24, true, &out->vocab_size, err) ||
       parse_size(config, where, "max_position_embeddings", 1 << 30, true, &out->max_positions, err))
     return -1;
@@ -191,36 +192,6 @@ static int parse_sizes(pdt_model_config *out, const json_t *config, const char *
   if (out->family != PDT_FAMILY_LLAMA && out->family != PDT_FAMILY_QWEN3)
     out->attention_bias = false;
   return parse_heads(out, config, where, err);
-}
-
-/* A window that some layer would really slide, refused. Llama has none whatever its config says. */
-static int parse_window(const pdt_model_config *out, const json_t *config, const char *where,
-                        pdt_error *err) {
-  bool use = out->family == PDT_FAMILY_MISTRAL;
-  int64_t window = INT32_MAX, first_layer = out->family == PDT_FAMILY_MISTRAL ? 0 : 28;
-  bool is_qwen = out->family == PDT_FAMILY_QWEN2 || out->family == PDT_FAMILY_QWEN3;
-  if (is_qwen &&
-      (pdt_json_bool_or(config, where, "use_sliding_window", &use, err) ||
-       pdt_json_integer_or(config, where, "max_window_layers", 0, INT32_MAX, &first_layer, err)))
-    return -1;
-  if (use && is_qwen) window = 4096; /* the family's default */
-  if (pdt_json_integer_or(config, where, "sliding_window", 0, INT64_MAX, &window, err)) return -1;
-  if (use && window < out->max_positions && first_layer < out->layers)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: 'sliding_window': a window of %lld tokens, shorter than "
-                    "max_position_embeddings = %d, is not supported (hint: lower "
-                    "max_position_embeddings to the window if sequences are that short)",
-                    where, (long long)window, out->max_positions);
-  const json_t *types;
-  if (pdt_json_array_or(config, where, "layer_types", &types, err)) return -1;
-  for (size_t i = 0; i < json_array_size(types); i++) {
-    const char *type = json_string_value(json_array_get(types, i));
-    if (!type || strcmp(type, "full_attention") != 0)
-      return pdt_fail(err, PDT_ERROR_INPUT,
-                      "%s: 'layer_types': expected 'full_attention' for every layer, found '%.80s'",
-                      where, type ? type : "no string");
-  }
-  return 0;
 }
 
 /* Four parameters of rope type llama3. */
@@ -326,7 +297,8 @@ int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const js
   int64_t bos = -1;
   if (pdt_json_expect_object(config, where, err) || parse_family(&c, config, where, err) ||
       refuse_unknown_features(config, where, err) || parse_activation(config, where, err) ||
-      parse_sizes(&c, config, where, err) || parse_window(&c, config, where, err) ||
+      parse_sizes(&c, config, where, err) ||
+      pdt_model_windows_parse(&c, config, where, NULL, err) ||
       parse_rope(&c.rope, config, where, err) || parse_eos(&c, config, where, err) ||
       pdt_json_integer_or(config, where, "bos_token_id", 0, c.vocab_size - 1, &bos, err))
     return -1;

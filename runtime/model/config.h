@@ -27,7 +27,7 @@ typedef struct pdt_rope {
   double factor, low_freq_factor, high_freq_factor, original_positions; /* llama3 only */
 } pdt_rope;
 
-enum { PDT_MAX_EOS = 32, PDT_MAX_HEAD_DIM = 1024 };
+enum { PDT_MAX_EOS = 32, PDT_MAX_HEAD_DIM = 1024, PDT_MAX_LAYERS = 4096 };
 
 typedef struct pdt_model_config {
   pdt_family family;
@@ -46,6 +46,9 @@ typedef struct pdt_model_config {
   pdt_token eos[PDT_MAX_EOS];
   pdt_token bos; /* beginning of sequence, -1 when there is none */
   pdt_rope rope;
+  int32_t
+      window; /* tokens that a layer which slides attends to, its own the last; 0: none slides */
+  uint8_t slides[PDT_MAX_LAYERS / 8]; /* a bit a layer, to be read by pdt_model_window */
 } pdt_model_config;
 
 /* Reads DIRECTORY/config.json and, where it exists, generation_config.json (for its eos_token_id
@@ -65,6 +68,10 @@ int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const js
 
 /* Is it one of the ids that end a sequence? */
 bool pdt_model_is_eos(const pdt_model_config *config, pdt_token token);
+
+/* Tokens that a layer's attention reaches: position i reads positions j with i - j < window. 0: all
+ * positions before it and itself. */
+int32_t pdt_model_window(const pdt_model_config *config, pdt_layer layer);
 
 /* Angle per position of each pair of a head, out[head_dim / 2], in radians: theta^(-2j / head_dim),
  * stretched for rope type llama3. */

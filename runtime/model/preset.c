@@ -67,6 +67,9 @@ int pdt_model_preset(const char *name, char **config_text, pdt_error *err) {
       "max_position_embeddings", p->positions, "rms_norm_eps", p->eps, "rope_theta", p->theta,
       "rope_scaling", rope_scaling(p), "tie_word_embeddings", p->tied, "hidden_act", "silu",
       "bos_token_id", p->bos, "eos_token_id", p->eos);
+  /* Version 0.3 of Mistral 7B: without the key, its family has a window. */
+  if (config && strcmp(p->model_type, "mistral") == 0)
+    json_object_set_new(config, "sliding_window", json_null());
   *config_text = config ? json_dumps(config, JSON_INDENT(1)) : NULL;
   json_decref(config);
   return *config_text ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "preset '%s': no memory", name);

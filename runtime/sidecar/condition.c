@@ -149,7 +149,7 @@ static void attend_row(const pdt_sidecar *s, int32_t layer, const pdt_window *w,
     pdt_kv_view view = {.base = note_place(config, w, layer, head, 0),
                         .page_elems = pdt_window_page_elems(config),
                         .head_dim = hd,
-                        .spans = {{NULL, 0}, {w->pages, w->n}}};
+                        .spans = {{0}, {.pages = w->pages, .tokens = w->n}}};
     s->kernels->attention(&view, s->scratch->query + row * q + head * hd, 1,
                           s->scratch->context + row * q + head * hd, scratch);
   }

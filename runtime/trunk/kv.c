@@ -115,11 +115,21 @@ void pdt_kv_slot(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t posit
   *value = at + (int64_t)PDT_PAGE_TOKENS * kv->head_dim + (int64_t)lane * kv->head_dim;
 }
 
-pdt_kv_view pdt_kv_look(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t length,
-                        pdt_layer layer, int32_t head) {
+/* Positions first .. end-1 of a page table. */
+static pdt_kv_span span_of(const int32_t *pages, int32_t first, int32_t end) {
+  if (first >= end) return (pdt_kv_span){.pages = pages};
+  return (pdt_kv_span){.pages = pages + first / PDT_PAGE_TOKENS,
+                       .tokens = end - first,
+                       .skip = first % PDT_PAGE_TOKENS};
+}
+
+pdt_kv_view pdt_kv_look(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t first,
+                        int32_t length, pdt_layer layer, int32_t head) {
   int32_t shared = length < s->shared_tokens ? length : s->shared_tokens;
-  return (pdt_kv_view){.base = kv->data + head_offset(kv, layer, head),
-                       .page_elems = kv->page_elems,
-                       .head_dim = kv->head_dim,
-                       .spans = {{s->shared_pages, shared}, {s->pages, length - shared}}};
+  return (pdt_kv_view){
+      .base = kv->data + head_offset(kv, layer, head),
+      .page_elems = kv->page_elems,
+      .head_dim = kv->head_dim,
+      .spans = {span_of(s->shared_pages, first, shared),
+                span_of(s->pages, first > shared ? first - shared : 0, length - shared)}};
 }

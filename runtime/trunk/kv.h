@@ -1,8 +1,10 @@
 /* The key/value cache of one rank: pages of PDT_PAGE_TOKENS positions, each with the keys and
  * values of every layer and of the kv heads this rank keeps. A sequence is a run of shared
  * positions (a prompt's, read-only) followed by its own; rolling back gives pages back and copies
- * nothing. All pages are allocated up front; sequences reserve before they grow. No communication:
- * every rank of a shard group makes the same calls and so holds the same page tables. */
+ * nothing. Positions that a layer's window has left behind stay where they are: another layer may
+ * read them, and after a rollback the same one. All pages are allocated up front; sequences reserve
+ * before they grow. No communication: every rank of a shard group makes the same calls and so holds
+ * the same page tables. */
 #ifndef PDT_TRUNK_KV_H
 #define PDT_TRUNK_KV_H
 
@@ -65,8 +67,9 @@ void pdt_kv_truncate(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length);
 void pdt_kv_slot(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t position,
                  pdt_layer layer, int32_t head, float **key, float **value);
 
-/* The first `length` positions of (layer, local kv head), as the attention kernel reads them. */
-pdt_kv_view pdt_kv_look(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t length,
-                        pdt_layer layer, int32_t head);
+/* Positions first .. length-1 of (layer, local kv head), as the attention kernel reads them: pages
+ * that lie before `first` are not in the view. 0 <= first <= length. */
+pdt_kv_view pdt_kv_look(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t first,
+                        int32_t length, pdt_layer layer, int32_t head);
 
 #endif

@@ -251,6 +251,12 @@ static void store_kv(const pass *p, pdt_layer l, int32_t row, int32_t j, float *
   memcpy(value_at, value, (size_t)hd * sizeof *value);
 }
 
+/* The first position that a row's attention reads in a layer. */
+static int32_t first_position(const pass *p, pdt_layer l, int32_t position) {
+  int32_t window = pdt_model_window(&p->w->config, l);
+  return window && position >= window ? position - window + 1 : 0;
+}
+
 /* Attention of every row over its sequence, for this rank's heads. Keys and values of all rows are
  * stored first, so that later rows of a sequence see earlier ones of the same batch. */
 static void attend(const pass *p, pdt_layer l) {
@@ -275,7 +281,8 @@ static void attend(const pass *p, pdt_layer l) {
         for (int32_t i = 0; i < width_of(heads); i++)
           prepare_head(p, r, q + i * hd, w->layers[l].q_norm);
         const pdt_trunk_row *row = &p->batch->rows[r];
-        pdt_kv_view view = pdt_kv_look(p->t->kv, row->sequence, row->position + 1, l, j);
+        int32_t first = first_position(p, l, row->position);
+        pdt_kv_view view = pdt_kv_look(p->t->kv, row->sequence, first, row->position + 1, l, j);
         p->t->kernels->attention(&view, q, width_of(heads),
                                  p->s->attended + r * h * hd + heads.begin * hd, scratch);
       }

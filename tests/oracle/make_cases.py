@@ -41,6 +41,20 @@ TRUNKS = {
         hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=4,
         head_dim=16, qk_norm=True, architectures=["Qwen3ForCausalLM"], model_type="qwen3",
     ),
+    "mistral-window": dict(  # every layer, three positions: less than a block
+        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=4,
+        architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=3,
+    ),
+    "qwen2-window": dict(  # from the second layer on
+        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2,
+        attention_bias=True, architectures=["Qwen2ForCausalLM"], model_type="qwen2", use_sliding_window=True,
+        sliding_window=6, max_window_layers=1,
+    ),
+    "qwen3-window": dict(  # named layer by layer; longer than a page of the cache
+        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=4,
+        head_dim=16, qk_norm=True, architectures=["Qwen3ForCausalLM"], model_type="qwen3", use_sliding_window=True,
+        sliding_window=19, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
     "odd-heads": dict(  # like SmolLM2-135M: 9 heads over 3 key/value heads; no power of two divides them
         hidden_size=72, intermediate_size=168, num_hidden_layers=3, num_attention_heads=9, num_key_value_heads=3,
     ),
@@ -50,7 +64,9 @@ TRUNKS = {
 def small(trunk):
     """Half as wide, one layer less (two at least): for the cases that are kept in the repository."""
     halves = {k: trunk[k] // 2 for k in ("hidden_size", "intermediate_size", "head_dim") if k in trunk}
-    return dict(trunk, **halves, num_hidden_layers=max(2, trunk["num_hidden_layers"] - 1))
+    layers = max(2, trunk["num_hidden_layers"] - 1)
+    types = {"layer_types": trunk["layer_types"][:layers]} if "layer_types" in trunk else {}
+    return dict(trunk, **halves, **types, num_hidden_layers=layers)
 
 
 def nine_digits(x):
@@ -175,6 +191,14 @@ CASES = {
     # optional tensors (EXTENSIONS.md): more places than the prompt has tokens, and fewer
     "many-places": ("llama-mha-tied", "F32", dict(streams=3, planner="tied", places=16), dict()),
     "few-places": ("llama", "F32", dict(streams=2, places=5), dict(gamma="mid")),
+    # sliding windows (EXTENSIONS.md): rollbacks put the position back behind where a window began
+    "short-window": (
+        "mistral-window", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=3, prefixes=True),
+    ),
+    "layers-with-windows": ("qwen2-window", "BF16", dict(streams=4, dtype="BF16"), dict(gamma="mid", horizon=8)),
+    "window-over-pages": (
+        "qwen3-window", "F32", dict(streams=3), dict(gamma="mid", policy="stall", prompt=37, max_tokens=24, prefixes=True),
+    ),
 }
 
 

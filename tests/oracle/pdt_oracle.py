@@ -97,6 +97,17 @@ class Trunk:
         eos = c.get("eos_token_id")
         self.eos = set(eos if isinstance(eos, list) else [] if eos is None else [eos])
         self.inv_freq = self._inv_freq()
+        self.windows = self._windows()
+
+    def _windows(self):
+        """Positions that each layer's attention reaches back to, its own counted; None for all (EXTENSIONS.md)."""
+        c, family = self.config, self.config.get("model_type")
+        window = c.get("sliding_window", 4096) if family in ("mistral", "qwen2", "qwen3") else None
+        if family != "mistral" and not c.get("use_sliding_window"):
+            window = None
+        first = 0 if family == "mistral" else c.get("max_window_layers", 28)
+        types = c.get("layer_types") or ["sliding_attention" if l >= first else "full_attention" for l in range(self.layers)]
+        return [window if t == "sliding_attention" else None for t in types]
 
     def _inv_freq(self):
         c = self.config
@@ -144,7 +155,8 @@ class Trunk:
                 k = rms_norm(k, self.w[pre + "self_attn.k_norm.weight"], self.eps)
             cache[l][0].append(self._rope(k, pos))
             cache[l][1].append(v)
-            keys, values = np.stack(cache[l][0]), np.stack(cache[l][1])  # [pos+1, kv_heads, hd]
+            first = max(0, pos + 1 - self.windows[l]) if self.windows[l] else 0
+            keys, values = np.stack(cache[l][0][first:]), np.stack(cache[l][1][first:])  # [pos+1-first, kv_heads, hd]
             group = self.heads // self.kv_heads
             q = self._rope(q, pos)
             out = np.empty((self.heads, self.hd))

@@ -96,11 +96,6 @@ static const bad_config bad_configs[] = {
     {"{\"partial_rotary_factor\":0.5}", "'partial_rotary_factor'"},
     {"{\"rope_parameters\":{\"rope_theta\":1e4,\"partial_rotary_factor\":0.5}}",
      "'partial_rotary_factor'"},
-    {"{\"model_type\":\"mistral\",\"architectures\":null,\"sliding_window\":256}",
-     "'sliding_window': a window of 256"},
-    {"{\"model_type\":\"qwen2\",\"architectures\":null,\"use_sliding_window\":true,"
-     "\"sliding_window\":256,\"max_window_layers\":1}",
-     "'sliding_window'"},
     {"{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "found 'sliding_attention'"},
     {"{\"layer_types\":[7]}", "'layer_types'"},
     {"{\"quantization_config\":{\"bits\":4}}", "'quantization_config'"},

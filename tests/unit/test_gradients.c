@@ -158,6 +158,7 @@ enum { TOKENS = 75, HD = 4, HEADS = 4, KV = 2, MOST_TOKENS = 70 };
 
 typedef struct attending {
   fixture *f;
+  pdt_nn_heads heads;
   double *qkv, *rotated; /* q, then k, then v */
   double *out, *lse, *c, *angles;
 } attending;
@@ -173,17 +174,17 @@ static double causal_loss(void *context) {
   pdt_nn_rope(&sequences, HEADS, HD, a->angles, 1, q);
   pdt_nn_rope(&sequences, KV, HD, a->angles, 1, k);
   pdt_nn_arena_reset(&a->f->arena);
-  if (pdt_nn_causal(&sequences, (pdt_nn_heads){HEADS, KV, HD}, q, k, v, a->out, a->lse,
-                    &a->f->arena, &err))
+  if (pdt_nn_causal(&sequences, a->heads, q, k, v, a->out, a->lse, &a->f->arena, &err))
     fail_msg("%s", err.message);
   return pdt_nn_dot(a->c, a->out, Q_ELEMS);
 }
 
-static void test_causal_attention(void **state) {
-  fixture *f = *state;
+/* window: of a row, in rows; 0: none */
+static void causal_attention(fixture *f, int32_t window) {
   pdt_error err = {0};
   const double inv_freq[] = {1, 0.1};
   attending a = {f,
+                 {HEADS, KV, HD, window},
                  random_array(f, Q_ELEMS + 2 * KV_ELEMS, 1.5),
                  zeros(Q_ELEMS + 2 * KV_ELEMS),
                  zeros(Q_ELEMS),
@@ -194,8 +195,8 @@ static void test_causal_attention(void **state) {
   pdt_nn_rope_angles(inv_freq, HD, MOST_TOKENS, a.angles);
   causal_loss(&a);
   double *q = a.rotated, *k = q + Q_ELEMS, *v = k + KV_ELEMS;
-  if (pdt_nn_causal_back(&sequences, (pdt_nn_heads){HEADS, KV, HD}, q, k, v, a.out, a.lse, a.c, d,
-                         dk, dv, &f->arena, &err))
+  if (pdt_nn_causal_back(&sequences, a.heads, q, k, v, a.out, a.lse, a.c, d, dk, dv, &f->arena,
+                         &err))
     fail_msg("%s", err.message);
   pdt_nn_rope(&sequences, HEADS, HD, a.angles, -1, d);
   pdt_nn_rope(&sequences, KV, HD, a.angles, -1, dk);
@@ -204,6 +205,16 @@ static void test_causal_attention(void **state) {
   check(f, "attention: v", causal_loss, &a, a.qkv + Q_ELEMS + KV_ELEMS, dv, KV_ELEMS);
   double *all[] = {a.qkv, a.rotated, a.out, a.lse, a.c, a.angles, d};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void test_causal_attention(void **state) {
+  causal_attention(*state, 0);
+}
+
+/* Windows of one row, of a few, and that begin in an earlier block of queries. */
+static void test_sliding_attention(void **state) {
+  static const int32_t lengths[] = {1, 3, 66};
+  for (int i = 0; i < 3; i++) causal_attention(*state, lengths[i]);
 }
 
 /* Two rows without a note, three that share notes with the last. */
@@ -401,7 +412,8 @@ static void trunk_gradients(whole *w) {
     fail_msg("%s", err.message);
 }
 
-/* Every parameter of three families: with biases, with q/k norms, tied and not. */
+/* Every parameter of three families: with biases, with q/k norms, tied and not, with a window in
+ * the second layer. */
 static void test_trunk(void **state) {
   fixture *f = *state;
   static const int32_t rows[] = {0, 1, 2, 4, 6, 7, 8};
@@ -410,6 +422,7 @@ static void test_trunk(void **state) {
   static const pdt_family families[] = {PDT_FAMILY_LLAMA, PDT_FAMILY_QWEN2, PDT_FAMILY_QWEN3};
   for (int i = 0; i < 3; i++) {
     pdt_model_config config = trunk_config(families[i], i == 0);
+    if (families[i] == PDT_FAMILY_QWEN3) config.window = 2, config.slides[0] = 2;
     pdt_error err = {0};
     whole w = {.f = f, .targets = {7, rows, tokens, weights, NULL, NULL}};
     if (pdt_nn_trunk_new(&w.trunk, &config, NULL, false, &err)) fail_msg("%s", err.message);
@@ -819,6 +832,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_rms_norm, setup, teardown),
       cmocka_unit_test_setup_teardown(test_activations, setup, teardown),
       cmocka_unit_test_setup_teardown(test_causal_attention, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_sliding_attention, setup, teardown),
       cmocka_unit_test_setup_teardown(test_window_attention, setup, teardown),
       cmocka_unit_test_setup_teardown(test_plain_losses, setup, teardown),
       cmocka_unit_test_setup_teardown(test_head, setup, teardown),

@@ -369,7 +369,26 @@ static pdt_kv_view lay_out(cache *c, uint64_t *seed, const float *keys, const fl
   return (pdt_kv_view){.base = c->base,
                        .page_elems = c->page_elems,
                        .head_dim = c->head_dim,
-                       .spans = {{pages, cut}, {pages + first_pages, tokens - cut}}};
+                       .spans = {{pages, cut, 0}, {pages + first_pages, tokens - cut, 0}}};
+}
+
+/* The view's positions from `first` on, as a window reads them; what lies before is made NaN, so
+ * that a read of it shows. */
+static pdt_kv_view slide(cache *c, pdt_kv_view kv, int32_t first) {
+  for (int s = 0; s < 2; s++) {
+    pdt_kv_span *span = &kv.spans[s];
+    int32_t drop = first < span->tokens ? first : span->tokens;
+    for (int32_t i = 0; i < drop; i++) {
+      float *page = c->base + span->pages[i / 16] * c->page_elems;
+      for (int32_t d = 0; d < c->head_dim; d++)
+        page[d * 16 + i % 16] = page[(16 + i % 16) * c->head_dim + d] = NAN;
+    }
+    first -= drop;
+    span->tokens -= drop;
+    span->pages += drop / 16;
+    span->skip = span->tokens ? drop % 16 : 0;
+  }
+  return kv;
 }
 
 static void attention_case(const pdt_kernels *k, uint64_t *seed, int32_t head_dim, int32_t heads,
@@ -407,6 +426,55 @@ static void attention_case(const pdt_kernels *k, uint64_t *seed, int32_t head_di
   k->attention(&kv, q, heads, out, scratch);
   for (int32_t d = 0; d < heads * head_dim; d++) assert_true(isnan(out[d]));
   free(c.base), free(keys), free(values), free(q), free(out), free(other), free(scratch);
+}
+
+/* A window gives the bits of a sequence that has its positions and no others, wherever pages and
+ * spans are cut, within the room that the view says. */
+static void window_case(const pdt_kernels *k, uint64_t *seed, int32_t head_dim, int32_t heads,
+                        int32_t tokens) {
+  cache c = {.page_elems = 32 * head_dim + 48, .head_dim = head_dim};
+  c.floats = CACHE_PAGES * c.page_elems;
+  c.base = new_floats(c.floats);
+  float *keys = random_floats(seed, (int64_t)tokens * head_dim, 1);
+  float *values = random_floats(seed, (int64_t)tokens * head_dim, 1);
+  float *q = random_floats(seed, (int64_t)heads * head_dim, 3);
+  int64_t n = (int64_t)heads * head_dim;
+  float *out = new_floats(n), *other = new_floats(n);
+  float *whole = new_floats((int64_t)heads * (tokens + 32));
+  int32_t pages[CACHE_PAGES];
+  for (int trial = 0; trial < 8; trial++) {
+    int32_t first = trial == 0 ? tokens - 1 : between(seed, 0, tokens - 1);
+    int64_t at = (int64_t)first * head_dim;
+    pdt_kv_view kv = lay_out(&c, seed, keys + at, values + at, tokens - first, 0, pages);
+    k->attention(&kv, q, heads, out, whole);
+    int32_t cut = trial == 1 ? first : between(seed, 0, tokens);
+    kv = lay_out(&c, seed, keys, values, tokens, cut, pages);
+    kv = slide(&c, kv, first);
+    int64_t places = 0;
+    for (int s = 0; s < 2; s++) places += (kv.spans[s].skip + kv.spans[s].tokens + 15) / 16 * 16;
+    float *scratch =
+        new_floats(heads * places); /* what is written past it is found by sanitizers */
+    k->attention(&kv, q, heads, other, scratch);
+    assert_memory_equal(out, other, (size_t)n * sizeof *out);
+    free(scratch);
+    pdt_reference_kernels()->attention(&kv, q, heads, out, whole);
+    assert_close(other, out, n, 1e-6, 1 + sqrt(head_dim));
+  }
+  free(c.base), free(keys), free(values), free(q), free(out), free(other), free(whole);
+}
+
+static void windows_on(const pdt_kernels *k) {
+  static const int32_t dims[] = {2, 6, 16, 22, 64, 134};
+  uint64_t seed = 11;
+  for (int d = 0; d < 6; d++)
+    for (int32_t heads = 1; heads <= 9; heads++)
+      window_case(k, &seed, dims[d], heads, between(&seed, 1, 300));
+  for (int32_t tokens = 1; tokens <= 70; tokens++) window_case(k, &seed, 8, 2, tokens);
+}
+
+static void windows_are_right(void **state) {
+  (void)state;
+  for_each_isa(windows_on);
 }
 
 static void attention_on(const pdt_kernels *k) {
@@ -580,6 +648,7 @@ int main(void) {
       cmocka_unit_test(vectors_are_right),
       cmocka_unit_test(exponential_is_accurate),
       cmocka_unit_test(attention_is_right),
+      cmocka_unit_test(windows_are_right),
       cmocka_unit_test(nan_is_never_lost),
       cmocka_unit_test(half_precision_is_widened_exactly),
       cmocka_unit_test(same_bits_on_avx2_and_avx512),

@@ -152,16 +152,20 @@ static void write_position(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int
     }
 }
 
-/* Reads a view as kernels.h says it is laid out: spans one after another, in pages. */
-static void check_view(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t length,
-                       int32_t prompt, int32_t prompt_owner, int32_t owner) {
+/* Reads a view of positions first .. length-1 as kernels.h says it is laid out: spans one after
+ * another, in pages, of which the first one may begin in the middle. */
+static void check_window(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t first,
+                         int32_t length, int32_t prompt, int32_t prompt_owner, int32_t owner) {
   for (pdt_layer l = 0; l < LAYERS; l++)
     for (int32_t h = 0; h < HEADS; h++) {
-      pdt_kv_view view = pdt_kv_look(kv, s, length, l, h);
-      int32_t position = 0;
-      for (int span = 0; span < 2; span++)
-        for (int32_t i = 0; i < view.spans[span].tokens; i++, position++) {
-          const float *page = view.base + view.spans[span].pages[i / PAGE] * view.page_elems,
+      pdt_kv_view view = pdt_kv_look(kv, s, first, length, l, h);
+      int32_t position = first;
+      for (int n = 0; n < 2; n++) {
+        const pdt_kv_span *span = &view.spans[n];
+        assert_true(span->tokens ? span->skip < PAGE : span->skip == 0);
+        assert_true(span->skip == 0 || position == first); /* only where the view begins */
+        for (int32_t i = span->skip; i < span->skip + span->tokens; i++, position++) {
+          const float *page = view.base + span->pages[i / PAGE] * view.page_elems,
                       *key = page + i % PAGE,
                       *value = page + (ptrdiff_t)PAGE * view.head_dim + (ptrdiff_t)(i % PAGE) * DIM;
           int32_t who = position < prompt ? prompt_owner : owner;
@@ -170,8 +174,14 @@ static void check_view(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t
             assert_true(value[j] == mark(who, position, l, h, j, false));
           }
         }
+      }
       assert_int_equal(position, length);
     }
+}
+
+static void check_view(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t length,
+                       int32_t prompt, int32_t prompt_owner, int32_t owner) {
+  check_window(kv, s, 0, length, prompt, prompt_owner, owner);
 }
 
 static void grow(pdt_kv_cache *kv, pdt_kv_sequence *s, int32_t owner, int32_t length) {
@@ -206,6 +216,39 @@ static void streams_share_a_prompt(void **state) {
   check_view(&kv, &prompt, PROMPT, PROMPT, 0, 0); /* the prompt's pages were not theirs to free */
   pdt_kv_sequence_free(&prompt, &kv);
   expect(&kv, 11, 0);
+  pdt_kv_free(&kv);
+}
+
+/* Windows of every length over a prompt's pages and a stream's own, as the stream grows, is rolled
+ * back behind where a window began, and grows again. */
+static void windows_slide(void **state) {
+  (void)state;
+  enum { PROMPT = PAGE + 5, MOST_OWN = 3 * PAGE + 1 };
+  static const int32_t windows[] = {1, 3, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE + 2, 1000};
+  static const int32_t lengths[] = {1, 4, PAGE, MOST_OWN, PAGE + 2, 2, 2 * PAGE, 0, MOST_OWN};
+  pdt_kv_cache kv;
+  pdt_kv_sequence prompt, s;
+  new_cache(&kv, 2 + 4);
+  new_sequence(&prompt, &kv, NULL, 0, PROMPT);
+  grow(&kv, &prompt, 0, PROMPT);
+  new_sequence(&s, &kv, &prompt, PROMPT, MOST_OWN);
+  for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+    int32_t length = PROMPT + lengths[i];
+    pdt_kv_truncate(&s, &kv, length);
+    grow(&kv, &s, 1, length);
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
+      int32_t first = length > windows[w] ? length - windows[w] : 0;
+      check_window(&kv, &s, first, length, PROMPT, 0, 1);
+      /* What lies before is not even in the view. */
+      pdt_kv_view view = pdt_kv_look(&kv, &s, first, length, 0, 0);
+      const int32_t *own = s.pages + (first > PROMPT ? (first - PROMPT) / PAGE : 0);
+      if (first < PROMPT) assert_ptr_equal(view.spans[0].pages, prompt.pages + first / PAGE);
+      if (length > PROMPT) assert_ptr_equal(view.spans[1].pages, own);
+    }
+  }
+  pdt_kv_sequence_free(&s, &kv);
+  pdt_kv_sequence_free(&prompt, &kv);
+  expect(&kv, 6, 0);
   pdt_kv_free(&kv);
 }
 
@@ -267,7 +310,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(pages_and_bytes),        cmocka_unit_test(impossible_sizes),
       cmocka_unit_test(growing_and_truncating), cmocka_unit_test(never_grows),
-      cmocka_unit_test(streams_share_a_prompt), cmocka_unit_test(random_sequences),
+      cmocka_unit_test(streams_share_a_prompt), cmocka_unit_test(windows_slide),
+      cmocka_unit_test(random_sequences),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

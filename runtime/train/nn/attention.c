@@ -50,7 +50,7 @@ typedef struct head_view {
   int64_t q, k; /* where the head starts in q, out and in k, v */
   int64_t q_stride, k_stride;
   int64_t lse, lse_stride;
-  int32_t rows, head_dim;
+  int32_t rows, head_dim, window;
   pdt_real scale;
 } head_view;
 
@@ -66,7 +66,19 @@ static head_view look_at(const pdt_nn_sequences *s, pdt_nn_heads n, int32_t i, i
                      .lse_stride = n.heads,
                      .rows = s->begin[i + 1] - s->begin[i],
                      .head_dim = n.head_dim,
+                     .window = n.window,
                      .scale = (pdt_real)(1 / sqrt((double)n.head_dim))};
+}
+
+/* The first key that a query sees; its own is the last. */
+static int32_t first_seen(const head_view *v, int32_t query) {
+  return v->window && query >= v->window ? query - v->window + 1 : 0;
+}
+
+/* Nothing for the keys that a query does not see: before and behind those it sees. */
+static void clear_unseen(pdt_real *row, int32_t from, int32_t seen, int32_t keys) {
+  for (int32_t j = 0; j < from; j++) row[j] = 0;
+  for (int32_t j = seen; j < keys; j++) row[j] = 0;
 }
 
 /* scores [m, keys] of queries first .. first+m-1 over all keys that any of them may see. */
@@ -82,13 +94,13 @@ static void causal_head(const head_view *v, const pdt_real *q, const pdt_real *k
     int32_t m = v->rows - first < QUERY_BLOCK ? v->rows - first : QUERY_BLOCK, keys = first + m;
     score_block(v, first, m, q, k, scores);
     for (int32_t r = 0; r < m; r++) {
-      pdt_real *row = scores + (int64_t)r * keys, most = row[0];
-      int32_t seen = first + r + 1;
-      for (int32_t j = 1; j < seen; j++) most = row[j] > most ? row[j] : most;
-      double sum = pdt_nn_exp_row(row, seen, most);
+      int32_t seen = first + r + 1, from = first_seen(v, first + r);
+      pdt_real *row = scores + (int64_t)r * keys, most = row[from];
+      for (int32_t j = from + 1; j < seen; j++) most = row[j] > most ? row[j] : most;
+      double sum = pdt_nn_exp_row(row + from, seen - from, most);
       pdt_real scale = (pdt_real)(1 / sum);
-      for (int32_t j = 0; j < seen; j++) row[j] *= scale;
-      for (int32_t j = seen; j < keys; j++) row[j] = 0;
+      for (int32_t j = from; j < seen; j++) row[j] *= scale;
+      clear_unseen(row, from, seen, keys);
       lse[v->lse + (first + r) * v->lse_stride] = (pdt_real)((double)most + log(sum));
     }
     pdt_nn_gemm(PDT_NN_NN, m, v->head_dim, keys, 1, scores, keys, values + v->k, v->k_stride, 0,
@@ -123,14 +135,15 @@ static void score_gradients(const head_view *v, int32_t first, int32_t m, const 
   for (int32_t r = 0; r < m; r++) {
     pdt_real *p = g->p + (int64_t)r * keys, *dp = g->dp + (int64_t)r * keys;
     int64_t at = v->q + (first + r) * v->q_stride;
-    int32_t seen = first + r + 1;
+    int32_t seen = first + r + 1, from = first_seen(v, first + r);
     pdt_real mean = (pdt_real)pdt_nn_dot(g->dout + at, g->out + at, v->head_dim);
     pdt_real lse = g->lse[v->lse + (first + r) * v->lse_stride];
-    for (int32_t j = 0; j < seen; j++) {
+    for (int32_t j = from; j < seen; j++) {
       p[j] = pdt_nn_exp(p[j] - lse);
       dp[j] = p[j] * (dp[j] - mean);
     }
-    for (int32_t j = seen; j < keys; j++) p[j] = dp[j] = 0;
+    clear_unseen(p, from, seen, keys);
+    clear_unseen(dp, from, seen, keys);
   }
 }
 

@@ -27,6 +27,7 @@ void pdt_nn_rope_angles(const double *inv_freq, int32_t head_dim, int32_t n, pdt
 
 typedef struct pdt_nn_heads {
   int32_t heads, kv_heads, head_dim;
+  int32_t window; /* row i of a sequence reads rows j <= i with i - j < window; 0: all j <= i */
 } pdt_nn_heads;
 
 /* out [rows, heads * head_dim] = causal attention within each sequence, scale 1/sqrt(head_dim).

@@ -203,8 +203,8 @@ static void place_heads(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass, pdt_
   pdt_nn_rope(&pass->sequences, heads, hd, pass->angles, 1, x);
 }
 
-static pdt_nn_heads heads_of(const pdt_model_config *c) {
-  return (pdt_nn_heads){c->heads, c->kv_heads, c->head_dim};
+static pdt_nn_heads heads_of(const pdt_model_config *c, pdt_layer l) {
+  return (pdt_nn_heads){c->heads, c->kv_heads, c->head_dim, pdt_model_window(c, l)};
 }
 
 /* mid = x + Attention(RMSNorm(x)) */
@@ -220,7 +220,7 @@ static int attention_forward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass,
   pdt_nn_linear(&w->v, s->normed, rows, false, s->v);
   place_heads(trunk, pass, w->q_norm, c->heads, s->q_raw, s->q);
   place_heads(trunk, pass, w->k_norm, c->kv_heads, s->k_raw, s->k);
-  if (pdt_nn_causal(&pass->sequences, heads_of(c), s->q, s->k, s->v, s->attended, s->lse, arena,
+  if (pdt_nn_causal(&pass->sequences, heads_of(c, l), s->q, s->k, s->v, s->attended, s->lse, arena,
                     err))
     return -1;
   memcpy(s->mid, s->x, (size_t)(rows * c->hidden_size) * sizeof *s->x);
@@ -331,7 +331,7 @@ static int attention_backward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass
   const pdt_nn_saved *s = &pass->layers[l];
   int64_t rows = pass->rows;
   pdt_nn_linear_back(&w->attention_out, s->attended, rows, dx, false, g->attended);
-  if (pdt_nn_causal_back(&pass->sequences, heads_of(c), s->q, s->k, s->v, s->attended, s->lse,
+  if (pdt_nn_causal_back(&pass->sequences, heads_of(c, l), s->q, s->k, s->v, s->attended, s->lse,
                          g->attended, g->q, g->k, g->v, arena, err))
     return -1;
   pdt_real *dq = unplace_heads(trunk, pass, w->q_norm, c->heads, s->q_raw, g->q, g->raw);
