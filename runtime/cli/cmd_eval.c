@@ -109,13 +109,22 @@ static int teach(evaluation *e, pdt_error *err) {
   return pdt_comm_agree(e->cli->world, err);
 }
 
+/* Tells what there is to hear since it was last told. */
+static void print_notices(evaluation *e) {
+  if (e->cli->world->rank == 0) pdt_notices_print(&e->notices, stderr, e->cli->name, false);
+  e->notices = (pdt_notices){0};
+}
+
 static int run_rows(evaluation *e, pdt_error *err) {
   const pdt_comm *world = e->cli->world;
+  uint32_t told = 0;
   const pdt_eval eval = {.world = world,
                          .engine = e->engine,
                          .atlas = e->atlas,
                          .tokenizer = e->tokenizer,
-                         .data = &e->data};
+                         .data = &e->data,
+                         .told = &told,
+                         .notices = &e->notices};
   bool lead = world->rank == 0;
   if (lead) put_head(e);
   for (int32_t i = 0; i < e->options->n_rows; i++) {
@@ -123,6 +132,7 @@ static int run_rows(evaluation *e, pdt_error *err) {
     row->options = &e->options->rows[i];
     if (pdt_eval_run(&eval, &row->options->setup, &row->figures, err))
       return pdt_fail_in(err, "%s", row->options->label);
+    print_notices(e);
     if (e->taught && pdt_eval_arm_is_trained(row->options->setup.arm)) row->teacher = &e->teacher;
     if (lead) put_row(e, row, err);
     if (pdt_comm_agree(world, err)) return -1;
@@ -136,7 +146,7 @@ static int evaluate(evaluation *e, pdt_error *err) {
   pdt_engine_options engine = e->options->engine;
   engine.notices = &e->notices;
   if (pdt_engine_new(&e->engine, world, &engine, err)) return -1;
-  if (world->rank == 0) pdt_notices_print(&e->notices, stderr, e->cli->name, false);
+  print_notices(e);
   load_data(e, err);
   if (pdt_comm_agree(world, err) || compare_data(e, err) || teach(e, err)) return -1;
   return run_rows(e, err);

@@ -70,8 +70,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   return 0;
 }
 
-/* A report is one JSON object; a table is the same with a line a value. */
+/* A report is one JSON object; a table is the same with a line a value, long lists counted. */
 static void print_value(const char *key, const json_t *value) {
+  enum { LONG_LIST = 16 };
+  if (json_array_size(value) > LONG_LIST) {
+    printf("%-28s [%zu values]\n", key, json_array_size(value));
+    return;
+  }
   char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
   printf("%-28s %s\n", key,
          json_is_string(value) ? json_string_value(value)
@@ -278,7 +283,7 @@ static int inspect_model(const inspect_args *a, pdt_error *err) {
   return rc;
 }
 
-/* The sidecar's config as it stands, under "config". */
+/* The sidecar's config as it stands, under "config", what it was trained with under "trained". */
 static void add_config(json_t *report, const pdt_sidecar_config *c) {
   char *text = pdt_sidecar_config_text(c);
   json_t *config = text ? json_loads(text, 0, NULL) : NULL;
@@ -286,6 +291,8 @@ static void add_config(json_t *report, const pdt_sidecar_config *c) {
     json_object_set_new(config, "speculation_hidden", json_integer(c->speculation_hidden));
     if (c->plan_places) json_object_set_new(config, "plan_places", json_integer(c->plan_places));
     json_object_set_new(report, "config", config);
+    if (c->trained) json_object_set(report, "trained", json_object_get(config, "trained"));
+    json_object_del(config, "trained");
   }
   free(text);
 }

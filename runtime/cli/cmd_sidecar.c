@@ -269,6 +269,10 @@ int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *e
   int64_t parameters;
   pdt_bytes bytes;
   int rc = complete(&a, err);
+  if (!rc && a.init.start == PDT_SIDECAR_FRESH) { /* says of itself that it is untrained */
+    a.config.trained = json_object();
+    if (!a.config.trained) rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", a.out);
+  }
   if (!rc) rc = pdt_sidecar_init(a.out, &a.config, &a.init, &parameters, &bytes, err);
   if (!rc)
     printf("%s: %.1f million parameters, %s, %.1f MB, for %d streams\n", a.out,

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "engine/familiar.h"
 
 enum { MAX_REQUEST_BYTES = 256 << 20, MAX_REQUESTS_BYTES = 1 << 30 };
 
@@ -45,6 +46,7 @@ static int add_request(pdt_decode_input *in, json_t *json, const char *where,
   if (pdt_json_expect_object(json, where, err) || override(json, o, plan, err) ||
       pdt_request_parse(&request, json, with_flags, session, &context, err))
     return -1;
+  pdt_request_compare(&request, json, where, &context, &in->told, o->engine.notices);
   int bad = json_array_append_new(in->resolved, pdt_request_json(&request));
   pdt_request_free(&request);
   return bad ? pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", where) : 0;

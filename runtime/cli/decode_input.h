@@ -11,6 +11,7 @@ typedef struct pdt_decode_input {
   pdt_tokenizer *tokenizer; /* on rank 0, NULL where the model has none */
   pdt_model_config model;
   pdt_sidecar_config sidecar;
+  uint32_t told; /* of how requests differ from what the sidecar was trained with */
 } pdt_decode_input;
 
 /* Rank 0 reads and resolves, before anything heavy is loaded; the others parse what it sends.

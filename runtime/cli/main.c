@@ -18,6 +18,7 @@ static const pdt_command commands[] = {
     {"inspect", "show what a model, sidecar, journal or output file holds", false, pdt_cmd_inspect},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},
     {"sidecar init", "make a fresh sidecar for a model", false, pdt_cmd_sidecar_init},
+    {"sidecar describe", "tell what a sidecar was trained with", false, pdt_cmd_sidecar_describe},
     {"data atlas", "write texts whose sections share facts", false, pdt_cmd_data_atlas},
     {"data check", "check a file of training or test data", false, pdt_cmd_data_check},
     {"data tokenizer", "write the tokenizer of those texts", false, pdt_cmd_data_tokenizer},
@@ -30,7 +31,7 @@ static void print_help(FILE *out) {
                "       mpirun -n RANKS pdt decode [OPTION...]\n\n"
                "commands:\n");
   for (int i = 0; i < N_COMMANDS; i++)
-    fprintf(out, "  %-14s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "  %-16s %s\n", commands[i].name, commands[i].summary);
   fprintf(out, "\n"
                "  pdt COMMAND --help tells a command's options, with examples\n"
                "  pdt --version      tells what was built in\n");

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "atlas/lessons.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/terminal.h"
@@ -28,6 +29,7 @@ typedef struct training {
   pdt_eval_entries data; /* of the file at hand */
   json_t *settings;
   pdt_samples samples;
+  pdt_lessons lessons; /* of all files */
   pdt_sidecar_config config;
   pdt_nn_sidecar sidecar;
   FILE *log_file;
@@ -71,6 +73,29 @@ static void report_rollouts(training *t, const char *path, const pdt_eval_figure
     fprintf(stderr, "%s: %lld blocks, AUC %.4f\n", path, (long long)f->labelled, f->auc);
 }
 
+/* What the sidecar has met: the entries' prompts, headings and plans, in rounds by its own
+ * settings.
+ */
+static int keep_lessons(training *t, const pdt_settings *s, pdt_error *err) {
+  const pdt_data_header header = {.rounds = {s->limits.block_tokens, s->reveal_delay, s->window}};
+  for (int64_t i = 0; i < t->data.n; i++)
+    if (pdt_lessons_add(&t->lessons, &header, &t->data.entries[i], err)) return -1;
+  return 0;
+}
+
+/* Writes them into the config of the sidecar that is trained; one that does not say what it was
+ * trained with stays silent. */
+static int tell_lessons(training *t, pdt_error *err) {
+  json_t *trained = t->sidecar.config.trained;
+  json_t *said = trained ? pdt_lessons_take(&t->lessons, err) : NULL;
+  if (!trained) return 0;
+  if (!said) return -1;
+  json_object_set_new(said, "temperature", json_real(t->args->temperature));
+  int rc = pdt_trained_add_stage(trained, said, "rollouts", err);
+  json_decref(said);
+  return rc;
+}
+
 static int collect(training *t, const char *path, pdt_error *err) {
   const pdt_comm *world = t->cli->world;
   pdt_eval_figures figures;
@@ -83,7 +108,11 @@ static int collect(training *t, const char *path, pdt_error *err) {
                          .tokenizer = t->tokenizer,
                          .data = &t->data};
   if (!rc) rc = pdt_samples_collect(&t->samples, &eval, t->settings, &figures, err);
-  if (!rc) report_rollouts(t, path, &figures);
+  if (!rc) {
+    report_rollouts(t, path, &figures);
+    keep_lessons(t, &figures.settings, err);
+    rc = pdt_comm_agree(world, err);
+  }
   pdt_eval_entries_free(&t->data);
   return rc;
 }
@@ -124,7 +153,8 @@ static int learn(training *t, pdt_error *err) {
   const pdt_safetensors *file = pdt_engine_sidecar_file(t->engine);
   pdt_nn_set_threads(run->threads);
   if (pdt_sidecar_config_load(&t->config, file, pdt_engine_model(t->engine), err) ||
-      pdt_nn_sidecar_new(&t->sidecar, &t->config, file, 1u << PDT_NN_CLOSE, err))
+      pdt_nn_sidecar_new(&t->sidecar, &t->config, file, 1u << PDT_NN_CLOSE, err) ||
+      tell_lessons(t, err))
     return -1;
   return pdt_readiness_train(&t->sidecar, &t->samples, &options, on_report, t, err);
 }
@@ -142,6 +172,9 @@ static int train(training *t, pdt_error *err) {
   if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
   if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
+  pdt_lessons_new(&t->lessons, t->tokenizer, pdt_engine_sidecar(t->engine)->plan_vocab_size,
+                  pdt_engine_model(t->engine)->vocab_size, err);
+  if (pdt_comm_agree(world, err)) return -1;
   for (int32_t i = 0; i < t->args->n_data; i++)
     if (collect(t, t->args->data[i], err)) return -1;
   if (world->rank == 0) learn(t, err);
@@ -153,6 +186,7 @@ static void end(training *t) {
   pdt_nn_sidecar_free(&t->sidecar);
   pdt_sidecar_config_free(&t->config);
   pdt_samples_free(&t->samples);
+  pdt_lessons_free(&t->lessons);
   json_decref(t->settings);
   pdt_tokenizer_free(t->tokenizer);
   pdt_atlas_world_free(t->atlas);

@@ -77,13 +77,21 @@ static void choose_options(training *t) {
                                         .sidecar = t->sidecar_out};
 }
 
+/* What the sidecar was trained with, this stage included; one that does not say stays silent:
+ * nobody knows what it has seen. */
+static int keep_lessons(training *t, pdt_error *err) {
+  json_t *trained = t->sidecar.config.trained;
+  return trained ? pdt_trained_add_stage(trained, t->data.trained, t->args->stage, err) : 0;
+}
+
 static int load(training *t, pdt_error *err) {
   if (make_paths(t, err) || load_trunk(t, err)) return -1;
   choose_options(t);
   if (load_sidecar(t, err) || pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
   const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config, t->args->teacher,
                                t->args->stated};
-  if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err)) return -1;
+  if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err) || keep_lessons(t, err))
+    return -1;
   const pdt_data_rounds *r = &t->data.rounds;
   t->options.rounds = (pdt_train_rounds){.block_tokens = r->block_tokens,
                                          .reveal_delay = r->reveal_delay,

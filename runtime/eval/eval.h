@@ -50,6 +50,10 @@ typedef struct pdt_eval {
   /* NULL, or told of every block, on rank 0. Failing ends the run. */
   int (*listen)(void *context, const pdt_eval_heard *heard, pdt_error *err);
   void *context;
+  /* Where settings or entries are far from what the sidecar was trained with, told on rank 0 once a
+   * kind (engine/familiar.h); NULL: nobody listens. */
+  uint32_t *told;
+  pdt_notices *notices;
 } pdt_eval;
 
 /* One row of an evaluation. */

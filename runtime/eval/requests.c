@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/memory.h"
+#include "engine/familiar.h"
 #include "eval/internal.h"
 
 enum { SECTION_TOKENS = 128, SEQUENCE_TOKENS = 700 };
@@ -85,6 +86,8 @@ static int make_request(const pdt_eval_trial *t, int32_t i, pdt_error *err) {
   json_t *json = request_json(t, e, t->entries[i]);
   if (!json) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", where);
   int rc = pdt_request_parse(r, json, where, (uint64_t)t->entries[i], &context, err);
+  if (!rc && !t->rules->plain && t->eval->notices && t->eval->world->rank == 0)
+    pdt_request_compare(r, json, where, &context, t->eval->told, t->eval->notices);
   json_decref(json);
   if (rc) return -1;
   limit_tokens(t, r);

@@ -22,7 +22,22 @@ int32_t pdt_sidecar_instrumented_index(const pdt_sidecar_config *config, pdt_lay
   return -1;
 }
 
+int pdt_sidecar_config_copy(pdt_sidecar_config *out, const pdt_sidecar_config *config,
+                            pdt_error *err) {
+  size_t n = (size_t)config->n_instrumented;
+  *out = *config;
+  out->instrumented = NULL;
+  out->trained = config->trained ? json_deep_copy(config->trained) : NULL;
+  if (config->trained && !out->trained)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "sidecar's config: no memory");
+  if (PDT_NEW(&out->instrumented, n, "instrumented layers", err)) return -1;
+  if (n > 0) memcpy(out->instrumented, config->instrumented, n * sizeof *out->instrumented);
+  return 0;
+}
+
 void pdt_sidecar_config_free(pdt_sidecar_config *config) {
+  json_decref(config->trained);
+  config->trained = NULL;
   free(config->instrumented);
   config->instrumented = NULL;
   config->n_instrumented = 0;
@@ -153,6 +168,17 @@ static int parse_defaults(pdt_sidecar_defaults *out, const json_t *object, const
                   out->block_tokens, out->horizon);
 }
 
+static int parse_trained(json_t **out, const json_t *object, const char *where, pdt_error *err) {
+  const json_t *trained;
+  char name[320];
+  snprintf(name, sizeof name, "%.256s: trained", where);
+  if (pdt_json_object_or(object, where, "trained", &trained, err)) return -1;
+  if (!trained) return 0;
+  if (pdt_trained_check(trained, name, err)) return -1;
+  *out = json_deep_copy(trained);
+  return *out ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", name);
+}
+
 static int parse_object(pdt_sidecar_config *out, const json_t *object, const char *where,
                         const pdt_model_config *trunk, pdt_error *err) {
   if (pdt_json_expect_object(object, where, err) || parse_format(object, where, err) ||
@@ -165,7 +191,10 @@ static int parse_object(pdt_sidecar_config *out, const json_t *object, const cha
                     where, trunk->hidden_size, out->hidden_size);
   if (parse_kinds(out, object, where, err) || parse_layers(out, object, where, trunk, err))
     return -1;
-  return parse_defaults(&out->defaults, object, where, err);
+  return parse_defaults(&out->defaults, object, where, err) ||
+                 parse_trained(&out->trained, object, where, err)
+             ? -1
+             : 0;
 }
 
 int pdt_sidecar_config_parse(pdt_sidecar_config *out, const char *text, const char *where,
@@ -203,7 +232,8 @@ char *pdt_sidecar_config_text(const pdt_sidecar_config *config) {
   if (object && !put_sizes(object, config, sizes, N_SIZES) &&
       !put_sizes(object, config, pool_sizes, N_POOL_SIZES) &&
       !put_sizes(json_object_get(object, "defaults"), d, defaults, N_DEFAULTS) &&
-      json_array_size(layers) == (size_t)config->n_instrumented)
+      json_array_size(layers) == (size_t)config->n_instrumented &&
+      (!config->trained || !json_object_set(object, "trained", config->trained)))
     text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
   json_decref(object);
   return text;

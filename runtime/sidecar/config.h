@@ -3,6 +3,7 @@
 #define PDT_SIDECAR_CONFIG_H
 
 #include "model/config.h"
+#include "sidecar/trained.h"
 #include "store/safetensors.h"
 
 typedef enum pdt_planner { PDT_PLANNER_FULL, PDT_PLANNER_TIED } pdt_planner;
@@ -39,6 +40,7 @@ typedef struct pdt_sidecar_config {
   int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
   int32_t plan_places;             /* prompt tokens that slots weigh; from the tensor, 0 without */
   pdt_sidecar_defaults defaults;
+  json_t *trained; /* what it was trained with, owned (trained.h); NULL: the file does not say */
 } pdt_sidecar_config;
 
 /* Width of a block's summary, p: d, or pool_heads * pool_dim. */
@@ -60,6 +62,11 @@ int pdt_sidecar_config_parse(pdt_sidecar_config *out, const char *text, const ch
  * tensors it does not know are no error. Errors: INPUT, MEMORY. */
 int pdt_sidecar_config_load(pdt_sidecar_config *out, const pdt_safetensors *file,
                             const pdt_model_config *trunk, pdt_error *err);
+
+/* A config of its own with everything in it; freed by the caller, after an error too. Errors:
+ * MEMORY. */
+int pdt_sidecar_config_copy(pdt_sidecar_config *out, const pdt_sidecar_config *config,
+                            pdt_error *err);
 
 /* Frees what the config owns; safe on a zeroed one. */
 void pdt_sidecar_config_free(pdt_sidecar_config *config);

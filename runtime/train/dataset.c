@@ -5,6 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "atlas/lessons.h"
 #include "atlas/notes.h"
 #include "atlas/tokens.h"
 #include "base/file.h"
@@ -13,6 +14,7 @@ typedef struct loading {
   pdt_dataset *d;
   const pdt_dataset_use *use;
   pdt_coder coder;
+  pdt_lessons lessons;
   pdt_nn_arena scratch;
   pdt_data_reader reader;
   pdt_data_notes notes; /* of a file that brings its own */
@@ -340,7 +342,7 @@ static int read_entries(loading *l, const char *path, pdt_error *err) {
     if (more <= 0) break;
     snprintf(l->where, sizeof l->where, "%.400s: line %lld", path, (long long)l->reader.number);
     pdt_nn_arena_reset(&l->scratch);
-    int rc = add_entry(l, &e, err);
+    int rc = add_entry(l, &e, err) || pdt_lessons_add(&l->lessons, &l->reader.header, &e, err);
     pdt_data_entry_free(&e);
     if (rc) return -1;
   }
@@ -378,13 +380,20 @@ int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
   add_bytes(d, made_of, sizeof made_of);
   int rc = pdt_coder_init(&l.coder, use->trunk, use->tokenizer, use->config->notes_dim,
                           &use->teacher, &d->arena, err);
+  if (!rc)
+    rc = pdt_lessons_new(&l.lessons, use->tokenizer, use->config->plan_vocab_size,
+                         use->trunk->config.vocab_size, err);
   for (int32_t i = 0; i < n_paths && !rc; i++) rc = read_file(&l, paths[i], err);
+  if (!rc) d->trained = pdt_lessons_take(&l.lessons, err);
+  if (!rc && !d->trained) rc = -1;
+  pdt_lessons_free(&l.lessons);
   pdt_nn_arena_free(&l.scratch);
   return rc;
 }
 
 void pdt_dataset_free(pdt_dataset *d) {
   pdt_nn_arena_free(&d->arena);
+  json_decref(d->trained);
   free(d->entries);
   *d = (pdt_dataset){0};
 }

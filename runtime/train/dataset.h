@@ -7,12 +7,13 @@
 #include "train/codes.h"
 #include "train/entry.h"
 
-/* Everything lives in the arena. */
+/* Everything but `trained` lives in the arena. */
 typedef struct pdt_dataset {
   pdt_nn_arena arena;
   int64_t n, room;
   const pdt_train_entry **entries; /* [n] */
   pdt_data_rounds rounds;          /* those that the file's labels are for */
+  json_t *trained;                 /* what they teach (sidecar/trained.h), owned */
   uint64_t fingerprint;            /* XXH3-64 of the files' bytes and of what is made of them */
 } pdt_dataset;
 

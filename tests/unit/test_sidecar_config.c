@@ -43,6 +43,31 @@ static pdt_sidecar_config small(void) {
 
 static const pdt_model_config trunk = {.hidden_size = 8, .layers = 4};
 
+/* What it was trained with is kept, be it nothing, and copied; a wrong one is refused by name. */
+static void test_trained_is_kept(void **state) {
+  (void)state;
+  static const char *const trained[] = {NULL, "{}", "{\"stages\":[\"0\"],\"mine\":{\"a\":[]}}",
+                                        "{\"stages\":\"0\"}"};
+  for (int i = 0; i < 4; i++) {
+    pdt_error err = {0};
+    pdt_sidecar_config c = small(), back, copy;
+    if (trained[i]) c.trained = json_loads(trained[i], 0, NULL);
+    char *text = pdt_sidecar_config_text(&c);
+    int rc = pdt_sidecar_config_parse(&back, text, "s", NULL, &err);
+    assert_int_equal(rc, i == 3 ? -1 : 0);
+    if (rc) assert_non_null(strstr(err.message, "s: trained: 'stages'"));
+    if (!rc) {
+      assert_int_equal(pdt_sidecar_config_copy(&copy, &back, &err), 0);
+      pdt_sidecar_config_free(&back);
+      assert_true(i == 0 ? copy.trained == NULL : json_equal(copy.trained, c.trained));
+      assert_memory_equal(copy.instrumented, instrumented, sizeof instrumented);
+      pdt_sidecar_config_free(&copy);
+    }
+    json_decref(c.trained);
+    free(text);
+  }
+}
+
 static void test_text_round_trip(void **state) {
   (void)state;
   pdt_error err = {0};
@@ -407,6 +432,7 @@ static void test_random_tokenizer(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_text_round_trip),
+      cmocka_unit_test(test_trained_is_kept),
       cmocka_unit_test(test_bad_texts),
       SCRATCH(test_tensors),
       SCRATCH(test_no_config),

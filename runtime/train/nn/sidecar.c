@@ -103,12 +103,8 @@ static int read_weights(pdt_nn_sidecar *s, const pdt_safetensors *file, pdt_erro
 
 static int make(pdt_nn_sidecar *s, const pdt_sidecar_config *config, const pdt_safetensors *file,
                 uint32_t trained, pdt_error *err) {
-  pdt_layer *layers;
-  if (PDT_NEW(&layers, config->n_instrumented, "instrumented layers", err)) return -1;
-  memcpy(layers, config->instrumented, (size_t)config->n_instrumented * sizeof *layers);
-  s->config = *config;
-  s->config.instrumented = layers;
-  if (PDT_NEW(&s->layers, config->n_instrumented, "instrumented layers", err) ||
+  if (pdt_sidecar_config_copy(&s->config, config, err) ||
+      PDT_NEW(&s->layers, config->n_instrumented, "instrumented layers", err) ||
       add_parameters(s, file, trained, err) ||
       pdt_nn_parameters_allocate(&s->parameters, trained != 0, err))
     return -1;
