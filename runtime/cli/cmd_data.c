@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "atlas/check.h"
 #include "atlas/generate.h"
@@ -12,7 +13,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/outputs.h"
 #include "cli/tokenizer.h"
+#include "journal/sink.h"
 
 enum {
   OPT_COUNT = 256,
@@ -34,13 +37,14 @@ enum {
   OPT_SEQUENTIAL,
   OPT_OUT,
   OPT_JSON,
+  OPT_OVERWRITE,
 };
 
 typedef struct data_args {
   pdt_atlas_options atlas;
   int64_t count, first;
   const char *model, *out, *path;
-  bool json, sequential;
+  bool json, sequential, overwrite;
 } data_args;
 
 static const struct argp_option atlas_options[] = {
@@ -69,7 +73,8 @@ static const struct argp_option atlas_options[] = {
     {"plan-slots", OPT_SLOTS, "N", 0, "of the sidecar (default 16)", 0},
     {"plan-vocab", OPT_VOCAB, "N", 0, "of the sidecar (default 65536)", 0},
     {"plan-salt", OPT_SALT, "TEXT", 0, "of the sidecar's hash (default parallel-decoder-v1)", 0},
-    {"out", OPT_OUT, "FILE", 0, "where the entries are written", 0},
+    {"out", OPT_OUT, "FILE", 0, "where the entries are written; - is standard output", 0},
+    {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a file that is there", 0},
     {0},
 };
 
@@ -148,6 +153,9 @@ static error_t parse_atlas(int key, char *arg, struct argp_state *state) {
   case OPT_OUT:
     a->out = arg;
     break;
+  case OPT_OVERWRITE:
+    a->overwrite = true;
+    break;
   case ARGP_KEY_ARG:
     argp_error(state, "expected options only, found '%s'", arg);
     return EINVAL;
@@ -183,7 +191,7 @@ static void close_workshop(workshop *w) {
   pdt_atlas_world_free(w->world);
 }
 
-static int write_header(const data_args *a, const workshop *w, pdt_new_file *file, pdt_error *err) {
+static int write_header(const data_args *a, const workshop *w, pdt_sink *sink, pdt_error *err) {
   char tokenizer[17], *text;
   size_t bytes;
   pdt_data_header h = {.world = (char *)(uintptr_t)PDT_ATLAS_WORLD,
@@ -197,7 +205,7 @@ static int write_header(const data_args *a, const workshop *w, pdt_new_file *fil
   snprintf(tokenizer, sizeof tokenizer, "%016" PRIx64, w->fingerprint);
   snprintf(h.plan_salt, sizeof h.plan_salt, "%s", a->atlas.plan_salt);
   if (pdt_data_header_text(&h, &text, &bytes, err)) return -1;
-  int rc = pdt_new_file_write(file, text, (pdt_bytes)bytes, err);
+  int rc = pdt_sink_write(sink, text, (pdt_bytes)bytes, err);
   free(text);
   return rc;
 }
@@ -229,9 +237,9 @@ static int sequence_text(const data_args *a, const workshop *w, const pdt_data_e
   return rc ? -1 : 0;
 }
 
-static int write_entries(const data_args *a, workshop *w, pdt_new_file *file, pdt_bytes *written,
+static int write_entries(const data_args *a, workshop *w, pdt_sink *sink, pdt_bytes *written,
                          pdt_error *err) {
-  int rc = a->sequential ? 0 : write_header(a, w, file, err);
+  int rc = a->sequential ? 0 : write_header(a, w, sink, err);
   for (int64_t i = 0; i < a->count && !rc; i++) {
     pdt_data_entry e = {0};
     char *text = NULL;
@@ -239,7 +247,7 @@ static int write_entries(const data_args *a, workshop *w, pdt_new_file *file, pd
     rc = pdt_atlas_generate(&w->generator, (uint32_t)(a->first + i), &e, err) ||
          (a->sequential ? sequence_text(a, w, &e, (uint32_t)(a->first + i), &text, &bytes, err)
                         : pdt_data_entry_text(&e, &text, &bytes, err)) ||
-         pdt_new_file_write(file, text, (pdt_bytes)bytes, err);
+         pdt_sink_write(sink, text, (pdt_bytes)bytes, err);
     *written += (pdt_bytes)bytes;
     free(text);
     pdt_data_entry_free(&e);
@@ -247,20 +255,31 @@ static int write_entries(const data_args *a, workshop *w, pdt_new_file *file, pd
   return rc ? -1 : 0;
 }
 
+static int check_atlas_output(const data_args *a, pdt_error *err) {
+  pdt_named_files outputs = {0}, inputs = {0};
+  pdt_files_add(&outputs, "--out", a->out);
+  if (a->model) pdt_files_add_model(&inputs, "--model", a->model);
+  return pdt_outputs_check(&outputs, &inputs, err)
+             ? -1
+             : pdt_output_may_replace("--out", a->out, PDT_KIND_DATA, a->overwrite, err);
+}
+
 static int make_atlas(const data_args *a, pdt_error *err) {
   workshop w = {0};
-  pdt_new_file file = {.fd = -1};
+  pdt_sink sink = {.fd = -1, .file = {.fd = -1}};
   pdt_bytes written = 0;
   double start = pdt_seconds();
-  int rc = open_workshop(a, &w, err) || pdt_new_file_open(&file, a->out, err) ||
-           write_entries(a, &w, &file, &written, err) || pdt_new_file_commit(&file, err);
-  pdt_new_file_abandon(&file);
+  int rc = check_atlas_output(a, err) || open_workshop(a, &w, err) ||
+           pdt_sink_open(&sink, a->out, err) || write_entries(a, &w, &sink, &written, err) ||
+           pdt_sink_commit(&sink, err);
+  pdt_sink_discard(&sink);
   if (!rc) {
     double seconds = pdt_seconds() - start;
-    printf("%s: %lld entries, %.1f MB, %lld bytes an entry, %.2f draws an entry, %.1f s, "
-           "%.0f entries/s\n",
-           a->out, (long long)a->count, (double)written * 1e-6, (long long)(written / a->count),
-           (double)w.generator.attempts / (double)a->count, seconds, (double)a->count / seconds);
+    fprintf(pdt_sink_descriptor(a->out) == STDOUT_FILENO ? stderr : stdout,
+            "%s: %lld entries, %.1f MB, %lld bytes an entry, %.2f draws an entry, %.1f s, "
+            "%.0f entries/s\n",
+            a->out, (long long)a->count, (double)written * 1e-6, (long long)(written / a->count),
+            (double)w.generator.attempts / (double)a->count, seconds, (double)a->count / seconds);
   }
   close_workshop(&w);
   return rc ? -1 : 0;
@@ -399,6 +418,7 @@ int pdt_cmd_data_check(const pdt_cli *cli, int argc, char **argv, pdt_error *err
 
 static const struct argp_option tokenizer_options[] = {
     {"out", OPT_OUT, "DIR", 0, "where tokenizer.json is written; made if it is not there", 0},
+    {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a tokenizer.json that is there", 0},
     {0},
 };
 
@@ -414,6 +434,9 @@ static error_t parse_tokenizer(int key, char *arg, struct argp_state *state) {
   case OPT_OUT:
     a->out = arg;
     break;
+  case OPT_OVERWRITE:
+    a->overwrite = true;
+    break;
   case ARGP_KEY_ARG:
     argp_error(state, "expected options only, found '%s'", arg);
     return EINVAL;
@@ -427,13 +450,18 @@ static error_t parse_tokenizer(int key, char *arg, struct argp_state *state) {
   return 0;
 }
 
-static int write_tokenizer(const char *directory, const char *text, pdt_error *err) {
+static int write_tokenizer(const char *directory, const char *text, bool overwrite,
+                           pdt_error *err) {
   char *path;
-  if (mkdir(directory, 0777) && errno != EEXIST)
+  if (pdt_output_folder_check("--out", directory, err)) return -1;
+  bool made = mkdir(directory, 0777) == 0;
+  if (!made && errno != EEXIST)
     return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", directory,
                     strerror(errno));
   if (pdt_path_join(&path, directory, "tokenizer.json", err)) return -1;
-  int rc = pdt_file_write_text(path, text, err);
+  int rc = pdt_output_may_replace("--out", path, PDT_KIND_OTHER, overwrite, err);
+  if (!rc) rc = pdt_file_write_text(path, text, err);
+  if (rc && made) rmdir(directory);
   free(path);
   return rc;
 }
@@ -448,7 +476,7 @@ int pdt_cmd_data_tokenizer(const pdt_cli *cli, int argc, char **argv, pdt_error 
   char *text = NULL;
   if (pdt_atlas_world_new(&world, err)) return -1;
   int rc = pdt_atlas_tokenizer_text(world, &text, err);
-  if (!rc) rc = write_tokenizer(args.out, text, err);
+  if (!rc) rc = write_tokenizer(args.out, text, args.overwrite, err);
   if (!rc)
     printf("%s/tokenizer.json: %zu bytes, fingerprint %016" PRIx64 "\n", args.out, strlen(text),
            pdt_tokenizer_fingerprint(text, strlen(text)));

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "cli/decode_output.h"
+#include "cli/outputs.h"
 
 static double mebibytes(pdt_bytes bytes) {
   return (double)bytes / (1 << 20);
@@ -74,6 +75,25 @@ static int run(const pdt_comm *world, const char *name, const pdt_decode_options
   return status;
 }
 
+/* Before anything is read or written: no output costs an input or another output. */
+static int check_outputs(const pdt_decode_options *o, pdt_error *err) {
+  pdt_named_files outputs = {0}, inputs = {0};
+  pdt_files_add(&outputs, "--out", o->out);
+  pdt_files_add(&outputs, "--json", o->json && !o->out ? "-" : NULL);
+  pdt_files_add(&outputs, "--trace", o->trace);
+  pdt_files_add(&outputs, "--journal", o->journal);
+  pdt_files_add_model(&inputs, "--model", o->engine.model);
+  pdt_files_add(&inputs, "--sidecar", o->engine.sidecar);
+  pdt_files_add(&inputs, "--request", o->request);
+  pdt_files_add(&inputs, "--requests", o->requests);
+  pdt_files_add(&inputs, "--plan", o->plan);
+  if (pdt_outputs_check(&outputs, &inputs, err) ||
+      (o->out && pdt_output_may_replace("--out", o->out, PDT_KIND_OTHER, true, err)) ||
+      (o->trace && pdt_output_may_replace("--trace", o->trace, PDT_KIND_OTHER, true, err)))
+    return -1;
+  return 0;
+}
+
 int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   const pdt_comm *world = cli->world;
   pdt_decode_options options;
@@ -81,6 +101,7 @@ int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   pdt_decode_output output = {.journal = {.fd = -1}};
   pdt_notices notices = {0};
   int status = pdt_decode_options_parse(&options, cli, argc, argv, err);
+  if (status == 0 && world->rank == 0) check_outputs(&options, err);
   if (pdt_comm_agree(world, err)) status = -1;
   options.engine.notices = &notices;
   if (status == 0) status = pdt_decode_input_read(&input, world, &options, err) ? -1 : 2;

@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/memory.h"
 #include "cli/eval_output.h"
+#include "cli/outputs.h"
 #include "cli/tokenizer.h"
+#include "journal/sink.h"
 
 /* Everything a run holds. */
 typedef struct evaluation {
@@ -21,7 +22,8 @@ typedef struct evaluation {
   pdt_eval_row *rows; /* [n_rows] */
   bool taught;
   pdt_eval_teacher teacher; /* on rank 0 */
-  FILE *file;               /* what --out gets, in memory; NULL without */
+  pdt_sink sink;            /* of --out, on rank 0 */
+  FILE *file;               /* what it gets, in memory; NULL without */
   char *text;
   size_t bytes;
 } evaluation;
@@ -35,7 +37,22 @@ static int load_data(evaluation *e, pdt_error *err) {
                             err) ||
       PDT_NEW(&e->rows, o->n_rows, "rows", err))
     return -1;
+  return 0;
+}
+
+/* Rank 0's part before anything is loaded: --out is opened, and costs nothing that is read. */
+static int open_file(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  pdt_named_files outputs = {0}, inputs = {0};
   if (!o->out) return 0;
+  pdt_files_add(&outputs, "--out", o->out);
+  pdt_files_add_model(&inputs, "--model", o->engine.model);
+  pdt_files_add(&inputs, "--sidecar", o->engine.sidecar);
+  pdt_files_add(&inputs, "--data", o->data);
+  if (pdt_outputs_check(&outputs, &inputs, err) ||
+      pdt_output_may_replace("--out", o->out, PDT_KIND_OTHER, true, err) ||
+      pdt_sink_open(&e->sink, o->out, err))
+    return -1;
   e->file = open_memstream(&e->text, &e->bytes);
   return e->file ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", o->out);
 }
@@ -66,7 +83,10 @@ static int finish_file(evaluation *e, pdt_error *err) {
   bool bad = fclose(e->file) != 0;
   e->file = NULL;
   if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", e->options->out);
-  return pdt_file_write_text(e->options->out, e->text, err);
+  return pdt_sink_write(&e->sink, e->text, (pdt_bytes)e->bytes, err) ||
+                 pdt_sink_commit(&e->sink, err)
+             ? -1
+             : 0;
 }
 
 /* Rank 0's part of the beginning and of the end. */
@@ -143,6 +163,8 @@ static int run_rows(evaluation *e, pdt_error *err) {
 
 static int evaluate(evaluation *e, pdt_error *err) {
   const pdt_comm *world = e->cli->world;
+  if (world->rank == 0) open_file(e, err);
+  if (pdt_comm_agree(world, err)) return -1;
   pdt_engine_options engine = e->options->engine;
   engine.notices = &e->notices;
   if (pdt_engine_new(&e->engine, world, &engine, err)) return -1;
@@ -154,6 +176,7 @@ static int evaluate(evaluation *e, pdt_error *err) {
 
 static void end(evaluation *e) {
   if (e->file) fclose(e->file);
+  pdt_sink_discard(&e->sink);
   free(e->text);
   free(e->rows);
   pdt_eval_entries_free(&e->data);
@@ -169,7 +192,7 @@ int pdt_cmd_eval(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
     status = pdt_eval_options_parse(options, cli, argc, argv, err);
   if (pdt_comm_agree(cli->world, err)) status = -1;
   if (status == 0) {
-    evaluation e = {.cli = cli, .options = options};
+    evaluation e = {.cli = cli, .options = options, .sink = {.fd = -1, .file = {.fd = -1}}};
     status = evaluate(&e, err);
     end(&e);
   }

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/cli.h"
+#include "cli/outputs.h"
 #include "model/preset.h"
 #include "model/random.h"
 
@@ -88,25 +90,39 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   return 0;
 }
 
-/* Makes the directory; refuses one that a model is in. */
-static int make_directory(const char *directory, pdt_error *err) {
+/* Is there a shard that no index tells of any more? */
+static bool has_shard(const char *directory) {
+  bool found = false;
+  int number, of, end;
+  DIR *list = opendir(directory);
+  for (const struct dirent *e; list && !found && (e = readdir(list)); found = end > 0) {
+    end = 0;
+    (void)sscanf(e->d_name, "model-%d-of-%d.safetensors%n", &number, &of, &end);
+  }
+  if (list) closedir(list);
+  return found;
+}
+
+/* Makes the directory; refuses one that a model is in. *made: it was not there. */
+static int make_directory(const char *directory, bool *made, pdt_error *err) {
   static const char *const names[] = {"config.json", "model.safetensors",
                                       "model.safetensors.index.json", "tokenizer.json"};
-  if (mkdir(directory, 0777) && errno != EEXIST)
+  const char *taken = NULL;
+  *made = mkdir(directory, 0777) == 0;
+  if (!*made && errno != EEXIST)
     return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", directory,
                     strerror(errno));
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+  for (size_t i = 0; i < sizeof names / sizeof *names && !taken; i++) {
     char *path;
     if (pdt_path_join(&path, directory, names[i], err)) return -1;
-    bool taken = access(path, F_OK) == 0;
+    if (access(path, F_OK) == 0) taken = names[i];
     free(path);
-    if (taken)
-      return pdt_fail(err, PDT_ERROR_IO,
-                      "%s: has a %s already (hint: remove it, or choose another "
-                      "directory)",
-                      directory, names[i]);
   }
-  return 0;
+  if (!taken && has_shard(directory)) taken = "shard of a model";
+  return taken ? pdt_fail(err, PDT_ERROR_IO,
+                          "%s: has a %s already (hint: remove it, or choose another directory)",
+                          directory, taken)
+               : 0;
 }
 
 /* The config's text and what it says. */
@@ -139,20 +155,40 @@ static int get_tokenizer(const model_args *a, const pdt_model_config *config, ch
   return pdt_file_read(text, &length, a->tokenizer, max_tokenizer_bytes, err);
 }
 
+/* Nothing of a model that failed stays. */
+static void remove_made(const model_args *a, const pdt_random_summary *summary, bool made) {
+  char *path;
+  pdt_model_random_remove(&a->random, a->out, summary);
+  if (pdt_path_join(&path, a->out, "tokenizer.json", NULL) == 0) {
+    unlink(path);
+    free(path);
+  }
+  if (made) rmdir(a->out);
+}
+
+static void print_summary(const model_args *a, const pdt_random_summary *summary) {
+  printf("%s: %.1f million random parameters, %s, %.1f MB in %d file%s\n", a->out,
+         (double)summary->parameters * 1e-6, pdt_dtype_name(a->random.dtype),
+         (double)summary->bytes * 1e-6, summary->files, summary->files == 1 ? "" : "s");
+}
+
 /* config.json comes last: a directory that has one is whole. */
 static int write_model(const model_args *a, const pdt_model_config *config, const char *config_text,
                        pdt_error *err) {
   char *tokenizer = NULL;
+  bool made = false;
   pdt_random_summary summary = {0};
   int rc = get_tokenizer(a, config, &tokenizer, err);
-  if (!rc) rc = make_directory(a->out, err);
-  if (!rc) rc = pdt_model_random(config, &a->random, a->out, &summary, err);
-  if (!rc && tokenizer) rc = write_into(a->out, "tokenizer.json", tokenizer, err);
-  if (!rc) rc = write_into(a->out, "config.json", config_text, err);
+  if (!rc) rc = pdt_output_folder_check("--out", a->out, err);
+  if (!rc) rc = make_directory(a->out, &made, err);
   if (!rc) {
-    printf("%s: %.1f million random parameters, %s, %.1f MB in %d file%s\n", a->out,
-           (double)summary.parameters * 1e-6, pdt_dtype_name(a->random.dtype),
-           (double)summary.bytes * 1e-6, summary.files, summary.files == 1 ? "" : "s");
+    rc = pdt_model_random(config, &a->random, a->out, &summary, err);
+    if (!rc && tokenizer) rc = write_into(a->out, "tokenizer.json", tokenizer, err);
+    if (!rc) rc = write_into(a->out, "config.json", config_text, err);
+    if (rc) remove_made(a, &summary, made);
+  }
+  if (!rc) {
+    print_summary(a, &summary);
     if (!tokenizer)
       printf("%s: no tokenizer.json: %d ids have no room for 256 bytes and the special tokens\n",
              a->out, config->vocab_size);

@@ -5,11 +5,13 @@
 
 #include "base/memory.h"
 #include "cli/cli.h"
+#include "cli/outputs.h"
+#include "journal/sink.h"
 #include "sidecar/init.h"
 
 typedef struct sidecar_args {
   const char *model, *out, *layers;
-  bool gate_given;
+  bool gate_given, overwrite;
   pdt_sidecar_config config;
   pdt_sidecar_init_options init;
 } sidecar_args;
@@ -28,6 +30,7 @@ enum {
   OPT_NO_SNC,
   OPT_GAMMA,
   OPT_RANDOM,
+  OPT_OVERWRITE,
   OPT_SIZE = 512
 };
 
@@ -65,6 +68,7 @@ enum { N_SIZES = sizeof size_options / sizeof *size_options };
 static const struct argp_option options[] = {
     {"model", OPT_MODEL, "DIR", 0, "the model it is for", 0},
     {"out", OPT_OUT, "FILE", 0, "the sidecar to write", 0},
+    {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a sidecar that is there", 0},
     {"streams", OPT_SIZE + 0, "K", 0, "most streams, one adapter each (default 4)", 0},
     {"layers", OPT_LAYERS, "L,L,...", 0,
      "instrumented layers (default: four, spread over the upper half)", 0},
@@ -175,6 +179,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return parse_kind(a, key, arg, state);
   case OPT_SEED:
     return pdt_cli_seed(state, "seed", arg, &a->init.seed);
+  case OPT_OVERWRITE:
+    a->overwrite = true;
+    return 0;
   case OPT_NO_SNC:
     a->init.snc_closed = true;
     return 0;
@@ -245,6 +252,17 @@ static int complete(sidecar_args *a, pdt_error *err) {
   return 0;
 }
 
+/* A sidecar takes long to train: none is replaced unasked. */
+static int check_output(const sidecar_args *a, pdt_error *err) {
+  pdt_named_files outputs = {0}, inputs = {0};
+  pdt_files_add(&outputs, "--out", a->out);
+  pdt_files_add_model(&inputs, "--model", a->model);
+  if (pdt_outputs_check(&outputs, &inputs, err)) return -1;
+  if (pdt_sink_descriptor(a->out) >= 0)
+    return pdt_fail(err, PDT_ERROR_USAGE, "--out: expected the name of a file, found '%s'", a->out);
+  return pdt_output_may_replace("--out", a->out, PDT_KIND_SIDECAR, a->overwrite, err);
+}
+
 int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   sidecar_args a = {.config = {.streams = 4,
                                .notes_dim = 256,
@@ -268,7 +286,8 @@ int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *e
   if (parsed) return parsed < 0 ? -1 : 0;
   int64_t parameters;
   pdt_bytes bytes;
-  int rc = complete(&a, err);
+  int rc = check_output(&a, err);
+  if (!rc) rc = complete(&a, err);
   if (!rc && a.init.start == PDT_SIDECAR_FRESH) { /* says of itself that it is untrained */
     a.config.trained = json_object();
     if (!a.config.trained) rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", a.out);

@@ -376,6 +376,7 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   args.run.adamw.weight_decay = 0.05;
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
+  if (!parsed && cli->world->rank == 0) pdt_train_check_outputs(&args, err);
   if (pdt_comm_agree(cli->world, err)) return -1;
   if (parsed) return 0;
   if (strcmp(args.stage, "trunk") == 0) return pdt_train_trunk(cli, &args, err);

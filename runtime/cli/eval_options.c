@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/engine_flags.h"
 #include "cli/setting_flags.h"
+#include "journal/sink.h"
 
 enum {
   KEY_ENGINE = 256,
@@ -228,8 +230,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case KEY_JSON:
     o->json = true;
     return 0;
-  case KEY_OUT:
-    o->out = arg;
+  case KEY_OUT: /* what goes to standard output is there without */
+    o->out = pdt_sink_descriptor(arg) == STDOUT_FILENO ? NULL : arg;
     return 0;
   case KEY_COUNT:
     return pdt_cli_integer(state, "count", arg, 1, INT32_MAX, &o->count);

@@ -43,6 +43,11 @@ int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error 
 int pdt_train_compare_data(const pdt_cli *cli, const pdt_train_args *args, uint64_t fingerprint,
                            pdt_error *err);
 
+/* Nothing that the run would write in --out may be what it reads; a config or tokenizer that lies
+ * there already is copied onto itself. On rank 0, before anything is written. Errors: USAGE,
+ * MEMORY. */
+int pdt_train_check_outputs(const pdt_train_args *args, pdt_error *err);
+
 /* Makes --out and opens its log at `path`, closed by the caller: anew, or at its end when resuming.
  * Unless resuming, none of results[2] (NULL: none), each a `what`, may be there yet. Errors: IO. */
 int pdt_train_open_log(const pdt_train_args *args, const char *what, const char *const results[2],

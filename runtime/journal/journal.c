@@ -37,7 +37,7 @@ static int put(pdt_journal *j, size_t bytes, pdt_error *err) {
   return 0;
 }
 
-/* A regular file must be ours alone and empty, or emptied when that was asked for. */
+/* A regular file must be ours alone, and empty or a journal that may be replaced. */
 static int claim(pdt_journal *j, bool overwrite, pdt_error *err) {
   struct stat status;
   if (fstat(j->fd, &status)) return io_error(j, "open", err);
@@ -46,12 +46,28 @@ static int claim(pdt_journal *j, bool overwrite, pdt_error *err) {
   if (flock(j->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
     return pdt_fail(err, PDT_ERROR_IO, "%s: journal: another process is writing it", j->path);
   if (fstat(j->fd, &status)) return io_error(j, "open", err); /* its size, now that it is ours */
-  if (status.st_size > 0 && !overwrite)
-    return pdt_fail(err, PDT_ERROR_USAGE,
-                    "%s: journal: expected a new file, found one of %lld bytes (hint: name another "
-                    "file, or ask to overwrite it)",
-                    j->path, (long long)status.st_size);
-  return ftruncate(j->fd, 0) ? io_error(j, "empty", err) : 0;
+  if (status.st_size == 0) return 0;
+  bool journal = pdt_is_journal(j->path);
+  j->replaces = !journal || status.st_size > PDT_JOURNAL_HEAD_BYTES;
+  if (journal && (overwrite || !j->replaces)) return 0;
+  return pdt_fail(err, PDT_ERROR_USAGE,
+                  "%s: journal: expected a new file, found %s of %lld bytes (hint: name another "
+                  "file%s)",
+                  j->path, journal ? "one" : "another kind of file", (long long)status.st_size,
+                  journal ? ", or ask to overwrite it" : "");
+}
+
+/* The journal begins: what an older one held goes now. */
+static int begin(pdt_journal *j, pdt_error *err) {
+  j->begun = true;
+  if (j->regular && (ftruncate(j->fd, 0) || lseek(j->fd, 0, SEEK_SET))) {
+    j->broken = true;
+    return io_error(j, "empty", err);
+  }
+  if (pdt_bytes_reserve(&j->buffer, &j->capacity, 4096, "journal", err)) return -1;
+  memcpy(j->buffer, PDT_JOURNAL_MAGIC, 8);
+  pdt_put_le32(j->buffer + 8, PDT_JOURNAL_VERSION);
+  return put(j, PDT_JOURNAL_HEAD_BYTES, err);
 }
 
 int pdt_journal_create(pdt_journal *j, const char *path, bool overwrite, pdt_journal_sync sync,
@@ -60,14 +76,12 @@ int pdt_journal_create(pdt_journal *j, const char *path, bool overwrite, pdt_jou
   j->path = strdup(path);
   if (!j->path) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: journal: no memory", path);
   int own = pdt_sink_descriptor(path);
+  j->created = own < 0 && access(path, F_OK) != 0;
   j->fd =
       own < 0 ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666) : fcntl(own, F_DUPFD_CLOEXEC, 0);
   if (j->fd < 0) return io_error(j, "create", err);
   if (own < 0 && claim(j, overwrite, err)) return -1;
-  if (pdt_bytes_reserve(&j->buffer, &j->capacity, 4096, "journal", err)) return -1;
-  memcpy(j->buffer, PDT_JOURNAL_MAGIC, 8);
-  pdt_put_le32(j->buffer + 8, PDT_JOURNAL_VERSION);
-  return put(j, PDT_JOURNAL_HEAD_BYTES, err);
+  return j->replaces ? 0 : begin(j, err);
 }
 
 static int append(pdt_journal *j, const Pdt__JournalEntry *entry, pdt_error *err) {
@@ -79,6 +93,7 @@ static int append(pdt_journal *j, const Pdt__JournalEntry *entry, pdt_error *err
                     PDT_JOURNAL_MAX_ENTRY_BYTES);
   }
   size_t bytes = length + PDT_JOURNAL_FRAME_BYTES;
+  if (!j->begun && begin(j, err)) return -1;
   if (pdt_bytes_reserve(&j->buffer, &j->capacity, bytes, "journal", err)) return -1;
   pdt_put_le32(j->buffer, (uint32_t)length);
   pdt__journal_entry__pack(entry, j->buffer + 4);
@@ -125,6 +140,7 @@ int pdt_journal_append_decision(pdt_journal *j, const void *packed, pdt_bytes by
 int pdt_journal_close(pdt_journal *j, pdt_error *err) {
   int rc = 0;
   bool tell = !j->broken;
+  if (j->fd >= 0 && j->created && j->bytes <= PDT_JOURNAL_HEAD_BYTES) unlink(j->path);
   if (j->fd >= 0) {
     if (j->sync != PDT_JOURNAL_SYNC_NEVER && j->regular && fsync(j->fd) && tell)
       rc = io_error(j, "synchronize", err);

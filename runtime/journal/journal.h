@@ -36,17 +36,21 @@ typedef struct pdt_journal {
   char *path;
   pdt_journal_sync sync;
   bool regular;    /* a file that can be cut and synchronized, no device or pipe */
+  bool created;    /* nothing had that name before */
+  bool replaces;   /* there is an older journal */
+  bool begun;      /* the head is written */
   bool broken;     /* an append failed: nothing may follow */
   pdt_bytes bytes; /* written, whole entries only */
   uint8_t *buffer; /* [capacity]: one entry */
   size_t capacity;
 } pdt_journal;
 
-/* Creates the file at path, or writes to the device or pipe that is there; /dev/stdout, /dev/stderr
- * and /dev/fd/N are this process's own descriptors. A regular file that holds anything is refused
- * unless `overwrite`, and one that another process is writing always. A pipe blocks until somebody
- * reads it. Ended by pdt_journal_close. Errors: USAGE (it exists), IO, MEMORY; j is then safe to
- * close. */
+/* Creates the file at path, or writes to the device or pipe that is there; "-" (standard output),
+ * /dev/stdout, /dev/stderr and /dev/fd/N are this process's own descriptors. A journal that is
+ * there is refused unless `overwrite`, and stands as it is until the first entry is appended; any
+ * other regular file that holds something is refused, and so is one that another process is
+ * writing. A pipe blocks until somebody reads it. Ended by pdt_journal_close. Errors: USAGE (it
+ * exists), IO, MEMORY; j is then safe to close. */
 int pdt_journal_create(pdt_journal *j, const char *path, bool overwrite, pdt_journal_sync sync,
                        pdt_error *err);
 
@@ -61,8 +65,9 @@ int pdt_journal_append_end(pdt_journal *j, const Pdt__SessionEnd *end, pdt_error
 int pdt_journal_append_decision(pdt_journal *j, const void *packed, pdt_bytes bytes,
                                 pdt_error *err);
 
-/* Closes and frees; safe on a zeroed-and-closed j (fd -1) and after a failed create. Reports what
- * the system only says now, unless an append already failed. Errors: IO. */
+/* Closes and frees; a new file in which no entry came is removed. Safe on a zeroed-and-closed j (fd
+ * -1) and after a failed create. Reports what the system only says now, unless an append already
+ * failed. Errors: IO. */
 int pdt_journal_close(pdt_journal *j, pdt_error *err);
 
 /* One entry as read. Messages belong to the reader and last until its next call. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -99,16 +100,16 @@ static int fill_chunk(void *context, int32_t index, int64_t first, int64_t n_ele
   return 0;
 }
 
-static void shard_name(const random_model *m, int32_t i, char name[64]) {
-  if (m->options->shard_bytes > 0)
-    snprintf(name, 64, "model-%05d-of-%05d.safetensors", i + 1, m->n_shards);
+static void shard_name(const pdt_random_options *options, int32_t i, int32_t n, char name[64]) {
+  if (options->shard_bytes > 0)
+    snprintf(name, 64, "model-%05d-of-%05d.safetensors", i + 1, n);
   else
     snprintf(name, 64, "model.safetensors");
 }
 
 static int write_shard(random_model *m, int32_t i, const char *directory, pdt_error *err) {
   char name[64], *path;
-  shard_name(m, i, name);
+  shard_name(m->options, i, m->n_shards, name);
   if (pdt_path_join(&path, directory, name, err)) return -1;
   const pdt_metadata metadata = {"format", "pt"};
   m->first = m->shards[i].first;
@@ -124,7 +125,7 @@ static int write_index(const random_model *m, const char *directory, pdt_bytes t
   for (int32_t i = 0; i < m->n_shards; i++)
     for (int32_t j = 0; j < m->shards[i].n; j++) {
       char name[64];
-      shard_name(m, i, name);
+      shard_name(m->options, i, m->n_shards, name);
       json_object_set_new(map, m->specs[m->shards[i].first + j].name, json_string(name));
     }
   bool whole = json_object_size(map) == (size_t)m->n;
@@ -138,6 +139,23 @@ static int write_index(const random_model *m, const char *directory, pdt_bytes t
   free(path);
   free(text);
   return rc;
+}
+
+static void remove_from(const char *directory, const char *name) {
+  char *path;
+  if (pdt_path_join(&path, directory, name, NULL)) return;
+  unlink(path);
+  free(path);
+}
+
+void pdt_model_random_remove(const pdt_random_options *options, const char *directory,
+                             const pdt_random_summary *summary) {
+  for (int32_t i = 0; i < summary->files; i++) {
+    char name[64];
+    shard_name(options, i, summary->files, name);
+    remove_from(directory, name);
+  }
+  if (options->shard_bytes > 0) remove_from(directory, "model.safetensors.index.json");
 }
 
 int pdt_model_random(const pdt_model_config *config, const pdt_random_options *options,

@@ -31,4 +31,9 @@ int pdt_model_random(const pdt_model_config *config, const pdt_random_options *o
  * has no room for bytes and special tokens. Errors: MEMORY. */
 int pdt_random_tokenizer(const pdt_model_config *config, char **text, pdt_error *err);
 
+/* Removes the files that pdt_model_random wrote into a directory where none of their names was,
+ * also when it failed half-way. */
+void pdt_model_random_remove(const pdt_random_options *options, const char *directory,
+                             const pdt_random_summary *summary);
+
 #endif

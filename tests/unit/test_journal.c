@@ -496,6 +496,7 @@ static void test_headers_and_ends(void **state) {
   char *path = path_of("ends");
   pdt_journal j;
   story s;
+  fclose(fopen(path, "wb")); /* or closing it without an entry would remove it */
   create(&j, path);
   close_journal(&j);
   expect_bad(path, "it has no header");
@@ -575,10 +576,44 @@ static void test_existing_file(void **state) {
   assert_int_equal(pdt_journal_verify(path, &t, NULL, NULL), 0); /* it was not touched */
   assert_int_equal(t.requests, 1);
   assert_int_equal(pdt_journal_create(&j, path, true, PDT_JOURNAL_SYNC_AT_CLOSE, &err), 0);
+  close_journal(&j); /* no run began */
+  assert_int_equal(pdt_journal_verify(path, &t, NULL, NULL), 0);
+  assert_int_equal(t.requests, 1);
+  assert_int_equal(pdt_journal_create(&j, path, true, PDT_JOURNAL_SYNC_AT_CLOSE, &err), 0);
   append_header(&j, 2);
   close_journal(&j);
   assert_int_equal(pdt_journal_verify(path, &t, NULL, NULL), 0);
   assert_int_equal(t.requests, 2);
+  free(path);
+}
+
+/* What is no journal is not replaced, be it asked for; a new file without entries does not stay,
+ * and the head that a kill at that point leaves is no journal to be asked for. */
+static void test_nothing_lost(void **state) {
+  (void)state;
+  char *path = path_of("lost"), *text;
+  pdt_journal j;
+  pdt_bytes n;
+  pdt_error err = {0};
+  unlink(path);
+  assert_int_equal(pdt_journal_create(&j, path, false, PDT_JOURNAL_SYNC_NEVER, &err), 0);
+  close_journal(&j);
+  assert_int_equal(access(path, F_OK), -1);
+  assert_int_equal(pdt_file_write_text(path, "a thesis", &err), 0);
+  assert_int_equal(pdt_journal_create(&j, path, true, PDT_JOURNAL_SYNC_NEVER, &err), -1);
+  assert_int_equal(err.code, PDT_ERROR_USAGE);
+  assert_non_null(strstr(err.message, "found another kind of file of 8 bytes"));
+  close_journal(&j);
+  assert_int_equal(pdt_file_read(&text, &n, path, 100, &err), 0);
+  assert_string_equal(text, "a thesis");
+  free(text);
+  assert_int_equal(pdt_file_write_text(path, "PDTJRNL\n", &err), 0);
+  assert_int_equal(pdt_journal_create(&j, path, false, PDT_JOURNAL_SYNC_NEVER, &err), 0);
+  append_header(&j, 1);
+  close_journal(&j);
+  pdt_journal_totals t;
+  assert_int_equal(pdt_journal_verify(path, &t, NULL, NULL), 0);
+  unlink(path);
   free(path);
 }
 
@@ -776,6 +811,7 @@ int main(void) {
       cmocka_unit_test(test_impossible_numbers),
       cmocka_unit_test(test_headers_and_ends),
       cmocka_unit_test(test_existing_file),
+      cmocka_unit_test(test_nothing_lost),
       cmocka_unit_test(test_cannot_create),
       cmocka_unit_test(test_full_disk),
       cmocka_unit_test(test_disk_fills),
