@@ -58,10 +58,20 @@ int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *optio
   return 0;
 }
 
-int pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine, const pdt_comm *world,
-                            pdt_error *err) {
+void pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine,
+                             const pdt_comm *world) {
   pdt_progress_start(&o->progress, !o->options->quiet, o->input->n);
-  return o->journals ? pdt_decode_journal_header(&o->journal, o->input, engine, world, err) : 0;
+  o->engine = engine;
+  o->world = world;
+}
+
+/* The first session to start begins the journal: by then nothing is left to be refused, and an
+ * older journal may go. */
+static int journal_start(pdt_decode_output *o, const pdt_session *s, pdt_error *err) {
+  if (!o->begun && pdt_decode_journal_header(&o->journal, o->input, o->engine, o->world, err))
+    return -1;
+  o->begun = true;
+  return pdt_decode_journal_start(&o->journal, s, &o->input->sidecar, err);
 }
 
 static int on_session_started(void *context, const pdt_session *s, pdt_error *err) {
@@ -69,7 +79,7 @@ static int on_session_started(void *context, const pdt_session *s, pdt_error *er
   int32_t S = o->input->sidecar.plan_slots, dn = o->input->sidecar.notes_dim;
   if (o->trace && pdt_trace_begin(o->trace, s->index, s->plan.ids, S, s->plan.note, dn, err))
     return -1;
-  return o->journals ? pdt_decode_journal_start(&o->journal, s, &o->input->sidecar, err) : 0;
+  return o->journals ? journal_start(o, s, err) : 0;
 }
 
 static int on_decided(void *context, const void *packed, pdt_bytes bytes, pdt_error *err) {

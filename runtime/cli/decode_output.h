@@ -13,8 +13,10 @@ typedef struct pdt_decode_output {
   const pdt_decode_options *options; /* borrowed, as all below */
   const pdt_decode_input *input;
   pdt_trace *trace;
+  const pdt_engine *engine; /* NULL before begin, as world */
+  const pdt_comm *world;
   pdt_journal journal;
-  bool journals;
+  bool journals, begun; /* begun: the journal's header is written */
   pdt_output *output;
   pdt_turns *answers; /* printed; NULL: they are not */
   pdt_progress progress;
@@ -24,9 +26,8 @@ typedef struct pdt_decode_output {
 int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *options,
                            const pdt_decode_input *input, pdt_error *err);
 
-/* Writes the journal's header. Errors: IO. */
-int pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine, const pdt_comm *world,
-                            pdt_error *err);
+/* The engine, which it borrows, is about to run. */
+void pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine, const pdt_comm *world);
 
 /* The observer that feeds it. */
 pdt_observer pdt_decode_output_observer(pdt_decode_output *o);
