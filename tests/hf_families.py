@@ -12,6 +12,7 @@ fresh comparison is skipped (pip install torch transformers; PDT_HF_PYTHON names
 them).
 """
 import argparse
+import inspect
 import json
 import os
 import shutil
@@ -40,7 +41,29 @@ FAMILIES = {
     "qwen3": ("Qwen3Config", lambda u: dict(heads=4, kv=2, head_dim=8), "bfloat16", None),
     "smollm2": ("LlamaConfig", lambda u: dict(heads=9, kv=3, hidden=9 * u // 2 * 2, tie_word_embeddings=True), "bfloat16", None),
     "sharded": ("LlamaConfig", lambda u: dict(heads=4, kv=2), "float16", "6KB"),
+    "mistral-window": ("MistralConfig", lambda u: dict(heads=4, kv=2, head_dim=6, sliding_window=5), "float32", None),
+    "mistral-default-window": ("MistralConfig", lambda u: dict(heads=2, kv=1, positions=8192), "bfloat16", None),
+    "mistral-mixed": ("MistralConfig", lambda u: dict(heads=4, kv=1, sliding_window=7), "bfloat16", None),
+    "qwen2-window": ("Qwen2Config", lambda u: dict(heads=4, kv=2, use_sliding_window=True, sliding_window=6, max_window_layers=1), "float16", None),
+    "qwen3-window": (
+        "Qwen3Config",
+        lambda u: dict(heads=4, kv=2, head_dim=8, use_sliding_window=True, sliding_window=19, layer_types=["sliding_attention", "full_attention"]),
+        "bfloat16", None,
+    ),
+    "qwen3-unused-window": ("Qwen3Config", lambda u: dict(heads=4, kv=2, head_dim=8), "bfloat16", None),
 }
+# Keys of config.json that are put there by hand (None: taken away) before anybody reads it, for what
+# transformers reads but does not write.
+EDITS = {
+    "mistral-default-window": dict(sliding_window=None),
+    "mistral-mixed": dict(layer_types=["full_attention", "sliding_attention"]),
+    "qwen2-window": dict(layer_types=None),
+    "qwen3-unused-window": dict(sliding_window=5, max_window_layers=0, layer_types=None),
+}
+# Prompts longer than a window. Past LONG tokens, transformers reads a prompt once and goes on from its
+# cache: reading it for every token would take a minute.
+LONG = 1000
+PROMPTS = {name: 23 for name in FAMILIES if "window" in name or name == "mistral-mixed"} | {"mistral-default-window": 4103}
 
 # ------------------------------------------------------------------ with transformers
 
@@ -69,7 +92,7 @@ def make_model(torch, transformers, name, unit, seed):
     more = arguments(unit)
     config = getattr(transformers, kind)(
         hidden_size=more.pop("hidden", 4 * unit), intermediate_size=5 * unit, num_hidden_layers=2, vocab_size=72,
-        num_attention_heads=more.pop("heads"), num_key_value_heads=more.pop("kv"), max_position_embeddings=128,
+        num_attention_heads=more.pop("heads"), num_key_value_heads=more.pop("kv"), max_position_embeddings=more.pop("positions", 128),
         bos_token_id=0, **{**dict(eos_token_id=1, tie_word_embeddings=False), **more},
     )
     torch.manual_seed(seed)
@@ -84,25 +107,37 @@ def make_model(torch, transformers, name, unit, seed):
     return model.to(getattr(torch, dtype)).eval()
 
 
-def expected(torch, transformers, folder, seed):
+def expected(torch, transformers, folder, seed, length):
     """Prompt, greedy tokens and the hidden states at block ends; None when a choice is not clear. The
     model is read anew, so that its rotary frequencies are not rounded to the dtype of the file."""
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float64, attn_implementation="eager"
     ).eval()
     generator = torch.Generator().manual_seed(seed)
-    prompt = torch.randint(3, 72, (PROMPT,), generator=generator).tolist()
-    ids, hidden = list(prompt), []
+    prompt = torch.randint(3, 72, (length,), generator=generator).tolist()
+    ids, hidden, cache = list(prompt), [], {}
+    if length > LONG:
+        newer = "cache" in inspect.signature(model.forward).parameters
+        cache = {"cache" if newer else "past_key_values": transformers.DynamicCache(config=model.config)}
     with torch.no_grad():
         for _ in range(TOKENS):
-            out = model(torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+            new = ids if not cache or len(ids) == length else ids[-1:]
+            out = model(torch.tensor([new]), output_hidden_states=True, use_cache=bool(cache), **cache)
             best = torch.topk(out.logits[0, -1], 2)
             ids.append(int(best.indices[0]))
             hidden.append(out.hidden_states[-1][0, -1].tolist())
             if float(best.values[0] - best.values[1]) < MARGIN or ids[-1] in (1, 2):
                 return None
     ends = [[float(f"{x:.9g}") for x in h] for h in hidden[BLOCK - 1 :: BLOCK]]
-    return dict(prompt=prompt, tokens=ids[PROMPT:], hidden=ends)
+    return dict(prompt=prompt, tokens=ids[length:], hidden=ends)
+
+
+def edit(path, changes):
+    """Sets keys of a JSON file, or takes those away whose value is None."""
+    with open(path) as f:
+        config = {**json.load(f), **changes}
+    with open(path, "w") as f:
+        json.dump({k: v for k, v in config.items() if k not in changes or v is not None}, f, indent=1)
 
 
 def save(torch, transformers, name, unit, seed, folder):
@@ -112,7 +147,8 @@ def save(torch, transformers, name, unit, seed, folder):
         shutil.rmtree(folder, ignore_errors=True)
         shard = FAMILIES[name][3]
         model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
-        want = expected(torch, transformers, folder, s)
+        edit(os.path.join(folder, "config.json"), EDITS.get(name, {}))
+        want = expected(torch, transformers, folder, s, PROMPTS.get(name, PROMPT))
         if want:
             with open(os.path.join(folder, "expected.json"), "w") as f:
                 json.dump(want, f, separators=(",", ":"))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Many sessions at once: results do not depend on how many run together, nor on the layout.
 
-usage: sessions.py PDT CASES_DIR [--layouts 1x1,2x2,...]
+usage: sessions.py PDT CASES_DIR [--case NAME] [--layouts 1x1,2x2,...]
 
 Requests of different lengths, streams, policies and delays, sampled and greedy, are made from one
 committed case and run with --max-sessions 1, 2 and 8. Traces, answers and, message by message, what
@@ -83,12 +83,13 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("pdt")
     p.add_argument("cases")
+    p.add_argument("--case", default=CASE)
     p.add_argument("--layouts", default="1x1,1x1x2,2x1,2x2,4x2,5x1")
     a = p.parse_args()
     layouts = [harness.Layout(x) for x in a.layouts.split(",")]
     if any(l.ranks > 1 for l in layouts):
         harness.need_mpirun()
-    case, bad, runs, first = os.path.join(a.cases, CASE), 0, 0, None
+    case, bad, runs, first = os.path.join(a.cases, a.case), 0, 0, None
     requests = make_requests(case)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "requests.jsonl")

@@ -124,8 +124,9 @@ static void compare(const char *what, const float *expected, const float *found,
 /* Plain trunks of every family there is a recorded model of. */
 static void test_families(void **state) {
   (void)state;
-  static const char *const names[] = {"llama-2", "llama-3", "llama-biases", "mistral",
-                                      "qwen2",   "qwen3",   "sharded",      "smollm2"};
+  static const char *const names[] = {"llama-2",        "llama-3",       "llama-biases", "mistral",
+                                      "qwen2",          "qwen3",         "sharded",      "smollm2",
+                                      "mistral-window", "mistral-mixed", "qwen2-window"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char directory[128];
     pair p = {0};
@@ -315,11 +316,12 @@ static void compare_case(const char *model, const char *sidecar) {
   close_pair(&p);
 }
 
-/* Sidecars of both planners and both pools, in float and bf16, beside odd numbers of heads. */
+/* Sidecars of both planners and both pools, in float and bf16, beside odd numbers of heads and
+ * beside a sliding window. */
 static void test_cases(void **state) {
   (void)state;
   static const char *const names[] = {"bf16", "given-plan-and-prefixes", "odd-heads",
-                                      "tied-planner-last-pool"};
+                                      "tied-planner-last-pool", "short-window"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char model[128], sidecar[128];
     snprintf(model, sizeof model, "tests/data/cases/%s/model", names[i]);
