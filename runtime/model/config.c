@@ -292,13 +292,12 @@ static int parse_eos(pdt_model_config *out, const json_t *config, const char *wh
 
 int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const json_t *generation,
                            const char *where, pdt_notices *notices, pdt_error *err) {
-  (void)notices;
   pdt_model_config c = {.bos = -1};
   int64_t bos = -1;
   if (pdt_json_expect_object(config, where, err) || parse_family(&c, config, where, err) ||
       refuse_unknown_features(config, where, err) || parse_activation(config, where, err) ||
       parse_sizes(&c, config, where, err) ||
-      pdt_model_windows_parse(&c, config, where, NULL, err) ||
+      pdt_model_windows_parse(&c, config, where, notices, err) ||
       parse_rope(&c.rope, config, where, err) || parse_eos(&c, config, where, err) ||
       pdt_json_integer_or(config, where, "bos_token_id", 0, c.vocab_size - 1, &bos, err))
     return -1;
