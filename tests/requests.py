@@ -10,6 +10,7 @@ long requests cost a few times their file; seeds take 64 bits; a journal gives t
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 
 import harness
@@ -80,7 +81,7 @@ class Checks:
         file = safetensors_edit.File(path)
         file.fill("model.norm.weight", 3e38)
         file.write(path)
-        for plan, want in (({}, "session 5 (request 0): planner: "), ({"plan": []}, "session 5 (request 0), round 1, stream 0: ")):
+        for plan, want in (({}, "session 5 (request 0, line 1): planner: "), ({"plan": []}, "session 5 (request 0, line 1), round 1, stream 0: ")):
             err = self.decode([{**self.request(n), **plan} for n in (5, 77)], status=1, case=case).err
             if want not in err:
                 return err
@@ -142,6 +143,99 @@ class Checks:
             caches.append(float(next(line for line in err.splitlines() if line.split()[:1] == ["0"]).split()[2]))
         return None if caches[0] == caches[1] else f"cache of {caches} MiB"
 
+    # ---- many requests ----
+
+    def cost(self, source, ranks=0):
+        """Most resident memory, in bytes, of any process of a run that reads its requests and ends before the first starts."""
+        command = [self.pdt, "decode", "--model", MODEL, "--sidecar", f"{MODEL}/sidecar.safetensors", "--threads", "1", "--requests", source,
+                   "--kv-memory", "1", "--max-tokens", "1"]
+        if ranks:
+            command = [os.path.join(harness.ROOT, "launch", "mpirun"), "-n", str(ranks), *command]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        err = process.stderr.read().decode("utf-8", "replace")
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 1 or "--kv-memory allows" not in err:
+            raise harness.Failed(f"status {process.returncode}: {err[-300:]}")
+        return usage.ru_maxrss * 1024
+
+    def many_requests(self):
+        """Memory grows by a few times the file, on every rank, in whatever form the requests are."""
+        words = "A town on the river. Carts leave with coffee, the founder sleeps and nobody counts the candles of Velmora; "
+        text = (words * 20)[:1400]
+        forms = {"text": {"prompt": text}, "ids": {"prompt_ids": [5 + i % 1000 for i in range(600)]}}
+        for name, request in forms.items():
+            one, many = self.file("one.jsonl", [request]), self.file("many.jsonl", [json.dumps(request)] * 2000)
+            for ranks in [0, *self.ranks]:
+                grown = (self.cost(many, ranks) - self.cost(one, ranks)) / os.path.getsize(many)
+                if grown > 5:
+                    return f"{name}, {ranks} ranks: {grown:.1f} bytes a byte of the file"
+        return None
+
+    def lines_are_named(self):
+        """Errors name file and line, also behind blank lines, many pieces of requests and in a path that is too long to be shown."""
+        folder = self.path("/".join(["Zwölf" * 20] * 4))
+        os.makedirs(folder)
+        good = json.dumps({"prompt_ids": [7] * 40})
+        for name, n, ranks in [("r.jsonl", 3, 0), (os.path.join(folder, "r.jsonl"), 3, 0)] + [("r.jsonl", 20000, r) for r in self.ranks]:
+            bad = json.dumps({"prompt_ids": [1], "settings": {"window": 0}})
+            path = self.file(name, [good, None, *[good] * (n - 3), "  \t", bad])
+            run = harness.run(
+                [self.pdt, "decode", "--model", f"{CASE}/model", "--sidecar", f"{CASE}/sidecar.safetensors", "--requests", path], ranks=ranks)
+            want = f"r.jsonl: line {n + 1}: settings: window: expected an integer from 1 to 1048576, found 0"
+            if run.status != 2 or want not in run.err or "\ufffd" in run.err:
+                return f"{n} lines, {ranks} ranks: status {run.status}: {run.err}"
+        return None
+
+    def seeds(self):
+        """Of 64 bits, in a request and as a flag; a negative one is the one with the same bits."""
+        largest = 2**64 - 1
+        runs = []
+        for value, flag in ((largest, None), (0, largest), (-1, None), (0, -1), (largest - 1, None)):
+            flags = [] if flag is None else [f"--seed={flag}"]
+            runs.append(self.decode([self.request(3, seed=value, temperature=0.9)], "--json", "--quiet", *flags).out)
+        if len(set(runs[:4])) != 1 or runs[4] == runs[0]:
+            return "the answers: " + " | ".join(r[:100] for r in runs)
+        err = self.decode([self.request(3, seed=2**64)], status=1).err
+        return None if "expected an integer from -2^63 to 2^64 - 1, found 18446744073709551616" in err else err
+
+    # ---- what the journal keeps ----
+
+    def journal_lines(self, path):
+        run = harness.run([self.pdt, "inspect", "--json", path])
+        if run.status:
+            raise harness.Failed(run.err)
+        return [json.loads(line) for line in run.out.splitlines()]
+
+    def requests_in_the_journal(self):
+        """A request is in the entry of its session's start, and gives the same answers again."""
+        requests = [self.request(i, seed=2**64 - 1 - i, temperature=0.5, max_tokens=4 + i) for i in range(5)]
+        outs, journal = [], self.path("j")
+        for ranks in [0, *self.ranks, 0]:
+            flags = ["--json", "--quiet", "--max-sessions", "2", "--journal", journal, "--overwrite"]
+            outs.append(self.decode(requests, *flags, ranks=ranks).out)
+            lines = self.journal_lines(journal)
+            starts = [line for line in lines if line["type"] == "start"]
+            if lines[0]["requests"] != 5 or [s["request"] for s in starts] != list(range(5)):
+                return str(lines[0])
+            requests = [s["resolved"] for s in starts]
+            fingerprints = {lines[0]["requests_fingerprint"], *([] if len(outs) == 1 else [fingerprint])}
+            fingerprint = lines[0]["requests_fingerprint"]
+            if len(fingerprints) != 1:
+                return "the same requests have another fingerprint"
+        return None if len(set(outs)) == 1 else "other answers from the journal's requests"
+
+    def too_large_for_the_journal(self):
+        """Told before anything is loaded, and the journal that is there stays."""
+        journal = self.path("kept")
+        self.decode([self.request(1)], "--journal", journal)
+        size = os.path.getsize(journal)
+        many = ['{"prompt_ids":[5]}'] * 150000
+        err = self.decode(many, "--journal", journal, "--overwrite", "--max-sessions", "150000", status=2).err
+        if "--journal: a decision would be an entry of up to" not in err or "--max-sessions" not in err:
+            return err
+        return None if os.path.getsize(journal) == size else "the old journal is gone"
+
     def all(self):
         return [
             ("a session goes by its own number", self.names),
@@ -149,6 +243,11 @@ class Checks:
             ("a failing lane names its session", self.a_failing_lane),
             ("max_rounds ends a session, and it is said", self.out_of_rounds),
             ("large settings take no memory", self.large_settings),
+            ("many requests cost a few times their file", self.many_requests),
+            ("errors name file and line", self.lines_are_named),
+            ("seeds take 64 bits", self.seeds),
+            ("a journal holds requests where their sessions start", self.requests_in_the_journal),
+            ("what is too large for a journal is told at once", self.too_large_for_the_journal),
             ("one round of a long text takes the cache of one round", self.one_round_of_a_long_text),
         ]
 

@@ -205,9 +205,40 @@ int pdt_json_array_or(const json_t *object, const char *where, const char *key, 
 
 int pdt_json_element_integer(const json_t *array, const char *where, size_t i, int64_t low,
                              int64_t high, int64_t *out, pdt_error *err) {
-  char key[32];
+  const json_t *value = json_array_get(array, i);
+  json_int_t number = json_integer_value(value);
+  if (json_is_integer(value) && number >= low && number <= high) {
+    *out = number;
+    return 0;
+  }
+  char key[32]; /* made only now: lists of ids are long */
   snprintf(key, sizeof key, "[%zu]", i);
-  return check_integer(json_array_get(array, i), where, key, low, high, out, err);
+  return check_integer(value, where, key, low, high, out, err);
+}
+
+json_t *pdt_json_u64(uint64_t value) {
+  char digits[24];
+  if (value <= INT64_MAX) return json_integer((json_int_t)value);
+  snprintf(digits, sizeof digits, "%llu", (unsigned long long)value);
+  return json_string(digits);
+}
+
+bool pdt_json_u64_of(const json_t *value, uint64_t *out) {
+  if (json_is_integer(value)) {
+    if (json_integer_value(value) < 0) return false;
+    *out = (uint64_t)json_integer_value(value);
+    return true;
+  }
+  const char *digits = json_is_string(value) ? json_string_value(value) : pdt_json_unusable(value);
+  uint64_t number = 0;
+  if (!digits || !*digits) return false;
+  for (; *digits; digits++)
+    if (*digits < '0' || *digits > '9' || __builtin_mul_overflow(number, 10, &number) ||
+        __builtin_add_overflow(number, (uint64_t)(*digits - '0'), &number))
+      return false;
+  if (number <= INT64_MAX) return false; /* that is written as an integer */
+  *out = number;
+  return true;
 }
 
 json_t *pdt_json_number(double value) {

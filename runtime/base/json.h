@@ -35,6 +35,11 @@ int pdt_json_parse_python(json_t **out, const char *text, size_t length, const c
 int pdt_json_parse_serde(json_t **out, const char *text, size_t length, const char *where,
                          pdt_error *err);
 
+/* pdt_json_parse with integers beyond 64 bits and no more of that list: such an integer is a value
+ * that cannot be used, except by pdt_json_u64_of. */
+int pdt_json_parse_wide(json_t **out, const char *text, size_t length, const char *where,
+                        pdt_error *err);
+
 /* The text of a value that the file has but json_t cannot hold, as in "NaN" or "1e999"; NULL for
  * every other value. Borrowed. Such a value is an object to jansson, and to nobody else. */
 const char *pdt_json_unusable(const json_t *value);
@@ -94,6 +99,14 @@ int pdt_json_array_or(const json_t *object, const char *where, const char *key, 
 /* Element i of an array as an integer in [low, high]; `where` names the array. */
 int pdt_json_element_integer(const json_t *array, const char *where, size_t i, int64_t low,
                              int64_t high, int64_t *out, pdt_error *err);
+
+/* An unsigned number: up to 2^63 - 1 as an integer, beyond it, where json_t has none, as a text of
+ * its decimal digits. NULL without memory. */
+json_t *pdt_json_u64(uint64_t value);
+
+/* Reads one back: an integer of 0 or more; beyond 2^63 - 1 also a text of its digits, or what
+ * pdt_json_parse_wide has for the integer. False for everything else. */
+bool pdt_json_u64_of(const json_t *value, uint64_t *out);
 
 /* A number, or null where there is none: JSON has no NaN and no infinity. NULL without memory. */
 json_t *pdt_json_number(double value);

@@ -18,7 +18,8 @@
 
 enum { SHOWN_BYTES = 60 }; /* of an unusable value, for errors */
 
-typedef enum dialect { PYTHON, SERDE } dialect;
+/* WIDE is jansson's own but for integers beyond 64 bits. */
+typedef enum dialect { PYTHON, SERDE, WIDE } dialect;
 
 typedef struct rewriter {
   dialect dialect;
@@ -71,6 +72,7 @@ static int code_unit(const char *p, const char *end) {
 static size_t foreign_escape(const rewriter *r, const char *p, const char *end, size_t *n) {
   int unit = code_unit(p, end);
   *n = unit < 0 ? 2 : 6;
+  if (r->dialect == WIDE) return 0;
   if (unit == 0) return 6;
   if (unit < 0xd800 || unit > 0xdfff) return 0;
   int second = code_unit(p + 6, end);
@@ -242,7 +244,7 @@ static int parse(json_t **out, const char *text, size_t length, dialect d, const
   json_error_t e;
   char *words = rewrite(text, length, d, &n, SIZE_MAX, &origin);
   if (!words) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", where);
-  *out = json_loadb(words, n, JSON_DECODE_ANY, &e);
+  *out = json_loadb(words, n, JSON_DECODE_ANY | (d == WIDE ? JSON_REJECT_DUPLICATES : 0), &e);
   free(words);
   return *out ? 0 : fail_at(text, length, d, where, &e, err);
 }
@@ -255,6 +257,16 @@ int pdt_json_parse_python(json_t **out, const char *text, size_t length, const c
 int pdt_json_parse_serde(json_t **out, const char *text, size_t length, const char *where,
                          pdt_error *err) {
   return parse(out, text, length, SERDE, where, err);
+}
+
+int pdt_json_parse_wide(json_t **out, const char *text, size_t length, const char *where,
+                        pdt_error *err) {
+  json_error_t e;
+  *out = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+  if (*out) return 0;
+  if (json_error_code(&e) == json_error_numeric_overflow)
+    return parse(out, text, length, WIDE, where, err);
+  return pdt_json_fail(err, where, e.line, e.column, &e);
 }
 
 int pdt_json_load_python(json_t **out, const char *path, pdt_bytes max_bytes, pdt_error *err) {

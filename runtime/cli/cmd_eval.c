@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "cli/eval_output.h"
 #include "cli/outputs.h"
@@ -115,7 +116,8 @@ static int teach(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   for (int32_t i = 0; i < o->n_rows; i++)
     e->taught = e->taught || (!o->no_teacher && pdt_eval_arm_is_trained(o->rows[i].setup.arm));
-  const json_t *seed = json_object_get(o->settings, "seed");
+  uint64_t seed = 0;
+  (void)pdt_json_u64_of(json_object_get(o->settings, "seed"), &seed);
   const pdt_eval_teacher_use use = {.data = o->data,
                                     .most = o->count,
                                     .model = pdt_engine_model(e->engine),
@@ -123,7 +125,7 @@ static int teach(evaluation *e, pdt_error *err) {
                                     .config = pdt_engine_sidecar(e->engine),
                                     .sidecar = pdt_engine_sidecar_file(e->engine),
                                     .tokenizer = e->tokenizer,
-                                    .seed = (uint64_t)json_integer_value(seed),
+                                    .seed = seed,
                                     .threads = pdt_engine_layout_of(e->engine).threads};
   if (e->taught && e->cli->world->rank == 0) pdt_eval_teach(&use, &e->teacher, err);
   return pdt_comm_agree(e->cli->world, err);

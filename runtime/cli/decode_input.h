@@ -7,15 +7,16 @@
 typedef struct pdt_decode_input {
   pdt_request *requests; /* [n] */
   int32_t n;
-  json_t *resolved;         /* list of them as JSON, texts turned into ids */
+  uint64_t fingerprint;     /* of all requests; on rank 0 */
   pdt_tokenizer *tokenizer; /* on rank 0, NULL where the model has none */
   pdt_model_config model;
   pdt_sidecar_config sidecar;
-  uint32_t told; /* of how requests differ from what the sidecar was trained with */
 } pdt_decode_input;
 
-/* Rank 0 reads and resolves, before anything heavy is loaded; the others parse what it sends.
- * Collective over world, blocking; all ranks fail alike. Errors: USAGE, INPUT, IO, MEMORY. */
+/* Rank 0 reads and resolves, before anything heavy is loaded, and sends what it resolved in pieces;
+ * every rank, rank 0 too, takes its requests from those. Memory is what the token ids take, and a
+ * piece. Collective over world, blocking; all ranks fail alike. Errors: USAGE, INPUT, IO, MEMORY.
+ */
 int pdt_decode_input_read(pdt_decode_input *in, const pdt_comm *world,
                           const pdt_decode_options *options, pdt_error *err);
 void pdt_decode_input_free(pdt_decode_input *in);

@@ -3,42 +3,80 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "engine/request_message.h"
 #include "pdt_version.h"
 
-/* The requests as they were resolved, a string each. */
-static int request_strings(const json_t *list, char ***strings, size_t *n, pdt_error *err) {
-  *n = json_array_size(list);
-  if (PDT_NEW(strings, *n, "journal", err)) return -1;
-  for (size_t i = 0; i < *n; i++) {
-    (*strings)[i] = json_dumps(json_array_get(list, i), JSON_COMPACT);
-    if (!(*strings)[i]) return pdt_fail(err, PDT_ERROR_MEMORY, "journal: no memory");
+/* More than tags, lengths and small numbers of a message take. */
+enum { MESSAGE_BYTES = 64 };
+
+/* Bytes of a number below `end` as a varint. */
+static int64_t varint_bytes(int64_t end) {
+  int64_t bytes = 1;
+  while ((end >>= 7) > 0) bytes++;
+  return bytes;
+}
+
+/* The most bytes of a session's part of a decision. */
+static int64_t decision_bytes(const pdt_decode_input *in, const pdt_request *r) {
+  int64_t token = varint_bytes(in->model.vocab_size);
+  int64_t block = MESSAGE_BYTES + pdt_request_block(r) * token + in->sidecar.plan_slots * 4;
+  return MESSAGE_BYTES + r->settings.streams * block;
+}
+
+/* A request's start fits into an entry. */
+static int check_start(const pdt_decode_input *in, int32_t i, pdt_error *err) {
+  const pdt_request *r = &in->requests[i];
+  char name[PDT_REQUEST_NAME_BYTES];
+  pdt_request_message m;
+  int status = pdt_request_message_new(&m, r, err);
+  int64_t bytes = status ? 0 : (int64_t)pdt__request__get_packed_size(&m.message);
+  pdt_request_message_free(&m);
+  bytes += 2 * MESSAGE_BYTES + (in->sidecar.plan_slots + in->sidecar.notes_dim) * (int64_t)5;
+  if (status || bytes <= PDT_JOURNAL_MAX_ENTRY_BYTES) return status;
+  pdt_request_name(name, sizeof name, r, i);
+  return pdt_fail(err, PDT_ERROR_USAGE,
+                  "--journal: %s would be an entry of up to %lld bytes: expected at most %d (hint: "
+                  "a shorter request, or no journal)",
+                  name, (long long)bytes, PDT_JOURNAL_MAX_ENTRY_BYTES);
+}
+
+int pdt_decode_journal_check(const pdt_decode_input *in, int32_t max_sessions, pdt_error *err) {
+  int64_t *amounts;
+  if (PDT_NEW(&amounts, in->n, "journal", err)) return -1;
+  int status = 0;
+  for (int32_t i = 0; i < in->n && !status; i++) {
+    amounts[i] = decision_bytes(in, &in->requests[i]);
+    status = check_start(in, i, err);
   }
-  return 0;
+  int64_t most = status ? 0 : MESSAGE_BYTES + pdt_most_at_once(amounts, in->n, max_sessions);
+  free(amounts);
+  if (status || most <= PDT_JOURNAL_MAX_ENTRY_BYTES) return status;
+  return pdt_fail(err, PDT_ERROR_USAGE,
+                  "--journal: a decision would be an entry of up to %lld bytes: expected at most "
+                  "%d (hint: fewer --max-sessions, streams or block_tokens, or no journal)",
+                  (long long)most, PDT_JOURNAL_MAX_ENTRY_BYTES);
 }
 
 int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
                               const pdt_engine *engine, const pdt_comm *world, pdt_error *err) {
   Pdt__RunHeader header = PDT__RUN_HEADER__INIT;
-  char **strings = NULL;
   uint64_t model = 0;
-  int status =
-      pdt_checkpoint_fingerprint(pdt_engine_checkpoint(engine), PDT_FINGERPRINT_QUICK, &model, err);
+  if (pdt_checkpoint_fingerprint(pdt_engine_checkpoint(engine), PDT_FINGERPRINT_QUICK, &model, err))
+    return -1;
   header.version = (char *)(uintptr_t)PDT_VERSION;
   header.model_fingerprint = model;
   header.sidecar_fingerprint =
       pdt_safetensors_fingerprint(pdt_engine_sidecar_file(engine), PDT_FINGERPRINT_QUICK);
   header.ranks = (uint32_t)world->size;
   header.tensor_parallel = (uint32_t)pdt_engine_layout_of(engine).tensor_parallel;
-  if (!status) status = request_strings(input->resolved, &strings, &header.n_requests_json, err);
-  header.requests_json = strings;
-  if (!status) status = pdt_journal_append_header(j, &header, err);
-  for (size_t i = 0; strings && i < header.n_requests_json; i++) free(strings[i]);
-  free(strings);
-  return status;
+  header.requests = (uint32_t)input->n;
+  header.requests_fingerprint = input->fingerprint;
+  return pdt_journal_append_header(j, &header, err);
 }
 
 int pdt_decode_journal_start(pdt_journal *j, const pdt_session *s,
                              const pdt_sidecar_config *sidecar, pdt_error *err) {
+  pdt_request_message m;
   Pdt__SessionStart start = PDT__SESSION_START__INIT;
   start.session = s->request->session;
   start.request = (uint32_t)s->index;
@@ -46,7 +84,11 @@ int pdt_decode_journal_start(pdt_journal *j, const pdt_session *s,
   start.plan_ids = s->plan.ids;
   start.n_plan_note = (size_t)sidecar->notes_dim;
   start.plan_note = s->plan.note;
-  return pdt_journal_append_start(j, &start, err);
+  int status = pdt_request_message_new(&m, s->request, err);
+  start.resolved = &m.message;
+  if (!status) status = pdt_journal_append_start(j, &start, err);
+  pdt_request_message_free(&m);
+  return status;
 }
 
 int pdt_decode_journal_end(pdt_journal *j, const pdt_session *s, pdt_error *err) {

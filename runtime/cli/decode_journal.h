@@ -6,12 +6,16 @@
 #include "cli/decode_input.h"
 #include "journal/journal.h"
 
+/* Is there room in a journal's entries for every request, and for every decision of max_sessions of
+ * them together? Told before anything is loaded. Errors: USAGE, which names the request; MEMORY. */
+int pdt_decode_journal_check(const pdt_decode_input *input, int32_t max_sessions, pdt_error *err);
+
 /* The first entry: what runs, on what. Errors: those of an append, and IO of the files whose
  * fingerprints it takes. */
 int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
                               const pdt_engine *engine, const pdt_comm *world, pdt_error *err);
 
-/* A session joined, or left. Errors: those of an append. */
+/* A session joined, with its request, or left. Errors: those of an append. */
 int pdt_decode_journal_start(pdt_journal *j, const pdt_session *s,
                              const pdt_sidecar_config *sidecar, pdt_error *err);
 int pdt_decode_journal_end(pdt_journal *j, const pdt_session *s, pdt_error *err);

@@ -165,13 +165,13 @@ static json_t *teacher_json(const pdt_eval_teacher *t) {
 }
 
 static json_t *settings_json(const pdt_settings *s) {
-  return json_pack("{s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:i,s:f,s:i,s:f,s:I}", "block_tokens",
+  return json_pack("{s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:i,s:f,s:i,s:f,s:o}", "block_tokens",
                    s->limits.block_tokens, "reveal_delay", s->reveal_delay, "window", s->window,
                    "horizon", s->limits.horizon, "gamma", s->gamma, "policy",
                    pdt_policy_name(s->limits.policy), "max_attempts", s->max_attempts, "max_tokens",
                    s->limits.max_tokens, "max_rounds", s->max_rounds, "temperature",
                    s->sampling.temperature, "top_k", s->sampling.top_k, "top_p", s->sampling.top_p,
-                   "seed", (json_int_t)s->seed);
+                   "seed", pdt_json_u64(s->seed));
 }
 
 int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {

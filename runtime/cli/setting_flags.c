@@ -2,9 +2,11 @@
 
 #include <errno.h>
 
+#include "base/json.h"
+
 typedef struct setting_flag {
   const char *flag, *key;
-  enum { INTEGER, REAL, WORD } kind;
+  enum { INTEGER, REAL, WORD, SEED } kind;
   double low, high;
 } setting_flag;
 
@@ -22,8 +24,18 @@ static const setting_flag setting_flags[PDT_SETTINGS] = {
     {"temperature", "temperature", REAL, 0, 1e6},
     {"top-k", "top_k", INTEGER, 0, INT32_MAX},
     {"top-p", "top_p", REAL, 1e-9, 1},
-    {"seed", "seed", INTEGER, -9.2e18, 9.2e18},
+    {"seed", "seed", SEED, 0, 0},
 };
+
+/* Any 64 bits: a negative number is the one with the same bits. */
+static error_t parse_seed(struct argp_state *state, const char *flag, const char *arg,
+                          uint64_t *seed) {
+  int64_t negative = 0;
+  if (*arg != '-') return pdt_cli_seed(state, flag, arg, seed);
+  error_t code = pdt_cli_integer(state, flag, arg, INT64_MIN, INT64_MAX, &negative);
+  *seed = (uint64_t)negative;
+  return code;
+}
 
 error_t pdt_setting_parse(json_t *settings, pdt_setting setting, char *arg,
                           struct argp_state *state) {
@@ -31,6 +43,7 @@ error_t pdt_setting_parse(json_t *settings, pdt_setting setting, char *arg,
   json_t *value = NULL;
   int64_t integer;
   double real;
+  uint64_t seed;
   error_t code = 0;
   if (flag->kind == INTEGER) {
     code =
@@ -39,6 +52,9 @@ error_t pdt_setting_parse(json_t *settings, pdt_setting setting, char *arg,
   } else if (flag->kind == REAL) {
     code = pdt_cli_real(state, flag->flag, arg, flag->low, flag->high, &real);
     if (!code) value = json_real(real);
+  } else if (flag->kind == SEED) {
+    code = parse_seed(state, flag->flag, arg, &seed);
+    if (!code) value = pdt_json_u64(seed);
   } else {
     value = json_string(arg);
   }

@@ -47,8 +47,8 @@ static int make_paths(training *t, pdt_error *err) {
 
 static int load(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
-  t->settings = json_pack("{s:f, s:i, s:I}", "temperature", a->temperature, "max_attempts",
-                          (int)a->max_attempts, "seed", (json_int_t)a->run.seed);
+  t->settings = json_pack("{s:f, s:i, s:o}", "temperature", a->temperature, "max_attempts",
+                          (int)a->max_attempts, "seed", pdt_json_u64(a->run.seed));
   if (!t->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "settings: no memory");
   return make_paths(t, err) || pdt_atlas_world_new(&t->atlas, err) ||
                  pdt_cli_tokenizer(a->model, &t->tokenizer, &t->tokenizer_fingerprint, err)

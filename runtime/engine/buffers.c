@@ -9,8 +9,7 @@ static int descending(const void *a, const void *b) {
   return (x < y) - (x > y);
 }
 
-/* The most that max_sessions of n requests can come to. Sorts amounts. */
-static int64_t worst_case(int64_t *amounts, int32_t n, int32_t max_sessions) {
+int64_t pdt_most_at_once(int64_t *amounts, int32_t n, int32_t max_sessions) {
   int64_t sum = 0;
   qsort(amounts, (size_t)n, sizeof *amounts, descending);
   for (int32_t i = 0; i < n && i < max_sessions; i++) sum += amounts[i];
@@ -62,7 +61,7 @@ static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, in
   if (PDT_NEW(&amounts, n, "requests", err)) return -1;
   for (enum amount_kind kind = LANES; kind < KINDS; kind++) {
     for (int32_t i = 0; i < n; i++) amounts[i] = amount_of(e, &requests[i], kind);
-    worst[kind] = worst_case(amounts, n, e->options.max_sessions);
+    worst[kind] = pdt_most_at_once(amounts, n, e->options.max_sessions);
   }
   free(amounts);
   for (int32_t i = 0; i < n; i++) {

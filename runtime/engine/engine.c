@@ -187,6 +187,13 @@ bool pdt_engine_is_end(const pdt_engine *e, pdt_token token) {
   return false;
 }
 
+/* Says of an error, which all ranks have, whose it is. */
+static int fail_request(const pdt_request *r, int32_t index, pdt_error *err) {
+  char name[PDT_REQUEST_NAME_BYTES];
+  pdt_request_name(name, sizeof name, r, index);
+  return pdt_fail_in(err, "%s", name);
+}
+
 /* Lets requests join in order while there is room; *next is the first that has not. */
 static int admit(pdt_engine *e, const pdt_request *requests, int32_t n, int32_t *next,
                  pdt_error *err) {
@@ -198,13 +205,12 @@ static int admit(pdt_engine *e, const pdt_request *requests, int32_t n, int32_t 
     if (pdt_comm_agree(e->world, err)) {
       if (s && !status) pdt_session_free(s, &e->kv);
       free(s);
-      return -1;
+      return fail_request(&requests[*next], *next, err);
     }
     e->sessions[e->n_sessions++] = s;
     ++*next;
-    if (pdt_session_begin(e, s, err))
-      return pdt_fail_in(err, "session %llu (request %d)", (unsigned long long)s->request->session,
-                         s->index);
+    if (pdt_session_begin(e, s, err)) return fail_request(s->request, s->index, err);
+
     pdt_error own = {0};
     const pdt_observer *o = e->observer;
     if (e->world->rank == 0 && o->session_started && o->session_started(o->context, s, &own))

@@ -6,128 +6,24 @@
 
 #include "base/json.h"
 #include "base/memory.h"
+#include "engine/request_settings.h"
 #include "sidecar/sidecar.h"
 #include "text/context.h"
-
-enum {
-  MAX_STREAMS = 1 << 16,
-  MAX_TOKENS = 1 << 24,
-  DEFAULT_MAX_TOKENS = 64,
-  DEFAULT_MAX_ATTEMPTS = 4,
-  DEFAULT_MAX_ROUNDS = 100000
-};
 
 /* What the readers of one request share. */
 typedef struct reader {
   pdt_request *r;
   const json_t *json, *settings;
   const char *where;
-  char settings_where[300];
   const pdt_request_context *context;
   pdt_error *err;
 } reader;
-
-/* An integer setting in [low, high]; out of range is a USAGE error, another type INPUT. */
-static int integer_setting(const reader *in, const char *key, int64_t low, int64_t high,
-                           int32_t *out) {
-  const json_t *value = pdt_json_get(in->settings, key);
-  int64_t number = *out;
-  if (pdt_json_integer_or(in->settings, in->settings_where, key, INT64_MIN, INT64_MAX, &number,
-                          in->err))
-    return -1;
-  if (value && (number < low || number > high))
-    return pdt_fail(in->err, PDT_ERROR_USAGE,
-                    "%s: %s: expected an integer from %lld to %lld, found %lld", in->settings_where,
-                    key, (long long)low, (long long)high, (long long)number);
-  *out = (int32_t)number;
-  return 0;
-}
-
-static int real_setting(const reader *in, const char *key, double low, double high, double *out) {
-  double number = *out;
-  if (pdt_json_real_or(in->settings, in->settings_where, key, -1e300, 1e300, &number, in->err))
-    return -1;
-  if (number < low || number > high)
-    return pdt_fail(in->err, PDT_ERROR_USAGE, "%s: %s: expected a number from %g to %g, found %g",
-                    in->settings_where, key, low, high, number);
-  *out = number;
-  return 0;
-}
-
-static int policy_setting(const reader *in, pdt_policy *policy) {
-  const char *name = pdt_policy_name(*policy);
-  if (pdt_json_string_or(in->settings, in->settings_where, "policy", &name, in->err)) return -1;
-  if (!pdt_policy_parse(name, policy))
-    return pdt_fail(in->err, PDT_ERROR_USAGE,
-                    "%s: policy: expected selective, stall or global, found '%s'",
-                    in->settings_where, name);
-  return 0;
-}
 
 /* Streams the request speaks of by its sections or prefixes; 0 when it does not. */
 static int32_t spoken_streams(const reader *in) {
   const json_t *lists = pdt_json_get(in->json, "sections");
   if (!lists) lists = pdt_json_get(in->json, "prefix_ids");
   return json_is_array(lists) ? (int32_t)json_array_size(lists) : 0;
-}
-
-static int read_stream_settings(const reader *in, pdt_settings *s) {
-  int32_t spoken = spoken_streams(in), most = in->context->sidecar->streams;
-  s->streams = spoken ? spoken : most;
-  if (integer_setting(in, "streams", 1, MAX_STREAMS, &s->streams)) return -1;
-  if (s->streams > most)
-    return pdt_fail(in->err, PDT_ERROR_USAGE,
-                    "%s: streams: expected at most %d, as many as the sidecar has adapters for, "
-                    "found %d",
-                    in->settings_where, most, s->streams);
-  return 0;
-}
-
-static int read_settings(const reader *in) {
-  static const char *const keys[] = {
-      "streams", "block_tokens", "reveal_delay", "window",     "horizon",     "gamma", "policy",
-      "seed",    "max_attempts", "max_tokens",   "max_rounds", "temperature", "top_k", "top_p"};
-  const pdt_sidecar_defaults *defaults = &in->context->sidecar->defaults;
-  pdt_settings *s = &in->r->settings;
-  int64_t seed = 0;
-  *s = (pdt_settings){.reveal_delay = defaults->reveal_delay,
-                      .window = defaults->window,
-                      .max_attempts = DEFAULT_MAX_ATTEMPTS,
-                      .max_rounds = DEFAULT_MAX_ROUNDS,
-                      .gamma = defaults->gamma,
-                      .sampling = {0, 0, 1},
-                      .limits = {.block_tokens = defaults->block_tokens,
-                                 .horizon = defaults->horizon,
-                                 .max_tokens = DEFAULT_MAX_TOKENS,
-                                 .slots = in->context->sidecar->plan_slots,
-                                 .policy = PDT_SELECTIVE}};
-  if (in->settings && pdt_json_only_keys(in->settings, in->settings_where, keys,
-                                         sizeof keys / sizeof *keys, in->err))
-    return -1;
-  if (read_stream_settings(in, s) ||
-      integer_setting(in, "block_tokens", 1, MAX_TOKENS, &s->limits.block_tokens) ||
-      integer_setting(in, "reveal_delay", 1, 1 << 20, &s->reveal_delay) ||
-      integer_setting(in, "window", 1, 1 << 20, &s->window) ||
-      integer_setting(in, "max_attempts", 1, 1 << 20, &s->max_attempts) ||
-      integer_setting(in, "max_tokens", 1, MAX_TOKENS, &s->limits.max_tokens) ||
-      integer_setting(in, "max_rounds", 1, INT32_MAX, &s->max_rounds) ||
-      integer_setting(in, "top_k", 0, INT32_MAX, &s->sampling.top_k) ||
-      real_setting(in, "gamma", 0, 1, &s->gamma) ||
-      real_setting(in, "temperature", 0, 1e6, &s->sampling.temperature) ||
-      real_setting(in, "top_p", 1e-9, 1, &s->sampling.top_p) ||
-      policy_setting(in, &s->limits.policy) ||
-      pdt_json_integer_or(in->settings, in->settings_where, "seed", INT64_MIN, INT64_MAX, &seed,
-                          in->err))
-    return -1;
-  s->seed = (uint64_t)seed;
-  /* A default horizon below one block says the same as one block: nothing may follow a held one. */
-  if (s->limits.horizon < s->limits.block_tokens) s->limits.horizon = s->limits.block_tokens;
-  if (integer_setting(in, "horizon", 1, MAX_TOKENS, &s->limits.horizon)) return -1;
-  if (s->limits.horizon < s->limits.block_tokens)
-    return pdt_fail(in->err, PDT_ERROR_USAGE,
-                    "%s: horizon: expected at least block_tokens, %d, found %d", in->settings_where,
-                    s->limits.block_tokens, s->limits.horizon);
-  return 0;
 }
 
 /* A list of token ids. */
@@ -139,9 +35,9 @@ static int read_ids(const reader *in, const json_t *list, const char *name, pdt_
     return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: expected a list of token ids, found %s", where,
                     pdt_json_type_name(list));
   size_t count = json_array_size(list);
-  if (count > MAX_TOKENS)
+  if (count > PDT_MAX_REQUEST_TOKENS)
     return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: expected at most %d tokens, found %zu", where,
-                    MAX_TOKENS, count);
+                    PDT_MAX_REQUEST_TOKENS, count);
   if (PDT_NEW(ids, count, name, in->err)) return -1;
   *n = (int32_t)count;
   for (size_t i = 0; i < count; i++) {
@@ -305,16 +201,18 @@ int pdt_request_parse(pdt_request *r, const json_t *json, const char *where, uin
                       const pdt_request_context *context, pdt_error *err) {
   static const char *const keys[] = {"prompt", "prompt_ids", "sections", "prefix_ids",
                                      "plan",   "plan_ids",   "session",  "settings"};
+  char settings_where[400];
   *r = (pdt_request){0};
   reader in = {.r = r, .json = json, .where = where, .context = context, .err = err};
-  snprintf(in.settings_where, sizeof in.settings_where, "%.280s: settings", where);
+  snprintf(settings_where, sizeof settings_where, "%.380s: settings", where);
   int64_t number = (int64_t)session;
   if (pdt_json_expect_object(json, where, err) ||
       pdt_json_only_keys(json, where, keys, sizeof keys / sizeof *keys, err) ||
       pdt_json_object_or(json, where, "settings", &in.settings, err) ||
       pdt_json_integer_or(json, where, "session", 0, UINT32_MAX, &number, err) ||
-      read_settings(&in) || read_prompt(&in) || read_prefixes(&in) || read_plan(&in) ||
-      check_positions(&in)) {
+      pdt_settings_read(&r->settings, in.settings, settings_where, spoken_streams(&in),
+                        context->sidecar, err) ||
+      read_prompt(&in) || read_prefixes(&in) || read_plan(&in) || check_positions(&in)) {
     pdt_request_free(r);
     return -1;
   }
@@ -323,43 +221,24 @@ int pdt_request_parse(pdt_request *r, const json_t *json, const char *where, uin
 }
 
 void pdt_request_free(pdt_request *r) {
-  for (pdt_stream k = 0; r->prefix && k < r->settings.streams; k++) free(r->prefix[k]);
-  free(r->prefix);
-  free(r->n_prefix);
-  free(r->prompt);
-  free(r->plan_ids);
+  if (r->block) {
+    free(r->block);
+  } else {
+    for (pdt_stream k = 0; r->prefix && k < r->settings.streams; k++) free(r->prefix[k]);
+    free(r->prefix);
+    free(r->n_prefix);
+    free(r->prompt);
+    free(r->plan_ids);
+  }
   *r = (pdt_request){0};
 }
 
-static json_t *ids_json(const int32_t *ids, int32_t n) {
-  json_t *list = json_array();
-  for (int32_t i = 0; i < n; i++) json_array_append_new(list, json_integer(ids[i]));
-  return list;
-}
-
-static json_t *settings_json(const pdt_settings *s) {
-  return json_pack("{s:i,s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:i,s:f,s:i,s:f,s:I}", "streams",
-                   s->streams, "block_tokens", s->limits.block_tokens, "reveal_delay",
-                   s->reveal_delay, "window", s->window, "horizon", s->limits.horizon, "gamma",
-                   s->gamma, "policy", pdt_policy_name(s->limits.policy), "max_attempts",
-                   s->max_attempts, "max_tokens", s->limits.max_tokens, "max_rounds", s->max_rounds,
-                   "temperature", s->sampling.temperature, "top_k", s->sampling.top_k, "top_p",
-                   s->sampling.top_p, "seed", (json_int_t)s->seed);
-}
-
-json_t *pdt_request_json(const pdt_request *r) {
-  json_t *prefixes = json_array(), *json = json_object();
-  for (pdt_stream k = 0; k < r->settings.streams; k++)
-    json_array_append_new(prefixes, ids_json(r->prefix[k], r->n_prefix[k]));
-  int bad = json_object_set_new(json, "prompt_ids", ids_json(r->prompt, r->n_prompt)) |
-            json_object_set_new(json, "prefix_ids", prefixes) |
-            json_object_set_new(json, "session", json_integer((json_int_t)r->session)) |
-            json_object_set_new(json, "settings", settings_json(&r->settings));
-  if (r->plan_ids)
-    bad |= json_object_set_new(json, "plan_ids", ids_json(r->plan_ids, r->settings.limits.slots));
-  if (!bad) return json;
-  json_decref(json);
-  return NULL;
+void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t index) {
+  if (r->line > 0)
+    snprintf(text, room, "session %llu (request %d, line %d)", (unsigned long long)r->session,
+             index, r->line);
+  else
+    snprintf(text, room, "session %llu (request %d)", (unsigned long long)r->session, index);
 }
 
 int32_t pdt_request_block(const pdt_request *r) {

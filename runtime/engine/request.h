@@ -1,6 +1,6 @@
 /* A request, resolved: texts became token ids, and every setting has its value (PROTOCOL.md, "Files
- * and the command line"). Rank 0 resolves requests, and what it resolved is what every rank parses:
- * the same JSON without texts, which also heads the journal. */
+ * and the command line"). Rank 0 resolves requests; what it resolved is what every rank gets and
+ * the journal keeps (engine/request_message.h). */
 #ifndef PDT_ENGINE_REQUEST_H
 #define PDT_ENGINE_REQUEST_H
 
@@ -32,7 +32,11 @@ typedef struct pdt_request {
   int32_t *n_prefix;  /* [streams], may be 0 */
   int32_t *plan_ids;  /* [plan slots], or NULL: the planner's */
   pdt_settings settings;
+  int32_t line; /* of the file of requests, from 1; 0: of no such file */
+  void *block;  /* where all of the lists are, if in one allocation; else each has its own */
 } pdt_request;
+
+enum { PDT_REQUEST_NAME_BYTES = 80 };
 
 /* What a request is read against. */
 typedef struct pdt_request_context {
@@ -47,9 +51,9 @@ int pdt_request_parse(pdt_request *r, const json_t *json, const char *where, uin
                       const pdt_request_context *context, pdt_error *err);
 void pdt_request_free(pdt_request *r);
 
-/* The request as JSON without texts, every setting named; pdt_request_parse gives it back. The
- * caller drops the reference; NULL without memory. */
-json_t *pdt_request_json(const pdt_request *r);
+/* What a session of request `index` is called: "session 9 (request 2, line 3)". Two requests of a
+ * run may name one session, which is then no more than the same words of the random counter. */
+void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t index);
 
 /* The most that there can be, however much more the settings allow; what takes memory is sized by
  * these. Tokens of one block; tokens that one stream writes in all rounds; notes on the bus, the
@@ -61,6 +65,10 @@ int32_t pdt_request_window(const pdt_request *r);
 
 /* Most positions of the key/value cache that a stream's own pages hold: prefix and tokens. */
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream);
+
+/* The most that max_sessions of n requests can come to together, by what each comes to, amounts
+ * [n], which are sorted. */
+int64_t pdt_most_at_once(int64_t *amounts, int32_t n, int32_t max_sessions);
 
 /* Positions of the longest sequence that the settings speak of: prompt, prefix, max_tokens. */
 int32_t pdt_request_positions(const pdt_request *r);

@@ -169,11 +169,11 @@ static void choose_all(pdt_engine *e, int32_t n) {
 static void fail_lane(pdt_engine *e, const pdt_lane *lane, const char *what, const char *hint) {
   pdt_error err = {0};
   const pdt_session *s = lane->session;
-  pdt_fail(
-      &err, PDT_ERROR_RUNTIME,
-      "session %llu (request %d), round %d, stream %d: %s: expected finite numbers, found NaN or "
-      "infinity (hint: %s)",
-      (unsigned long long)s->request->session, s->index, s->round, lane->stream, what, hint);
+  char name[PDT_REQUEST_NAME_BYTES];
+  pdt_request_name(name, sizeof name, s->request, s->index);
+  pdt_fail(&err, PDT_ERROR_RUNTIME,
+           "%s, round %d, stream %d: %s: expected finite numbers, found NaN or infinity (hint: %s)",
+           name, s->round, lane->stream, what, hint);
   pdt_engine_note_failure(e, &err);
 }
 

@@ -15,9 +15,9 @@ static void table_header(FILE *out, const Pdt__RunHeader *h) {
   (void)pdt_json_put_string(out, h->version, strlen(h->version)); /* quoted: it may be anything */
   (void)fprintf(out,
                 "\nmodel %016" PRIx64 ", sidecar %016" PRIx64 "\n%u ranks, tensor parallel %u\n"
-                "%zu requests\n\n",
+                "%u requests, fingerprint %016" PRIx64 "\n\n",
                 h->model_fingerprint, h->sidecar_fingerprint, h->ranks, h->tensor_parallel,
-                h->n_requests_json);
+                h->requests, h->requests_fingerprint);
   (void)fprintf(out, "%8s  %7s  %7s  %5s  %-6s  %6s  %9s  %s\n", "boundary", "request", "session",
                 "round", "gate", "tokens", "readiness", "actions");
 }
@@ -48,8 +48,13 @@ static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_journal
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START) {
     size_t used = 0;
     for (size_t i = 0; i < m->start->n_plan_ids; i++) used += m->start->plan_ids[i] != 0;
-    (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  %zu of %zu plan slots used\n", "start",
-                  m->start->request, m->start->session, used, m->start->n_plan_ids);
+    const Pdt__Request *r = m->start->resolved;
+    (void)fprintf(out,
+                  "%8s  %7u  %7" PRIu64
+                  "  %u streams after a prompt of %zu tokens, %zu of %zu plan "
+                  "slots used\n",
+                  "start", m->start->request, m->start->session, r->settings->streams,
+                  r->n_prompt_ids, used, m->start->n_plan_ids);
   }
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END)
     (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  %s\n", "end", m->end->request, m->end->session,
@@ -87,13 +92,10 @@ static void json_header(FILE *out, const Pdt__RunHeader *h) {
   (void)pdt_json_put_string(out, h->version, strlen(h->version));
   (void)fprintf(out,
                 ",\"model_fingerprint\":\"%016" PRIx64 "\",\"sidecar_fingerprint\":\"%016" PRIx64
-                "\",\"ranks\":%u,\"tensor_parallel\":%u,\"requests\":[",
-                h->model_fingerprint, h->sidecar_fingerprint, h->ranks, h->tensor_parallel);
-  for (size_t i = 0; i < h->n_requests_json; i++) {
-    if (i) (void)fputc(',', out);
-    (void)pdt_json_put_string(out, h->requests_json[i], strlen(h->requests_json[i]));
-  }
-  (void)fputs("]}\n", out);
+                "\",\"ranks\":%u,\"tensor_parallel\":%u,\"requests\":%u,"
+                "\"requests_fingerprint\":\"%016" PRIx64 "\"}\n",
+                h->model_fingerprint, h->sidecar_fingerprint, h->ranks, h->tensor_parallel,
+                h->requests, h->requests_fingerprint);
 }
 
 /* The keys every line about a session begins with. */
@@ -132,6 +134,8 @@ static void json_entry(FILE *out, const pdt_journal_entry *e) {
     pdt_json_put_i32s(out, m->start->plan_ids, m->start->n_plan_ids);
     (void)fputs(",\"plan_note\":", out);
     pdt_json_put_floats(out, m->start->plan_note, m->start->n_plan_note);
+    (void)fputs(",\"resolved\":", out);
+    pdt_json_put_request(out, m->start->resolved);
     (void)fputs("}\n", out);
   }
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END) {

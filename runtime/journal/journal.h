@@ -4,8 +4,10 @@
  *   entries: payload length (4 bytes), payload, XXH3-64 of length and payload (8 bytes)
  *
  * Numbers are little-endian. A payload is a serialized JournalEntry of proto/pdt.proto: one
- * RunHeader first, then SessionStart, Decision and SessionEnd entries; the bytes of a Decision are
- * those that were broadcast. Nothing here communicates: the coordinator alone writes. */
+ * RunHeader first, then SessionStart (which holds the session's request), Decision and SessionEnd
+ * entries; the bytes of a Decision are those that were broadcast. Format 1 had all requests in the
+ * header, as JSON; it is refused by its number. Nothing here communicates: the coordinator alone
+ * writes. */
 #ifndef PDT_JOURNAL_JOURNAL_H
 #define PDT_JOURNAL_JOURNAL_H
 
@@ -16,7 +18,7 @@
 #include "pdt.pb-c.h"
 
 enum {
-  PDT_JOURNAL_VERSION = 1,
+  PDT_JOURNAL_VERSION = 2,
   PDT_JOURNAL_HEAD_BYTES = 12,  /* magic and version */
   PDT_JOURNAL_FRAME_BYTES = 12, /* length and checksum around a payload */
   PDT_JOURNAL_MAX_ENTRY_BYTES = 64 << 20

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
+#include "protocol/decide.h"
+
 bool pdt_is_utf8(const char *text, size_t n_bytes) {
   const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text;
   size_t left = n_bytes;
@@ -50,6 +52,10 @@ void pdt_json_put_float(FILE *out, float value) {
   (void)fprintf(out, "%.9g", (double)value);
 }
 
+void pdt_json_put_double(FILE *out, double value) {
+  (void)fprintf(out, "%.17g", value);
+}
+
 void pdt_json_put_floats(FILE *out, const float *values, size_t n) {
   (void)fputc('[', out);
   for (size_t i = 0; i < n; i++) {
@@ -57,4 +63,50 @@ void pdt_json_put_floats(FILE *out, const float *values, size_t n) {
     pdt_json_put_float(out, values[i]);
   }
   (void)fputc(']', out);
+}
+
+static void put_u32(FILE *out, const char *key, uint32_t value) {
+  (void)fprintf(out, "\"%s\":%" PRIu32 ",", key, value);
+}
+
+static void put_settings(FILE *out, const Pdt__Settings *s) {
+  put_u32(out, "streams", s->streams);
+  put_u32(out, "block_tokens", s->block_tokens);
+  put_u32(out, "reveal_delay", s->reveal_delay);
+  put_u32(out, "window", s->window);
+  put_u32(out, "horizon", s->horizon);
+  (void)fputs("\"gamma\":", out);
+  pdt_json_put_double(out, s->gamma);
+  (void)fprintf(out, ",\"policy\":\"%s\",", pdt_policy_name((pdt_policy)s->policy));
+  put_u32(out, "max_attempts", s->max_attempts);
+  put_u32(out, "max_tokens", s->max_tokens);
+  put_u32(out, "max_rounds", s->max_rounds);
+  (void)fputs("\"temperature\":", out);
+  pdt_json_put_double(out, s->temperature);
+  (void)fputc(',', out);
+  put_u32(out, "top_k", s->top_k);
+  (void)fputs("\"top_p\":", out);
+  pdt_json_put_double(out, s->top_p);
+  (void)fputs(",\"seed\":", out);
+  pdt_json_put_u64(out, s->seed);
+}
+
+void pdt_json_put_request(FILE *out, const Pdt__Request *r) {
+  (void)fputs("{\"session\":", out);
+  pdt_json_put_u64(out, r->session);
+  (void)fputs(",\"prompt_ids\":", out);
+  pdt_json_put_i32s(out, r->prompt_ids, r->n_prompt_ids);
+  (void)fputs(",\"prefix_ids\":[", out);
+  for (size_t k = 0; k < r->n_prefix_ids; k++) {
+    if (k) (void)fputc(',', out);
+    pdt_json_put_i32s(out, r->prefix_ids[k]->ids, r->prefix_ids[k]->n_ids);
+  }
+  (void)fputc(']', out);
+  if (r->n_plan_ids > 0) {
+    (void)fputs(",\"plan_ids\":", out);
+    pdt_json_put_i32s(out, r->plan_ids, r->n_plan_ids);
+  }
+  (void)fputs(",\"settings\":{", out);
+  put_settings(out, r->settings);
+  (void)fputs("}}", out);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/types.h"
+#include "pdt.pb-c.h"
 
 /* Are these bytes UTF-8? U+0000 is. Pure. */
 bool pdt_is_utf8(const char *text, size_t n_bytes);
@@ -20,7 +21,11 @@ void pdt_json_put_i32s(FILE *out, const int32_t *values, size_t n);
 void pdt_json_put_u32s(FILE *out, const uint32_t *values, size_t n);
 void pdt_json_put_floats(FILE *out, const float *values, size_t n);
 
-/* One float. */
+/* One float, or a double, of which 17 digits keep every bit. */
 void pdt_json_put_float(FILE *out, float value);
+void pdt_json_put_double(FILE *out, double value);
+
+/* A resolved request, as pdt_request_parse reads it: token ids, every setting by name. */
+void pdt_json_put_request(FILE *out, const Pdt__Request *request);
 
 #endif

@@ -2,10 +2,12 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "engine/request_message.h"
 #include "journal/json_text.h"
 #include "protocol/decide.h"
 
@@ -17,7 +19,7 @@ void pdt_journal_check_init(pdt_journal_check *c) {
 }
 
 void pdt_journal_check_free(pdt_journal_check *c) {
-  for (size_t i = 0; c->sessions && i < c->n_requests; i++) free(c->sessions[i].streams);
+  for (size_t i = 0; i < c->n_started; i++) free(c->sessions[i].streams);
   free(c->sessions);
   pdt_journal_check_init(c);
 }
@@ -28,24 +30,20 @@ static int check_header(pdt_journal_check *c, const Pdt__RunHeader *h, pdt_error
   if (c->have_header) return BAD("a second header");
   if (h->ranks == 0 || h->tensor_parallel == 0 || h->ranks % h->tensor_parallel != 0)
     return BAD("header: %u ranks cannot make shard groups of %u", h->ranks, h->tensor_parallel);
-  bool text = pdt_is_utf8(h->version, strlen(h->version));
-  for (size_t i = 0; i < h->n_requests_json; i++)
-    text = text && pdt_is_utf8(h->requests_json[i], strlen(h->requests_json[i]));
-  if (!text) return BAD("header: its text is no UTF-8");
-  if (PDT_NEW(&c->sessions, h->n_requests_json, "journal sessions", err)) return -1;
+  if (!pdt_is_utf8(h->version, strlen(h->version))) return BAD("header: its text is no UTF-8");
   c->have_header = true;
-  c->n_requests = h->n_requests_json;
-  c->totals.requests = (int64_t)h->n_requests_json;
+  c->n_requests = h->requests;
+  c->totals.requests = h->requests;
   return 0;
 }
 
 /* The session of a request in flight, as an entry names it; NULL after an error. */
 static pdt_journal_session *in_flight(pdt_journal_check *c, uint32_t request, uint64_t session,
                                       pdt_error *err) {
-  pdt_journal_session *s = request < c->n_requests ? &c->sessions[request] : NULL;
-  if (!s)
+  pdt_journal_session *s = request < c->n_started ? &c->sessions[request] : NULL;
+  if (!s && request >= c->n_requests)
     BAD("request %u: expected one of the header's %zu", request, c->n_requests);
-  else if (!s->started)
+  else if (!s)
     BAD("request %u: its session has not started", request);
   else if (s->ended)
     BAD("request %u: its session has ended", request);
@@ -57,11 +55,30 @@ static pdt_journal_session *in_flight(pdt_journal_check *c, uint32_t request, ui
   return NULL;
 }
 
+/* The request of a session, as far as it can be checked without its model. */
+static int check_request(const Pdt__SessionStart *start, pdt_journal_session *s, pdt_error *err) {
+  pdt_request r;
+  char where[64];
+  snprintf(where, sizeof where, "request %u", start->request);
+  if (!start->resolved) return BAD("%s: its session starts without it", where);
+  if (pdt_request_from_message(&r, start->resolved, where, NULL, err)) return -1;
+  size_t slots = r.plan_ids ? (size_t)r.settings.limits.slots : start->n_plan_ids;
+  *s = (pdt_journal_session){.session = start->session,
+                             .max_block = pdt_request_block(&r),
+                             .n_slots = start->n_plan_ids,
+                             .n_streams = (size_t)r.settings.streams};
+  bool same = r.session == start->session && slots == start->n_plan_ids;
+  pdt_request_free(&r);
+  return same ? 0 : BAD("%s: its session and plan are not those that it names", where);
+}
+
 static int check_start(pdt_journal_check *c, const Pdt__SessionStart *start, pdt_error *err) {
   if (start->request >= c->n_requests)
     return BAD("request %u: expected one of the header's %zu", start->request, c->n_requests);
-  pdt_journal_session *s = &c->sessions[start->request];
-  if (s->started) return BAD("request %u: its session starts again", start->request);
+  if (start->request < c->n_started)
+    return BAD("request %u: its session starts again", start->request);
+  if (start->request > c->n_started)
+    return BAD("request %u: expected request %zu to start first", start->request, c->n_started);
   for (size_t i = 0; i < start->n_plan_ids; i++)
     if (start->plan_ids[i] < 0)
       return BAD("request %u: plan slot %zu: expected an id of 0 or more, found %d", start->request,
@@ -69,8 +86,10 @@ static int check_start(pdt_journal_check *c, const Pdt__SessionStart *start, pdt
   for (size_t i = 0; i < start->n_plan_note; i++)
     if (!isfinite(start->plan_note[i]))
       return BAD("request %u: its plan note is not finite", start->request);
-  *s = (pdt_journal_session){
-      .started = true, .session = start->session, .n_slots = start->n_plan_ids};
+  if (PDT_GROW(&c->sessions, c->n_started, &c->room, err) ||
+      check_request(start, &c->sessions[c->n_started], err))
+    return -1;
+  c->n_started++;
   c->totals.started++;
   return 0;
 }
@@ -78,7 +97,7 @@ static int check_start(pdt_journal_check *c, const Pdt__SessionStart *start, pdt
 static int check_end(pdt_journal_check *c, const Pdt__SessionEnd *end, pdt_error *err) {
   pdt_journal_session *s = in_flight(c, end->request, end->session, err);
   if (!s) return -1;
-  for (size_t k = 0; end->complete && k < s->n_streams; k++)
+  for (size_t k = 0; end->complete && s->streams && k < s->n_streams; k++)
     if (s->streams[k].pending > 0)
       return BAD("request %u: complete, but stream %zu has %lld tokens pending", end->request, k,
                  (long long)s->streams[k].pending);
@@ -86,7 +105,6 @@ static int check_end(pdt_journal_check *c, const Pdt__SessionEnd *end, pdt_error
     return BAD("request %u: complete, but it had no round", end->request);
   free(s->streams);
   s->streams = NULL;
-  s->n_streams = 0;
   s->ended = true;
   c->totals.ended++;
   c->totals.complete += end->complete;
@@ -97,7 +115,9 @@ static int check_end(pdt_journal_check *c, const Pdt__SessionEnd *end, pdt_error
 static int check_block(const pdt_journal_session *s, const Pdt__StreamDecision *d, pdt_error *err) {
   if (!(d->readiness >= 0 && d->readiness <= 1))
     return BAD("stream %u: expected a readiness from 0 to 1, found %g", d->stream, d->readiness);
-  if (d->n_tokens == 0) return BAD("stream %u: a block without tokens", d->stream);
+  if (d->n_tokens == 0 || d->n_tokens > (size_t)s->max_block)
+    return BAD("stream %u: expected a block of 1 to %d tokens, found %zu", d->stream, s->max_block,
+               d->n_tokens);
   for (size_t i = 0; i < d->n_tokens; i++)
     if (d->tokens[i] < 0)
       return BAD("stream %u: expected a token of 0 or more, found %d", d->stream, d->tokens[i]);
@@ -159,8 +179,7 @@ static int check_streams(pdt_journal_check *c, pdt_journal_session *s,
     if (i > 0 && block->stream <= d->streams[i - 1]->stream)
       return BAD("stream %u follows stream %u", block->stream, d->streams[i - 1]->stream);
     if (block->stream >= s->n_streams)
-      return BAD("stream %u: expected one of the %zu that emitted in round 1", block->stream,
-                 s->n_streams);
+      return BAD("stream %u: expected one of the request's %zu", block->stream, s->n_streams);
     if (check_block(s, block, err) || apply(c, &s->streams[block->stream], block, d->gate, err))
       return -1;
     weak = weak || block->action == PDT__ACTION__ACTION_ROLLBACK ||
@@ -178,10 +197,11 @@ static int check_session(pdt_journal_check *c, const Pdt__SessionDecision *d, pd
   if (d->round != (uint64_t)s->round + 1)
     return BAD("request %u: expected round %llu, found %u", d->request,
                (unsigned long long)s->round + 1, d->round);
-  if (d->round == 1) { /* every stream emits in round 1: this is how many there are */
-    if (d->n_streams == 0) return BAD("request %u: round 1 without a stream", d->request);
+  if (d->round == 1) {
+    if (d->n_streams != s->n_streams)
+      return BAD("request %u: round 1 of %zu streams: expected all, %zu", d->request, d->n_streams,
+                 s->n_streams);
     if (PDT_NEW(&s->streams, d->n_streams, "journal streams", err)) return -1;
-    s->n_streams = d->n_streams;
   }
   s->boundary = c->boundary;
   s->round = d->round;

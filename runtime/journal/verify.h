@@ -1,6 +1,8 @@
 /* Does a journal tell a story that can have happened? Beyond what the reader checks byte by byte:
- * the header comes first and once; boundaries and each session's rounds ascend by one; a session
- * starts before it decides, and decides nothing after its end; round 1 has every stream; actions
+ * the header comes first and once; boundaries and each session's rounds ascend by one; sessions
+ * start in the order of their requests, before they decide, and decide nothing after their end;
+ * their requests are sound; round 1 has every stream; no block is longer than the request's;
+ * actions
  * fit the gate (3.7); attempts follow from the actions before them; tokens, readiness and coverage
  * are in range; nothing follows a stream's end of sequence. */
 #ifndef PDT_JOURNAL_VERIFY_H
@@ -11,7 +13,7 @@
 /* Counts over the entries accepted so far. */
 typedef struct pdt_journal_totals {
   int64_t entries;
-  int64_t requests; /* in the header */
+  int64_t requests; /* to serve, by the header */
   int64_t started;  /* sessions */
   int64_t ended;    /* of them, those with a SessionEnd */
   int64_t complete; /* of those, with every stream done */
@@ -31,12 +33,13 @@ typedef struct pdt_journal_stream {
 } pdt_journal_stream;
 
 typedef struct pdt_journal_session {
-  bool started, ended;
+  bool ended;
   uint64_t session;
-  uint64_t boundary; /* last one that decided about it, 0 before */
-  uint32_t round;    /* last decided, 0 before */
-  size_t n_slots;    /* plan_ids */
-  size_t n_streams;
+  int32_t max_block;           /* tokens, by its request */
+  uint64_t boundary;           /* last one that decided about it, 0 before */
+  uint32_t round;              /* last decided, 0 before */
+  size_t n_slots;              /* plan_ids */
+  size_t n_streams;            /* by its request */
   pdt_journal_stream *streams; /* [n_streams], from round 1 on, freed at the end */
 } pdt_journal_session;
 
@@ -44,7 +47,8 @@ typedef struct pdt_journal_check {
   bool have_header;
   uint64_t boundary; /* the last one */
   size_t n_requests;
-  pdt_journal_session *sessions; /* [n_requests] */
+  size_t n_started, room;
+  pdt_journal_session *sessions; /* [n_started], by request */
   pdt_journal_totals totals;
 } pdt_journal_check;
 

@@ -1,12 +1,15 @@
-/* Any text as a request: what is accepted keeps its promises, and written as JSON it is read again
- * as the same. An odd first byte lends a tokenizer, which texts need. */
+/* Any text as a request, or, where the first byte is 128 or more, any bytes as packed ones: what is
+ * accepted keeps its promises, and written as JSON or as bytes it is read again as the same. An odd
+ * first byte lends a tokenizer, which texts need, or a model to judge packed requests by. */
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
-#include "engine/request.h"
+#include "engine/request_message.h"
+#include "journal/json_text.h"
 #include "sidecar/sidecar.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -48,21 +51,64 @@ static void check_promises(const pdt_request *r) {
   if (r->plan_ids) check_ids(r->plan_ids, SLOTS, PLAN_VOCABULARY);
 }
 
+/* The bytes of a request, read again, make the same bytes. */
+static void check_bytes(const pdt_request *r, const pdt_request_context *context) {
+  pdt_buffer first = {0}, second = {0};
+  pdt_request back;
+  size_t at = 0;
+  if (pdt_request_pack(&first, r, "fuzz", NULL) ||
+      pdt_request_unpack(&back, first.data, first.bytes, &at, "fuzz", context, NULL) ||
+      at != first.bytes || pdt_request_pack(&second, &back, "fuzz", NULL))
+    abort();
+  if (first.bytes != second.bytes || memcmp(first.data, second.data, first.bytes) != 0) abort();
+  pdt_request_free(&back);
+  pdt_buffer_free(&first);
+  pdt_buffer_free(&second);
+}
+
 /* Writes the request as text and reads it again, without a tokenizer. */
 static void check_round_trip(const pdt_request *r, const pdt_request_context *context) {
   pdt_request back;
-  json_t *json = pdt_request_json(r), *parsed;
-  char *text = json_dumps(json, 0);
-  if (!text || pdt_json_parse(&parsed, text, strlen(text), "fuzz", NULL) ||
-      pdt_request_parse(&back, parsed, "fuzz", r->session ^ 1, context, NULL))
+  pdt_request_message m;
+  json_t *json;
+  char *text;
+  size_t n;
+  FILE *out = open_memstream(&text, &n);
+  if (pdt_request_message_new(&m, r, NULL)) abort();
+  pdt_json_put_request(out, &m.message);
+  pdt_request_message_free(&m);
+  if (fclose(out) || pdt_json_parse(&json, text, n, "fuzz", NULL) ||
+      pdt_request_parse(&back, json, "fuzz", r->session ^ 1, context, NULL))
     abort();
-  json_t *again = pdt_request_json(&back);
-  if (!json_equal(json, again) || !json_equal(json, parsed)) abort();
+  check_promises(&back);
+  pdt_buffer bytes[2] = {{0}, {0}};
+  back.line = r->line;
+  if (pdt_request_pack(&bytes[0], r, "fuzz", NULL) ||
+      pdt_request_pack(&bytes[1], &back, "fuzz", NULL) || bytes[0].bytes != bytes[1].bytes ||
+      memcmp(bytes[0].data, bytes[1].data, bytes[0].bytes) != 0)
+    abort();
+  for (int i = 0; i < 2; i++) pdt_buffer_free(&bytes[i]);
   pdt_request_free(&back);
   json_decref(json);
-  json_decref(parsed);
-  json_decref(again);
   free(text);
+}
+
+static void check_all(const pdt_request *r, const pdt_request_context *context) {
+  check_promises(r);
+  check_bytes(r, context);
+  check_round_trip(r, context);
+}
+
+/* Bytes that are said to be requests, against the model or, as in a journal, without one. */
+static void read_packed(const uint8_t *data, size_t size, const pdt_request_context *context) {
+  pdt_request r;
+  pdt_error err = {0};
+  for (size_t at = 0;
+       !pdt_request_unpack(&r, (const char *)data, size, &at, "fuzz", context, &err);) {
+    if (context) check_all(&r, context);
+    pdt_request_free(&r);
+  }
+  if (err.code != PDT_ERROR_INPUT || !*err.message) abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -78,13 +124,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pdt_request r;
   pdt_error err = {0};
   json_t *json;
-  if (size < 1 || pdt_json_parse(&json, (const char *)data + 1, size - 1, "fuzz", &err)) return 0;
+  if (size < 1) return 0;
+  if (data[0] >= 128) {
+    read_packed(data + 1, size - 1, data[0] % 2 ? &context : NULL);
+    return 0;
+  }
+  if (pdt_json_parse_wide(&json, (const char *)data + 1, size - 1, "fuzz", &err)) return 0;
   pdt_tokenizer *tokenizer = data[0] % 2 ? new_tokenizer() : NULL;
   context.tokenizer = tokenizer;
   if (!pdt_request_parse(&r, json, "fuzz", size, &context, &err)) {
-    check_promises(&r);
     context.tokenizer = NULL;
-    check_round_trip(&r, &context);
+    check_all(&r, &context);
     pdt_request_free(&r);
   } else if ((err.code != PDT_ERROR_INPUT && err.code != PDT_ERROR_USAGE) || !*err.message) {
     abort();

@@ -17,8 +17,11 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/json.h"
+#include "engine/request_message.h"
 #include "journal/inspect.h"
 #include "journal/journal.h"
+#include "journal/json_text.h"
 #include "journal/verify.h"
 
 enum { K = 3, SLOTS = 2, TOKENS = 4 };
@@ -86,8 +89,6 @@ static void append_story(pdt_journal *j, const story *s) {
 }
 
 static void append_header(pdt_journal *j, size_t requests) {
-  char one[] = "{\"prompt\":\"one\"}", two[] = "{\"prompt\":\"zw\xc3\xb6lf\"}";
-  char *list[] = {one, two, one};
   char version[] = "0.1.0";
   Pdt__RunHeader h = PDT__RUN_HEADER__INIT;
   h.version = version;
@@ -95,22 +96,71 @@ static void append_header(pdt_journal *j, size_t requests) {
   h.sidecar_fingerprint = UINT64_MAX;
   h.ranks = 4;
   h.tensor_parallel = 2;
-  h.requests_json = list;
-  h.n_requests_json = requests;
+  h.requests = (uint32_t)requests;
+  h.requests_fingerprint = 0xabcdU;
   assert_int_equal(pdt_journal_append_header(j, &h, NULL), 0);
 }
 
+/* A request as a test may change it before its session starts. */
+typedef struct opening {
+  pdt_request_message request;
+  int32_t plan_ids[SLOTS], prompt[3], n_prefix[K];
+  pdt_token *prefix[K], one_prefix[2];
+  float note[3];
+  Pdt__SessionStart start;
+} opening;
+
+static void open_session(opening *o, uint32_t request, int32_t streams) {
+  *o = (opening){.plan_ids = {17, 0},
+                 .prompt = {4, 5, 6},
+                 .n_prefix = {0, 2, 0},
+                 .one_prefix = {8, 9},
+                 .note = {0.5F, -1.0F, 1e-30F}};
+  o->prefix[1] = o->one_prefix;
+  const pdt_request r = {.session = 100 + request,
+                         .prompt = o->prompt,
+                         .n_prompt = 3,
+                         .prefix = o->prefix,
+                         .n_prefix = o->n_prefix,
+                         .settings = {.streams = streams,
+                                      .reveal_delay = 1,
+                                      .window = 9,
+                                      .max_attempts = 4,
+                                      .max_rounds = 100,
+                                      .gamma = 0.5,
+                                      .seed = UINT64_MAX,
+                                      .sampling = {0.1, 0, 1},
+                                      .limits = {.block_tokens = TOKENS,
+                                                 .horizon = 2 * TOKENS,
+                                                 .max_tokens = 96,
+                                                 .slots = SLOTS,
+                                                 .policy = PDT_STALL}},
+                         .line = 7};
+  assert_int_equal(pdt_request_message_new(&o->request, &r, NULL), 0);
+  pdt__session_start__init(&o->start);
+  o->start.session = 100 + request;
+  o->start.request = request;
+  o->start.plan_ids = o->plan_ids;
+  o->start.n_plan_ids = SLOTS;
+  o->start.plan_note = o->note;
+  o->start.n_plan_note = 3;
+  o->start.resolved = &o->request.message;
+}
+
+static void append_opening(pdt_journal *j, opening *o) {
+  assert_int_equal(pdt_journal_append_start(j, &o->start, NULL), 0);
+  pdt_request_message_free(&o->request);
+}
+
+static void append_start_of(pdt_journal *j, uint32_t request, int32_t streams) {
+  opening o;
+  open_session(&o, request, streams);
+  append_opening(j, &o);
+}
+
+/* Request 1 has two streams, the others three. */
 static void append_start(pdt_journal *j, uint32_t request) {
-  int32_t ids[SLOTS] = {17, 0};
-  float note[] = {0.5F, -1.0F, 1e-30F};
-  Pdt__SessionStart start = PDT__SESSION_START__INIT;
-  start.session = 100 + request;
-  start.request = request;
-  start.plan_ids = ids;
-  start.n_plan_ids = SLOTS;
-  start.plan_note = note;
-  start.n_plan_note = 3;
-  assert_int_equal(pdt_journal_append_start(j, &start, NULL), 0);
+  append_start_of(j, request, request == 1 ? 2 : K);
 }
 
 static void append_end(pdt_journal *j, uint32_t request, bool complete) {
@@ -198,7 +248,7 @@ static void test_bytes(void **state) {
   append_story(&j, &s);
   close_journal(&j);
   assert_int_equal(pdt_file_read(&data, &n, path, 1 << 20, NULL), 0);
-  assert_memory_equal(data, "PDTJRNL\n\x01\0\0\0", 12);
+  assert_memory_equal(data, "PDTJRNL\n\x02\0\0\0", 12);
   uint8_t packed[256];
   size_t length = pdt__decision__pack(&s.decision, packed);
   assert_true(length < 128); /* so that tag and length take one byte each */
@@ -225,7 +275,7 @@ static void test_read_back(void **state) {
   assert_int_equal(e.message->entry_case, PDT__JOURNAL_ENTRY__ENTRY_HEADER);
   assert_string_equal(e.message->header->version, "0.1.0");
   assert_true(e.message->header->sidecar_fingerprint == UINT64_MAX);
-  assert_string_equal(e.message->header->requests_json[1], "{\"prompt\":\"zw\xc3\xb6lf\"}");
+  assert_int_equal(e.message->header->requests, 3);
   assert_int_equal(pdt_journal_reader_next(&r, &e, NULL), 1);
   assert_null(e.decision);
   assert_int_equal(e.message->start->session, 100);
@@ -339,10 +389,10 @@ static void expect_read_error(char *data, size_t n, const char *want) {
 
 static void test_not_a_journal(void **state) {
   (void)state;
-  char text[] = "{\"type\": \"something else\"}", newer[] = "PDTJRNL\n\x02\0\0\0";
-  char zeros[] = "PDTJRNL\n\x01\0\0\0\0\0\0\0", large[] = "PDTJRNL\n\x01\0\0\0\xff\xff\xff\x7f";
+  char text[] = "{\"type\": \"something else\"}", older[] = "PDTJRNL\n\x01\0\0\0";
+  char zeros[] = "PDTJRNL\n\x02\0\0\0\0\0\0\0", large[] = "PDTJRNL\n\x02\0\0\0\xff\xff\xff\x7f";
   expect_read_error(text, strlen(text), "this is no journal");
-  expect_read_error(newer, 12, "expected format version 1, found 2");
+  expect_read_error(older, 12, "expected format version 2, found 1");
   expect_read_error(zeros, 16, "entry 0 at byte 12: its length is impossible");
   expect_read_error(large, 16, "its length is impossible");
   pdt_journal_reader r;
@@ -432,9 +482,9 @@ static void test_impossible_order(void **state) {
   s.decision.n_sessions = 2;
   expect_refused(&s, "decided twice");
   tell(&s, 2, 1, 1, true, "", NULL);
-  expect_refused(&s, "round 1 without a stream");
+  expect_refused(&s, "round 1 of 0 streams: expected all, 2");
   tell(&s, 2, 1, 1, true, ".CC", NULL);
-  expect_refused(&s, "stream 2: expected one of the 2");
+  expect_refused(&s, "stream 2: expected one of the request's 2");
   tell(&s, 2, 0, 2, true, "CCC", second);
   s.block_list[1] = &s.blocks[0];
   expect_refused(&s, "stream 0 follows stream 0");
@@ -472,7 +522,7 @@ static void test_impossible_numbers(void **state) {
   expect_refused(&s, "found 1.5");
   tell(&s, 2, 0, 2, true, "CCC", second);
   s.blocks[1].n_tokens = 0;
-  expect_refused(&s, "stream 1: a block without tokens");
+  expect_refused(&s, "stream 1: expected a block of 1 to 4 tokens, found 0");
   tell(&s, 2, 0, 2, true, "CCC", second);
   s.tokens[2] = -1;
   expect_refused(&s, "expected a token of 0 or more, found -1");
@@ -536,7 +586,7 @@ static void test_headers_and_ends(void **state) {
   expect_bad(path, "its session has ended");
   create(&j, path);
   append_header(&j, 1);
-  append_start(&j, 0);
+  append_start_of(&j, 0, 2);
   tell(&s, 1, 0, 1, false, "HR", NULL);
   append_story(&j, &s);
   append_end(&j, 0, true);
@@ -544,7 +594,7 @@ static void test_headers_and_ends(void **state) {
   expect_bad(path, "complete, but stream 0 has 4 tokens pending");
   create(&j, path);
   append_header(&j, 1);
-  append_start(&j, 0);
+  append_start_of(&j, 0, 2);
   tell(&s, 1, 0, 1, true, "CC", NULL);
   s.blocks[1].ended = true;
   append_story(&j, &s);
@@ -552,6 +602,47 @@ static void test_headers_and_ends(void **state) {
   append_story(&j, &s);
   close_journal(&j);
   expect_bad(path, "stream 1: a block after the end of its sequence");
+  free(path);
+}
+
+/* A session starts with its request, in the order of requests, and the request is sound. */
+static void test_starts(void **state) {
+  (void)state;
+  static const struct {
+    int what;
+    const char *want;
+  } bad[] = {{0, "request 1: expected request 0 to start first"},
+             {1, "request 0: its session starts without it"},
+             {2, "request 0: expected settings, found none"},
+             {3, "request 0: gamma: expected a number from 0 to 1, found 2"},
+             {4, "request 0: max_tokens: expected an integer from 1 to 16777216, found -1"},
+             {5, "request 0: 4 streams with 3 prefixes"},
+             {6, "request 0: prompt_ids: [1]: expected an id from 0 to 2147483646, found -5"},
+             {7, "request 0: 0 prompt tokens"},
+             {8, "request 0: its session and plan are not those that it names"},
+             {9, "request 0: horizon: expected at least block_tokens, 4, found 3"},
+             {10, "request 0: policy: expected 0 to 2, found 3"}};
+  char *path = path_of("ends");
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    pdt_journal j;
+    opening o;
+    create(&j, path);
+    append_header(&j, UINT32_MAX); /* takes no memory before they start */
+    open_session(&o, bad[i].what == 0, K);
+    if (bad[i].what == 1) o.start.resolved = NULL;
+    if (bad[i].what == 2) o.request.message.settings = NULL;
+    if (bad[i].what == 3) o.request.settings.gamma = 2;
+    if (bad[i].what == 4) o.request.settings.max_tokens = UINT32_MAX;
+    if (bad[i].what == 5) o.request.settings.streams = 4;
+    if (bad[i].what == 6) o.prompt[1] = -5;
+    if (bad[i].what == 7) o.request.message.n_prompt_ids = 0;
+    if (bad[i].what == 8) o.request.message.session = 3;
+    if (bad[i].what == 9) o.request.settings.horizon = 3;
+    if (bad[i].what == 10) o.request.settings.policy = (Pdt__Policy)3;
+    append_opening(&j, &o);
+    close_journal(&j);
+    expect_bad(path, bad[i].want);
+  }
   free(path);
 }
 
@@ -719,7 +810,8 @@ static void test_inspect(void **state) {
   char *text = inspect(path, false, &err);
   assert_int_equal(err.code, PDT_ERROR_NONE);
   assert_non_null(strstr(text, "model 0123456789abcdef, sidecar ffffffffffffffff\n"
-                               "4 ranks, tensor parallel 2\n3 requests\n"));
+                               "4 ranks, tensor parallel 2\n3 requests, "
+                               "fingerprint 000000000000abcd\n"));
   assert_non_null(
       strstr(text, "boundary  request  session  round  gate    tokens  readiness  actions\n"));
   assert_non_null(
@@ -730,7 +822,7 @@ static void test_inspect(void **state) {
       strstr(text, "       4        1      101      1  passed       8   0.750000  CC\n"));
   assert_non_null(strstr(text, "44 tokens emitted, 40 committed\nthe end is whole: "));
   free(text);
-  assert_int_equal(truncate(path, 200), 0);
+  assert_int_equal(truncate(path, 300), 0);
   text = inspect(path, false, &err);
   assert_int_equal(err.code, PDT_ERROR_NONE);
   assert_non_null(strstr(text, "the end is torn: the last "));
@@ -810,6 +902,7 @@ int main(void) {
       cmocka_unit_test(test_impossible_verdicts),
       cmocka_unit_test(test_impossible_numbers),
       cmocka_unit_test(test_headers_and_ends),
+      cmocka_unit_test(test_starts),
       cmocka_unit_test(test_existing_file),
       cmocka_unit_test(test_nothing_lost),
       cmocka_unit_test(test_cannot_create),

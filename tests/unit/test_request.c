@@ -10,8 +10,9 @@
 #include <cmocka.h>
 
 #include "base/json.h"
-#include "engine/request.h"
+#include "engine/request_message.h"
 #include "engine/session.h"
+#include "journal/json_text.h"
 #include "numbers.h"
 #include "oracle_cases.h"
 #include "sidecar/sidecar.h"
@@ -389,27 +390,54 @@ static void bounds_are_inside(void **state) {
   pdt_request_free(&r);
 }
 
-/* To JSON, through text, and back: the same request, and the same text again. */
-static void check_round_trip(const pdt_request *r) {
+/* Are two requests equal to the last bit, but for their lines? */
+static void expect_same(const pdt_request *a, const pdt_request *b) {
+  pdt_buffer bytes[2] = {{0}, {0}};
+  pdt_request without[2] = {*a, *b};
+  for (int i = 0; i < 2; i++) {
+    without[i].line = 0;
+    assert_int_equal(pdt_request_pack(&bytes[i], &without[i], "r", NULL), 0);
+  }
+  assert_int_equal(bytes[0].bytes, bytes[1].bytes);
+  assert_memory_equal(bytes[0].data, bytes[1].data, bytes[0].bytes);
+  assert_true(a->session == b->session && a->settings.seed == b->settings.seed);
+  assert_int_equal(a->settings.limits.slots, b->settings.limits.slots);
+  assert_int_equal(pdt_request_positions(a), pdt_request_positions(b));
+  expect_ids(b->prompt, b->n_prompt, a->n_prompt, a->prompt);
+  for (int i = 0; i < 2; i++) pdt_buffer_free(&bytes[i]);
+}
+
+/* As bytes between two others, and as JSON text: the same request comes back. */
+static void check_round_trip(pdt_request *r) {
   pdt_request back;
   pdt_error err = {0};
-  json_t *json = pdt_request_json(r), *parsed;
-  assert_non_null(json);
-  char *text = json_dumps(json, JSON_SORT_KEYS);
-  assert_non_null(text);
-  assert_int_equal(pdt_json_parse(&parsed, text, strlen(text), "text", &err), 0);
+  pdt_buffer bytes = {0};
+  pdt_request_message m;
+  json_t *parsed;
+  char *text;
+  size_t at = 0, length;
+  r->line = 77;
+  for (int i = 0; i < 3; i++) assert_int_equal(pdt_request_pack(&bytes, r, "r", &err), 0);
+  for (int i = 0; i < 3; i++) {
+    if (pdt_request_unpack(&back, bytes.data, bytes.bytes, &at, "again", &ids_only, &err))
+      fail_msg("%s", err.message);
+    expect_same(r, &back);
+    assert_int_equal(back.line, 77);
+    pdt_request_free(&back);
+  }
+  assert_int_equal(at, bytes.bytes);
+  pdt_buffer_free(&bytes);
+  FILE *out = open_memstream(&text, &length);
+  assert_int_equal(pdt_request_message_new(&m, r, &err), 0);
+  pdt_json_put_request(out, &m.message);
+  pdt_request_message_free(&m);
+  fclose(out);
+  assert_int_equal(pdt_json_parse(&parsed, text, length, "text", &err), 0);
   if (pdt_request_parse(&back, parsed, "again", 12345, &ids_only, &err))
     fail_msg("%s: %s", text, err.message);
-  json_t *again = pdt_request_json(&back);
-  assert_true(json_equal(json, again));
-  assert_true(back.session == r->session && back.settings.seed == r->settings.seed);
-  assert_int_equal(back.settings.limits.slots, r->settings.limits.slots);
-  assert_int_equal(back.n_prompt, r->n_prompt);
-  assert_int_equal(pdt_request_positions(&back), pdt_request_positions(r));
+  expect_same(r, &back);
   pdt_request_free(&back);
-  json_decref(json);
   json_decref(parsed);
-  json_decref(again);
   free(text);
 }
 
@@ -608,6 +636,79 @@ static void plans_in_words(void **state) {
   pdt_request_free(&r);
 }
 
+/* Bytes of a request cut short anywhere are refused, and none is read past the end. */
+static void cut_short(void **state) {
+  (void)state;
+  pdt_request r = accept(everything, &ids_only), back;
+  pdt_buffer bytes = {0};
+  assert_int_equal(pdt_request_pack(&bytes, &r, "r", NULL), 0);
+  for (size_t n = 0; n < bytes.bytes; n++) {
+    char *copy = malloc(n ? n : 1); /* of its own, so that a sanitizer sees its end */
+    pdt_error err = {0};
+    size_t at = 0;
+    assert_non_null(copy);
+    memcpy(copy, bytes.data, n);
+    assert_int_equal(pdt_request_unpack(&back, copy, n, &at, "r", &ids_only, &err), -1);
+    assert_string_equal(err.message, "r: its bytes are cut short");
+    free(copy);
+  }
+  /* what one sidecar has room for, another has not */
+  pdt_sidecar_config small = sidecar;
+  small.streams = 1;
+  const pdt_request_context other = {&model, &small, NULL};
+  pdt_error err = {0};
+  size_t at = 0;
+  assert_int_equal(pdt_request_unpack(&back, bytes.data, bytes.bytes, &at, "r", &other, &err), -1);
+  assert_non_null(strstr(err.message, "streams with"));
+  pdt_buffer_free(&bytes);
+  pdt_request_free(&r);
+}
+
+/* Seeds take 64 bits; a negative one is the one with the same bits. */
+static void seeds(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    uint64_t seed;
+  } good[] = {{"0", 0},
+              {"9223372036854775807", INT64_MAX},
+              {"9223372036854775808", (uint64_t)1 << 63},
+              {"18446744073709551615", UINT64_MAX},
+              {"\"18446744073709551615\"", UINT64_MAX},
+              {"\"9223372036854775808\"", (uint64_t)1 << 63},
+              {"-1", UINT64_MAX},
+              {"-9223372036854775808", (uint64_t)1 << 63}};
+  static const char *const bad[][2] = {
+      {"18446744073709551616", "'seed': expected an integer from -2^63 to 2^64 - 1, found 184467"},
+      {"-9223372036854775809", "found -9223372036854775809"},
+      {"1.5", "found real number"},
+      {"\"\"", "found ''"},
+      {"\"-1\"", "found '-1'"},
+      {"1,\"window\":9223372036854775808",
+       "window: expected an integer from 1 to 1048576, found 9"},
+      {"1},\"session\":99999999999999999999,\"plan\":null,\"settings\":{", "duplicate object key"},
+      {"1},\"session\":99999999999999999999,\"plan\":{", "'session': expected an integer from 0"}};
+  for (size_t i = 0; i < sizeof good / sizeof *good + sizeof bad / sizeof *bad; i++) {
+    bool sound = i < sizeof good / sizeof *good;
+    const char *const *refused = bad[sound ? 0 : i - sizeof good / sizeof *good];
+    char text[200];
+    pdt_error err = {0};
+    pdt_request r;
+    json_t *json = NULL;
+    snprintf(text, sizeof text, "{\"prompt_ids\":[1],\"settings\":{\"seed\":%s}}",
+             sound ? good[i].text : refused[0]);
+    int rc = pdt_json_parse_wide(&json, text, strlen(text), "r.json", &err);
+    if (!rc) rc = pdt_request_parse(&r, json, "r.json", 7, &ids_only, &err);
+    json_decref(json);
+    assert_int_equal(rc, sound ? 0 : -1);
+    if (!sound && !strstr(err.message, refused[1])) fail_msg("%s: %s", text, err.message);
+    if (!sound) continue;
+    assert_true(r.settings.seed == good[i].seed);
+    check_round_trip(&r);
+    pdt_request_free(&r);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(defaults),
@@ -623,6 +724,8 @@ int main(void) {
       cmocka_unit_test(bounds_are_inside),
       cmocka_unit_test(round_trips),
       cmocka_unit_test(random_round_trips),
+      cmocka_unit_test(cut_short),
+      cmocka_unit_test(seeds),
       cmocka_unit_test(the_most_there_can_be),
       cmocka_unit_test(pages_of_a_session),
       cmocka_unit_test(hashes_recorded),

@@ -1,0 +1,209 @@
+#include "engine/request_message.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/request_settings.h"
+
+enum { MAX_PACKED_BYTES = 1 << 30 };
+
+static_assert(PDT__POLICY__POLICY_SELECTIVE == (int)PDT_SELECTIVE, "policies share their values");
+static_assert(PDT__POLICY__POLICY_STALL == (int)PDT_STALL, "policies share their values");
+static_assert(PDT__POLICY__POLICY_GLOBAL == (int)PDT_GLOBAL, "policies share their values");
+
+static void put_settings(Pdt__Settings *m, const pdt_settings *s) {
+  pdt__settings__init(m);
+  m->streams = (uint32_t)s->streams;
+  m->block_tokens = (uint32_t)s->limits.block_tokens;
+  m->reveal_delay = (uint32_t)s->reveal_delay;
+  m->window = (uint32_t)s->window;
+  m->horizon = (uint32_t)s->limits.horizon;
+  m->gamma = s->gamma;
+  m->policy = (Pdt__Policy)s->limits.policy;
+  m->max_attempts = (uint32_t)s->max_attempts;
+  m->max_tokens = (uint32_t)s->limits.max_tokens;
+  m->max_rounds = (uint32_t)s->max_rounds;
+  m->temperature = s->sampling.temperature;
+  m->top_k = (uint32_t)s->sampling.top_k;
+  m->top_p = s->sampling.top_p;
+  m->seed = s->seed;
+}
+
+/* A number above 2^31 becomes a negative one, which no setting may be. */
+static pdt_settings settings_of(const Pdt__Settings *m, int32_t slots) {
+  return (pdt_settings){.streams = (int32_t)m->streams,
+                        .reveal_delay = (int32_t)m->reveal_delay,
+                        .window = (int32_t)m->window,
+                        .max_attempts = (int32_t)m->max_attempts,
+                        .max_rounds = (int32_t)m->max_rounds,
+                        .gamma = m->gamma,
+                        .seed = m->seed,
+                        .sampling = {m->temperature, (int32_t)m->top_k, m->top_p},
+                        .limits = {.block_tokens = (int32_t)m->block_tokens,
+                                   .horizon = (int32_t)m->horizon,
+                                   .max_tokens = (int32_t)m->max_tokens,
+                                   .slots = slots,
+                                   .policy = (pdt_policy)m->policy}};
+}
+
+int pdt_request_message_new(pdt_request_message *m, const pdt_request *r, pdt_error *err) {
+  int32_t K = r->settings.streams;
+  *m = (pdt_request_message){.message = PDT__REQUEST__INIT};
+  if (PDT_NEW(&m->prefixes, K, "request", err) || PDT_NEW(&m->list, K, "request", err)) return -1;
+  put_settings(&m->settings, &r->settings);
+  m->message.session = r->session;
+  m->message.n_prompt_ids = (size_t)r->n_prompt;
+  m->message.prompt_ids = r->prompt;
+  m->message.n_prefix_ids = (size_t)K;
+  m->message.prefix_ids = m->list;
+  for (pdt_stream k = 0; k < K; k++) {
+    m->list[k] = &m->prefixes[k];
+    pdt__token_ids__init(m->list[k]);
+    m->list[k]->n_ids = (size_t)r->n_prefix[k];
+    m->list[k]->ids = r->prefix[k];
+  }
+  m->message.n_plan_ids = r->plan_ids ? (size_t)r->settings.limits.slots : 0;
+  m->message.plan_ids = r->plan_ids;
+  m->message.settings = &m->settings;
+  m->message.line = (uint32_t)r->line;
+  return 0;
+}
+
+void pdt_request_message_free(pdt_request_message *m) {
+  free(m->prefixes);
+  free(m->list);
+  *m = (pdt_request_message){.message = PDT__REQUEST__INIT};
+}
+
+/* How large things may be. */
+typedef struct bounds {
+  int32_t vocabulary, positions, streams, plan_vocabulary;
+} bounds;
+
+static bounds bounds_of(const pdt_request_context *context) {
+  if (!context) return (bounds){INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX};
+  return (bounds){context->model->vocab_size, context->model->max_positions,
+                  context->sidecar->streams, context->sidecar->plan_vocab_size};
+}
+
+static int check_ids(const int32_t *ids, size_t n, int32_t end, const char *where, const char *name,
+                     pdt_error *err) {
+  if (n > PDT_MAX_REQUEST_TOKENS)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: %s: expected at most %d, found %zu", where, name,
+                    PDT_MAX_REQUEST_TOKENS, n);
+  for (size_t i = 0; i < n; i++)
+    if (ids[i] < 0 || ids[i] >= end)
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: %s: [%zu]: expected an id from 0 to %d, found %d",
+                      where, name, i, end - 1, ids[i]);
+  return 0;
+}
+
+/* Counts and ids; what the settings are has been checked. */
+static int check_lists(const Pdt__Request *m, const pdt_settings *s, const bounds *b,
+                       const char *where, pdt_error *err) {
+  if (s->streams > b->streams || m->n_prefix_ids != (size_t)s->streams)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: %d streams with %zu prefixes: expected as many, at most %d", where,
+                    s->streams, m->n_prefix_ids, b->streams);
+  if (m->n_prompt_ids == 0 || m->session > UINT32_MAX || m->line > INT32_MAX ||
+      (m->n_plan_ids > 0 && m->n_plan_ids != (size_t)s->limits.slots))
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: %zu prompt tokens, %zu plan slots, session %llu: this cannot be", where,
+                    m->n_prompt_ids, m->n_plan_ids, (unsigned long long)m->session);
+  if (check_ids(m->prompt_ids, m->n_prompt_ids, b->vocabulary, where, "prompt_ids", err) ||
+      check_ids(m->plan_ids, m->n_plan_ids, b->plan_vocabulary, where, "plan_ids", err))
+    return -1;
+  for (size_t k = 0; k < m->n_prefix_ids; k++)
+    if (check_ids(m->prefix_ids[k]->ids, m->prefix_ids[k]->n_ids, b->vocabulary, where,
+                  "prefix_ids", err))
+      return -1;
+  return 0;
+}
+
+/* Takes the next n numbers of a request's room, and fills them. */
+static int32_t *take(int32_t **room, const int32_t *from, size_t n) {
+  int32_t *to = *room;
+  if (n > 0) memcpy(to, from, n * sizeof *from);
+  *room += n;
+  return to;
+}
+
+/* Copies the lists into one allocation: the pointers first, then everything else. */
+static int copy_lists(pdt_request *r, const Pdt__Request *m, pdt_error *err) {
+  size_t K = m->n_prefix_ids, numbers = m->n_prompt_ids + m->n_plan_ids + K;
+  for (size_t k = 0; k < K; k++) numbers += m->prefix_ids[k]->n_ids;
+  size_t bytes = K * sizeof *r->prefix + numbers * sizeof(int32_t);
+  char *block = malloc(bytes); /* aligned for pointers: there may be very many small requests */
+  if (!block) return pdt_fail(err, PDT_ERROR_MEMORY, "request: no memory for %zu bytes", bytes);
+  int32_t *room = (int32_t *)(void *)(block + K * sizeof *r->prefix);
+  r->block = block;
+  r->prefix = (pdt_token **)(void *)block;
+  r->prompt = take(&room, m->prompt_ids, m->n_prompt_ids);
+  r->n_prompt = (int32_t)m->n_prompt_ids;
+  if (m->n_plan_ids > 0) r->plan_ids = take(&room, m->plan_ids, m->n_plan_ids);
+  r->n_prefix = room;
+  room += K;
+  for (size_t k = 0; k < K; k++) {
+    r->n_prefix[k] = (int32_t)m->prefix_ids[k]->n_ids;
+    r->prefix[k] = take(&room, m->prefix_ids[k]->ids, m->prefix_ids[k]->n_ids);
+  }
+  return 0;
+}
+
+int pdt_request_from_message(pdt_request *r, const Pdt__Request *m, const char *where,
+                             const pdt_request_context *context, pdt_error *err) {
+  const bounds b = bounds_of(context);
+  *r = (pdt_request){0};
+  if (!m->settings)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected settings, found none", where);
+  int32_t slots = context ? context->sidecar->plan_slots : (int32_t)m->n_plan_ids;
+  const pdt_settings settings = settings_of(m->settings, slots);
+  if (pdt_settings_check(&settings, where, err) || check_lists(m, &settings, &b, where, err) ||
+      copy_lists(r, m, err))
+    return -1;
+  r->session = m->session;
+  r->settings = settings;
+  r->line = (int32_t)m->line;
+  int32_t positions = pdt_request_positions(r);
+  if (positions <= b.positions) return 0;
+  pdt_request_free(r);
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected at most %d positions, found %d", where,
+                  b.positions, positions);
+}
+
+int pdt_request_pack(pdt_buffer *to, const pdt_request *r, const char *where, pdt_error *err) {
+  pdt_request_message m;
+  int status = pdt_request_message_new(&m, r, err);
+  size_t bytes = status ? 0 : pdt__request__get_packed_size(&m.message);
+  if (bytes > MAX_PACKED_BYTES)
+    status = pdt_fail(err, PDT_ERROR_INPUT, "%s: a request of %zu bytes: expected at most %d",
+                      where, bytes, MAX_PACKED_BYTES);
+  uint32_t length = (uint32_t)bytes;
+  if (!status) status = pdt_buffer_reserve(to, sizeof length + bytes, err);
+  if (!status) {
+    memcpy(to->data + to->bytes, &length, sizeof length);
+    pdt__request__pack(&m.message, (uint8_t *)to->data + to->bytes + sizeof length);
+    to->bytes += sizeof length + bytes;
+  }
+  pdt_request_message_free(&m);
+  return status ? -1 : 0;
+}
+
+int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, const char *where,
+                       const pdt_request_context *context, pdt_error *err) {
+  uint32_t length = 0;
+  *r = (pdt_request){0};
+  bool whole = n - *at >= sizeof length;
+  if (whole) memcpy(&length, bytes + *at, sizeof length);
+  if (!whole || length > n - *at - sizeof length)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: its bytes are cut short", where);
+  Pdt__Request *message =
+      pdt__request__unpack(NULL, length, (const uint8_t *)bytes + *at + sizeof length);
+  if (!message) return pdt_fail(err, PDT_ERROR_INPUT, "%s: its bytes are no request", where);
+  int status = pdt_request_from_message(r, message, where, context, err);
+  pdt__request__free_unpacked(message, NULL);
+  *at += sizeof length + length;
+  return status;
+}
