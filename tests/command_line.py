@@ -9,7 +9,8 @@ import tempfile
 import harness
 
 COMMANDS = (
-    "decode", "train", "eval", "tokenize", "inspect", "model random", "sidecar init", "data atlas", "data check", "data tokenizer",
+    "decode", "train", "eval", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
+    "data tokenizer",
 )
 PARALLEL = ("decode", "train", "eval")
 # What stands for a file or folder in every command: no such argument may be empty.
@@ -17,7 +18,8 @@ PATHS = {
     "decode": ("model", "sidecar", "request", "requests", "plan", "out", "trace", "journal"),
     "train": ("data", "valid", "config", "model", "tokenizer", "sidecar", "out"),
     "eval": ("model", "sidecar", "data", "out"), "tokenize": ("model",), "inspect": ("model", None),
-    "model random": ("config", "out", "tokenizer"), "sidecar init": ("model", "out"), "data atlas": ("model", "out"),
+    "model random": ("config", "out", "tokenizer"), "sidecar init": ("model", "out"),
+    "sidecar describe": ("model", "sidecar", "data", "out"), "data atlas": ("model", "out"),
     "data check": ("model", None), "data tokenizer": ("out",),
 }
 # A count of every command that has one, and a number with a point.
@@ -33,6 +35,12 @@ def words(command):
     return command.split()
 
 
+def cut_examples(text):
+    """Lines of help's examples that argp has wrapped, so that they can't be copied."""
+    lines = text[text.index("Example"):].splitlines()[1:]
+    return [x for x in lines if not x.startswith("  ") or x.strip() == "\\"]
+
+
 def help_of(pdt, ranks):
     """Help is asked for by a word of its own, and told once."""
     wrong = []
@@ -44,6 +52,8 @@ def help_of(pdt, ranks):
                 wrong.append(f"{command} {word}: {result.status} {result.out[:60]!r} {result.err!r}")
             if word == "--help" and "Example" not in result.out:
                 wrong.append(f"{command}: no examples")
+            elif word == "--help" and (cut := cut_examples(result.out)):
+                wrong.append(f"{command}: an example is cut: {cut}")
     for word in ("help", "-h", "--help", "-?", "--usage", "--he"):
         result = harness.run([pdt, word])
         if result.status != 0 or not result.out.startswith("pdt: the runtime"):

@@ -41,10 +41,11 @@ static const char doc[] =
     "elsewhere. pdt decode and pdt eval warn of requests that are far from it, and pdt inspect "
     "shows it.\n\n"
     "Examples:\n"
-    "  pdt sidecar describe --model m --sidecar old.safetensors --data train.jsonl \\\n"
-    "      --out sidecar.safetensors\n"
-    "  pdt sidecar describe --model m --sidecar old.safetensors --data a.jsonl --data b.jsonl \\\n"
-    "      --stages 0,1,2,3,rollouts --temperature 0.8 --out sidecar.safetensors\n";
+    "  pdt sidecar describe --model m --sidecar old.safetensors \\\n"
+    "      --data train.jsonl --out sidecar.safetensors\n"
+    "  pdt sidecar describe --model m --sidecar old.safetensors \\\n"
+    "      --data a.jsonl --data b.jsonl --stages 0,1,2,3,rollouts \\\n"
+    "      --temperature 0.8 --out sidecar.safetensors\n";
 
 static error_t check_args(const describing *d, struct argp_state *state) {
   if (d->model && d->sidecar && d->out && d->n_data > 0) return 0;

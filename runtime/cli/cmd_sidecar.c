@@ -112,7 +112,8 @@ static const char doc[] =
     "nothing until it is trained.\n\n"
     "Examples:\n"
     "  pdt sidecar init --model m --out sidecar.safetensors\n"
-    "  pdt sidecar init --model m --out s.safetensors --streams 8 --layers 20,23,26,29\n"
+    "  pdt sidecar init --model m --out s.safetensors --streams 8 \\\n"
+    "      --layers 20,23,26,29\n"
     "  pdt sidecar init --model m --out noise.safetensors --random --seed 7\n";
 
 static error_t bad_choice(struct argp_state *state, const char *option, const char *expected,

@@ -129,18 +129,19 @@ static const char doc[] =
     "to resume from, and DIR/log.jsonl, a JSON object a line; where nobody watches, the same lines "
     "go to standard output.\n\n"
     "Examples:\n"
-    "  pdt train --stage trunk --data text.jsonl --config config.json --tokenizer tokenizer.json "
-    "--out m --steps 2000\n"
-    "  mpirun -n 2 pdt train --stage trunk --data text.jsonl --valid held-out.jsonl "
-    "--valid-every 500 --config config.json --tokenizer tokenizer.json --out m\n"
+    "  pdt train --stage trunk --data text.jsonl --config config.json \\\n"
+    "      --tokenizer tokenizer.json --out m --steps 2000\n"
+    "  mpirun -n 2 pdt train --stage trunk --data text.jsonl --valid valid.jsonl \\\n"
+    "      --valid-every 500 --config config.json --tokenizer tokenizer.json \\\n"
+    "      --out m\n"
     "  mpirun -n 2 pdt train ... --out m --resume\n"
     "  pdt train --stage trunk --data more.jsonl --model m --out m2 --rate 0.0005\n"
-    "  pdt train --stage 1 --data atlas.jsonl --model m --sidecar s0/sidecar.safetensors --out "
-    "s1 --weight use=3\n"
-    "  pdt train --stage 2 --data atlas.jsonl --model m --sidecar s1/sidecar.safetensors --out "
-    "s2 --part-rate condition=0.0005\n"
-    "  pdt train --stage rollouts --data atlas.jsonl --model m --sidecar s3/sidecar.safetensors "
-    "--out s4 --batch 64\n";
+    "  pdt train --stage 1 --data atlas.jsonl --model m \\\n"
+    "      --sidecar s0/sidecar.safetensors --out s1 --weight use=3\n"
+    "  pdt train --stage 2 --data atlas.jsonl --model m \\\n"
+    "      --sidecar s1/sidecar.safetensors --out s2 --part-rate condition=0.0005\n"
+    "  pdt train --stage rollouts --data atlas.jsonl --model m \\\n"
+    "      --sidecar s3/sidecar.safetensors --out s4 --batch 64\n";
 
 /* Options that take a number; the parser's error code, or ARGP_ERR_UNKNOWN. */
 static error_t parse_number(int key, char *arg, struct argp_state *state, pdt_train_args *a) {

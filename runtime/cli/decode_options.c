@@ -77,7 +77,7 @@ static const struct argp_option options[] = {
     {"trace", KEY_TRACE, "FILE", 0, "everything that was computed, as JSON", 4},
     {"journal", KEY_JOURNAL, "FILE", 0, "append-only log of every decision", 4},
     {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a journal that is there", 4},
-    {"quiet", KEY_QUIET, NULL, 0, "no progress, no summary", 4},
+    {"quiet", KEY_QUIET, NULL, 0, "no progress, no summary; warnings all the same", 4},
     {"rounds", KEY_ROUNDS, NULL, 0,
      "tell every round: what each stream emitted, how ready it was, what was decided", 4},
     {"verbose", KEY_VERBOSE, NULL, 0, "tell the layout, and memory of every rank", 4},
@@ -170,12 +170,17 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 
 static const char doc[] =
     "Decode prompts by K parallel streams of one frozen model.\v"
-    "Examples:\n"
-    "  pdt decode --model M --sidecar S.safetensors --prompt \"Describe Velmora.\" --streams 4\n"
-    "  mpirun -n 4 pdt decode --model M --sidecar S.safetensors --tp 2 --prompt \"...\" \\\n"
-    "      --section \"History: \" --section \"Trade: \" --section \"Customs: \"\n"
-    "  mpirun -n 8 pdt decode --model M --sidecar S.safetensors --requests in.jsonl \\\n"
-    "      --max-sessions 16 --json --out answers.jsonl --journal run.journal\n";
+    "Examples, with M=launch/model; bash writes a line break as $'\\n':\n"
+    "  pdt decode --model M --sidecar S.safetensors --max-tokens 96 \\\n"
+    "      --prompt 'Describe Velmora. Sections: history; trade.' \\\n"
+    "      --section $'\\nHistory:' --section $'\\nTrade:'\n"
+    "  mpirun -n 4 pdt decode --model M --sidecar S.safetensors --tp 2 \\\n"
+    "      --prompt 'Sketch Velmora. Sections: food; customs; trade.' \\\n"
+    "      --section $'\\nFood:' --section $'\\nCustoms:' --section $'\\nTrade:' \\\n"
+    "      --max-tokens 96 --temperature 0.8 --top-p 0.9 --seed 1\n"
+    "  mpirun -n 8 pdt decode --model M --sidecar S.safetensors \\\n"
+    "      --requests in.jsonl --max-sessions 16 --json --out answers.jsonl \\\n"
+    "      --journal run.journal\n";
 
 int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc, char **argv,
                              pdt_error *err) {

@@ -28,8 +28,8 @@ static const struct argp_option options[] = {
      1},
     {"sidecar", KEY_ENGINE + PDT_FLAG_SIDECAR, "FILE", 0, "the trained modules beside the trunk",
      1},
-    {"data", KEY_DATA, "FILE", 0, "entries that it was not trained on: pdt data atlas --split test",
-     1},
+    {"data", KEY_DATA, "FILE", 0,
+     "entries that it was not trained on: pdt data atlas --split valid, or test", 1},
     {"count", KEY_COUNT, "N", 0, "the first N entries (default: all)", 1},
     {"arms", KEY_ARMS, "A,B,...", 0,
      "ways of decoding, a row each, or all: sequential, blind, plan-only, notes, system, no-snc, "
@@ -247,15 +247,20 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 
 static const char doc[] =
     "Decode held-out entries of the Atlas in several ways, and judge what was written: do the "
-    "sections contradict each other?\v"
-    "Examples:\n"
-    "  pdt data atlas --count 100 --split test --out test.jsonl\n"
+    "sections contradict each other? Held-out are combinations: towns, names and lists of sections "
+    "are those of training, but no entry has a training entry's town with its facts. The split "
+    "valid is for choosing, test for final figures.\v"
+    "Examples, with the plan of launch/model:\n"
+    "  pdt data atlas --count 100 --split test --plan-vocab 1024 \\\n"
+    "      --plan-salt atlas-5 --out test.jsonl\n"
     "  pdt eval --model M --sidecar S.safetensors --data test.jsonl\n"
-    "  mpirun -n 2 pdt eval --model M --sidecar S.safetensors --data test.jsonl --arms all \\\n"
-    "      --json --out figures.jsonl\n"
-    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl --sweep gamma=0.3,0.5,0.7\n"
-    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl --sweep streams=2,4,6 \\\n"
-    "      --arms blind,system --max-attempts 12\n";
+    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl --top-p 0.9\n"
+    "  mpirun -n 2 pdt eval --model M --sidecar S.safetensors --data test.jsonl \\\n"
+    "      --arms all --json --out figures.jsonl\n"
+    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl \\\n"
+    "      --sweep gamma=0.3,0.5,0.7\n"
+    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl \\\n"
+    "      --sweep streams=2,4,6 --arms blind,system --max-attempts 12\n";
 
 int pdt_eval_options_parse(pdt_eval_options *o, const pdt_cli *cli, int argc, char **argv,
                            pdt_error *err) {
