@@ -3,6 +3,8 @@
 
 usage: train_frame.py PDT [--ranks 2] [--quick]   (0: one process only; --quick: fewer combinations)
 """
+import os
+import subprocess
 import sys
 import tempfile
 
@@ -65,6 +67,24 @@ def goes_on(s, ranks):
     return f"rollouts at rate 0 moved {sorted(moved)}" if moved else None
 
 
+def rollouts_keep(s):
+    """A sidecar that changes while the system decodes with it: the heads that learn are those it decoded with."""
+    start = File(s.t.path("fresh.safetensors"))
+    more = ["--data", s.t.path("atlas.jsonl"), "--count", "4", "--steps", "4", "--batch", "4", "--max-attempts", "2"]
+    for out in ("kept", "changed"):
+        start.write(s.t.path("changing.safetensors"))
+        command = s.command("rollouts", "changing.safetensors", out, *more)
+        process = subprocess.Popen([str(x) for x in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        line = process.stdout.readline()
+        if out == "changed" and b"rollouts" in line:
+            os.truncate(s.t.path("changing.safetensors"), 100)
+        _, said = process.communicate(timeout=60)
+        if process.returncode != 0:
+            return f"{out}: status {process.returncode}: {said.decode()}"
+    same = s.t.bytes("kept", "sidecar.safetensors") == s.t.bytes("changed", "sidecar.safetensors")
+    return None if same else "another sidecar was written"
+
+
 def trunk_rests(t):
     """--rate 0 on a trunk: the weights that the seed gave."""
     for out, more in (("r0", ["--rate", "0"]), ("r1", ["--rate", "0", "--steps", "1", "--warmup", "0"])):
@@ -84,7 +104,7 @@ def main():
         t = train.Trainer(pdt, other)
         harness.run_checks([
             ("parts at rest", lambda: rests(s, quick)), ("a run at rest goes on", lambda: goes_on(s, ranks)),
-            ("a trunk at rest", lambda: trunk_rests(t)),
+            ("rollouts with a sidecar that changes", lambda: rollouts_keep(s)), ("a trunk at rest", lambda: trunk_rests(t)),
         ])
 
 

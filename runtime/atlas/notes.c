@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/finite.h"
+#include "base/memory.h"
 
 /* The side file's path: it lies beside the data. */
 static int path_beside(char **path, const char *data, const char *name, pdt_error *err) {
@@ -30,15 +31,20 @@ int pdt_data_notes_open(pdt_data_notes *n, const pdt_data_reader *reader, pdt_er
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "%s: line 1: notes: 'file': expected a tensor 'notes' of F32 [rows, %d] in %s",
                     reader->path, h->notes_dim, h->notes_file);
-  n->rows = (const float *)t->data;
+  n->tensor = t;
   n->n_rows = t->shape[0];
   n->dim = h->notes_dim;
-  return 0;
+  return PDT_NEW(&n->row, n->dim, "teacher notes", err);
 }
 
 void pdt_data_notes_close(pdt_data_notes *n) {
   pdt_safetensors_close(n->file);
+  free(n->row);
   *n = (pdt_data_notes){0};
+}
+
+int pdt_data_notes_read(const pdt_data_notes *n, int64_t row, float *out, pdt_error *err) {
+  return pdt_tensor_read(n->tensor, row * n->dim, n->dim, out, err);
 }
 
 int pdt_data_notes_check(const pdt_data_notes *n, const pdt_data_reader *reader,
@@ -52,7 +58,8 @@ int pdt_data_notes_check(const pdt_data_notes *n, const pdt_data_reader *reader,
                         "%lld, found %lld",
                         reader->path, (long long)reader->number, k, b, (long long)n->n_rows,
                         (long long)row);
-      if (!pdt_all_finite(PDT_F32, (const char *)(n->rows + row * n->dim), n->dim))
+      if (pdt_data_notes_read(n, row, n->row, err)) return -1;
+      if (!pdt_all_finite(PDT_F32, n->row, n->dim))
         return pdt_fail(err, PDT_ERROR_INPUT,
                         "%s: line %lld: sections[%d]: blocks[%d]: 'note': row %lld has a NaN or "
                         "infinity",

@@ -8,9 +8,10 @@
 /* An open side file; zeroed: none. */
 typedef struct pdt_data_notes {
   pdt_safetensors *file;
-  const float *rows; /* [n_rows, dim] of tensor "notes", inside the file */
+  const pdt_tensor *tensor; /* "notes": [n_rows, dim] */
   int64_t n_rows;
   int32_t dim;
+  float *row; /* [dim]: room for one */
 } pdt_data_notes;
 
 /* Opens the side file that the reader's header names, beside the data; *n is zeroed where it names
@@ -19,8 +20,11 @@ typedef struct pdt_data_notes {
 int pdt_data_notes_open(pdt_data_notes *n, const pdt_data_reader *reader, pdt_error *err);
 void pdt_data_notes_close(pdt_data_notes *n);
 
+/* Row `row` < n_rows into out[dim]. Errors: IO. */
+int pdt_data_notes_read(const pdt_data_notes *n, int64_t row, float *out, pdt_error *err);
+
 /* Every block of `e`, the entry read last, has a row, and the rows are finite. Errors: INPUT naming
- * file, line and field. */
+ * file, line and field; IO. */
 int pdt_data_notes_check(const pdt_data_notes *n, const pdt_data_reader *reader,
                          const pdt_data_entry *e, pdt_error *err);
 

@@ -63,9 +63,11 @@ static int run(const pdt_comm *world, const char *name, const pdt_decode_options
   pdt_run_stats stats;
   if (pdt_engine_new(&engine, world, &options->engine, err)) return -1;
   if (lead) pdt_notices_print(options->engine.notices, stderr, name, options->verbose);
-  if (lead) pdt_decode_output_begin(output, engine, world);
+  pdt_decode_input_check(input, engine, err);
+  int status = pdt_comm_agree(world, err);
+  if (lead && !status) pdt_decode_output_begin(output, engine, world);
   pdt_observer observer = lead ? pdt_decode_output_observer(output) : (pdt_observer){0};
-  int status = pdt_engine_run(engine, input->requests, input->n, &observer, &stats, err);
+  if (!status) status = pdt_engine_run(engine, input->requests, input->n, &observer, &stats, err);
   if (lead && !status) pdt_decode_output_close(output, true, err);
   if (!status) status = pdt_comm_agree(world, err);
   if (!status && options->verbose) status = print_layout(world, engine, err);

@@ -127,7 +127,8 @@ static int teach(evaluation *e, pdt_error *err) {
                                     .tokenizer = e->tokenizer,
                                     .seed = seed,
                                     .threads = pdt_engine_layout_of(e->engine).threads};
-  if (e->taught && e->cli->world->rank == 0) pdt_eval_teach(&use, &e->teacher, err);
+  if (e->taught && e->cli->world->rank == 0 && !pdt_eval_teach(&use, &e->teacher, err))
+    pdt_engine_files_unchanged(e->engine, err);
   return pdt_comm_agree(e->cli->world, err);
 }
 

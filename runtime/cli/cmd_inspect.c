@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/finite.h"
+#include "base/memory.h"
 #include "cli/cli.h"
 #include "journal/bytes.h"
 #include "journal/inspect.h"
@@ -173,21 +174,22 @@ static pdt_fingerprint_mode mode_of(const inspect_args *a) {
 
 /* Looks at every weight, a bounded piece of the file in memory at a time. */
 static int check_values(const pdt_tensor *const *tensors, int32_t n, pdt_error *err) {
-  const int64_t piece = 1 << 22;
-  for (int32_t i = 0; i < n; i++) {
+  enum { PIECE = 1 << 18 };
+  float *room; /* of PIECE elements of any type */
+  int rc = PDT_NEW(&room, PIECE, "weights", err);
+  for (int32_t i = 0; i < n && !rc; i++) {
     const pdt_tensor *t = tensors[i];
-    if (!t->is_float) continue;
-    pdt_bytes size = (pdt_bytes)pdt_dtype_bytes(t->dtype);
-    for (int64_t at = 0; at < t->n_elems; at += piece) {
-      int64_t m = t->n_elems - at < piece ? t->n_elems - at : piece;
-      int64_t bad = pdt_first_not_finite(t->dtype, (const char *)t->data + at * size, m);
-      pdt_tensor_drop(t, at * size, m * size);
+    for (int64_t at = 0; t->is_float && at < t->n_elems && !rc; at += PIECE) {
+      int64_t m = t->n_elems - at < PIECE ? t->n_elems - at : PIECE;
+      rc = pdt_tensor_read(t, at, m, room, err);
+      int64_t bad = rc ? -1 : pdt_first_not_finite(t->dtype, room, m);
       if (bad >= 0)
-        return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s': element %lld is not finite",
-                        t->file->path, t->name, (long long)(at + bad));
+        rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s': element %lld is not finite",
+                      t->file->path, t->name, (long long)(at + bad));
     }
   }
-  return 0;
+  free(room);
+  return rc;
 }
 
 static json_t *rope_report(const pdt_model_config *c) {
@@ -266,7 +268,8 @@ static int inspect_checkpoint(const inspect_args *a, const pdt_model_config *c,
   if (report) add_fingerprint(report, a, fingerprint);
   if (print_report(a, report, err) || pdt_model_tensors_check(c, checkpoint, notices, err))
     return -1;
-  return a->full ? check_values(checkpoint->tensors, checkpoint->n_tensors, err) : 0;
+  if (a->full && check_values(checkpoint->tensors, checkpoint->n_tensors, err)) return -1;
+  return pdt_checkpoint_unchanged(checkpoint, err);
 }
 
 /* Who looks at a model wants all that there is to say about it. */
@@ -302,6 +305,8 @@ static int inspect_tensors(const inspect_args *a, const pdt_safetensors *file,
   pdt_model_config trunk;
   pdt_sidecar_config config = {0};
   bool is_sidecar = pdt_safetensors_metadata(file, "config") != NULL;
+  uint64_t fingerprint;
+  if (pdt_safetensors_fingerprint(file, mode_of(a), &fingerprint, err)) return -1;
   if (a->model && pdt_model_config_load(&trunk, a->model, NULL, err)) return -1;
   if (is_sidecar && pdt_sidecar_config_load(&config, file, a->model ? &trunk : NULL, err))
     return -1;
@@ -312,10 +317,11 @@ static int inspect_tensors(const inspect_args *a, const pdt_safetensors *file,
     add_unused(report, names_of_sidecar(&config), tensors, file->n_tensors);
   }
   if (report) add_tensors(report, a, tensors, file->n_tensors);
-  if (report) add_fingerprint(report, a, pdt_safetensors_fingerprint(file, mode_of(a)));
+  if (report) add_fingerprint(report, a, fingerprint);
   pdt_sidecar_config_free(&config);
   if (print_report(a, report, err)) return -1;
-  return a->full ? check_values(tensors, file->n_tensors, err) : 0;
+  if (a->full && check_values(tensors, file->n_tensors, err)) return -1;
+  return pdt_safetensors_unchanged(file, err);
 }
 
 static int inspect_safetensors(const inspect_args *a, pdt_error *err) {

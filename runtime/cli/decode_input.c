@@ -25,12 +25,22 @@ static int load_tokenizer(pdt_decode_input *in, const char *model, pdt_error *er
 
 static int load_configs(pdt_decode_input *in, const pdt_decode_options *o, pdt_error *err) {
   pdt_safetensors *file;
-  if (pdt_model_config_load(&in->model, o->engine.model, o->engine.notices, err) ||
+  if (pdt_config_hash(o->engine.model, &in->config_hash, err) ||
+      pdt_model_config_load(&in->model, o->engine.model, o->engine.notices, err) ||
       pdt_safetensors_open(&file, o->engine.sidecar, err))
     return -1;
   int status = pdt_sidecar_config_load(&in->sidecar, file, &in->model, err);
+  in->sidecar_state = file->state;
   pdt_safetensors_close(file);
   return status;
+}
+
+int pdt_decode_input_check(const pdt_decode_input *in, const pdt_engine *engine, pdt_error *err) {
+  const pdt_safetensors *sidecar = pdt_engine_sidecar_file(engine);
+  if (in->config_hash == pdt_engine_fingerprints_of(engine).config)
+    return pdt_file_unchanged_open(&in->sidecar_state, sidecar->fd, sidecar->path, err);
+  return pdt_fail(err, PDT_ERROR_IO, "%s: config.json changed while the model was being read",
+                  pdt_engine_checkpoint(engine)->directory);
 }
 
 /* Requests on their way to every rank. */

@@ -11,6 +11,8 @@ typedef struct pdt_decode_input {
   pdt_tokenizer *tokenizer; /* on rank 0, NULL where the model has none */
   pdt_model_config model;
   pdt_sidecar_config sidecar;
+  uint64_t config_hash;         /* of the model's config.json that was read */
+  pdt_file_state sidecar_state; /* of the sidecar's file, likewise */
 } pdt_decode_input;
 
 /* Rank 0 reads and resolves, before anything heavy is loaded, and sends what it resolved in pieces;
@@ -19,6 +21,11 @@ typedef struct pdt_decode_input {
  */
 int pdt_decode_input_read(pdt_decode_input *in, const pdt_comm *world,
                           const pdt_decode_options *options, pdt_error *err);
+
+/* Requests were read by configs that the engine has loaded anew: fails when those were others. Not
+ * collective. Errors: IO. */
+int pdt_decode_input_check(const pdt_decode_input *in, const pdt_engine *engine, pdt_error *err);
+
 void pdt_decode_input_free(pdt_decode_input *in);
 
 #endif

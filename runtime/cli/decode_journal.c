@@ -60,13 +60,9 @@ int pdt_decode_journal_check(const pdt_decode_input *in, int32_t max_sessions, p
 int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
                               const pdt_engine *engine, const pdt_comm *world, pdt_error *err) {
   Pdt__RunHeader header = PDT__RUN_HEADER__INIT;
-  uint64_t model = 0;
-  if (pdt_checkpoint_fingerprint(pdt_engine_checkpoint(engine), PDT_FINGERPRINT_QUICK, &model, err))
-    return -1;
   header.version = (char *)(uintptr_t)PDT_VERSION;
-  header.model_fingerprint = model;
-  header.sidecar_fingerprint =
-      pdt_safetensors_fingerprint(pdt_engine_sidecar_file(engine), PDT_FINGERPRINT_QUICK);
+  header.model_fingerprint = pdt_engine_fingerprints_of(engine).model;
+  header.sidecar_fingerprint = pdt_engine_fingerprints_of(engine).sidecar;
   header.ranks = (uint32_t)world->size;
   header.tensor_parallel = (uint32_t)pdt_engine_layout_of(engine).tensor_parallel;
   header.requests = (uint32_t)input->n;

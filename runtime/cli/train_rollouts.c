@@ -132,6 +132,17 @@ static void on_report(void *context, const pdt_readiness_report *r) {
             r->step == r->steps ? "\n" : "");
 }
 
+/* The copy that learns: read before the rollouts, which may take hours in which the file changes.
+ */
+static int load_sidecar(training *t, pdt_error *err) {
+  const pdt_safetensors *file = pdt_engine_sidecar_file(t->engine);
+  return pdt_sidecar_config_load(&t->config, file, pdt_engine_model(t->engine), err) ||
+                 pdt_nn_sidecar_new(&t->sidecar, &t->config, file, 1u << PDT_NN_CLOSE, err) ||
+                 pdt_engine_files_unchanged(t->engine, err)
+             ? -1
+             : 0;
+}
+
 static int learn(training *t, pdt_error *err) {
   const pdt_pretrain_options *run = &t->args->run;
   const pdt_readiness_options options = {.label = t->args->label,
@@ -150,12 +161,8 @@ static int learn(training *t, pdt_error *err) {
                                          .resume = run->resume,
                                          .state = t->state,
                                          .sidecar = t->sidecar_out};
-  const pdt_safetensors *file = pdt_engine_sidecar_file(t->engine);
   pdt_nn_set_threads(run->threads);
-  if (pdt_sidecar_config_load(&t->config, file, pdt_engine_model(t->engine), err) ||
-      pdt_nn_sidecar_new(&t->sidecar, &t->config, file, 1u << PDT_NN_CLOSE, err) ||
-      tell_lessons(t, err))
-    return -1;
+  if (tell_lessons(t, err)) return -1;
   return pdt_readiness_train(&t->sidecar, &t->samples, &options, on_report, t, err);
 }
 
@@ -172,6 +179,8 @@ static int train(training *t, pdt_error *err) {
   if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
   if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
+  if (world->rank == 0) load_sidecar(t, err);
+  if (pdt_comm_agree(world, err)) return -1;
   pdt_lessons_new(&t->lessons, t->tokenizer, pdt_engine_sidecar(t->engine)->plan_vocab_size,
                   pdt_engine_model(t->engine)->vocab_size, err);
   if (pdt_comm_agree(world, err)) return -1;

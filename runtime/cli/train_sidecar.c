@@ -44,6 +44,7 @@ static int load_trunk(training *t, pdt_error *err) {
     return -1;
   int rc = pdt_model_tensors_check(&t->model, checkpoint, &t->notices, err);
   if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->model, checkpoint, true, err);
+  if (!rc) rc = pdt_checkpoint_unchanged(checkpoint, err);
   pdt_checkpoint_close(checkpoint);
   return rc;
 }
@@ -56,6 +57,7 @@ static int load_sidecar(training *t, pdt_error *err) {
   if (pdt_safetensors_open(&file, t->args->sidecar, err)) return -1;
   int rc = pdt_sidecar_config_load(&t->config, file, &t->model, err);
   if (!rc) rc = pdt_nn_sidecar_new(&t->sidecar, &t->config, file, trained, err);
+  if (!rc) rc = pdt_safetensors_unchanged(file, err);
   pdt_safetensors_close(file);
   return rc;
 }

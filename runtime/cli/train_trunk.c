@@ -65,6 +65,7 @@ static int make_trunk(training *t, pdt_error *err) {
     return -1;
   int rc = pdt_model_tensors_check(&t->config, checkpoint, &t->notices, err);
   if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->config, checkpoint, false, err);
+  if (!rc) rc = pdt_checkpoint_unchanged(checkpoint, err);
   pdt_checkpoint_close(checkpoint);
   return rc;
 }

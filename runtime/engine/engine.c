@@ -90,17 +90,56 @@ static int choose_kernels(pdt_engine *e, pdt_error *err) {
   return pdt_comm_agree(e->world, err);
 }
 
+/* Fingerprints of what was loaded: taken from the same open files, and believed only when none of
+ * them was written to since they were opened; config.json, which is read anew, must be what it was.
+ */
+static int fingerprint(pdt_engine *e, pdt_error *err) {
+  uint64_t now;
+  if (pdt_checkpoint_fingerprint(e->checkpoint, PDT_FINGERPRINT_QUICK, &e->fingerprints.model,
+                                 err) ||
+      pdt_safetensors_fingerprint(e->sidecar_file, PDT_FINGERPRINT_QUICK, &e->fingerprints.sidecar,
+                                  err) ||
+      pdt_config_hash(e->options.model, &now, err))
+    return -1;
+  if (now != e->fingerprints.config)
+    return pdt_fail(err, PDT_ERROR_IO, "%s: config.json changed while the model was being read",
+                    e->options.model);
+  return pdt_engine_files_unchanged(e, err);
+}
+
 static int load(pdt_engine *e, pdt_error *err) {
   const pdt_engine_options *o = &e->options;
-  if (pdt_model_config_load(&e->model, o->model, o->notices, err) ||
+  if (pdt_config_hash(o->model, &e->fingerprints.config, err) ||
+      pdt_model_config_load(&e->model, o->model, o->notices, err) ||
       pdt_checkpoint_open(&e->checkpoint, o->model, o->notices, err) ||
       pdt_model_tensors_check(&e->model, e->checkpoint, o->notices, err) ||
       pdt_safetensors_open(&e->sidecar_file, o->sidecar, err) ||
       pdt_sidecar_load(&e->sidecar, e->sidecar_file, &e->model, e->place.rank, e->place.ranks,
-                       e->kernels, e->threads, err))
+                       e->kernels, e->threads, err) ||
+      pdt_trunk_weights_load(&e->weights, &e->model, e->checkpoint, e->group.rank, e->group.size,
+                             err))
     return -1;
-  return pdt_trunk_weights_load(&e->weights, &e->model, e->checkpoint, e->group.rank, e->group.size,
-                                err);
+  return fingerprint(e, err);
+}
+
+/* Every rank opened the files by itself, perhaps on another machine or a moment later: they must
+ * have been the same. Collective over the world. */
+static int compare_files(pdt_engine *e, pdt_error *err) {
+  const struct {
+    uint64_t value;
+    const char *path;
+  } files[] = {{e->fingerprints.model, e->options.model},
+               {e->fingerprints.sidecar, e->options.sidecar}};
+  for (int i = 0; i < 2; i++) {
+    int64_t half = (int64_t)(files[i].value >> 1), ends[2] = {half, -half};
+    pdt_comm_all_reduce_i64(e->world, ends, 2, PDT_COMM_MIN);
+    if (ends[0] != -ends[1] && err->code == PDT_ERROR_NONE)
+      pdt_fail(err, PDT_ERROR_INPUT,
+               "%s: is not the same on every rank (hint: machines with files of their own, or one "
+               "that was replaced just now)",
+               files[i].path);
+  }
+  return pdt_comm_agree(e->world, err);
 }
 
 int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_options *options,
@@ -118,7 +157,7 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
   int status = survey_node(e, err) || make_groups(e, err) || choose_kernels(e, err);
   if (!status) {
     load(e, err);
-    status = pdt_comm_agree(world, err);
+    status = pdt_comm_agree(world, err) || compare_files(e, err);
   }
   if (status) {
     pdt_engine_free(e);
@@ -152,6 +191,17 @@ const pdt_checkpoint *pdt_engine_checkpoint(const pdt_engine *engine) {
 
 const pdt_safetensors *pdt_engine_sidecar_file(const pdt_engine *engine) {
   return engine->sidecar_file;
+}
+
+pdt_engine_fingerprints pdt_engine_fingerprints_of(const pdt_engine *engine) {
+  return engine->fingerprints;
+}
+
+int pdt_engine_files_unchanged(const pdt_engine *engine, pdt_error *err) {
+  return pdt_checkpoint_unchanged(engine->checkpoint, err) ||
+                 pdt_safetensors_unchanged(engine->sidecar_file, err)
+             ? -1
+             : 0;
 }
 
 const pdt_trunk_weights *pdt_engine_weights(const pdt_engine *engine) {

@@ -83,9 +83,10 @@ typedef struct pdt_run_stats {
 
 typedef struct pdt_engine pdt_engine;
 
-/* Opens model and sidecar, splits the world into groups, loads this rank's shares. Requests are run
- * later. Sets *out. Collective over world, blocking; all ranks fail alike. Errors: USAGE, INPUT,
- * IO, MEMORY. */
+/* Opens model and sidecar, splits the world into groups, loads this rank's shares: decoding reads
+ * nothing of the files any more. Files that are written to meanwhile, or that are not the same on
+ * all ranks, are refused. Requests are run later. Sets *out. Collective over world, blocking; all
+ * ranks fail alike. Errors: USAGE, INPUT, IO, MEMORY. */
 int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_options *options,
                    pdt_error *err);
 void pdt_engine_free(pdt_engine *engine);
@@ -95,6 +96,16 @@ const pdt_model_config *pdt_engine_model(const pdt_engine *engine);
 const pdt_sidecar_config *pdt_engine_sidecar(const pdt_engine *engine);
 const pdt_checkpoint *pdt_engine_checkpoint(const pdt_engine *engine);
 const pdt_safetensors *pdt_engine_sidecar_file(const pdt_engine *engine);
+
+/* Of what was loaded: quick fingerprints (safetensors.h), and the model's config.json by itself. */
+typedef struct pdt_engine_fingerprints {
+  uint64_t model, sidecar, config;
+} pdt_engine_fingerprints;
+pdt_engine_fingerprints pdt_engine_fingerprints_of(const pdt_engine *engine);
+
+/* For who has read from the two files after the engine: fails when one was written to since. Not
+ * collective. Errors: IO. */
+int pdt_engine_files_unchanged(const pdt_engine *engine, pdt_error *err);
 
 const pdt_trunk_weights *pdt_engine_weights(const pdt_engine *engine);
 const pdt_comm *pdt_engine_group(const pdt_engine *engine);

@@ -79,6 +79,7 @@ struct pdt_engine {
   pdt_model_config model;
   pdt_checkpoint *checkpoint;
   pdt_safetensors *sidecar_file;
+  pdt_engine_fingerprints fingerprints;
   pdt_trunk_weights weights;
   pdt_sidecar sidecar;
   const pdt_kernels *kernels;

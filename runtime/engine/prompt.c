@@ -12,6 +12,7 @@ typedef struct prompt_room {
   double *sums;         /* [pdt_plan_sums, d] on their way to it */
   float *states;        /* [PDT_PROMPT_ROWS, d]: a batch's, of all owners */
   pdt_plan_vote *votes; /* [P + 1, S]: every rank's, and this one's */
+  float *embedded;      /* [3, S, de] of the plan: by slot; by rank; this rank's */
 } prompt_room;
 
 static int new_room(prompt_room *room, const pdt_engine *e, pdt_error *err) {
@@ -19,7 +20,8 @@ static int new_room(prompt_room *room, const pdt_engine *e, pdt_error *err) {
   return PDT_NEW(&room->inputs, pdt_plan_inputs(&e->sidecar) * d, "prompt", err) ||
          PDT_NEW(&room->sums, pdt_plan_sums(&e->sidecar) * d, "prompt", err) ||
          PDT_NEW(&room->states, PDT_PROMPT_ROWS * d, "prompt", err) ||
-         PDT_NEW(&room->votes, (e->world->size + 1) * S, "prompt", err);
+         PDT_NEW(&room->votes, (e->world->size + 1) * S, "prompt", err) ||
+         PDT_NEW(&room->embedded, 3 * S * e->sidecar.config.plan_dim, "prompt", err);
 }
 
 static void free_room(prompt_room *room) {
@@ -27,6 +29,7 @@ static void free_room(prompt_room *room) {
   free(room->sums);
   free(room->states);
   free(room->votes);
+  free(room->embedded);
 }
 
 /* Lets the planner read the hidden states of a batch of prompt tokens from `first` on, position by
@@ -77,6 +80,25 @@ static int plan(pdt_engine *e, pdt_session *s, const prompt_room *room, pdt_erro
   return pdt_plan_count(votes, e->world->size, S, s->plan.ids, err);
 }
 
+/* The embeddings of the plan's ids, whose rows are shared among all ranks, onto every one of them.
+ */
+static const float *embed_plan(pdt_engine *e, const pdt_session *s, const prompt_room *room) {
+  int64_t S = e->sidecar.config.plan_slots, de = e->sidecar.config.plan_dim;
+  float *slots = room->embedded, *arrived = slots + S * de, *own = arrived + S * de;
+  pdt_bytes *counts = e->buffers.note_bytes, row_bytes = de * (pdt_bytes)sizeof(float);
+  memset(counts, 0, (size_t)e->world->size * sizeof *counts);
+  for (int64_t i = 0; i < S; i++) counts[pdt_plan_owner(&e->sidecar, s->plan.ids[i])] += row_bytes;
+  pdt_plan_own_rows(&e->sidecar, s->plan.ids, own);
+  pdt_comm_all_gather(e->world, own, arrived, counts);
+  for (pdt_rank r = 0; r < e->world->size; r++)
+    for (int64_t i = 0; i < S; i++)
+      if (pdt_plan_owner(&e->sidecar, s->plan.ids[i]) == r) {
+        memcpy(slots + i * de, arrived, (size_t)row_bytes);
+        arrived += de;
+      }
+  return slots;
+}
+
 /* The prompt's states as far as this group needs them: group 0, which always has stream 0, works
  * out what the planner reads of the whole prompt; the others only fill their caches, which end one
  * token earlier. */
@@ -104,7 +126,7 @@ int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err) {
     memcpy(s->plan.ids, r->plan_ids, (size_t)e->sidecar.config.plan_slots * sizeof *r->plan_ids);
   else if (!status)
     status = plan(e, s, &room, err);
-  if (!status) status = pdt_plan_embed(&s->plan, &e->sidecar, err);
+  if (!status) status = pdt_plan_embed(&s->plan, &e->sidecar, embed_plan(e, s, &room), err);
   if (!status) status = pdt_bus_publish(&s->bus, 0, PDT_PLANNER, err);
   if (!status) pdt_bus_fill(&s->bus, 0, PDT_PLANNER, s->plan.note);
   free_room(&room);

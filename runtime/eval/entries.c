@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "base/file.h"
+#include "base/file_state.h"
 
 static const pdt_bytes most_bytes = (pdt_bytes)8 << 30;
 
@@ -72,10 +73,12 @@ static int hash_file(const char *path, uint64_t *hash, pdt_error *err) {
 int pdt_eval_entries_read(pdt_eval_entries *out, const char *path, int64_t most,
                           const pdt_sidecar_config *sidecar, uint64_t tokenizer, pdt_error *err) {
   pdt_data_reader reader = {0};
+  pdt_file_state state; /* the file is read twice, and must not change in between */
   *out = (pdt_eval_entries){0};
-  int rc = hash_file(path, &out->fingerprint, err) || pdt_data_open(&reader, path, err) ||
+  int rc = pdt_file_state_of(&state, path, err) || hash_file(path, &out->fingerprint, err) ||
+           pdt_data_open(&reader, path, err) ||
            check_header(&reader.header, path, sidecar, tokenizer, err) ||
-           read_all(out, &reader, most, err);
+           read_all(out, &reader, most, err) || pdt_file_unchanged(&state, path, err);
   if (!rc) {
     out->header = reader.header;
     reader.header = (pdt_data_header){0};

@@ -3,9 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/finite.h"
 #include "base/memory.h"
-#include "model/load.h"
 #include "sidecar/internal.h"
 
 /* Every tensor was checked to be there by pdt_sidecar_config_load. */
@@ -117,30 +115,18 @@ static int load_coverage_and_agreement(pdt_sidecar *s, const pdt_safetensors *f,
          scalar(&s->agree_out_bias, find(f, "agree", -1, "out.bias"), err);
 }
 
-/* Checks this rank's share of a mapped matrix for NaN; a piece at a time, let go behind. */
-static int check_share(const pdt_tensor *tensor, pdt_rank rank, pdt_rank size, pdt_error *err) {
-  enum { PIECE = 1 << 20 };
-  int64_t width = tensor->shape[1], item = (int64_t)pdt_dtype_bytes(tensor->dtype);
-  int64_t begin = tensor->shape[0] * rank / size * width;
-  int64_t end = tensor->shape[0] * (rank + 1) / size * width;
-  for (int64_t at = begin; at < end; at += PIECE) {
-    int64_t n = end - at < PIECE ? end - at : PIECE;
-    const char *data = (const char *)tensor->data + at * item;
-    if (!pdt_all_finite(tensor->dtype, data, n))
-      return pdt_fail(err, PDT_ERROR_INPUT,
-                      "%s: tensor '%s': expected finite weights, found NaN or infinity",
-                      tensor->file->path, tensor->name);
-    pdt_tensor_drop(tensor, at * item, n * item);
-  }
-  return 0;
+/* Rank `rank`'s of `size` shares of a matrix's rows. */
+static int share(pdt_row_share *rows, const pdt_tensor *tensor, pdt_rank rank, pdt_rank size,
+                 pdt_error *err) {
+  int64_t n = tensor->shape[0];
+  return pdt_load_rows(rows, tensor, n * rank / size, n * (rank + 1) / size, err);
 }
 
 static int load_planner(pdt_sidecar *s, const pdt_safetensors *f, pdt_error *err) {
   bool full = s->config.planner == PDT_PLANNER_FULL;
-  s->plan_embedding = find(f, "plan", -1, "embedding.weight");
-  s->planner = find(f, "planner", -1, full ? "proj.weight" : "slot.weight");
-  if (check_share(s->plan_embedding, s->rank, s->size, err) ||
-      check_share(s->planner, s->rank, s->size, err) ||
+  const pdt_tensor *planner = find(f, "planner", -1, full ? "proj.weight" : "slot.weight");
+  if (share(&s->plan_embedding, find(f, "plan", -1, "embedding.weight"), s->rank, s->size, err) ||
+      share(&s->planner, planner, full ? s->rank : 0, full ? s->size : 1, err) ||
       matrix(&s->plan_to_notes, find(f, "plan", -1, "to_notes.weight"), err))
     return -1;
   if (s->config.plan_places > 0 &&
@@ -197,6 +183,8 @@ void pdt_sidecar_free(pdt_sidecar *s) {
   float *vectors[] = {s->speculation_bias, s->hidden_bias,  s->agree_bias,
                       s->agree_out,        s->planner_bias, s->planner_place};
   for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) free(vectors[i]);
+  pdt_row_share_free(&s->plan_embedding);
+  pdt_row_share_free(&s->planner);
   free(s->layers);
   free(s->pool_value);
   pdt_sidecar_scratch_free(s);

@@ -12,7 +12,7 @@
 #include "text/regex.h"
 #include "text/unicode.h"
 
-enum { CHUNK_ROWS = 1024 }; /* of a mapped matrix between two looks at the best */
+enum { CHUNK_ROWS = 1024 }; /* of a matrix between two looks at the best */
 
 int pdt_plan_new(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err) {
   int32_t S = s->config.plan_slots;
@@ -33,16 +33,11 @@ void pdt_plan_free(pdt_plan *plan) {
   *plan = (pdt_plan){0};
 }
 
-static const char *row_of(const pdt_tensor *tensor, int64_t row) {
-  return (const char *)tensor->data +
-         row * tensor->shape[1] * (int64_t)pdt_dtype_bytes(tensor->dtype);
-}
-
-/* y[0..n) = rows [first, first + n) of a mapped matrix times x. */
-static void mapped_product(const pdt_sidecar *s, const pdt_tensor *tensor, int64_t first, int32_t n,
-                           const float *x, float *y) {
-  int32_t in = (int32_t)tensor->shape[1];
-  s->kernels->matvec_unpacked(tensor->dtype, row_of(tensor, first), in, n, in, x, y, s->threads);
+/* y[0..n) = rows [first, first + n) of a matrix times x. */
+static void product(const pdt_sidecar *s, const pdt_row_share *rows, int64_t first, int32_t n,
+                    const float *x, float *y) {
+  int32_t in = (int32_t)rows->width;
+  s->kernels->matvec_unpacked(rows->dtype, pdt_row_at(rows, first), in, n, in, x, y, s->threads);
 }
 
 /* Lets the better of a vote and n logits, whose ids start at first_id, win. */
@@ -89,15 +84,12 @@ static const float *input_of(const pdt_sidecar *s, const float *inputs, int64_t 
 /* Rows [begin, end) of [S Vp, d], each a slot's vocabulary entry. */
 static void vote_full(const pdt_sidecar *s, const float *inputs, float *logits,
                       pdt_plan_vote *votes) {
-  int64_t Vp = s->config.plan_vocab_size, rows = s->config.plan_slots * Vp;
-  int64_t begin = rows * s->rank / s->size, end = rows * (s->rank + 1) / s->size;
-  int64_t row_bytes = row_of(s->planner, 1) - row_of(s->planner, 0);
+  int64_t Vp = s->config.plan_vocab_size, begin = s->planner.begin, end = s->planner.end;
   while (begin < end) {
     int64_t slot = begin / Vp, slot_end = (slot + 1) * Vp < end ? (slot + 1) * Vp : end;
     int32_t n = slot_end - begin < CHUNK_ROWS ? (int32_t)(slot_end - begin) : CHUNK_ROWS;
-    mapped_product(s, s->planner, begin, n, input_of(s, inputs, slot), logits);
+    product(s, &s->planner, begin, n, input_of(s, inputs, slot), logits);
     vote_for_best(&votes[slot], logits, n, (int32_t)(begin % Vp));
-    pdt_tensor_drop(s->planner, begin * row_bytes, n * row_bytes);
     begin += n;
   }
 }
@@ -106,16 +98,15 @@ static void vote_full(const pdt_sidecar *s, const float *inputs, float *logits,
  * 1 / sqrt(de) does not move the largest. */
 static void vote_tied(const pdt_sidecar *s, const float *inputs, float *slots, float *logits,
                       pdt_plan_vote *votes) {
-  int64_t Vp = s->config.plan_vocab_size;
   int32_t S = s->config.plan_slots, de = s->config.plan_dim;
   for (int32_t i = 0; i < S; i++)
-    mapped_product(s, s->planner, (int64_t)i * de, de, input_of(s, inputs, i), slots + i * de);
+    product(s, &s->planner, (int64_t)i * de, de, input_of(s, inputs, i), slots + i * de);
   for (int32_t i = 0; i < S * de; i++) slots[i] += s->planner_bias[i];
-  int64_t begin = Vp * s->rank / s->size, end = Vp * (s->rank + 1) / s->size;
+  int64_t begin = s->plan_embedding.begin, end = s->plan_embedding.end;
   for (; begin < end; begin += CHUNK_ROWS) {
     int32_t n = end - begin < CHUNK_ROWS ? (int32_t)(end - begin) : CHUNK_ROWS;
     for (int32_t slot = 0; slot < S; slot++) {
-      mapped_product(s, s->plan_embedding, begin, n, slots + (int64_t)slot * de, logits);
+      product(s, &s->plan_embedding, begin, n, slots + (int64_t)slot * de, logits);
       vote_for_best(&votes[slot], logits, n, (int32_t)begin);
     }
   }
@@ -159,17 +150,23 @@ int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int
   return 0;
 }
 
-int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err) {
+pdt_rank pdt_plan_owner(const pdt_sidecar *s, int32_t id) {
+  return (pdt_rank)(((id + (int64_t)1) * s->size - 1) / s->config.plan_vocab_size);
+}
+
+int32_t pdt_plan_own_rows(const pdt_sidecar *s, const int32_t *ids, float *rows) {
+  int32_t n = 0, de = s->config.plan_dim;
+  for (int32_t i = 0; i < s->config.plan_slots; i++)
+    if (pdt_plan_owner(s, ids[i]) == s->rank)
+      pdt_to_float(s->plan_embedding.dtype, pdt_row_at(&s->plan_embedding, ids[i]), de,
+                   rows + (int64_t)n++ * de);
+  return n;
+}
+
+int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
-  float *embedded, *projected;
-  if (PDT_NEW(&embedded, (int64_t)c->plan_slots * c->plan_dim, "plan", err)) return -1;
-  if (PDT_NEW(&projected, (int64_t)c->plan_slots * c->notes_dim, "plan", err)) {
-    free(embedded);
-    return -1;
-  }
-  for (int32_t i = 0; i < c->plan_slots; i++)
-    pdt_to_float(s->plan_embedding->dtype, row_of(s->plan_embedding, plan->ids[i]), c->plan_dim,
-                 embedded + (int64_t)i * c->plan_dim);
+  float *projected;
+  if (PDT_NEW(&projected, (int64_t)c->plan_slots * c->notes_dim, "plan", err)) return -1;
   s->kernels->matmul(&s->coverage_item, embedded, c->plan_dim, c->plan_slots, plan->items,
                      c->coverage_dim, 1);
   s->kernels->matmul(&s->plan_to_notes, embedded, c->plan_dim, c->plan_slots, projected,
@@ -184,7 +181,6 @@ int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err) {
   }
   for (int32_t j = 0; j < c->notes_dim && used > 0; j++) plan->note[j] /= (float)used;
   if (used > 0) s->kernels->rms_norm(plan->note, NULL, 1e-6f, c->notes_dim, plan->note);
-  free(embedded);
   free(projected);
   return 0;
 }

@@ -5,7 +5,7 @@
 #ifndef PDT_SIDECAR_SIDECAR_H
 #define PDT_SIDECAR_SIDECAR_H
 
-#include "kernels/kernels.h"
+#include "model/load.h"
 #include "sidecar/config.h"
 
 /* A bottleneck adapter of one stream at one layer. */
@@ -46,19 +46,18 @@ typedef struct pdt_sidecar {
   pdt_matrix agree_query, agree_key, agree_value;                  /* [da, d|dn|dn] */
   float *agree_bias, *agree_out;                                   /* [da] */
   float agree_out_bias;
-  pdt_matrix plan_to_notes;         /* [dn, de] */
-  const pdt_tensor *plan_embedding; /* [Vp, de], mapped */
-  const pdt_tensor *planner;        /* full: [S Vp, d]; tied: slot weights [S de, d]; mapped */
-  float *planner_bias;              /* tied: [S de] */
-  float *planner_place;             /* [S, P]: how much slots weigh prompt tokens; NULL without */
-  pdt_rank rank, size;              /* this rank's share of the plan vocabulary */
+  pdt_matrix plan_to_notes;     /* [dn, de] */
+  pdt_row_share plan_embedding; /* this rank's rows of [Vp, de] */
+  pdt_row_share planner;        /* full: this rank's rows of [S Vp, d]; tied: all of [S de, d] */
+  float *planner_bias;          /* tied: [S de] */
+  float *planner_place;         /* [S, P]: how much slots weigh prompt tokens; NULL without */
+  pdt_rank rank, size;          /* this rank's share of the plan vocabulary */
   pdt_sidecar_scratch *scratch;
 } pdt_sidecar;
 
 /* Loads what rank `rank` of `size` needs: adapters of the streams k with k mod size == rank, and
- * everything else whole; planner and plan embedding stay mapped in `file`, which must outlive the
- * sidecar, and each rank checks its share of them for NaN. Not collective. Errors: INPUT, MEMORY.
- */
+ * its share of the rows of plan embedding and full planner, and everything else whole. `file` is
+ * not needed afterwards. Not collective. Errors: INPUT, IO, MEMORY. */
 int pdt_sidecar_load(pdt_sidecar *s, const pdt_safetensors *file, const pdt_model_config *trunk,
                      pdt_rank rank, pdt_rank size, const pdt_kernels *kernels, int threads,
                      pdt_error *err);
@@ -135,9 +134,16 @@ int pdt_plan_vote_share(const pdt_sidecar *s, const float *inputs, pdt_plan_vote
 int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int32_t *ids,
                    pdt_error *err);
 
-/* From plan->ids: the plan note (eq. 3), Norm(mean of W_plan E_plan[z_i] over non-empty slots),
- * zeros when all are empty, and the items. Errors: MEMORY. */
-int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err);
+/* The rank that has the plan embedding's row of an id. Pure. */
+pdt_rank pdt_plan_owner(const pdt_sidecar *s, int32_t id);
+
+/* The embeddings of those of ids[S] that this rank has, in order of slots, into rows [.., de]; how
+ * many they are. */
+int32_t pdt_plan_own_rows(const pdt_sidecar *s, const int32_t *ids, float *rows);
+
+/* From plan->ids and their embeddings [S, de]: the plan note (eq. 3), Norm(mean of W_plan
+ * E_plan[z_i] over non-empty slots), zeros when all are empty, and the items. Errors: MEMORY. */
+int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, pdt_error *err);
 
 /* Slot id of a plan item by hashing (PROTOCOL.md, "planner"): SHA-256 of "salt::stream_k::text"
  * with the text stripped and lowercased as Python's str does it, as a big-endian integer mod Vp, 0

@@ -193,18 +193,31 @@ int pdt_checkpoint_expect(const pdt_checkpoint *checkpoint, const char *name, in
   return 0;
 }
 
-int pdt_checkpoint_fingerprint(const pdt_checkpoint *checkpoint, pdt_fingerprint_mode mode,
-                               uint64_t *out, pdt_error *err) {
+int pdt_checkpoint_unchanged(const pdt_checkpoint *checkpoint, pdt_error *err) {
+  for (int32_t i = 0; i < checkpoint->n_files; i++)
+    if (pdt_safetensors_unchanged(checkpoint->files[i], err)) return -1;
+  return 0;
+}
+
+int pdt_config_hash(const char *directory, uint64_t *out, pdt_error *err) {
   char *path, *text;
   pdt_bytes length;
-  if (pdt_path_join(&path, checkpoint->directory, "config.json", err)) return -1;
+  if (pdt_path_join(&path, directory, "config.json", err)) return -1;
   int rc = pdt_file_read(&text, &length, path, max_config_bytes, err);
   free(path);
   if (rc) return -1;
-  uint64_t hash = XXH3_64bits(text, (size_t)length);
+  *out = XXH3_64bits(text, (size_t)length);
   free(text);
+  return 0;
+}
+
+int pdt_checkpoint_fingerprint(const pdt_checkpoint *checkpoint, pdt_fingerprint_mode mode,
+                               uint64_t *out, pdt_error *err) {
+  uint64_t hash;
+  if (pdt_config_hash(checkpoint->directory, &hash, err)) return -1;
   for (int32_t i = 0; i < checkpoint->n_files; i++) {
-    uint64_t file = pdt_safetensors_fingerprint(checkpoint->files[i], mode);
+    uint64_t file;
+    if (pdt_safetensors_fingerprint(checkpoint->files[i], mode, &file, err)) return -1;
     hash = XXH3_64bits_withSeed(&file, sizeof file, hash);
   }
   *out = hash;

@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -85,7 +84,7 @@ static int parse_place(pdt_tensor *t, const json_t *entry, int32_t bits, const c
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: %lld bytes of data do not make shape %s of %s",
                     where, (long long)(end - begin), shape, t->dtype_name);
   }
-  t->data = file->bytes + file->data_offset + begin;
+  t->at = file->data_offset + begin;
   t->bytes = end - begin;
   return 0;
 }
@@ -109,7 +108,7 @@ static int parse_tensor(pdt_tensor *t, const json_t *entry, pdt_error *err) {
 
 static int by_place(const void *a, const void *b) {
   const pdt_tensor *x = a, *y = b;
-  if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
+  if (x->at != y->at) return x->at < y->at ? -1 : 1;
   return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
 }
 
@@ -119,17 +118,15 @@ static int by_name(const void *a, const void *b) {
 
 /* Tensors must follow one another from the first byte of data to the last. */
 static int check_cover(pdt_safetensors *file, pdt_error *err) {
-  const unsigned char *data = file->bytes + file->data_offset, *at = data;
-  const unsigned char *end = file->bytes + file->file_bytes;
+  pdt_bytes data = file->data_offset, at = data, end = file->file_bytes;
   qsort(file->tensors, (size_t)file->n_tensors, sizeof *file->tensors, by_place);
   for (int32_t i = 0; i < file->n_tensors; i++) {
     const pdt_tensor *t = &file->tensors[i];
-    const unsigned char *begin = t->data;
-    if (begin != at)
+    if (t->at != at)
       return pdt_fail(err, PDT_ERROR_INPUT,
                       "%s: tensor '%.200s': %s: expected its data at offset %lld, found %lld",
-                      file->path, t->name, begin < at ? "overlaps another" : "hole before it",
-                      (long long)(at - data), (long long)(begin - data));
+                      file->path, t->name, t->at < at ? "overlaps another" : "hole before it",
+                      (long long)(at - data), (long long)(t->at - data));
     at += t->bytes;
   }
   if (at != end)
@@ -170,13 +167,50 @@ static int parse_tensors(pdt_safetensors *file, pdt_error *err) {
   return check_cover(file, err);
 }
 
+/* Bytes [first, first + n) of the file into `out`. */
+static int read_bytes(const pdt_safetensors *file, pdt_bytes first, pdt_bytes n, void *out,
+                      const char *what, pdt_error *err) {
+  if (file->bytes) {
+    memcpy(out, file->bytes + first, (size_t)n);
+    return 0;
+  }
+  for (char *to = out; n > 0;) {
+    ssize_t got = pread(file->fd, to, (size_t)n, first);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0)
+      return pdt_fail(err, PDT_ERROR_IO, "%s: %.200s: cannot read: %s", file->path, what,
+                      strerror(errno));
+    if (got == 0)
+      return pdt_fail(err, PDT_ERROR_IO,
+                      "%s: %.200s: the file ends at byte %lld now, it had %lld (hint: it was cut "
+                      "while it was being read)",
+                      file->path, what, (long long)first, (long long)file->file_bytes);
+    to += got;
+    first += got;
+    n -= got;
+  }
+  return 0;
+}
+
+static int parse_header(pdt_safetensors *file, pdt_bytes length, pdt_error *err) {
+  char where[320], *text;
+  snprintf(where, sizeof where, "%.256s: header", file->path);
+  if (PDT_NEW(&text, length, where, err)) return -1;
+  int rc = read_bytes(file, 8, length, text, "header", err);
+  if (!rc) rc = pdt_json_parse(&file->header, text, (size_t)length, where, err);
+  free(text);
+  return rc;
+}
+
 static int parse_file(pdt_safetensors *file, pdt_error *err) {
   if (file->file_bytes < 10)
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "%s: truncated: %lld bytes are too few for a safetensors file", file->path,
                     (long long)file->file_bytes);
+  unsigned char start[9]; /* the header's length and its first character */
   uint64_t length = 0;
-  for (int i = 7; i >= 0; i--) length = length << 8 | file->bytes[i];
+  if (read_bytes(file, 0, sizeof start, start, "header", err)) return -1;
+  for (int i = 7; i >= 0; i--) length = length << 8 | start[i];
   if (length > (uint64_t)max_header_bytes || (pdt_bytes)length > file->file_bytes - 8)
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "%s: header length: expected at most %lld, found %llu (hint: the file is cut "
@@ -185,13 +219,10 @@ static int parse_file(pdt_safetensors *file, pdt_error *err) {
                     (long long)(file->file_bytes - 8 < max_header_bytes ? file->file_bytes - 8
                                                                         : max_header_bytes),
                     (unsigned long long)length);
-  const char *text = (const char *)file->bytes + 8;
-  if (length < 2 || text[0] != '{')
+  if (length < 2 || start[8] != '{')
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: header: expected it to begin with '{'", file->path);
   file->data_offset = 8 + (pdt_bytes)length;
-  char where[320];
-  snprintf(where, sizeof where, "%.256s: header", file->path);
-  if (pdt_json_parse(&file->header, text, (size_t)length, where, err)) return -1;
+  if (parse_header(file, (pdt_bytes)length, err)) return -1;
   return parse_tensors(file, err);
 }
 
@@ -207,6 +238,7 @@ static int finish_open(pdt_safetensors **out, pdt_safetensors *file, pdt_error *
 
 static int new_file(pdt_safetensors **out, const char *path, pdt_error *err) {
   if (PDT_NEW(out, 1, "safetensors file", err)) return -1;
+  (*out)->fd = -1;
   (*out)->path = strdup(path);
   if ((*out)->path) return 0;
   free(*out);
@@ -224,44 +256,40 @@ int pdt_safetensors_open_memory(pdt_safetensors **out, const void *bytes, pdt_by
   return finish_open(out, file, err);
 }
 
-static int map_file(pdt_safetensors *file, int fd, pdt_error *err) {
-  struct stat status;
-  if (fstat(fd, &status)) return pdt_fail(err, PDT_ERROR_IO, "%s: %s", file->path, strerror(errno));
-  if (!S_ISREG(status.st_mode))
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind",
-                    file->path);
-  file->file_bytes = status.st_size;
-  if (status.st_size == 0) return 0; /* nothing to map; the parser says what is wrong */
-  void *map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  if (map == MAP_FAILED)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot map %lld bytes: %s", file->path,
-                    (long long)status.st_size, strerror(errno));
-  file->bytes = map;
-  file->is_mapped = true;
-  return 0;
+/* A model may have more files than a process may open by default: up to the limit that the system
+ * sets, it may say so itself. */
+static int open_for_reading(const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct rlimit files;
+  if (fd >= 0 || errno != EMFILE || getrlimit(RLIMIT_NOFILE, &files)) return fd;
+  files.rlim_cur = files.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &files);
+  return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
 int pdt_safetensors_open(pdt_safetensors **out, const char *path, pdt_error *err) {
   *out = NULL;
   pdt_safetensors *file;
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
-  if (new_file(&file, path, err)) {
-    close(fd);
-    return -1;
-  }
-  int rc = map_file(file, fd, err);
-  close(fd);
-  if (rc) {
-    pdt_safetensors_close(file);
-    return -1;
-  }
-  return finish_open(out, file, err);
+  if (new_file(&file, path, err)) return -1;
+  file->fd = open_for_reading(path);
+  int rc = 0;
+  if (file->fd < 0) rc = pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
+  if (!rc) rc = pdt_file_state_of_open(&file->state, file->fd, path, err);
+  if (!rc && !file->state.regular)
+    rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind", path);
+  file->file_bytes = file->state.bytes;
+  if (!rc) return finish_open(out, file, err);
+  pdt_safetensors_close(file);
+  return -1;
+}
+
+int pdt_safetensors_unchanged(const pdt_safetensors *file, pdt_error *err) {
+  return file->fd < 0 ? 0 : pdt_file_unchanged_open(&file->state, file->fd, file->path, err);
 }
 
 void pdt_safetensors_close(pdt_safetensors *file) {
   if (!file) return;
-  if (file->is_mapped) munmap((void *)(uintptr_t)file->bytes, (size_t)file->file_bytes);
+  if (file->fd >= 0) close(file->fd);
   json_decref(file->header);
   free(file->tensors);
   free(file->path);
@@ -295,46 +323,58 @@ int pdt_tensor_expect(const pdt_tensor *tensor, int32_t n_dims, const int64_t *s
                   tensor->file->path, tensor->name, expected, found);
 }
 
-/* Bytes [first, first + bytes) of a file leave the resident set. Pages are dropped whole: what
- * else lies on them is read anew when it is used, for the map is never written. */
-static void drop(const pdt_safetensors *file, pdt_bytes first, pdt_bytes bytes) {
-  if (!file->is_mapped || bytes <= 0) return;
-  pdt_bytes page = sysconf(_SC_PAGESIZE);
-  pdt_bytes begin = first / page * page, end = first + bytes;
-  (void)madvise((void *)(uintptr_t)(file->bytes + begin), (size_t)(end - begin), MADV_DONTNEED);
+int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, void *out,
+                    pdt_error *err) {
+  pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
+  return read_bytes(tensor->file, tensor->at + first * item, n_elems * item, out, tensor->name,
+                    err);
 }
 
-void pdt_tensor_drop(const pdt_tensor *tensor, pdt_bytes first, pdt_bytes bytes) {
-  if (first < 0) first = 0;
-  if (first >= tensor->bytes) return;
-  if (bytes > tensor->bytes - first) bytes = tensor->bytes - first;
-  drop(tensor->file, (const unsigned char *)tensor->data - tensor->file->bytes + first, bytes);
-}
+/* A fingerprint under way. */
+typedef struct hashing {
+  uint64_t value;
+  XXH3_state_t *state;
+  char *room; /* [HASH_BYTES], read at once */
+} hashing;
+enum { HASH_BYTES = 1 << 20, HASH_CHUNK = 16 << 20 };
 
-/* Bytes [first, first + bytes) of the file, chained onto a hash. */
-static uint64_t hash_range(const pdt_safetensors *file, pdt_bytes first, pdt_bytes bytes,
-                           uint64_t hash) {
-  const pdt_bytes chunk = (pdt_bytes)16 << 20;
-  for (pdt_bytes at = 0; at < bytes; at += chunk) {
-    pdt_bytes n = bytes - at < chunk ? bytes - at : chunk;
-    hash = XXH3_64bits_withSeed(file->bytes + first + at, (size_t)n, hash);
-    drop(file, first + at, n);
+/* Bytes [first, first + bytes) of the file, chained onto the value chunk by chunk. */
+static int hash_range(const pdt_safetensors *file, pdt_bytes first, pdt_bytes bytes, hashing *h,
+                      pdt_error *err) {
+  for (pdt_bytes at = 0; at < bytes; at += HASH_BYTES) {
+    pdt_bytes n = bytes - at < HASH_BYTES ? bytes - at : HASH_BYTES;
+    if (read_bytes(file, first + at, n, h->room, "fingerprint", err)) return -1;
+    if (at % HASH_CHUNK == 0) XXH3_64bits_reset_withSeed(h->state, h->value);
+    XXH3_64bits_update(h->state, h->room, (size_t)n);
+    if ((at + n) % HASH_CHUNK == 0 || at + n == bytes) h->value = XXH3_64bits_digest(h->state);
   }
-  return hash;
+  return 0;
 }
 
-uint64_t pdt_safetensors_fingerprint(const pdt_safetensors *file, pdt_fingerprint_mode mode) {
-  uint64_t start[2] = {(uint64_t)mode, (uint64_t)file->file_bytes};
-  uint64_t hash = XXH3_64bits(start, sizeof start);
-  if (mode == PDT_FINGERPRINT_FULL) return hash_range(file, 0, file->file_bytes, hash);
+/* Header, and both ends of every tensor. */
+static int hash_samples(const pdt_safetensors *file, hashing *h, pdt_error *err) {
   const pdt_bytes sample = 4096;
-  hash = hash_range(file, 0, file->data_offset, hash);
+  if (hash_range(file, 0, file->data_offset, h, err)) return -1;
   for (int32_t i = 0; i < file->n_tensors; i++) {
     const pdt_tensor *t = &file->tensors[i];
-    pdt_bytes first = (const unsigned char *)t->data - file->bytes;
     pdt_bytes n = t->bytes < sample ? t->bytes : sample;
-    hash = hash_range(file, first, n, hash);
-    hash = hash_range(file, first + t->bytes - n, n, hash);
+    if (hash_range(file, t->at, n, h, err) || hash_range(file, t->at + t->bytes - n, n, h, err))
+      return -1;
   }
-  return hash;
+  return 0;
+}
+
+int pdt_safetensors_fingerprint(const pdt_safetensors *file, pdt_fingerprint_mode mode,
+                                uint64_t *out, pdt_error *err) {
+  uint64_t start[2] = {(uint64_t)mode, (uint64_t)file->file_bytes};
+  hashing h = {.value = XXH3_64bits(start, sizeof start), .state = XXH3_createState()};
+  int rc = PDT_NEW(&h.room, HASH_BYTES, "fingerprint", err);
+  if (!rc && !h.state) rc = pdt_fail(err, PDT_ERROR_MEMORY, "fingerprint: no memory");
+  if (!rc)
+    rc = mode == PDT_FINGERPRINT_FULL ? hash_range(file, 0, file->file_bytes, &h, err)
+                                      : hash_samples(file, &h, err);
+  free(h.room);
+  XXH3_freeState(h.state);
+  *out = h.value;
+  return rc;
 }

@@ -1,14 +1,16 @@
 /* Safetensors files: eight bytes of header length (little endian), a JSON header that gives every
- * tensor's type, shape and place, then the tensors' bytes. Reading maps the file; nothing is read
- * before it is used. A header is believed only after everything in it was checked: tensors lie
- * inside the file, cover it without holes or overlap, and are as large as shape and type say.
- *
- * The file must not shrink while it is mapped: reading past its new end raises SIGBUS. */
+ * tensor's type, shape and place, then the tensors' bytes. Nothing of a tensor is read before it is
+ * asked for, and then into the caller's memory: the file is not mapped, so that one that is cut
+ * meanwhile is an error and no signal. A header is believed only after everything in it was
+ * checked: tensors lie inside the file, cover it without holes or overlap, and are as large as
+ * shape and type say. Who has read what is needed asks pdt_safetensors_unchanged whether it was all
+ * of one file. */
 #ifndef PDT_STORE_SAFETENSORS_H
 #define PDT_STORE_SAFETENSORS_H
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/file_state.h"
 #include "base/types.h"
 
 enum { PDT_TENSOR_DIMS = 8 }; /* most dimensions of a tensor */
@@ -24,8 +26,7 @@ typedef struct pdt_tensor {
   int32_t n_dims; /* 0 for a scalar */
   int64_t shape[PDT_TENSOR_DIMS];
   int64_t n_elems;
-  const void *data; /* at any alignment; NULL never, though bytes may be 0 */
-  pdt_bytes bytes;
+  pdt_bytes at, bytes; /* its place in the file */
   const pdt_safetensors *file;
 } pdt_tensor;
 
@@ -36,20 +37,21 @@ struct pdt_safetensors {
   pdt_tensor *tensors; /* sorted by name */
   pdt_bytes file_bytes;
   pdt_bytes data_offset; /* of the first tensor's byte: 8 + header length */
-  const unsigned char *bytes;
-  bool is_mapped;        /* else the bytes belong to the caller of open_memory */
+  int fd;                /* -1: in memory */
+  const char *bytes;     /* in memory: they belong to the caller of open_memory */
+  pdt_file_state state;  /* as it was opened */
   struct json_t *header; /* owns names and metadata */
 };
 
-/* Maps and checks a file. Sets *out, closed by the caller. Errors: IO when it cannot be opened or
- * mapped, INPUT when it is not a sound safetensors file, MEMORY. */
+/* Opens a file and checks its header. Sets *out, closed by the caller. Errors: IO when it cannot be
+ * opened or read, INPUT when it is not a sound safetensors file, MEMORY. */
 int pdt_safetensors_open(pdt_safetensors **out, const char *path, pdt_error *err);
 
 /* The same for bytes that are in memory and outlive *out; `path` names them in errors. */
 int pdt_safetensors_open_memory(pdt_safetensors **out, const void *bytes, pdt_bytes n_bytes,
                                 const char *path, pdt_error *err);
 
-/* Unmaps; every tensor of the file is gone then. NULL is allowed. */
+/* Every tensor of the file is gone then. NULL is allowed. */
 void pdt_safetensors_close(pdt_safetensors *file);
 
 /* The tensor of that name, NULL when there is none. */
@@ -66,10 +68,16 @@ int pdt_tensor_expect(const pdt_tensor *tensor, int32_t n_dims, const int64_t *s
 /* "[512, 64]", "[]" for a scalar; cut to fit `room` bytes. */
 void pdt_shape_text(int32_t n_dims, const int64_t *shape, char *text, size_t room);
 
-/* Says that bytes [first, first + bytes) of a tensor are no longer needed: their pages leave this
- * process's resident set (they are read anew if used again after all). So a rank that copies its
- * shard chunk by chunk stays within shard + chunk. Ranges are clipped to the tensor. */
-void pdt_tensor_drop(const pdt_tensor *tensor, pdt_bytes first, pdt_bytes bytes);
+/* Reads elements [first, first + n_elems) of a tensor of F32, F16 or BF16, as they stand in the
+ * file, into `out`. The range lies inside the tensor. Errors: IO, as when the file was cut
+ * meanwhile. */
+int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, void *out,
+                    pdt_error *err);
+
+/* Fails when the file was written to since it was opened: then what was read may be of two
+ * contents. A file that was renamed, or that another one replaced by name, is unchanged. Errors:
+ * IO. */
+int pdt_safetensors_unchanged(const pdt_safetensors *file, pdt_error *err);
 
 /* How much of a file a fingerprint reads. */
 typedef enum pdt_fingerprint_mode {
@@ -79,8 +87,9 @@ typedef enum pdt_fingerprint_mode {
 
 /* XXH3-64 over what the mode says, the mode included. Equal files have equal fingerprints; files
  * that differ differ in FULL (up to chance, 2^-64), in QUICK unless the change keeps header and
- * both ends of every tensor. Independent of the file's name. Drops the pages it has read. */
-uint64_t pdt_safetensors_fingerprint(const pdt_safetensors *file, pdt_fingerprint_mode mode);
+ * both ends of every tensor. Independent of the file's name. Errors: IO, MEMORY. */
+int pdt_safetensors_fingerprint(const pdt_safetensors *file, pdt_fingerprint_mode mode,
+                                uint64_t *out, pdt_error *err);
 
 /* A tensor to be written. */
 typedef struct pdt_tensor_spec {

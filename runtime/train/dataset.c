@@ -9,6 +9,7 @@
 #include "atlas/notes.h"
 #include "atlas/tokens.h"
 #include "base/file.h"
+#include "base/file_state.h"
 
 typedef struct loading {
   pdt_dataset *d;
@@ -28,7 +29,7 @@ static int copy_notes(loading *l, const pdt_data_entry *e, float *notes, pdt_err
   if (pdt_data_notes_check(&l->notes, &l->reader, e, err)) return -1;
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++, notes += dn) {
-      memcpy(notes, l->notes.rows + e->sections[s].blocks[b].note * dn, (size_t)dn * sizeof *notes);
+      if (pdt_data_notes_read(&l->notes, e->sections[s].blocks[b].note, notes, err)) return -1;
       pdt_coder_normalize(notes, dn);
     }
   return 0;
@@ -356,17 +357,41 @@ static void add_bytes(pdt_dataset *d, const void *bytes, size_t n) {
   d->fingerprint = XXH3_64bits_withSeed(bytes, n, d->fingerprint);
 }
 
-static int read_file(loading *l, const char *path, pdt_error *err) {
+/* All rows of a side file, row by row, onto the fingerprint as one run of bytes. */
+static int add_rows(pdt_dataset *d, const pdt_data_notes *n, pdt_error *err) {
+  XXH3_state_t *state = XXH3_createState();
+  if (!state) return pdt_fail(err, PDT_ERROR_MEMORY, "fingerprint: no memory");
+  int rc = 0;
+  XXH3_64bits_reset_withSeed(state, d->fingerprint);
+  for (int64_t row = 0; row < n->n_rows && !rc; row++) {
+    rc = pdt_data_notes_read(n, row, n->row, err);
+    XXH3_64bits_update(state, n->row, (size_t)n->dim * sizeof *n->row);
+  }
+  d->fingerprint = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  return rc;
+}
+
+static int add_whole_file(pdt_dataset *d, const char *path, pdt_error *err) {
   char *bytes;
   pdt_bytes n_bytes;
   if (pdt_file_read(&bytes, &n_bytes, path, (pdt_bytes)8 << 30, err)) return -1;
-  add_bytes(l->d, bytes, (size_t)n_bytes);
+  add_bytes(d, bytes, (size_t)n_bytes);
   free(bytes);
+  return 0;
+}
+
+/* A file is read twice, for its fingerprint and for its entries: it must not change in between.
+ * Afterwards everything is in memory. */
+static int read_file(loading *l, const char *path, pdt_error *err) {
+  pdt_file_state state;
+  if (pdt_file_state_of(&state, path, err) || add_whole_file(l->d, path, err)) return -1;
   int rc = pdt_data_open(&l->reader, path, err);
   if (!rc) rc = pdt_data_notes_open(&l->notes, &l->reader, err);
-  if (!rc && l->notes.file)
-    add_bytes(l->d, l->notes.rows, (size_t)(l->notes.n_rows * l->notes.dim) * sizeof(float));
+  if (!rc && l->notes.file) rc = add_rows(l->d, &l->notes, err);
   if (!rc) rc = read_entries(l, path, err);
+  if (!rc) rc = pdt_file_unchanged(&state, path, err);
+  if (!rc && l->notes.file) rc = pdt_safetensors_unchanged(l->notes.file, err);
   pdt_data_notes_close(&l->notes);
   pdt_data_close(&l->reader);
   return rc;

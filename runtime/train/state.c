@@ -120,6 +120,7 @@ int pdt_train_state_read(const char *path, const pdt_train_identity *identity, p
   pdt_safetensors *file;
   if (pdt_safetensors_open(&file, path, err)) return -1;
   int rc = read_file(file, identity, p, a, err);
+  if (!rc) rc = pdt_safetensors_unchanged(file, err);
   pdt_safetensors_close(file);
   return rc;
 }

@@ -16,18 +16,21 @@ static void use(const pdt_safetensors *file) {
   pdt_bytes covered = 0;
   for (int32_t i = 0; i < file->n_tensors; i++) {
     const pdt_tensor *t = &file->tensors[i];
-    const unsigned char *begin = t->data;
-    if (begin < file->bytes + file->data_offset ||
-        begin + t->bytes > file->bytes + file->file_bytes)
-      abort();
+    if (t->at < file->data_offset || t->bytes > file->file_bytes - t->at) abort();
     if (i > 0 && strcmp(file->tensors[i - 1].name, t->name) >= 0) abort();
     if (pdt_safetensors_find(file, t->name) != t) abort();
     if (t->is_float && t->bytes != t->n_elems * (pdt_bytes)pdt_dtype_bytes(t->dtype)) abort();
-    if (t->is_float) (void)pdt_first_not_finite(t->dtype, t->data, t->n_elems);
+    if (t->is_float) {
+      char *data = malloc((size_t)t->bytes + 1);
+      if (data && pdt_tensor_read(t, 0, t->n_elems, data, NULL)) abort();
+      if (data) (void)pdt_first_not_finite(t->dtype, data, t->n_elems);
+      free(data);
+    }
     covered += t->bytes;
   }
   if (covered != file->file_bytes - file->data_offset) abort();
-  (void)pdt_safetensors_fingerprint(file, PDT_FINGERPRINT_QUICK);
+  uint64_t hash;
+  (void)pdt_safetensors_fingerprint(file, PDT_FINGERPRINT_QUICK, &hash, NULL);
   pdt_sidecar_config config;
   pdt_error err;
   if (!pdt_sidecar_config_load(&config, file, NULL, &err)) pdt_sidecar_config_free(&config);

@@ -41,7 +41,7 @@ typedef struct pair {
   pdt_trunk_weights weights;
   pdt_kv_cache kv;
   pdt_trunk trunk;
-  pdt_sidecar sidecar;
+  pdt_sidecar sidecar, whole; /* of the rank that has the stream; of one rank alone */
   pdt_nn_trunk nn_trunk;
   pdt_nn_sidecar nn_sidecar;
   pdt_nn_arena arena;
@@ -79,6 +79,7 @@ static void open_sidecar(pair *p, const char *path) {
   OK(pdt_safetensors_open(&p->file, path, &err));
   OK(pdt_sidecar_config_load(&p->sidecar_config, p->file, &p->config, &err));
   OK(pdt_sidecar_load(&p->sidecar, p->file, &p->config, STREAM, STREAM + 1, p->kernels, 1, &err));
+  OK(pdt_sidecar_load(&p->whole, p->file, &p->config, 0, 1, p->kernels, 1, &err));
   OK(pdt_sidecar_reserve(&p->sidecar, TOKENS, &err));
   OK(pdt_nn_sidecar_new(&p->nn_sidecar, &p->sidecar_config, p->file, 0, &err));
 }
@@ -86,6 +87,7 @@ static void open_sidecar(pair *p, const char *path) {
 static void close_pair(pair *p) {
   if (p->file) {
     pdt_sidecar_free(&p->sidecar);
+    pdt_sidecar_free(&p->whole);
     pdt_nn_sidecar_free(&p->nn_sidecar);
     pdt_sidecar_config_free(&p->sidecar_config);
     pdt_safetensors_close(p->file);
@@ -192,7 +194,10 @@ static void decode_stream(decoded *d, const int32_t *plan_ids) {
   pdt_kv_sequence sequence;
   OK(pdt_plan_new(&d->plan, &p->sidecar, &err));
   memcpy(d->plan.ids, plan_ids, (size_t)S * sizeof *plan_ids);
-  OK(pdt_plan_embed(&d->plan, &p->sidecar, &err));
+  float embedded[1024];
+  assert_true(S * c->plan_dim <= 1024);
+  assert_int_equal(pdt_plan_own_rows(&p->whole, plan_ids, embedded), S);
+  OK(pdt_plan_embed(&d->plan, &p->sidecar, embedded, &err));
   fill_windows(d);
   OK(pdt_kv_sequence_new(&sequence, &p->kv, NULL, 0, TOKENS, &err));
   decode_rows(p, &sequence, 0, PROMPT - 1, NULL);
@@ -277,10 +282,8 @@ static void compare_planners(pair *p) {
   assert_true(pdt_plan_inputs(&p->sidecar) * p->sidecar_config.hidden_size <= 512);
   OK(PDT_NEW(&votes, S, "votes", &err));
   OK(PDT_NEW(&ids, S, "ids", &err));
-  p->sidecar.rank = 0; /* the whole vocabulary */
-  p->sidecar.size = 1;
   read_prompt(p, 3, inputs, mean, places);
-  OK(pdt_plan_vote_share(&p->sidecar, inputs, votes, &err));
+  OK(pdt_plan_vote_share(&p->whole, inputs, votes, &err));
   OK(pdt_plan_count(votes, 1, S, ids, &err));
   const pdt_nn_prompts prompts = {1, mean, places};
   OK(pdt_nn_planner(&p->nn_sidecar, &prompts, &pass, &p->arena, &err));

@@ -7,7 +7,7 @@
 #include "base/finite.h"
 #include "base/memory.h"
 
-enum { OFFSET_ELEMS = 16, READ_ELEMS = 4096 };
+enum { OFFSET_ELEMS = 16, READ_ELEMS = 1 << 14 };
 
 static const int64_t most_elems = INT64_MAX / 64;
 
@@ -90,15 +90,15 @@ pdt_nn_affine pdt_nn_parameters_affine(const pdt_nn_parameters *p, const char *n
 int pdt_nn_parameters_read(pdt_nn_parameters *p, const pdt_nn_parameter *parameter,
                            const pdt_tensor *tensor, pdt_error *err) {
   if (pdt_tensor_expect(tensor, parameter->n_dims, parameter->shape, err)) return -1;
-  int64_t bad = pdt_first_not_finite(tensor->dtype, tensor->data, tensor->n_elems);
-  if (bad >= 0)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s': element %lld is not finite",
-                    tensor->file->path, tensor->name, (long long)bad);
-  float room[READ_ELEMS];
-  const unsigned char *bytes = tensor->data;
+  float raw[READ_ELEMS], room[READ_ELEMS]; /* raw: of any type */
   for (int64_t at = 0; at < tensor->n_elems; at += READ_ELEMS) {
     int64_t n = tensor->n_elems - at < READ_ELEMS ? tensor->n_elems - at : READ_ELEMS;
-    pdt_to_float(tensor->dtype, bytes + at * (int64_t)pdt_dtype_bytes(tensor->dtype), n, room);
+    if (pdt_tensor_read(tensor, at, n, raw, err)) return -1;
+    int64_t bad = pdt_first_not_finite(tensor->dtype, raw, n);
+    if (bad >= 0)
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s': element %lld is not finite",
+                      tensor->file->path, tensor->name, (long long)(at + bad));
+    pdt_to_float(tensor->dtype, raw, n, room);
     for (int64_t i = 0; i < n; i++) p->value[parameter->offset + at + i] = room[i];
   }
   return 0;

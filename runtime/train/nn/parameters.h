@@ -48,7 +48,7 @@ pdt_nn_weight pdt_nn_weight_at(pdt_nn_weight w, int64_t first);
 pdt_nn_affine pdt_nn_parameters_affine(const pdt_nn_parameters *p, const char *name);
 
 /* Copies a tensor of the parameter's shape into its place; every value must be finite. Errors:
- * INPUT. */
+ * INPUT, IO. */
 int pdt_nn_parameters_read(pdt_nn_parameters *p, const pdt_nn_parameter *parameter,
                            const pdt_tensor *tensor, pdt_error *err);
 
