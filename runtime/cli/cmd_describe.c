@@ -168,17 +168,16 @@ typedef struct copy {
 } copy;
 
 static int by_place(const void *a, const void *b) {
-  const char *x = (*(const pdt_tensor *const *)a)->data, *y = (*(const pdt_tensor *const *)b)->data;
+  pdt_bytes x = (*(const pdt_tensor *const *)a)->at, y = (*(const pdt_tensor *const *)b)->at;
   return x < y ? -1 : x > y;
 }
 
 static int copy_chunk(void *context, int32_t index, int64_t first, int64_t n_elems, void *chunk,
                       pdt_error *err) {
   const pdt_tensor *t = ((const copy *)context)->tensors[index];
-  size_t size = pdt_dtype_bytes(t->dtype);
-  (void)err;
-  memcpy(chunk, (const char *)t->data + (size_t)first * size, (size_t)n_elems * size);
-  return 0;
+  return pdt_tensor_read(t, first, n_elems, chunk, err) || pdt_safetensors_unchanged(t->file, err)
+             ? -1
+             : 0;
 }
 
 static int list_tensors(const describing *d, copy *c, pdt_error *err) {

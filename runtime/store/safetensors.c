@@ -182,8 +182,8 @@ static int read_bytes(const pdt_safetensors *file, pdt_bytes first, pdt_bytes n,
                       strerror(errno));
     if (got == 0)
       return pdt_fail(err, PDT_ERROR_IO,
-                      "%s: %.200s: the file ends at byte %lld now, it had %lld (hint: it was cut "
-                      "while it was being read)",
+                      "%s: %.200s: the file's byte %lld of %lld is gone (hint: it was cut while it "
+                      "was being read)",
                       file->path, what, (long long)first, (long long)file->file_bytes);
     to += got;
     first += got;

@@ -257,7 +257,7 @@ static void test_changed(void **state) {
   OK(pdt_tensor_read(&file->tensors[0], 0, 1000, row, &err));
   assert_int_equal(pdt_tensor_read(&file->tensors[0], 999 * 1000, 1000, row, &err), -1);
   assert_int_equal(err.code, PDT_ERROR_IO);
-  assert_non_null(strstr(err.message, "the file ends at byte 2000000 now, it had 400"));
+  assert_non_null(strstr(err.message, "is gone (hint: it was cut"));
   assert_int_equal(pdt_safetensors_fingerprint(file, PDT_FINGERPRINT_FULL, &hash, &err), -1);
   assert_int_equal(pdt_safetensors_fingerprint(file, PDT_FINGERPRINT_QUICK, &hash, &err), -1);
   assert_int_equal(pdt_safetensors_unchanged(file, &err), -1);
