@@ -180,6 +180,8 @@ def refusals(w):
         or harness.refusals([("other plan", [*describe, w.path("other.jsonl")], 1, "vocabulary 65536"),
                              ("no data", describe[:-1], 2, "--data"), ("no file", [*describe, w.path("absent")], 1, "absent"),
                              ("no stage", [*describe, w.path("other.jsonl"), "--stages", "7"], 1, "vocabulary"),
+                             ("its own file", [*describe[:-3], "--out", SIDECAR, "--data", w.path("t.jsonl")], 2, "would be lost"),
+                             ("another sidecar", [*describe[:-3], "--out", w.path("again"), "--data", w.path("t.jsonl")], 2, "--overwrite"),
                              ("unknown stage", [*describe, w.path("t.jsonl"), "--stages", "0,7"], 2, "found '7'")], "pdt sidecar describe: ")
     )
 

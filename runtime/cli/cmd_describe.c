@@ -7,15 +7,26 @@
 #include "atlas/lessons.h"
 #include "base/memory.h"
 #include "cli/cli.h"
+#include "cli/outputs.h"
 #include "cli/tokenizer.h"
+#include "journal/sink.h"
 
 enum { MOST_DATA = 16 };
-enum { OPT_MODEL = 256, OPT_SIDECAR, OPT_DATA, OPT_STAGES, OPT_TEMPERATURE, OPT_OUT };
+enum {
+  OPT_MODEL = 256,
+  OPT_SIDECAR,
+  OPT_DATA,
+  OPT_STAGES,
+  OPT_TEMPERATURE,
+  OPT_OUT,
+  OPT_OVERWRITE
+};
 
 /* Everything a run holds. */
 typedef struct describing {
   const char *model, *sidecar, *stages, *out, *data[MOST_DATA];
   int32_t n_data;
+  bool overwrite;
   double temperature; /* below 0: not given */
   pdt_model_config trunk;
   pdt_tokenizer *tokenizer;
@@ -32,6 +43,7 @@ static const struct argp_option options[] = {
      "in which stages: some of 0, 1, 2, 3, all, rollouts (default 0,1,2,3)", 0},
     {"temperature", OPT_TEMPERATURE, "X", 0, "of its rollouts", 0},
     {"out", OPT_OUT, "FILE", 0, "the sidecar to write", 0},
+    {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a sidecar that is there", 0},
     {0},
 };
 
@@ -76,6 +88,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return pdt_cli_real(state, "temperature", arg, 0, 1e6, &d->temperature);
   case OPT_OUT:
     d->out = arg;
+    return 0;
+  case OPT_OVERWRITE:
+    d->overwrite = true;
     return 0;
   case ARGP_KEY_ARG:
     argp_error(state, "expected options only, found '%s'", arg);
@@ -219,6 +234,18 @@ static int write_file(const describing *d, copy *c, pdt_error *err) {
   return rc;
 }
 
+static int check_output(const describing *d, pdt_error *err) {
+  pdt_named_files outputs = {0}, inputs = {0};
+  pdt_files_add(&outputs, "--out", d->out);
+  pdt_files_add_model(&inputs, "--model", d->model);
+  pdt_files_add(&inputs, "--sidecar", d->sidecar);
+  for (int32_t i = 0; i < d->n_data; i++) pdt_files_add(&inputs, "--data", d->data[i]);
+  if (pdt_outputs_check(&outputs, &inputs, err)) return -1;
+  if (pdt_sink_descriptor(d->out) >= 0)
+    return pdt_fail(err, PDT_ERROR_USAGE, "--out: expected the name of a file, found '%s'", d->out);
+  return pdt_output_may_replace("--out", d->out, PDT_KIND_SIDECAR, d->overwrite, err);
+}
+
 static int load(describing *d, pdt_error *err) {
   uint64_t fingerprint;
   return pdt_model_config_load(&d->trunk, d->model, NULL, err) ||
@@ -235,7 +262,8 @@ int pdt_cmd_sidecar_describe(const pdt_cli *cli, int argc, char **argv, pdt_erro
   copy c = {NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &d, err);
   if (parsed) return parsed < 0 ? -1 : 0;
-  int rc = load(&d, err) || gather(&d, err) || list_tensors(&d, &c, err) || write_file(&d, &c, err);
+  int rc = check_output(&d, err) || load(&d, err) || gather(&d, err) || list_tensors(&d, &c, err) ||
+           write_file(&d, &c, err);
   if (!rc) printf("%s: %d tensors as they were\n", d.out, d.file->n_tensors);
   free((void *)c.tensors);
   free(c.specs);
