@@ -1,8 +1,11 @@
 #include "base/memory.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/cgroup.h"
 
 int pdt_new(void **out, int64_t count, size_t size, const char *what, pdt_error *err) {
   *out = NULL;
@@ -19,37 +22,43 @@ int pdt_new(void **out, int64_t count, size_t size, const char *what, pdt_error 
   return 0;
 }
 
-/* The number after `key` in a file of "key: number kB" lines, in bytes; 0 when absent. */
-static pdt_bytes proc_kilobytes(const char *path, const char *key) {
-  FILE *f = fopen(path, "r");
-  if (!f) return 0;
-  char line[256];
-  long long kilobytes = 0;
-  while (fgets(line, sizeof line, f))
-    if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), ": %lld", &kilobytes))
+/* The number behind `key` in a file of lines such as "key: number kB", times `unit`; -1 when it is
+ * absent or no number. */
+static pdt_bytes number_of(const char *root, const char *file, const char *key, pdt_bytes unit) {
+  char path[PATH_MAX], line[256];
+  long long value = -1;
+  if (snprintf(path, sizeof path, "%s%s", root, file) >= (int)sizeof path) return -1;
+  FILE *f = fopen(path, "re");
+  if (!f) return -1;
+  while (value < 0 && fgets(line, sizeof line, f))
+    if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%lld", &value) != 1)
       break;
   fclose(f);
-  return (pdt_bytes)kilobytes * 1024;
+  return value < 0 || value > INT64_MAX / unit ? -1 : value * unit;
 }
 
 pdt_bytes pdt_peak_resident_bytes(void) {
-  return proc_kilobytes("/proc/self/status", "VmHWM");
+  pdt_bytes peak = number_of("", "/proc/self/status", "VmHWM:", 1024);
+  return peak > 0 ? peak : 0;
 }
 
-/* A cgroup file that holds one number; -1 when absent or "max". */
-static pdt_bytes cgroup_bytes(const char *path) {
-  FILE *f = fopen(path, "r");
-  if (!f) return -1;
-  long long value = -1;
-  if (fscanf(f, "%lld", &value) != 1) value = -1;
-  fclose(f);
-  return value;
+/* The smaller one of `least` and limit - used, as far as those are known. */
+static pdt_bytes lower(pdt_bytes least, pdt_bytes limit, pdt_bytes used) {
+  if (limit < 0 || used < 0) return least;
+  pdt_bytes left = limit > used ? limit - used : 0;
+  return left < least ? left : least;
 }
 
-pdt_bytes pdt_available_bytes(void) {
-  pdt_bytes available = proc_kilobytes("/proc/meminfo", "MemAvailable");
-  pdt_bytes limit = cgroup_bytes("/sys/fs/cgroup/memory.max");
-  pdt_bytes used = cgroup_bytes("/sys/fs/cgroup/memory.current");
-  if (limit >= 0 && used >= 0 && limit - used < available) available = limit - used;
-  return available > 0 ? available : 0;
+pdt_bytes pdt_available_bytes(const char *root, int32_t sharing) {
+  const char *meminfo = "/proc/meminfo", *status = "/proc/self/status", *own = "/proc/self/limits";
+  pdt_bytes all = lower(INT64_MAX, number_of(root, meminfo, "MemAvailable:", 1024), 0);
+  if (number_of(root, "/proc/sys/vm/overcommit_memory", "", 1) == 2) /* nothing is promised twice */
+    all = lower(all, number_of(root, meminfo, "CommitLimit:", 1024),
+                number_of(root, meminfo, "Committed_AS:", 1024));
+  all = lower(all, pdt_cgroup_memory_left(root), 0);
+  if (all < INT64_MAX) all /= sharing;
+  all = lower(all, number_of(root, own, "Max address space", 1),
+              number_of(root, status, "VmSize:", 1024));
+  return lower(all, number_of(root, own, "Max data size", 1),
+               number_of(root, status, "VmData:", 1024));
 }

@@ -70,7 +70,9 @@ static const struct argp_option options[] = {
     {"tp", KEY_ENGINE + PDT_FLAG_TP, "T", 0,
      "ranks that share one copy of the trunk (those of a machine)", 3},
     {"threads", KEY_ENGINE + PDT_FLAG_THREADS, "N", 0,
-     "threads of a rank; by default the machine's cores shared among its ranks", 3},
+     "threads of a rank; by default OMP_NUM_THREADS, or its part of the processors that ranks of "
+     "the machine may run on",
+     3},
     {"max-sessions", KEY_ENGINE + PDT_FLAG_MAX_SESSIONS, "N", 0, "entries in flight at once (16)",
      3},
     {"kv-memory", KEY_ENGINE + PDT_FLAG_KV_MEMORY, "BYTES", 0,

@@ -127,7 +127,7 @@ static int new_cache(pdt_engine *e, pdt_error *err) {
   int32_t kv_heads = shard->kv_heads.end - shard->kv_heads.begin;
   int32_t pages = e->buffers.max_pages;
   pdt_bytes bytes = pdt_kv_bytes(e->model.layers, kv_heads, e->model.head_dim, pages);
-  pdt_bytes available = pdt_available_bytes() / e->ranks_on_node / 10 * 9;
+  pdt_bytes available = pdt_available_bytes("", e->ranks_on_node) / 10 * 9;
   pdt_bytes limit = e->options.kv_bytes > 0 ? e->options.kv_bytes : available;
   if (bytes < 0 || bytes > limit)
     return pdt_fail(

@@ -1,6 +1,5 @@
 #include "engine/engine.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,45 +10,6 @@
 
 void pdt_engine_note_failure(pdt_engine *e, const pdt_error *err) {
   if (e->failure.code == PDT_ERROR_NONE) e->failure = *err;
-}
-
-/* The processors of every rank of a machine, and room for how many bytes each tells. */
-typedef struct survey {
-  cpu_set_t *sets;
-  pdt_bytes *bytes;
-} survey;
-
-static int new_survey(survey *s, pdt_rank ranks, pdt_error *err) {
-  return PDT_NEW(&s->sets, ranks, "threads", err) || PDT_NEW(&s->bytes, ranks, "threads", err);
-}
-
-/* Threads of this rank: what was asked for, or the processors it may run on, shared with the ranks
- * of its machine that may run on the same ones. Counts the machine's ranks on the way. Collective
- * over the world; all ranks fail alike. */
-static int survey_node(pdt_engine *e, pdt_error *err) {
-  pdt_comm node;
-  survey s = {0};
-  cpu_set_t own;
-  if (pdt_comm_split_node(e->world, &node, err)) return -1;
-  e->threads = e->options.threads;
-  e->ranks_on_node = node.size;
-  CPU_ZERO(&own);
-  sched_getaffinity(0, sizeof own, &own);
-  new_survey(&s, node.size, err);
-  int status = pdt_comm_agree(e->world, err);
-  if (!status) {
-    for (pdt_rank r = 0; r < node.size; r++) s.bytes[r] = sizeof own;
-    pdt_comm_all_gather(&node, &own, s.sets, s.bytes);
-    int sharing = 1; /* this rank, and the others of the same processors */
-    for (pdt_rank r = 0; r < node.size; r++)
-      sharing += r != node.rank && CPU_EQUAL(&own, &s.sets[r]);
-    int fair = CPU_COUNT(&own) / sharing;
-    if (e->threads == 0) e->threads = fair > 1 ? fair : 1;
-  }
-  free(s.sets);
-  free(s.bytes);
-  pdt_comm_free(&node);
-  return status;
 }
 
 /* Splits the world into groups of T consecutive ranks; by default a machine's, where all machines
@@ -154,7 +114,7 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
   e->world = world;
   e->options = *options;
   e->group = (pdt_comm){.rank = 0, .size = 1};
-  int status = survey_node(e, err) || make_groups(e, err) || choose_kernels(e, err);
+  int status = pdt_survey_node(e, err) || make_groups(e, err) || choose_kernels(e, err);
   if (!status) {
     load(e, err);
     status = pdt_comm_agree(world, err) || compare_files(e, err);

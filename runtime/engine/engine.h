@@ -17,7 +17,7 @@ typedef struct pdt_engine_options {
   const char *model;    /* directory */
   const char *sidecar;  /* file */
   int tensor_parallel;  /* T; must divide the number of ranks; 0: the ranks of one machine */
-  int threads;          /* of this rank; 0: the machine's cores shared fairly among its ranks */
+  int threads;          /* of this rank; 0: OMP_NUM_THREADS, or its fair part of the processors */
   int32_t max_sessions; /* in flight at once, >= 1 */
   pdt_bytes kv_bytes;   /* most bytes of key/value cache a rank; 0: what memory there is */
   const char *kernels;  /* instruction set by name; NULL: the best that every rank has */

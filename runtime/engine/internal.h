@@ -99,6 +99,11 @@ struct pdt_engine {
   pdt_error failure; /* what this rank met inside a round; told at the boundary */
 };
 
+/* survey.c: counts the ranks of this machine (ranks_on_node) and chooses this rank's threads: what
+ * was asked for, or what OMP_NUM_THREADS says, or its part of the processors that it may run on. An
+ * exchange over the machine's ranks. Collective over the world, blocking; all ranks fail alike. */
+int pdt_survey_node(pdt_engine *e, pdt_error *err);
+
 /* prompt.c: encodes the session's prompt in every group that decodes it, plans, and publishes
  * snapshot 0. Collective over the world, blocking; all ranks fail alike. */
 int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err);
