@@ -39,7 +39,8 @@ logged() {
   fi
 }
 
-cores() { nproc 2>/dev/null || echo 1; }
+# (nproc would answer with OMP_NUM_THREADS where that is set)
+cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || echo 1; }
 
 # A Python that can import numpy: the one first on PATH may be another than Debian's. Prints its
 # path; fails when there is none.

@@ -8,7 +8,34 @@
 #include "base/memory.h"
 #include "comm/backend.h"
 
-/* Is this process one of a launcher's? Starting MPI in a process on its own costs a daemon. */
+/* How launchers tell a process what it belongs to. */
+typedef struct launcher {
+  const char *size, *rank; /* environment variables: processes started together, which of them */
+} launcher;
+
+static const launcher open_mpi = {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"};
+
+/* Slurm sets this one in steps alone: in a batch script, whose job may have many tasks, it is not
+ * there. */
+static const launcher others[] = {
+    {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"},
+    {"PMI_SIZE", "PMI_RANK"}, /* MPICH, Intel MPI */
+    {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"},
+    {"MPI_LOCALNRANKS", "MPI_LOCALRANKID"},
+    {"FLUX_JOB_SIZE", "FLUX_TASK_RANK"},
+    {"JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"},
+};
+
+/* The number that a variable holds; -1 without one. */
+static int number_of(const char *variable) {
+  const char *text = getenv(variable);
+  char *end;
+  long n = text ? strtol(text, &end, 10) : -1;
+  return text && end != text && *end == '\0' && n >= 0 && n <= INT32_MAX ? (int)n : -1;
+}
+
+/* Is this process one of a launcher's that MPI may know? Starting MPI in a process on its own costs
+ * a daemon. */
 static bool under_launcher(void) {
   static const char *const signs[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
   for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
@@ -16,19 +43,47 @@ static bool under_launcher(void) {
   return false;
 }
 
-int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
-  *world = (pdt_comm){.rank = 0, .size = 1};
-  if (under_launcher()) return pdt_comm_mpi_start(world, argc, argv, err);
-  const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
-  if (tasks && atoi(tasks) > 1) {
-    const char *task = getenv("SLURM_PROCID");
-    world->rank = task ? atoi(task) : 0;
-    return pdt_fail(err, PDT_ERROR_USAGE,
-                    "Slurm started %s tasks without a process manager that MPI can join "
-                    "(hint: srun --mpi=pmix, or mpirun inside the allocation)",
-                    tasks);
+/* Refuses to be one of several processes that were started together and know nothing of each other:
+ * each would do all the work, and all would answer: an error if this one should turn out to be
+ * alone. What the innermost launcher says holds: Open MPI's own, then the rest. world->rank becomes
+ * the process's among them. */
+static int check_alone(pdt_comm *world, pdt_error *err) {
+  const launcher *l = NULL;
+  if (getenv(open_mpi.size)) {
+    if (number_of(open_mpi.size) > 1) l = &open_mpi;
+  } else {
+    for (size_t i = 0; i < sizeof others / sizeof *others && !l; i++)
+      if (number_of(others[i].size) > 1) l = &others[i];
+    if (!l && number_of("PMIX_RANK") > 0) { /* it does not say how many there are */
+      world->rank = number_of("PMIX_RANK") - 1;
+      return pdt_fail(err, PDT_ERROR_USAGE,
+                      "PMIX_RANK is %d, but MPI found this process alone (hint: start pdt with "
+                      "mpirun of Open MPI; unset PMIX_RANK where one process is meant)",
+                      number_of("PMIX_RANK"));
+    }
   }
-  return 0;
+  if (!l) return 0;
+  int rank = number_of(l->rank);
+  world->rank = rank > 0 ? rank : 0;
+  return pdt_fail(
+      err, PDT_ERROR_USAGE,
+      "%d processes were started together (%s), but MPI found each of them alone (hint: "
+      "start pdt with mpirun of Open MPI, or in Slurm with srun --mpi=pmix; unset %s "
+      "where separate runs are meant)",
+      number_of(l->size), l->size, l->size);
+}
+
+int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
+  pdt_comm alone = {.rank = 0, .size = 1};
+  pdt_error problem = {0};
+  check_alone(&alone, &problem); /* before MPI starts, which changes the environment */
+  *world = (pdt_comm){.rank = 0, .size = 1};
+  if (under_launcher() && pdt_comm_mpi_start(world, argc, argv, err)) return -1;
+  if (world->size > 1 || problem.code == PDT_ERROR_NONE) return 0;
+  pdt_comm_finish(world);
+  *world = alone;
+  if (err) *err = problem;
+  return -1;
 }
 
 void pdt_comm_finish(pdt_comm *world) {

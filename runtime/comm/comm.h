@@ -21,7 +21,8 @@ typedef struct pdt_comm {
 } pdt_comm;
 
 /* The world. Under a launcher (Open MPI, PMIx, PMI) starts MPI; alone it does not, and size is 1.
- * Refused: a Slurm step of several tasks without a PMI, which would run as many separate programs.
+ * Refused: one of several processes that were started together by something that MPI cannot join,
+ * each of which would do all the work.
  * Collective over all processes started, blocking; all fail alike, and then the one whose
  * world->rank is 0 should say why. Errors: USAGE, MEMORY, RUNTIME. */
 int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);

@@ -13,8 +13,10 @@ enum { BYTES = 10 };
 
 /* A world of this process alone, whatever started the test. */
 static int start(void **state) {
-  static const char *const signs[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK",
-                                      "SLURM_STEP_NUM_TASKS"};
+  static const char *const signs[] = {
+      "OMPI_COMM_WORLD_SIZE", "PMIX_RANK",     "PMI_RANK",
+      "SLURM_STEP_NUM_TASKS", "PMI_SIZE",      "MV2_COMM_WORLD_SIZE",
+      "MPI_LOCALNRANKS",      "FLUX_JOB_SIZE", "JSM_NAMESPACE_SIZE"};
   for (size_t i = 0; i < sizeof signs / sizeof *signs; i++) unsetenv(signs[i]);
   pdt_comm *world = malloc(sizeof *world);
   int argc = 1;
@@ -115,20 +117,58 @@ static void reductions(void **state) {
   }
 }
 
-static void slurm_without_pmi(void **state) {
+/* Variables of launchers, none of which starts MPI. */
+typedef struct started {
+  const char *size, *rank;
+} started;
+
+static void several_that_are_alone(void **state) {
+  static const started launchers[] = {{"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"},
+                                      {"PMI_SIZE", "NO_RANK"},
+                                      {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"},
+                                      {"MPI_LOCALNRANKS", "MPI_LOCALRANKID"},
+                                      {"FLUX_JOB_SIZE", "FLUX_TASK_RANK"},
+                                      {"JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"}};
+  (void)state;
+  pdt_comm world;
+  int argc = 0;
+  char **argv = NULL;
+  for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++) {
+    const started *l = &launchers[i];
+    pdt_error err = {0};
+    setenv(l->size, "3", 1);
+    setenv(l->rank, "2", 1);
+    assert_int_equal(pdt_comm_start(&world, &argc, &argv, &err), -1);
+    assert_int_equal(err.code, PDT_ERROR_USAGE);
+    assert_non_null(strstr(err.message, "3 processes were started together"));
+    assert_non_null(strstr(err.message, l->size));
+    assert_int_equal(world.rank, strcmp(l->rank, "NO_RANK") == 0 ? 0 : 2); /* who speaks is 0 */
+    assert_int_equal(world.size, 1);
+    setenv(l->size, "1", 1); /* one task needs nobody to join */
+    assert_int_equal(pdt_comm_start(&world, &argc, &argv, &err), 0);
+    pdt_comm_finish(&world);
+    setenv(l->size, "some", 1);
+    assert_int_equal(pdt_comm_start(&world, &argc, &argv, &err), 0);
+    pdt_comm_finish(&world);
+    unsetenv(l->size);
+    unsetenv(l->rank);
+  }
+}
+
+/* A batch script of a job with many tasks is one process. */
+static void batch_script(void **state) {
+  static const char *const job[] = {"SLURM_NTASKS", "SLURM_NPROCS", "SLURM_TASKS_PER_NODE"};
   (void)state;
   pdt_comm world;
   pdt_error err = {0};
   int argc = 0;
   char **argv = NULL;
-  setenv("SLURM_STEP_NUM_TASKS", "3", 1);
-  assert_int_equal(pdt_comm_start(&world, &argc, &argv, &err), -1);
-  assert_int_equal(err.code, PDT_ERROR_USAGE);
-  assert_non_null(strstr(err.message, "Slurm started 3 tasks"));
-  setenv("SLURM_STEP_NUM_TASKS", "1", 1); /* one task needs nobody to join */
+  for (size_t i = 0; i < sizeof job / sizeof *job; i++) setenv(job[i], "8", 1);
+  setenv("SLURM_PROCID", "0", 1);
   assert_int_equal(pdt_comm_start(&world, &argc, &argv, &err), 0);
   pdt_comm_finish(&world);
-  unsetenv("SLURM_STEP_NUM_TASKS");
+  for (size_t i = 0; i < sizeof job / sizeof *job; i++) unsetenv(job[i]);
+  unsetenv("SLURM_PROCID");
 }
 
 int main(void) {
@@ -139,7 +179,8 @@ int main(void) {
       cmocka_unit_test(copies),
       cmocka_unit_test(to_itself),
       cmocka_unit_test(reductions),
-      cmocka_unit_test(slurm_without_pmi),
+      cmocka_unit_test(several_that_are_alone),
+      cmocka_unit_test(batch_script),
   };
   return cmocka_run_group_tests(tests, start, finish);
 }
