@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 
 import harness
 import safetensors_edit
@@ -236,6 +237,76 @@ class Checks:
             return err
         return None if os.path.getsize(journal) == size else "the old journal is gone"
 
+    # ---- answers from a journal ----
+
+    def varied(self, n=9):
+        """Requests that end at different times, some by max_rounds, two of one session number."""
+        prompt = "Describe Velmora. Sections: history; trade; food; landmarks."
+        headings = ["\nHistory:", "\nTrade:", "\nFood:", "\nLandmarks:"]
+        return [
+            {"prompt": prompt, "sections": headings[: 1 + i % 4], "session": 40 + i // 2,
+             "settings": {"max_tokens": 10 + 17 * (i % 5), "temperature": 0.8, "seed": i, "max_rounds": 4 if i % 4 == 3 else 500,
+                          "max_attempts": 2 + i % 3, "gamma": [0.5, 0.99][i % 2], "policy": ["selective", "stall", "global"][i % 3]}}
+            for i in range(n)
+        ]
+
+    def text_decode(self, source, *flags):
+        return [self.pdt, "decode", "--model", MODEL, "--sidecar", f"{MODEL}/sidecar.safetensors", "--threads", "1", "--quiet",
+                "--requests", source, "--max-sessions", "3", *flags]
+
+    def answers(self, journal, *flags):
+        run = harness.run([self.pdt, "inspect", "--answers", "--model", MODEL, journal, *flags])
+        if run.status:
+            raise harness.Failed(f"inspect --answers: {run.err}")
+        return run
+
+    def answers_of_a_whole_run(self):
+        source, out, journal, again = self.file("v.jsonl", self.varied()), self.path("v.out"), self.path("v.journal"), self.path("again")
+        for ranks in [0, *self.ranks]:
+            for form in ([], ["--json"]):
+                run = harness.run(self.text_decode(source, "--out", out, "--journal", journal, "--overwrite", *form), ranks=ranks)
+                if run.status:
+                    return run.err
+                shown = self.answers(journal, "--out", again, *form)
+                with open(out, "rb") as f, open(again, "rb") as g:
+                    if f.read() != g.read() or shown.err:
+                        return f"{ranks} ranks, {form}: other bytes than --out has {shown.err}"
+                if form and self.answers(journal, "--json").out != open(again).read():
+                    return "standard output has other bytes than --out"
+        for extra, want in (["--out", journal], "--out"), (["--model", f"{CASE}/model"], "expected the model that it was written with"):
+            run = harness.run([self.pdt, "inspect", "--answers", "--json", journal, *extra])
+            if run.status == 0 or want not in run.err:
+                return f"{extra}: {run.err}"
+        return None
+
+    def answers_of_a_broken_run(self):
+        """A run killed while some sessions are done and others not, and its journal cut anywhere."""
+        source, journal, cut = self.file("w.jsonl", self.varied(40)), self.path("w.journal"), self.path("cut")
+        whole = harness.run(self.text_decode(source, "--json"))
+        want = {}
+        for line in whole.out.splitlines(keepends=True):
+            want.setdefault(json.loads(line)["request"], []).append(line)
+        process = subprocess.Popen(self.text_decode(source, "--journal", journal), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.time() + 60
+        while process.poll() is None and time.time() < deadline and not (os.path.exists(journal) and os.path.getsize(journal) > 40000):
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        with open(journal, "rb") as f:
+            data = f.read()
+        for size in [len(data), *(len(data) * i // 7 for i in range(2, 7))]:
+            with open(cut, "wb") as f:
+                f.write(data[:size])
+            lines = self.journal_lines(cut)
+            ended = sorted(x["request"] for x in lines if x["type"] == "end")
+            left = [x for x in lines if x["type"] == "start" and x["request"] not in ended]
+            got = self.answers(cut, "--json")
+            if got.out != "".join(line for i in ended for line in want[i]):
+                return f"cut at {size} of {len(data)}: other answers for requests {ended}"
+            if any(f"session {x['session']} (request {x['request']}) had no end" not in got.err for x in left):
+                return f"cut at {size}: not told: {got.err}"
+        return None if ended and left else f"nothing to tell: {len(ended)} ended, {len(left)} did not"
+
     def all(self):
         return [
             ("a session goes by its own number", self.names),
@@ -248,6 +319,8 @@ class Checks:
             ("seeds take 64 bits", self.seeds),
             ("a journal holds requests where their sessions start", self.requests_in_the_journal),
             ("what is too large for a journal is told at once", self.too_large_for_the_journal),
+            ("a journal gives the answers of a whole run", self.answers_of_a_whole_run),
+            ("a journal gives the answers of a run that was killed", self.answers_of_a_broken_run),
             ("one round of a long text takes the cache of one round", self.one_round_of_a_long_text),
         ]
 

@@ -4,21 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/finite.h"
 #include "base/memory.h"
+#include "cli/answers.h"
 #include "cli/cli.h"
+#include "cli/outputs.h"
+#include "cli/terminal.h"
 #include "journal/bytes.h"
 #include "journal/inspect.h"
 #include "journal/output.h"
 #include "model/tensors.h"
 #include "sidecar/config.h"
 
-enum { OPT_JSON = 256, OPT_TENSORS, OPT_FULL, OPT_MODEL };
+enum { OPT_JSON = 256, OPT_TENSORS, OPT_FULL, OPT_MODEL, OPT_ANSWERS, OPT_OUT };
 
 typedef struct inspect_args {
-  const char *path, *model;
-  bool json, tensors, full;
+  const char *path, *model, *out;
+  bool json, tensors, full, answers;
 } inspect_args;
 
 static const struct argp_option options[] = {
@@ -26,7 +30,13 @@ static const struct argp_option options[] = {
     {"tensors", OPT_TENSORS, NULL, 0, "list the tensors of a model or sidecar", 0},
     {"full", OPT_FULL, NULL, 0,
      "read every byte of a model or sidecar: look for NaN, fingerprint all of it", 0},
-    {"model", OPT_MODEL, "DIR", 0, "check that a sidecar fits this model", 0},
+    {"model", OPT_MODEL, "DIR", 0,
+     "check that a sidecar fits this model; with --answers, the model that has the tokenizer", 0},
+    {"answers", OPT_ANSWERS, NULL, 0,
+     "of a journal: write what decode --out (with --json: decode --json) would have written of the "
+     "sessions that ended; texts need --model",
+     0},
+    {"out", OPT_OUT, "FILE", 0, "with --answers: the file to write (standard output)", 0},
     {0},
 };
 
@@ -37,7 +47,8 @@ static const char doc[] =
     "  pdt inspect m\n"
     "  pdt inspect --tensors --json sidecar.safetensors\n"
     "  pdt inspect --full --model m sidecar.safetensors\n"
-    "  pdt inspect run.journal\n";
+    "  pdt inspect run.journal\n"
+    "  pdt inspect --answers --json --model m run.journal\n";
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   inspect_args *a = state->input;
@@ -54,6 +65,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case OPT_MODEL:
     a->model = arg;
     break;
+  case OPT_ANSWERS:
+    a->answers = true;
+    break;
+  case OPT_OUT:
+    a->out = arg;
+    break;
   case ARGP_KEY_ARG:
     if (a->path) {
       argp_error(state, "expected one PATH, found '%s' after it", arg);
@@ -62,8 +79,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     a->path = arg;
     break;
   case ARGP_KEY_END:
-    if (a->path) break;
-    argp_error(state, "expected a PATH");
+    if (a->path && (a->answers || !a->out)) break;
+    argp_error(state, a->path ? "--out belongs to --answers" : "expected a PATH");
     return EINVAL;
   default:
     return ARGP_ERR_UNKNOWN;
@@ -340,6 +357,21 @@ static int inspect_safetensors(const inspect_args *a, pdt_error *err) {
   return rc;
 }
 
+/* Answers of a journal, to --out or standard output, where a person gets no protobuf. */
+static int write_answers(const inspect_args *a, pdt_error *err) {
+  const pdt_answers_options answers = {
+      .journal = a->path, .model = a->model, .out = a->out ? a->out : "-", .json = a->json};
+  pdt_named_files outputs = {0}, inputs = {0};
+  pdt_files_add(&outputs, "--out", answers.out);
+  pdt_files_add(&inputs, "PATH", a->path);
+  if (a->model) pdt_files_add_model(&inputs, "--model", a->model);
+  if (pdt_outputs_check(&outputs, &inputs, err)) return -1;
+  if (!a->out && !a->json && pdt_on_terminal(STDOUT_FILENO))
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--answers: protobuf is not for a terminal (hint: --json, or --out FILE)");
+  return pdt_answers_write(&answers, err);
+}
+
 /* By content: what a file is called says nothing. */
 static int inspect_file(const inspect_args *a, pdt_error *err) {
   unsigned char head[9] = {0};
@@ -349,7 +381,10 @@ static int inspect_file(const inspect_args *a, pdt_error *err) {
   fclose(f);
   const size_t magic = strlen(PDT_JOURNAL_MAGIC);
   if (n >= magic && memcmp(head, PDT_JOURNAL_MAGIC, magic) == 0)
-    return pdt_inspect_journal(a->path, a->json, stdout, err);
+    return a->answers ? write_answers(a, err) : pdt_inspect_journal(a->path, a->json, stdout, err);
+  if (a->answers)
+    return pdt_fail(err, PDT_ERROR_USAGE, "--answers: expected a journal, found %s to be none",
+                    a->path);
   const char *dot = strrchr(a->path, '.');
   bool has_header = n == sizeof head && head[8] == '{' && memcmp(head + 4, "\0\0\0\0", 4) == 0;
   if (has_header || (dot && strcmp(dot, ".safetensors") == 0)) return inspect_safetensors(a, err);
@@ -367,7 +402,7 @@ int pdt_cmd_inspect(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   if (parsed) return parsed < 0 ? -1 : 0;
   struct stat status;
   if (stat(a.path, &status)) return pdt_fail(err, PDT_ERROR_IO, "%s: %s", a.path, strerror(errno));
-  if (S_ISDIR(status.st_mode)) return inspect_model(&a, err);
+  if (S_ISDIR(status.st_mode) && !a.answers) return inspect_model(&a, err);
   if (!S_ISREG(status.st_mode))
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a file or a directory, found another kind",
                     a.path);

@@ -2,26 +2,16 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
-#include "base/path.h"
 #include "cli/request_source.h"
+#include "cli/tokenizer.h"
 #include "engine/request_message.h"
 
 enum {
   PIECE_BYTES = 1 << 20,  /* of requests that are sent together */
   MESSAGE_BYTES = 1 << 28 /* of one broadcast */
 };
-
-/* The model's tokenizer where it has one; a model without serves requests in ids. */
-static int load_tokenizer(pdt_decode_input *in, const char *model, pdt_error *err) {
-  char *path;
-  if (pdt_path_join(&path, model, "tokenizer.json", err)) return -1;
-  int status = access(path, F_OK) == 0 ? pdt_tokenizer_load(&in->tokenizer, path, err) : 0;
-  free(path);
-  return status;
-}
 
 static int load_configs(pdt_decode_input *in, const pdt_decode_options *o, pdt_error *err) {
   pdt_safetensors *file;
@@ -123,7 +113,7 @@ static int share_piece(pdt_decode_input *in, exchange *x, bool *last, pdt_error 
 /* Rank 0's beginning: where requests come from. */
 static int open_source(pdt_decode_input *in, exchange *x, const pdt_decode_options *o,
                        pdt_error *err) {
-  if (load_tokenizer(in, o->engine.model, err)) return -1;
+  if (pdt_cli_tokenizer_if_any(o->engine.model, &in->tokenizer, err)) return -1;
   const pdt_request_context context = {&in->model, &in->sidecar, in->tokenizer};
   x->hash = XXH3_createState();
   if (!x->hash) return pdt_fail(err, PDT_ERROR_MEMORY, "requests: no memory");

@@ -1,9 +1,11 @@
 #include "cli/tokenizer.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "atlas/vocabulary.h"
 #include "base/file.h"
+#include "base/path.h"
 
 static const pdt_bytes max_tokenizer_bytes = 512 << 20;
 
@@ -18,4 +20,13 @@ int pdt_cli_tokenizer(const char *directory, pdt_tokenizer **out, uint64_t *fing
   free(text);
   free(path);
   return rc;
+}
+
+int pdt_cli_tokenizer_if_any(const char *directory, pdt_tokenizer **out, pdt_error *err) {
+  char *path;
+  *out = NULL;
+  if (pdt_path_join(&path, directory, "tokenizer.json", err)) return -1;
+  int status = access(path, F_OK) == 0 ? pdt_tokenizer_load(out, path, err) : 0;
+  free(path);
+  return status;
 }

@@ -10,4 +10,8 @@
 int pdt_cli_tokenizer(const char *directory, pdt_tokenizer **out, uint64_t *fingerprint,
                       pdt_error *err);
 
+/* The tokenizer of a model that has one; *out is NULL where it has none: such a model serves
+ * requests in ids. Errors: as above. */
+int pdt_cli_tokenizer_if_any(const char *directory, pdt_tokenizer **out, pdt_error *err);
+
 #endif

@@ -46,6 +46,34 @@ void pdt_stream_free(pdt_stream_state *s) {
   *s = (pdt_stream_state){0};
 }
 
+/* Makes an array of *room elements of `size` bytes hold `wanted` of them. */
+static int grow(void **array, int32_t *room, int64_t wanted, size_t size, pdt_error *err) {
+  if (wanted <= *room) return 0;
+  int64_t larger = wanted > 2 * (int64_t)*room ? wanted : 2 * (int64_t)*room;
+  void *grown = larger <= INT32_MAX ? realloc(*array, (size_t)larger * size) : NULL;
+  if (!grown)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "stream: no memory for %lld elements",
+                    (long long)larger);
+  *array = grown;
+  *room = (int32_t)larger;
+  return 0;
+}
+
+int pdt_stream_reserve(pdt_stream_state *s, const pdt_stream_limits *limits, int32_t n_tokens,
+                       pdt_error *err) {
+  int32_t pending = s->max_pending; /* two arrays, one number */
+  int64_t blocks = (int64_t)s->n_pending + 1, slots = limits->slots > 0 ? limits->slots : 1;
+  return grow((void **)&s->tokens, &s->max_tokens, (int64_t)s->n_tokens + n_tokens,
+              sizeof *s->tokens, err) ||
+                 grow((void **)&s->forced, &s->max_blocks, (int64_t)s->n_forced + 1,
+                      sizeof *s->forced, err) ||
+                 grow((void **)&s->pending, &pending, blocks, sizeof *s->pending, err) ||
+                 grow((void **)&s->pending_coverage, &s->max_pending, blocks,
+                      (size_t)slots * sizeof *s->pending_coverage, err)
+             ? -1
+             : 0;
+}
+
 bool pdt_stream_active(const pdt_stream_state *s) {
   return !s->done && !s->stalled;
 }

@@ -49,6 +49,10 @@ int pdt_stream_new(pdt_stream_state *s, pdt_stream index, const pdt_stream_limit
                    int32_t max_rounds, pdt_error *err);
 void pdt_stream_free(pdt_stream_state *s);
 
+/* Makes room for one more block of n_tokens, where a stream was made with less. Errors: MEMORY. */
+int pdt_stream_reserve(pdt_stream_state *s, const pdt_stream_limits *limits, int32_t n_tokens,
+                       pdt_error *err);
+
 /* Does it emit a block next round? */
 bool pdt_stream_active(const pdt_stream_state *s);
 

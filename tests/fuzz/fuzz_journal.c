@@ -10,7 +10,7 @@
 #include "journal/inspect.h"
 #include "journal/journal.h"
 #include "journal/output.h"
-#include "journal/verify.h"
+#include "journal/replay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -25,18 +25,31 @@ static void mend(uint8_t *data, size_t size) {
   }
 }
 
+/* What an ended session promises. */
+static void check_session(const pdt_replay_session *s) {
+  for (pdt_stream k = 0; k < s->request.settings.streams; k++) {
+    const pdt_stream_state *stream = &s->streams[k];
+    if (stream->n_committed > stream->n_tokens || stream->n_tokens > stream->max_tokens ||
+        stream->n_tokens > s->request.settings.limits.max_tokens || (s->complete && !stream->done))
+      abort();
+  }
+}
+
 static void read_journal(uint8_t *data, size_t size) {
   pdt_journal_reader r;
   pdt_journal_entry entry;
-  pdt_journal_check check;
+  pdt_replay replay;
+  const pdt_replay_session *ended;
   pdt_error err;
   if (pdt_journal_reader_attach(&r, fmemopen(data, size, "r"), (pdt_bytes)size, "fuzz", &err))
     return;
-  pdt_journal_check_init(&check);
-  while (pdt_journal_reader_next(&r, &entry, &err) > 0)
-    if (pdt_journal_check_entry(&check, &entry, &err)) break;
+  pdt_replay_init(&replay);
+  while (pdt_journal_reader_next(&r, &entry, &err) > 0) {
+    if (pdt_replay_entry(&replay, &entry, &ended, &err)) break;
+    if (ended) check_session(ended);
+  }
   if (r.good + r.torn > r.size) abort();
-  pdt_journal_check_free(&check);
+  pdt_replay_free(&replay);
   pdt_journal_reader_close(&r);
 }
 

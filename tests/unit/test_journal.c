@@ -22,6 +22,7 @@
 #include "journal/inspect.h"
 #include "journal/journal.h"
 #include "journal/json_text.h"
+#include "journal/replay.h"
 #include "journal/verify.h"
 
 enum { K = 3, SLOTS = 2, TOKENS = 4 };
@@ -646,6 +647,92 @@ static void test_starts(void **state) {
   free(path);
 }
 
+/* Replays a journal: how many sessions ended, the last error, and what the last one came to. */
+static int replay(const char *path, int32_t *committed, bool *complete, pdt_error *err) {
+  pdt_journal_reader reader;
+  pdt_journal_entry entry;
+  pdt_replay r;
+  const pdt_replay_session *ended;
+  int more, n = 0;
+  *err = (pdt_error){0};
+  pdt_replay_init(&r);
+  assert_int_equal(pdt_journal_reader_open(&reader, path, NULL), 0);
+  while ((more = pdt_journal_reader_next(&reader, &entry, err)) > 0) {
+    if (pdt_replay_entry(&r, &entry, &ended, err)) break;
+    if (!ended) continue;
+    n++;
+    *complete = ended->complete;
+    for (pdt_stream k = 0; k < ended->request.settings.streams; k++)
+      committed[k] = ended->streams[k].n_committed;
+  }
+  pdt_journal_reader_close(&reader);
+  pdt_replay_free(&r);
+  return n;
+}
+
+/* Two streams of at most max_tokens: two rounds that commit everything, then the end. */
+static void write_two_rounds(const char *path, uint32_t max_tokens, const char *second_round,
+                             bool complete) {
+  pdt_journal j;
+  opening o;
+  story s;
+  create(&j, path);
+  append_header(&j, UINT32_MAX);
+  open_session(&o, 0, 2);
+  o.request.settings.max_tokens = max_tokens;
+  o.request.settings.policy = PDT__POLICY__POLICY_SELECTIVE;
+  append_opening(&j, &o);
+  tell(&s, 1, 0, 1, true, "CC", NULL);
+  append_story(&j, &s);
+  tell(&s, 2, 0, 2, strchr(second_round, 'C') != NULL, second_round, NULL);
+  append_story(&j, &s);
+  append_end(&j, 0, complete);
+  close_journal(&j);
+}
+
+static void test_replay(void **state) {
+  (void)state;
+  char *path = path_of("ends");
+  int32_t committed[2];
+  bool complete = false;
+  pdt_error err;
+  write_two_rounds(path, 8, "CC", true);
+  assert_int_equal(replay(path, committed, &complete, &err), 1);
+  assert_true(complete && committed[0] == 8 && committed[1] == 8);
+  write_two_rounds(path, 96, "HR", false);
+  assert_int_equal(replay(path, committed, &complete, &err), 1);
+  assert_true(!complete && committed[0] == 4 && committed[1] == 4);
+  /* limits that the file does not fill take no memory */
+  write_two_rounds(path, 1 << 24, "CC", false);
+  assert_int_equal(replay(path, committed, &complete, &err), 1);
+  assert_true(!complete && committed[0] == 8);
+  static const struct {
+    uint32_t max_tokens;
+    const char *second_round;
+    bool complete;
+    const char *want;
+  } bad[] = {{96, "CC", true, "request 0: it ends complete, but its streams are not done"},
+             {8, "CC", false, "request 0: it ends before its streams are done, but its streams"},
+             {4, "CC", true, "request 0, round 2: stream 0, round 2: it is done, yet there is a"},
+             {6, "CC", true, "a block of 4 tokens cannot follow 4 tokens and 0 pending blocks"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    write_two_rounds(path, bad[i].max_tokens, bad[i].second_round, bad[i].complete);
+    assert_int_equal(pdt_journal_verify(path, NULL, NULL, NULL), 0);
+    assert_int_equal(replay(path, committed, &complete, &err), 0);
+    assert_int_equal(err.code, PDT_ERROR_INPUT);
+    if (!strstr(err.message, bad[i].want)) fail_msg("'%s' in %s", bad[i].want, err.message);
+  }
+  pdt_journal j;
+  create(&j, path);
+  append_header(&j, 1);
+  append_start(&j, 0);
+  append_end(&j, 0, false);
+  close_journal(&j);
+  assert_int_equal(replay(path, committed, &complete, &err), 0);
+  assert_non_null(strstr(err.message, "its streams are without a round"));
+  free(path);
+}
+
 static void test_existing_file(void **state) {
   (void)state;
   char *path = path_of("existing");
@@ -903,6 +990,7 @@ int main(void) {
       cmocka_unit_test(test_impossible_numbers),
       cmocka_unit_test(test_headers_and_ends),
       cmocka_unit_test(test_starts),
+      cmocka_unit_test(test_replay),
       cmocka_unit_test(test_existing_file),
       cmocka_unit_test(test_nothing_lost),
       cmocka_unit_test(test_cannot_create),

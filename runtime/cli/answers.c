@@ -1,0 +1,126 @@
+#include "cli/answers.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/result.h"
+#include "cli/tokenizer.h"
+#include "journal/replay.h"
+#include "store/checkpoint.h"
+
+/* One pass over the journal. */
+typedef struct pass {
+  const pdt_answers_options *options;
+  pdt_replay replay;
+  uint64_t model;     /* by the header */
+  pdt_bytes torn;     /* bytes of an entry that is not whole */
+  pdt_output *output; /* NULL: only looked at */
+  const pdt_tokenizer *tokenizer;
+} pass;
+
+static int write_session(const pass *p, const pdt_replay_session *s, pdt_error *err) {
+  const pdt_outcome outcome = {.request = &s->request,
+                               .index = s->index,
+                               .streams = s->streams,
+                               .plan_ids = s->plan_ids,
+                               .slots = s->slots,
+                               .complete = s->complete};
+  pdt_result r;
+  int status = pdt_result_make(&r, &outcome, p->tokenizer, err);
+  if (!status) status = pdt_result_write(&r, p->output, err);
+  if (!status) status = pdt_output_end(p->output, s->index, err);
+  pdt_result_free(&r);
+  return status;
+}
+
+/* Everything that there is, checked; written where there is an output. */
+static int go_through(pass *p, pdt_error *err) {
+  pdt_journal_reader reader;
+  pdt_journal_entry entry;
+  const pdt_replay_session *ended;
+  int more;
+  pdt_replay_free(&p->replay);
+  if (pdt_journal_reader_open(&reader, p->options->journal, err)) return -1;
+  while ((more = pdt_journal_reader_next(&reader, &entry, err)) > 0) {
+    more = pdt_replay_entry(&p->replay, &entry, &ended, err);
+    if (more) more = pdt_fail_in(err, "%s: journal", reader.name);
+    if (!more && entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER)
+      p->model = entry.message->header->model_fingerprint;
+    if (!more && ended && p->output) more = write_session(p, ended, err);
+    if (more) break;
+  }
+  if (more == 0 && !p->replay.check.have_header)
+    more = pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: it has no header", reader.name);
+  p->torn = reader.torn;
+  pdt_journal_reader_close(&reader);
+  return more;
+}
+
+/* The tokenizer of the model that the journal was written with. */
+static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *err) {
+  pdt_checkpoint *checkpoint;
+  uint64_t fingerprint;
+  const char *model = p->options->model;
+  if (pdt_checkpoint_open(&checkpoint, model, NULL, err)) return -1;
+  int status = pdt_checkpoint_fingerprint(checkpoint, PDT_FINGERPRINT_QUICK, &fingerprint, err);
+  pdt_checkpoint_close(checkpoint);
+  if (status) return -1;
+  if (fingerprint != p->model)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: journal: expected the model that it was written with, of fingerprint "
+                    "%016" PRIx64 ", found %s, of %016" PRIx64,
+                    p->options->journal, p->model, model, fingerprint);
+  return pdt_cli_tokenizer_if_any(model, tokenizer, err);
+}
+
+/* Sessions that the journal leaves without an end. */
+static void name_unfinished(const pass *p) {
+  enum { NAMED = 20 };
+  const pdt_journal_check *c = &p->replay.check;
+  int64_t unfinished = 0;
+  for (size_t i = 0; i < c->n_started; i++) {
+    const pdt_journal_session *s = &c->sessions[i];
+    if (s->ended || unfinished++ >= NAMED) continue;
+    fprintf(stderr, "session %" PRIu64 " (request %zu) had no end after round %" PRIu32 "\n",
+            s->session, i, s->round);
+  }
+  if (unfinished > NAMED)
+    fprintf(stderr, "and %" PRId64 " more sessions had no end\n", unfinished - NAMED);
+  if (c->totals.requests > c->totals.started)
+    fprintf(stderr, "%" PRId64 " of %" PRId64 " requests had not started\n",
+            c->totals.requests - c->totals.started, c->totals.requests);
+  if (p->torn > 0)
+    fprintf(stderr, "the end of the journal is torn: its last %lld bytes are no whole entry\n",
+            (long long)p->torn);
+}
+
+/* The second pass: requests that have no answer are passed over before it, so that nobody waits
+ * for their turn. */
+static int write_all(pass *p, pdt_error *err) {
+  const pdt_answers_options *o = p->options;
+  const pdt_journal_check *c = &p->replay.check;
+  pdt_output_format format = o->json ? PDT_OUTPUT_JSONL : PDT_OUTPUT_PROTO;
+  if (pdt_output_open(&p->output, o->out, format, err)) return -1;
+  int status = pdt_output_in_turns(p->output, (int32_t)c->n_started, err);
+  for (size_t i = 0; i < c->n_started && !status; i++)
+    if (!c->sessions[i].ended) status = pdt_output_end(p->output, (int32_t)i, err);
+  if (!status) status = go_through(p, err);
+  if (!status) return pdt_output_close(p->output, err);
+  pdt_output_discard(p->output);
+  return -1;
+}
+
+int pdt_answers_write(const pdt_answers_options *options, pdt_error *err) {
+  pass p = {.options = options};
+  pdt_tokenizer *tokenizer = NULL;
+  pdt_replay_init(&p.replay);
+  int status = go_through(&p, err);
+  if (!status && options->model) status = load_tokenizer(&p, &tokenizer, err);
+  p.tokenizer = tokenizer;
+  if (!status) status = write_all(&p, err);
+  if (!status) name_unfinished(&p);
+  pdt_replay_free(&p.replay);
+  pdt_tokenizer_free(tokenizer);
+  return status;
+}
