@@ -197,9 +197,11 @@ static int check_replaced(const pdt_new_file *file, const struct stat *old, pdt_
 
 static int open_beside(pdt_new_file *file, bool named, pdt_error *err) {
   struct stat old;
+  char *target;
   if (!*file->path)
     return pdt_fail(err, PDT_ERROR_USAGE, "expected the name of a file to write, found ''");
-  if (pdt_path_follow(&file->target, file->path, err)) return -1;
+  if (pdt_path_follow(&target, file->path, err)) return -1;
+  file->target = target;
   bool replaces = stat(file->target, &old) == 0;
   if (!replaces && errno != ENOENT) return cannot_create(file, err);
   if (replaces && check_replaced(file, &old, err)) return -1;
@@ -210,7 +212,8 @@ static int open_beside(pdt_new_file *file, bool named, pdt_error *err) {
 }
 
 static int open_new(pdt_new_file *file, const char *path, bool named, pdt_error *err) {
-  *file = (pdt_new_file){.fd = -1, .path = strdup(path)};
+  *file = (pdt_new_file){.fd = -1};
+  file->path = strdup(path);
   if (!file->path) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
   if (open_beside(file, named, err) == 0) return 0;
   pdt_new_file_abandon(file);

@@ -56,7 +56,8 @@ static void run(const char *folder, int32_t n, uint32_t seed) {
     assert_int_equal(n_got - before, text == pdt_turns_next(t) ? bytes : 0);
   }
   for (int32_t text = 0; text < n; text++)
-    for (int i = 0; i < text % 5 * 3; i++) fwrite(buffer, 1, piece(text, i, buffer), expected);
+    for (int i = 0; i < text % 5 * 3; i++)
+      (void)fwrite(buffer, 1, piece(text, i, buffer), expected);
   fclose(out);
   fclose(expected);
   assert_int_equal(n_got, n_want);
