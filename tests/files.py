@@ -52,7 +52,7 @@ class World:
         write(self.path("r.json"), json.dumps(dict(prompt_ids=[3, 4, 5], settings=SETTINGS)))
         write(self.path("r.jsonl"), read(self.path("r.json")) + b"\n")
         write(self.path("plan.json"), "[]")
-        self.requests("many.jsonl", 400)
+        self.requests("many.jsonl", 3000)
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
@@ -128,6 +128,9 @@ def inputs_named(w):
     model = w.path("m/model.safetensors")
     bad.append(refused(w, "sidecar init", ["sidecar", "init", "--model", w.path("m"), "--out", model, "--overwrite"], 2, "of --model", [model]))
     bad.append(refused(w, "data atlas", ["data", "atlas", "--model", w.path("m"), "--out", w.path("m/tokenizer.json"), "--overwrite"], 2, "of --model", [w.path("m/tokenizer.json")]))
+    with open(w.path("r.jsonl"), "ab") as f:  # a descriptor that is an input
+        p = subprocess.run([w.pdt, *w.decode("--out", f"/dev/fd/{f.fileno()}", requests=("--requests", "r.jsonl"))], pass_fds=[f.fileno()], stderr=subprocess.PIPE)
+    bad.append(None if p.returncode == 2 and b"of --requests" in p.stderr else f"a descriptor of an input: {p}")
     if w.ranks:
         bad.append(refused(w, "several ranks", w.decode("--out", w.path("s")), 2, "of --sidecar", [w.path("s")], ranks=w.ranks))
     return wrong(bad)
