@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""pdt train around its steps: parts that are left as they are.
+"""pdt train around its steps: parts that are left as they are, its log, and what a killed run leaves.
 
 usage: train_frame.py PDT [--ranks 2] [--quick]   (0: one process only; --quick: fewer combinations)
 """
+import json
 import os
 import subprocess
 import sys
@@ -85,6 +86,104 @@ def rollouts_keep(s):
     return None if same else "another sidecar was written"
 
 
+TIMES = ("tokens_per_s",)
+
+
+def log_of(path):
+    with open(path) as f:
+        return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in f]
+
+
+def kill_at(command, path, step):
+    """Kills a run once its log has a line of that step; False when it was over before."""
+    process = subprocess.Popen([str(x) for x in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    for line in process.stdout:
+        if f'"step": {step},'.encode() in line:
+            break
+    process.kill()
+    process.stdout.read()
+    return process.wait() != 0
+
+
+def logs_go_on(commands, folder):
+    """Killed twice and resumed, with a torn line and leftovers: log and result are those of a run that nobody disturbed."""
+    for name, command in commands:
+        whole, killed = (os.path.join(folder, f"{name}-{x}") for x in ("whole", "killed"))
+        result = harness.run(command(whole), timeout=120)
+        if result.status != 0:
+            return f"{name}: {result.err}"
+        kill_at(command(killed), killed, 7)
+        with open(f"{killed}/log.jsonl", "a") as f:
+            f.write('{"step": 8, "los')
+        left = [f"{killed}/{x}.safetensors.999999.0.tmp" for x in ("checkpoint", "model" if name == "trunk" else "sidecar")]
+        for path in left:
+            open(path, "w").close()
+        kill_at([*command(killed), "--resume"], killed, 13)
+        result = harness.run([*command(killed), "--resume"], timeout=120)
+        if result.status != 0:
+            return f"{name}, resumed: {result.err}"
+        steps = [[x for x in log_of(f"{path}/log.jsonl") if "step" in x] for path in (whole, killed)]
+        if steps[0] != steps[1]:
+            return f"{name}: logs differ: {[x['step'] for x in steps[1]]}\n{steps[0]}\n{steps[1]}"
+        heads = [[json.dumps(x) for x in log_of(f"{path}/log.jsonl") if "rollouts" in x] for path in (whole, killed)]
+        if heads[0] != heads[1]:
+            return f"{name}: said of rollouts: {heads}"
+        remains = [x for x in os.listdir(killed) if x.endswith(".tmp")]
+        if remains:
+            return f"{name}: {remains}"
+        for result in os.listdir(whole):
+            if result.endswith(".safetensors"):
+                with open(f"{whole}/{result}", "rb") as a, open(f"{killed}/{result}", "rb") as b:
+                    if a.read() != b.read():
+                        return f"{name}: {result} differs"
+    return None
+
+
+def full_disk(commands, folder, ranks):
+    """A log that cannot be written ends the run with one message; from the checkpoint that stands it goes on as if nothing had been."""
+    for name, command in commands:
+        for n in (0, *(ranks if name == "trunk" else ())):
+            out = os.path.join(folder, f"{name}-full{n}")
+            often = [*command(out), "--checkpoint-every", "2"]
+            os.mkdir(out)
+            os.symlink("/dev/full", f"{out}/log.jsonl")
+            result = harness.run(often, ranks=n, timeout=120)
+            lines = [x for x in result.err.splitlines() if x.startswith("pdt train: ")]
+            if result.status != 1 or len(lines) != 1 or "log.jsonl: cannot write: No space left" not in lines[0]:
+                return f"{name}, {n} ranks: {result.status} {result.err}"
+            if n or name == "trunk":
+                continue  # its first line is that it begins
+            os.remove(f"{out}/log.jsonl")
+            result = harness.run([*often, "--resume"], timeout=120)
+            if result.status != 0:
+                return f"{name}, resumed: {result.err}"
+            with open(f"{folder}/{name}-whole/sidecar.safetensors", "rb") as a, open(f"{out}/sidecar.safetensors", "rb") as b:
+                if a.read() != b.read():
+                    return f"{name}: not what it would have been"
+            if name == "stage" and [x["step"] for x in log_of(f"{out}/log.jsonl")] != [3, 6, 9, 12, 15, 18, 20]:
+                return f"{name}: log of {log_of(f'{out}/log.jsonl')}"
+    return None
+
+
+def nobody_reads(commands, folder):
+    """Standard output that cannot be written is told too."""
+    name, command = commands[0]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([str(x) for x in command(os.path.join(folder, "unread"))], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    said = result.stderr.decode()
+    return None if result.returncode == 1 and "standard output" in said and said.count("\n") == 1 else f"{result.returncode} {said}"
+
+
+def runs_of(s, t):
+    """(name, function from --out to a command) of the three kinds of runs: 20 steps, logs every 3, checkpoints every 4."""
+    often = ("--steps", "20", "--batch", "2", "--log-every", "3", "--checkpoint-every", "4")
+    return [
+        ("trunk", lambda out: t.command(out, *often, "--valid-every", "5")),
+        ("stage", lambda out: s.command("2", "fresh.safetensors", out, *often)),
+        ("rollouts", lambda out: s.command("rollouts", "fresh.safetensors", out, *often, "--count", "2", "--max-attempts", "2")),
+    ]
+
+
 def trunk_rests(t):
     """--rate 0 on a trunk: the weights that the seed gave."""
     for out, more in (("r0", ["--rate", "0"]), ("r1", ["--rate", "0", "--steps", "1", "--warmup", "0"])):
@@ -102,7 +201,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         s = train_sidecar.Stages(train_sidecar.Scratch(pdt, folder))
         t = train.Trainer(pdt, other)
+        runs = runs_of(s, t)
         harness.run_checks([
+            ("logs go on", lambda: logs_go_on(runs, folder)), ("logs on a full disk", lambda: full_disk(runs, folder, ranks)),
+            ("a full standard output", lambda: nobody_reads(runs, folder)),
             ("parts at rest", lambda: rests(s, quick)), ("a run at rest goes on", lambda: goes_on(s, ranks)),
             ("rollouts with a sidecar that changes", lambda: rollouts_keep(s)), ("a trunk at rest", lambda: trunk_rests(t)),
         ])

@@ -1,4 +1,4 @@
-/* pdt train: what its flags say, and its two kinds of runs. */
+/* pdt train: what its flags say, and its three kinds of runs. */
 #ifndef PDT_CLI_TRAIN_H
 #define PDT_CLI_TRAIN_H
 
@@ -48,12 +48,33 @@ int pdt_train_compare_data(const pdt_cli *cli, const pdt_train_args *args, uint6
  * MEMORY. */
 int pdt_train_check_outputs(const pdt_train_args *args, pdt_error *err);
 
-/* Makes --out and opens its log at `path`, closed by the caller: anew, or at its end when resuming.
- * Unless resuming, none of results[2] (NULL: none), each a `what`, may be there yet. Errors: IO. */
-int pdt_train_open_log(const pdt_train_args *args, const char *what, const char *const results[2],
-                       const char *path, FILE **log, pdt_error *err);
+/* The log of a run, on rank 0: JSON objects, a line each. When a run goes on from a checkpoint, its
+ * log is cut where that stands, so that no step is in it twice; `path` is borrowed. */
+typedef struct pdt_train_log {
+  FILE *file; /* NULL: on the other ranks */
+  const char *path;
+  bool resumes, on_terminal; /* on_terminal: somebody watches standard error */
+  bool begun;                /* the step that the run starts at is known */
+  char *kept, *held;         /* what was in the log already; lines that wait for the start */
+} pdt_train_log;
 
-/* One line into the log (NULL: none), and to standard output where nobody watches. */
-void pdt_train_log_line(FILE *log, bool on_terminal, const char *line);
+/* Makes --out, removes what killed runs have left beside the results, and opens the log at `path`.
+ * Unless resuming, none of results[2] (NULL: none), each a `what`, may be there yet. Closed by the
+ * caller, after an error too. Errors: IO. */
+int pdt_train_open_log(pdt_train_log *log, const pdt_train_args *args, const char *what,
+                       const char *const results[2], const char *path, pdt_error *err);
+void pdt_train_close_log(pdt_train_log *log);
+
+/* The run is over: what was written lasts. Errors: IO. */
+int pdt_train_finish_log(pdt_train_log *log, pdt_error *err);
+
+/* The run starts at this step. Errors: IO, MEMORY. */
+int pdt_train_log_begin(pdt_train_log *log, int64_t step, pdt_error *err);
+
+/* A line about the start of a run, which a log that has it already does not get again; and one of a
+ * step. Both go to standard output too where nobody watches. Errors: IO, as when the disk is full;
+ * MEMORY. */
+int pdt_train_log_head(pdt_train_log *log, const char *line, pdt_error *err);
+int pdt_train_log_line(pdt_train_log *log, const char *line, pdt_error *err);
 
 #endif

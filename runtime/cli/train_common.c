@@ -1,10 +1,14 @@
 /* What the kinds of runs of pdt train share. */
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "cli/outputs.h"
+#include "cli/terminal.h"
 #include "cli/train.h"
 
 int pdt_train_compare_data(const pdt_cli *cli, const pdt_train_args *args, uint64_t fingerprint,
@@ -42,8 +46,8 @@ int pdt_train_check_outputs(const pdt_train_args *a, pdt_error *err) {
   return pdt_outputs_check(&copied, &others, rc ? NULL : err) || rc ? -1 : 0;
 }
 
-int pdt_train_open_log(const pdt_train_args *args, const char *what, const char *const results[2],
-                       const char *path, FILE **log, pdt_error *err) {
+int pdt_train_open_log(pdt_train_log *log, const pdt_train_args *args, const char *what,
+                       const char *const results[2], const char *path, pdt_error *err) {
   const char *out = args->out;
   if (mkdir(out, 0777) && errno != EEXIST)
     return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", out, strerror(errno));
@@ -51,16 +55,111 @@ int pdt_train_open_log(const pdt_train_args *args, const char *what, const char 
     if (results[i] && access(results[i], F_OK) == 0)
       return pdt_fail(err, PDT_ERROR_IO,
                       "%s: has a %s already (hint: --resume, or another directory)", out, what);
-  *log = fopen(path, args->run.resume ? "ae" : "we");
-  return *log ? 0 : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
+  for (int i = 0; i < 2; i++)
+    if (results[i]) pdt_temporaries_remove(results[i]);
+  *log = (pdt_train_log){.path = path, .resumes = args->run.resume};
+  log->file = fopen(path, log->resumes ? "ae" : "we");
+  log->on_terminal = pdt_on_terminal(STDERR_FILENO);
+  return log->file ? 0 : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
 }
 
-void pdt_train_log_line(FILE *log, bool on_terminal, const char *line) {
-  if (log) {
-    fprintf(log, "%s\n", line);
-    fflush(log);
+int pdt_train_finish_log(pdt_train_log *log, pdt_error *err) {
+  /* some file systems say only now that the disk is full; what is no file cannot be synchronized */
+  if (fsync(fileno(log->file)) == 0 || errno == EINVAL || errno == EROFS) return 0;
+  return pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", log->path, strerror(errno));
+}
+
+void pdt_train_close_log(pdt_train_log *log) {
+  if (log->file) fclose(log->file); /* every line was flushed, and is known to be written */
+  free(log->kept);
+  free(log->held);
+  *log = (pdt_train_log){0};
+}
+
+/* The step that a line of a log is of; -1: none, as of lines about a start; -2: it is no line that
+ * this program wrote whole. */
+static int64_t step_of(const char *line, size_t bytes) {
+  json_t *json = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, NULL);
+  const json_t *step = json_object_get(json, "step");
+  int64_t out = !json_is_object(json)   ? -2
+                : json_is_integer(step) ? (int64_t)json_integer_value(step)
+                                        : -1;
+  json_decref(json);
+  return out;
+}
+
+/* Up to where a log is of steps up to `step`: what a killed run wrote beyond its checkpoint, and a
+ * line that it did not end, come again. */
+static size_t length_until(const char *text, size_t bytes, int64_t step) {
+  size_t at = 0;
+  for (const char *end; (end = memchr(text + at, '\n', bytes - at));) {
+    int64_t of = step_of(text + at, (size_t)(end - text) - at);
+    if (of == -2 || of > step || (of < 0 && step == 0)) break;
+    at = (size_t)(end - text) + 1;
   }
-  if (on_terminal) return;
-  printf("%s\n", line);
-  fflush(stdout);
+  return at;
+}
+
+static int write_line(pdt_train_log *log, const char *line, pdt_error *err) {
+  if (fprintf(log->file, "%s\n", line) >= 0 && fflush(log->file) == 0) return 0;
+  return pdt_fail(
+      err, PDT_ERROR_IO,
+      "%s: cannot write: %s (hint: the last checkpoint stands; --resume goes on from it)",
+      log->path, strerror(errno));
+}
+
+/* Cuts the log where the run goes on from, and keeps that part. */
+static int cut(pdt_train_log *log, int64_t step, pdt_error *err) {
+  const pdt_bytes most_bytes = (pdt_bytes)1 << 34;
+  struct stat status;
+  pdt_bytes bytes;
+  if (fstat(fileno(log->file), &status) == 0 && !S_ISREG(status.st_mode)) return 0;
+  if (pdt_file_read(&log->kept, &bytes, log->path, most_bytes, err)) return -1;
+  size_t length = length_until(log->kept, (size_t)bytes, step);
+  log->kept[length] = '\0';
+  if (ftruncate(fileno(log->file), (off_t)length) == 0) return 0;
+  return pdt_fail(err, PDT_ERROR_IO, "%s: cannot cut: %s", log->path, strerror(errno));
+}
+
+/* A line that says how a run starts; one that the kept part has is not said again. */
+static int write_head(pdt_train_log *log, const char *line, pdt_error *err) {
+  const char *there = log->kept ? strstr(log->kept, line) : NULL;
+  if (there && there[strlen(line)] == '\n' && (there == log->kept || there[-1] == '\n')) return 0;
+  return write_line(log, line, err);
+}
+
+/* The same lines where nobody watches. */
+static int show_line(const pdt_train_log *log, const char *line, pdt_error *err) {
+  if (log->on_terminal || (printf("%s\n", line) >= 0 && fflush(stdout) == 0)) return 0;
+  return pdt_fail(err, PDT_ERROR_IO, "standard output: cannot write: %s", strerror(errno));
+}
+
+int pdt_train_log_begin(pdt_train_log *log, int64_t step, pdt_error *err) {
+  if (log->resumes && cut(log, step, err)) return -1;
+  log->begun = true;
+  int rc = 0;
+  for (char *line = log->held; line && *line && !rc;) {
+    char *end = strchr(line, '\n');
+    *end = '\0';
+    rc = write_head(log, line, err);
+    line = end + 1;
+  }
+  free(log->held);
+  log->held = NULL;
+  return rc;
+}
+
+int pdt_train_log_head(pdt_train_log *log, const char *line, pdt_error *err) {
+  if (show_line(log, line, err)) return -1;
+  if (log->begun) return write_head(log, line, err);
+  char *held = NULL; /* where the run starts is not known yet */
+  if (asprintf(&held, "%s%s\n", log->held ? log->held : "", line) < 0)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", log->path);
+  free(log->held);
+  log->held = held;
+  return 0;
+}
+
+int pdt_train_log_line(pdt_train_log *log, const char *line, pdt_error *err) {
+  return write_line(log, line, err) || show_line(log, line, err) ? -1 : 0;
 }

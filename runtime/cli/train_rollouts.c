@@ -32,8 +32,7 @@ typedef struct training {
   pdt_lessons lessons; /* of all files */
   pdt_sidecar_config config;
   pdt_nn_sidecar sidecar;
-  FILE *log_file;
-  bool on_terminal;
+  pdt_train_log journal;
 } training;
 
 static int make_paths(training *t, pdt_error *err) {
@@ -57,20 +56,23 @@ static int load(training *t, pdt_error *err) {
 }
 
 /* What the system's own readiness is worth before it is trained on. */
-static void report_rollouts(training *t, const char *path, const pdt_eval_figures *f) {
+static int report_rollouts(training *t, const char *path, const pdt_eval_figures *f,
+                           pdt_error *err) {
   pdt_judge_share contradictions = pdt_judge_contradictions(&f->counts);
   double ready = f->labelled > 0 ? (double)f->ready / (double)f->labelled : NAN;
-  if (t->cli->world->rank != 0) return;
+  if (t->cli->world->rank != 0) return 0;
   json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "rollouts", path, "entries",
                            (json_int_t)f->counts.entries, "blocks", (json_int_t)f->labelled,
                            "ready", pdt_json_number(ready), "auc", pdt_json_number(f->auc),
                            "contradictions", pdt_json_number(contradictions.share));
   char *line = json ? json_dumps(json, JSON_REAL_PRECISION(6)) : NULL;
-  if (line) pdt_train_log_line(t->log_file, t->on_terminal, line);
+  int rc = line ? pdt_train_log_head(&t->journal, line, err)
+                : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
   free(line);
   json_decref(json);
-  if (t->on_terminal)
+  if (t->journal.on_terminal)
     fprintf(stderr, "%s: %lld blocks, AUC %.4f\n", path, (long long)f->labelled, f->auc);
+  return rc;
 }
 
 /* What the sidecar has met: the entries' prompts, headings and plans, in rounds by its own
@@ -109,27 +111,32 @@ static int collect(training *t, const char *path, pdt_error *err) {
                          .data = &t->data};
   if (!rc) rc = pdt_samples_collect(&t->samples, &eval, t->settings, &figures, err);
   if (!rc) {
-    report_rollouts(t, path, &figures);
-    keep_lessons(t, &figures.settings, err);
+    if (!report_rollouts(t, path, &figures, err)) keep_lessons(t, &figures.settings, err);
     rc = pdt_comm_agree(world, err);
   }
   pdt_eval_entries_free(&t->data);
   return rc;
 }
 
-static void on_report(void *context, const pdt_readiness_report *r) {
+static int on_begin(void *context, int64_t step, pdt_error *err) {
+  return pdt_train_log_begin(&((training *)context)->journal, step, err);
+}
+
+static int on_report(void *context, const void *report, pdt_error *err) {
   training *t = context;
+  const pdt_readiness_report *r = report;
   char line[300];
   snprintf(
       line, sizeof line,
       "{\"stage\": \"rollouts\", \"step\": %lld, \"ready\": %.5f, \"coverage\": %.5f, \"rate\": "
       "%.4g, \"norm\": %.4g}",
       (long long)r->step, r->ready, r->coverage, r->rate, r->norm);
-  pdt_train_log_line(t->log_file, t->on_terminal, line);
-  if (t->on_terminal)
+  if (pdt_train_log_line(&t->journal, line, err)) return -1;
+  if (t->journal.on_terminal)
     fprintf(stderr, "\rrollouts  step %lld/%lld  ready %.4f  cover %.4f\033[K%s",
             (long long)r->step, (long long)r->steps, r->ready, r->coverage,
             r->step == r->steps ? "\n" : "");
+  return 0;
 }
 
 /* The copy that learns: read before the rollouts, which may take hours in which the file changes.
@@ -163,7 +170,8 @@ static int learn(training *t, pdt_error *err) {
                                          .sidecar = t->sidecar_out};
   pdt_nn_set_threads(run->threads);
   if (tell_lessons(t, err)) return -1;
-  return pdt_readiness_train(&t->sidecar, &t->samples, &options, on_report, t, err);
+  const pdt_train_observer observer = {t, on_begin, on_report};
+  return pdt_readiness_train(&t->sidecar, &t->samples, &options, &observer, err);
 }
 
 static int train(training *t, pdt_error *err) {
@@ -175,8 +183,8 @@ static int train(training *t, pdt_error *err) {
                                      .details = true};
   load(t, err);
   if (pdt_comm_agree(world, err)) return -1;
-  const char *const results[] = {t->sidecar_out, NULL};
-  if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
+  const char *const results[] = {t->state, t->sidecar_out};
+  if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", results, t->log, err);
   if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
   if (world->rank == 0) load_sidecar(t, err);
@@ -186,12 +194,12 @@ static int train(training *t, pdt_error *err) {
   if (pdt_comm_agree(world, err)) return -1;
   for (int32_t i = 0; i < t->args->n_data; i++)
     if (collect(t, t->args->data[i], err)) return -1;
-  if (world->rank == 0) learn(t, err);
+  if (world->rank == 0 && !learn(t, err)) pdt_train_finish_log(&t->journal, err);
   return pdt_comm_agree(world, err);
 }
 
 static void end(training *t) {
-  if (t->log_file) fclose(t->log_file);
+  pdt_train_close_log(&t->journal);
   pdt_nn_sidecar_free(&t->sidecar);
   pdt_sidecar_config_free(&t->config);
   pdt_samples_free(&t->samples);
@@ -205,7 +213,7 @@ static void end(training *t) {
 }
 
 int pdt_train_rollouts(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
-  training t = {.cli = cli, .args = args, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
+  training t = {.cli = cli, .args = args};
   int rc = train(&t, err);
   end(&t);
   return rc;

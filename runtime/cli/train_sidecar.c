@@ -22,8 +22,7 @@ typedef struct training {
   pdt_nn_sidecar sidecar;
   pdt_dataset data;
   pdt_curriculum_options options;
-  FILE *log_file;
-  bool on_terminal;
+  pdt_train_log journal;
 } training;
 
 static int make_paths(training *t, pdt_error *err) {
@@ -105,11 +104,17 @@ static int load(training *t, pdt_error *err) {
   return 0;
 }
 
-static void on_report(void *context, const pdt_curriculum_report *r) {
+static int on_begin(void *context, int64_t step, pdt_error *err) {
   training *t = context;
+  return t->cli->world->rank == 0 ? pdt_train_log_begin(&t->journal, step, err) : 0;
+}
+
+static int on_report(void *context, const void *report, pdt_error *err) {
+  training *t = context;
+  const pdt_curriculum_report *r = report;
   const pdt_nn_step_sums *l = &r->losses;
   char line[600];
-  if (t->cli->world->rank != 0) return;
+  if (t->cli->world->rank != 0) return 0;
   double speed = r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
   snprintf(line, sizeof line,
            "{\"stage\": %d, \"step\": %lld, \"plan\": %.5f, \"slots\": %.4f, \"notes\": %.5f, "
@@ -119,18 +124,19 @@ static void on_report(void *context, const pdt_curriculum_report *r) {
            t->args->number, (long long)r->step, l->plan, r->slot_accuracy, l->notes, l->speculation,
            l->ce, l->kd, r->accuracy, r->of_kind[PDT_NN_USE], r->of_kind[PDT_NN_LATER],
            r->of_kind[PDT_NN_UNSEEN], l->coverage, l->ready, r->rate, r->norm, speed);
-  pdt_train_log_line(t->log_file, t->on_terminal, line);
-  if (!t->on_terminal) return;
+  if (pdt_train_log_line(&t->journal, line, err)) return -1;
+  if (!t->journal.on_terminal) return 0;
   fprintf(stderr,
           "\rstage %d  step %lld/%lld  plan %.3f  notes %.3f  spec %.3f  tokens %.3f  uses %.1f%%  "
           "cover %.4f  ready %.4f  %.0f tokens/s\033[K%s",
           t->args->number, (long long)r->step, (long long)r->steps, l->plan, l->notes,
           l->speculation, l->ce, 100 * r->of_kind[PDT_NN_USE], l->coverage, l->ready, speed,
           r->step == r->steps ? "\n" : "");
+  return 0;
 }
 
 static void end(training *t) {
-  if (t->log_file) fclose(t->log_file);
+  pdt_train_close_log(&t->journal);
   pdt_dataset_free(&t->data);
   pdt_tokenizer_free(t->tokenizer);
   pdt_nn_sidecar_free(&t->sidecar);
@@ -148,14 +154,18 @@ static int train(training *t, pdt_error *err) {
     return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
   const char *const results[] = {t->state, t->sidecar_out};
-  if (world->rank == 0) pdt_train_open_log(t->args, "sidecar", results, t->log, &t->log_file, err);
+  if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", results, t->log, err);
   if (pdt_comm_agree(world, err)) return -1;
-  return pdt_curriculum(&t->trunk, &t->sidecar, t->data.entries, t->data.n, &t->options, world,
-                        on_report, t, err);
+  const pdt_train_observer observer = {t, on_begin, on_report};
+  if (pdt_curriculum(&t->trunk, &t->sidecar, t->data.entries, t->data.n, &t->options, world,
+                     &observer, err))
+    return -1;
+  if (world->rank == 0) pdt_train_finish_log(&t->journal, err);
+  return pdt_comm_agree(world, err);
 }
 
 int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
-  training t = {.cli = cli, .args = args, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
+  training t = {.cli = cli, .args = args};
   int rc = train(&t, err);
   end(&t);
   return rc;

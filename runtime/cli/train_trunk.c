@@ -26,8 +26,7 @@ typedef struct training {
   pdt_tokenizer *tokenizer;
   pdt_nn_trunk trunk;
   pdt_corpus corpus, valid;
-  FILE *log_file;
-  bool on_terminal;
+  pdt_train_log journal;
   double begun;
   int64_t first_step;
 } training;
@@ -115,32 +114,35 @@ static int copy_into(const char *directory, const char *name, const char *from, 
 static int prepare_out(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
   const char *const results[] = {t->state, t->model};
-  if (pdt_train_open_log(a, "model", results, t->log, &t->log_file, err)) return -1;
+  if (pdt_train_open_log(&t->journal, a, "model", results, t->log, err)) return -1;
   if (t->tokenizer_path &&
       copy_into(a->out, "tokenizer.json", t->tokenizer_path, max_tokenizer_bytes, err))
     return -1;
   return copy_into(a->out, "config.json", t->config_path, max_config_bytes, err);
 }
 
-static void on_begin(void *context, int64_t step) {
+static int on_begin(void *context, int64_t step, pdt_error *err) {
   training *t = context;
   char line[400];
   t->begun = pdt_seconds();
   t->first_step = step;
-  if (t->cli->world->rank != 0) return;
+  if (t->cli->world->rank != 0) return 0;
   snprintf(line, sizeof line,
            "{\"begin\": %lld, \"steps\": %lld, \"ranks\": %d, \"parameters\": %lld, "
            "\"documents\": %lld, \"pieces\": %lld, \"tokens\": %lld}",
            (long long)step, (long long)t->run.steps, t->cli->world->size,
            (long long)t->trunk.parameters.n_elems, (long long)t->corpus.n_documents,
            (long long)t->corpus.n_pieces, (long long)t->corpus.n_tokens);
-  pdt_train_log_line(t->log_file, t->on_terminal, line);
+  return pdt_train_log_begin(&t->journal, step, err) || pdt_train_log_head(&t->journal, line, err)
+             ? -1
+             : 0;
 }
 
-static void on_report(void *context, const pdt_pretrain_report *r) {
+static int on_report(void *context, const void *report, pdt_error *err) {
   training *t = context;
+  const pdt_pretrain_report *r = report;
   char line[400], valid[120] = "";
-  if (t->cli->world->rank != 0) return;
+  if (t->cli->world->rank != 0) return 0;
   if (!isnan(r->valid_loss))
     snprintf(valid, sizeof valid, ", \"valid_loss\": %.6f, \"valid_accuracy\": %.5f", r->valid_loss,
              r->valid_accuracy);
@@ -149,8 +151,8 @@ static void on_report(void *context, const pdt_pretrain_report *r) {
            "{\"step\": %lld, \"loss\": %.6f, \"accuracy\": %.5f%s, \"rate\": %.4g, \"norm\": %.4g, "
            "\"tokens_per_s\": %.0f}",
            (long long)r->step, r->loss, r->accuracy, valid, r->rate, r->norm, speed);
-  pdt_train_log_line(t->log_file, t->on_terminal, line);
-  if (!t->on_terminal) return;
+  if (pdt_train_log_line(&t->journal, line, err)) return -1;
+  if (!t->journal.on_terminal) return 0;
   double per_step = (pdt_seconds() - t->begun) / (double)(r->step - t->first_step);
   int left = (int)(per_step * (double)(r->steps - r->step));
   fprintf(stderr,
@@ -160,10 +162,11 @@ static void on_report(void *context, const pdt_pretrain_report *r) {
   if (!isnan(r->valid_loss))
     fprintf(stderr, "  held out %.4f, %.1f%%", r->valid_loss, 100 * r->valid_accuracy);
   fputs(isnan(r->valid_loss) && r->step < r->steps ? "\033[K" : "\033[K\n", stderr);
+  return 0;
 }
 
 static void end(training *t) {
-  if (t->log_file) fclose(t->log_file);
+  pdt_train_close_log(&t->journal);
   pdt_corpus_free(&t->corpus);
   pdt_corpus_free(&t->valid);
   pdt_tokenizer_free(t->tokenizer);
@@ -181,14 +184,16 @@ static int train(training *t, pdt_error *err) {
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
   if (world->rank == 0) prepare_out(t, err);
   if (pdt_comm_agree(world, err)) return -1;
-  const pdt_pretrain_observer observer = {t, on_report, on_begin};
-  return pdt_pretrain(&t->trunk, &t->corpus, t->args->valid ? &t->valid : NULL, &t->run, world,
-                      &observer, err);
+  const pdt_train_observer observer = {t, on_begin, on_report};
+  if (pdt_pretrain(&t->trunk, &t->corpus, t->args->valid ? &t->valid : NULL, &t->run, world,
+                   &observer, err))
+    return -1;
+  if (world->rank == 0) pdt_train_finish_log(&t->journal, err);
+  return pdt_comm_agree(world, err);
 }
 
 int pdt_train_trunk(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
-  training t = {
-      .cli = cli, .args = args, .run = args->run, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
+  training t = {.cli = cli, .args = args, .run = args->run};
   int rc = train(&t, err);
   end(&t);
   return rc;

@@ -11,7 +11,10 @@
 #include "train/corpus.h"
 #include "train/nn/heads.h"
 #include "train/nn/losses.h"
-#include "train/state.h"
+
+static const pdt_comm alone = {.rank = 0, .size = 1};
+
+enum { SINCE_READY, SINCE_COVERAGE, SINCE_STEPS, SINCE };
 
 typedef struct run {
   pdt_nn_sidecar *sidecar;
@@ -20,6 +23,7 @@ typedef struct run {
   pdt_adamw adamw;
   pdt_nn_arena arena;
   int64_t *order, epoch;
+  double since[SINCE]; /* the report before */
 } run;
 
 /* The samples of one step, laid out for the heads: block i's rows are begin[i] .. + steps[i], its
@@ -150,21 +154,24 @@ static pdt_train_identity identity_of(const run *r, char text[512]) {
   return (pdt_train_identity){"rollouts", text, r->samples->fingerprint};
 }
 
+static pdt_train_run state_of(run *r) {
+  return (pdt_train_run){&r->sidecar->parameters, &r->adamw, r->since, SINCE};
+}
+
 static int checkpoint(run *r, pdt_error *err) {
   char settings[512];
-  pdt_train_identity identity = identity_of(r, settings);
+  const pdt_train_identity identity = identity_of(r, settings);
+  const pdt_train_run state = state_of(r);
   char *config = pdt_sidecar_config_text(&r->sidecar->config);
   const pdt_metadata metadata = {"config", config};
   int rc = config ? pdt_train_export(r->options->sidecar, &r->sidecar->parameters,
                                      r->options->dtype, &metadata, 1, err)
                   : pdt_fail(err, PDT_ERROR_MEMORY, "%s: config: no memory", r->options->sidecar);
   free(config);
-  return rc ? rc
-            : pdt_train_state_write(r->options->state, &identity, &r->sidecar->parameters,
-                                    &r->adamw, err);
+  return rc ? rc : pdt_train_state_write(r->options->state, &identity, &state, err);
 }
 
-static int one_step(run *r, pdt_readiness_report *out, pdt_error *err) {
+static int one_step(run *r, double *norm, double *rate, pdt_error *err) {
   const pdt_readiness_options *o = r->options;
   double ready, coverage, rates[PDT_TRAIN_GROUPS] = {0};
   batch b = {0};
@@ -174,53 +181,52 @@ static int one_step(run *r, pdt_readiness_report *out, pdt_error *err) {
     return pdt_fail(err, PDT_ERROR_RUNTIME,
                     "step %lld: the loss is not a finite number (hint: a lower rate)",
                     (long long)r->adamw.step + 1);
-  out->rate = rates[PDT_NN_CLOSE] =
-      o->rate * pdt_rate_at(r->adamw.step, o->warmup, o->steps, o->floor);
-  out->ready += ready;
-  out->coverage += coverage;
-  return pdt_adamw_step(&r->adamw, &r->sidecar->parameters, rates, &out->norm, err);
+  *rate = rates[PDT_NN_CLOSE] = o->rate * pdt_rate_at(r->adamw.step, o->warmup, o->steps, o->floor);
+  r->since[SINCE_READY] += ready;
+  r->since[SINCE_COVERAGE] += coverage;
+  r->since[SINCE_STEPS]++;
+  return pdt_adamw_step(&r->adamw, &r->sidecar->parameters, rates, norm, err);
 }
 
-static bool is_due(int64_t every, int64_t step, int64_t steps) {
-  return step == steps || (every > 0 && step % every == 0);
+static int report(run *r, double norm, double rate, const pdt_train_observer *observer,
+                  pdt_error *err) {
+  const pdt_readiness_report out = {.step = r->adamw.step,
+                                    .steps = r->options->steps,
+                                    .ready = r->since[SINCE_READY] / r->since[SINCE_STEPS],
+                                    .coverage = r->since[SINCE_COVERAGE] / r->since[SINCE_STEPS],
+                                    .norm = norm,
+                                    .rate = rate};
+  memset(r->since, 0, sizeof r->since);
+  return pdt_train_report(&alone, observer, &out, err);
 }
 
-static int loop(run *r, void (*report)(void *, const pdt_readiness_report *), void *context,
-                pdt_error *err) {
+static int loop(run *r, const pdt_train_observer *observer, pdt_error *err) {
   const pdt_readiness_options *o = r->options;
   char settings[512];
-  pdt_train_identity identity = identity_of(r, settings);
-  pdt_readiness_report since = {.steps = o->steps};
-  int64_t reported;
-  if (o->resume && access(o->state, F_OK) == 0 &&
-      pdt_train_state_read(o->state, &identity, &r->sidecar->parameters, &r->adamw, err))
-    return -1;
-  reported = r->adamw.step;
+  const pdt_train_identity identity = identity_of(r, settings);
+  const pdt_train_run state = state_of(r);
+  if (pdt_train_begin(&alone, o->resume, o->state, &identity, &state, observer, err)) return -1;
   while (r->adamw.step < o->steps) {
-    if (one_step(r, &since, err)) return -1;
-    since.step = r->adamw.step;
-    if (is_due(o->log_every, since.step, o->steps)) {
-      since.ready /= (double)(since.step - reported);
-      since.coverage /= (double)(since.step - reported);
-      report(context, &since);
-      since.ready = since.coverage = 0;
-      reported = since.step;
-    }
-    if (is_due(o->checkpoint_every, since.step, o->steps) && checkpoint(r, err)) return -1;
+    double norm = 0, rate = 0;
+    if (one_step(r, &norm, &rate, err)) return -1;
+    if (pdt_train_is_due(o->log_every, r->adamw.step, o->steps) &&
+        report(r, norm, rate, observer, err))
+      return -1;
+    if (pdt_train_is_due(o->checkpoint_every, r->adamw.step, o->steps) && checkpoint(r, err))
+      return -1;
   }
   return 0;
 }
 
 int pdt_readiness_train(pdt_nn_sidecar *s, const pdt_samples *samples,
-                        const pdt_readiness_options *options,
-                        void (*report)(void *context, const pdt_readiness_report *report),
-                        void *context, pdt_error *err) {
+                        const pdt_readiness_options *options, const pdt_train_observer *observer,
+                        pdt_error *err) {
   run r = {.sidecar = s, .samples = samples, .options = options, .epoch = -1};
   if (samples->n < 1)
     return pdt_fail(err, PDT_ERROR_INPUT, "rollouts: expected at least one block, found none");
   int rc = PDT_NEW(&r.order, samples->n, "order of blocks", err) ||
            pdt_adamw_new(&r.adamw, &options->adamw, &s->parameters, err);
-  if (!rc) rc = loop(&r, report, context, err);
+  if (!rc) rc = loop(&r, observer, err);
   free(r.order);
   pdt_adamw_free(&r.adamw);
   pdt_nn_arena_free(&r.arena);

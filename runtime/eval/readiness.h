@@ -4,8 +4,8 @@
 #define PDT_EVAL_READINESS_H
 
 #include "eval/samples.h"
+#include "train/frame.h"
 #include "train/nn/sidecar.h"
-#include "train/optimizer.h"
 
 typedef struct pdt_readiness_options {
   pdt_sample_label label;
@@ -29,10 +29,10 @@ typedef struct pdt_readiness_report {
 
 /* Trains s's coverage and agreement heads (PDT_NN_CLOSE alone may have gradients). One process;
  * ranks beside it have nothing to do. Errors: INPUT without samples, or for a state of another run;
- * RUNTIME for a loss or gradient that is not finite, the last checkpoint then stays; IO, MEMORY. */
+ * RUNTIME for a loss or gradient that is not finite, the last checkpoint then stays; IO, MEMORY;
+ * those of the observer, whose reports are pdt_readiness_report. */
 int pdt_readiness_train(pdt_nn_sidecar *s, const pdt_samples *samples,
-                        const pdt_readiness_options *options,
-                        void (*report)(void *context, const pdt_readiness_report *report),
-                        void *context, pdt_error *err);
+                        const pdt_readiness_options *options, const pdt_train_observer *observer,
+                        pdt_error *err);
 
 #endif

@@ -72,6 +72,9 @@ enum {
   SUMS = RIGHT + PDT_NN_KINDS
 };
 
+/* Behind the sums since a report: slots that L_plan asked for, and steps. */
+enum { SINCE_SLOTS = SUMS, SINCE_STEPS, SINCE };
+
 typedef struct run {
   const pdt_nn_trunk *trunk;
   pdt_nn_sidecar *sidecar;
@@ -79,16 +82,14 @@ typedef struct run {
   int64_t n_entries;
   const pdt_curriculum_options *options;
   const pdt_comm *world;
-  void (*report)(void *context, const pdt_curriculum_report *report);
-  void *context;
+  const pdt_train_observer *observer;
   pdt_adamw adamw;
   pdt_nn_arena arena;
   pdt_comm_reducer reducer;
   int64_t *order, epoch;
-  double *all;                     /* [size, SUMS] */
-  pdt_bytes *counts;               /* [size] */
-  double since[SUMS], since_slots; /* the report before */
-  int64_t since_steps;
+  double *all;         /* [size, SUMS] */
+  pdt_bytes *counts;   /* [size] */
+  double since[SINCE]; /* the report before */
   double started;
   uint64_t trunk_hash;
 } run;
@@ -179,26 +180,22 @@ static int one_step(run *r, double *share, double *norm, pdt_error *err) {
   for (int i = 0; i < PDT_TRAIN_GROUPS; i++) rates[i] = o->stage.rates[i] * *share;
   if (pdt_adamw_step(&r->adamw, p, rates, norm, err)) return -1;
   for (int i = 0; i < SUMS; i++) r->since[i] += total[i];
-  r->since_slots += (double)totals.slots;
-  r->since_steps++;
+  r->since[SINCE_SLOTS] += (double)totals.slots;
+  r->since[SINCE_STEPS]++;
   return 0;
-}
-
-static bool is_due(int64_t every, int64_t step, int64_t steps) {
-  return step == steps || (every > 0 && step % every == 0);
 }
 
 static double ratio(double part, double whole) {
   return whole > 0 ? part / whole : 0;
 }
 
-static void give_report(run *r, double share, double norm) {
-  const double n = (double)r->since_steps, *s = r->since;
+static int give_report(run *r, double share, double norm, pdt_error *err) {
+  const double n = r->since[SINCE_STEPS], *s = r->since;
   pdt_curriculum_report out = {
       .step = r->adamw.step,
       .steps = r->options->steps,
       .losses = {s[0] / n, s[1] / n, s[2] / n, s[3] / n, s[4] / n, s[5] / n, s[6] / n},
-      .slot_accuracy = ratio(s[SLOTS_RIGHT], r->since_slots),
+      .slot_accuracy = ratio(s[SLOTS_RIGHT], s[SINCE_SLOTS]),
       .norm = norm,
       .rate = share,
       .seconds = pdt_seconds() - r->started};
@@ -212,11 +209,9 @@ static void give_report(run *r, double share, double norm) {
   }
   out.accuracy = ratio(right, tokens);
   out.tokens = (int64_t)tokens;
-  r->report(r->context, &out);
   memset(r->since, 0, sizeof r->since);
-  r->since_slots = 0;
-  r->since_steps = 0;
   r->started = pdt_seconds();
+  return pdt_train_report(r->world, r->observer, &out, err);
 }
 
 /* Everything that changes the numbers, as text. */
@@ -241,22 +236,21 @@ static pdt_train_identity identity_of(const run *r, char text[1024]) {
 
 /* Replicas are equal, and the trunk is what it was. */
 static int check_replicas(run *r, pdt_error *err) {
-  uint64_t hash = hash_of(&r->sidecar->parameters);
-  int64_t low = (int64_t)(hash >> 1), high = low;
-  pdt_comm_all_reduce_i64(r->world, &low, 1, PDT_COMM_MIN);
-  pdt_comm_all_reduce_i64(r->world, &high, 1, PDT_COMM_MAX);
-  if (low != high)
-    pdt_fail(err, PDT_ERROR_RUNTIME, "step %lld: the ranks' parameters have diverged",
-             (long long)r->adamw.step);
-  else if (hash_of(&r->trunk->parameters) != r->trunk_hash)
+  pdt_train_compare_replicas(r->world, &r->sidecar->parameters, r->adamw.step, err);
+  if (err->code == PDT_ERROR_NONE && hash_of(&r->trunk->parameters) != r->trunk_hash)
     pdt_fail(err, PDT_ERROR_RUNTIME, "step %lld: the frozen trunk has changed",
              (long long)r->adamw.step);
   return pdt_comm_agree(r->world, err);
 }
 
+static pdt_train_run state_of(run *r) {
+  return (pdt_train_run){&r->sidecar->parameters, &r->adamw, r->since, SINCE};
+}
+
 static int checkpoint(run *r, pdt_error *err) {
   char text[1024];
   pdt_train_identity identity = identity_of(r, text);
+  const pdt_train_run state = state_of(r);
   if (check_replicas(r, err)) return -1;
   if (r->world->rank == 0) {
     char *config = pdt_sidecar_config_text(&r->sidecar->config);
@@ -265,31 +259,27 @@ static int checkpoint(run *r, pdt_error *err) {
       pdt_fail(err, PDT_ERROR_MEMORY, "%s: config: no memory", r->options->sidecar);
     else if (!pdt_train_export(r->options->sidecar, &r->sidecar->parameters, r->options->dtype,
                                &metadata, 1, err))
-      pdt_train_state_write(r->options->state, &identity, &r->sidecar->parameters, &r->adamw, err);
+      pdt_train_state_write(r->options->state, &identity, &state, err);
     free(config);
   }
   return pdt_comm_agree(r->world, err);
 }
 
-static int resume(run *r, pdt_error *err) {
-  char text[1024];
-  pdt_train_identity identity = identity_of(r, text);
-  int64_t there = r->options->resume && access(r->options->state, F_OK) == 0;
-  pdt_comm_all_reduce_i64(r->world, &there, 1, PDT_COMM_MAX);
-  if (there)
-    pdt_train_state_read(r->options->state, &identity, &r->sidecar->parameters, &r->adamw, err);
-  return pdt_comm_agree(r->world, err);
-}
-
 static int loop(run *r, pdt_error *err) {
   const pdt_curriculum_options *o = r->options;
-  if (resume(r, err)) return -1;
+  char text[1024];
+  const pdt_train_identity identity = identity_of(r, text);
+  const pdt_train_run state = state_of(r);
+  if (pdt_train_begin(r->world, o->resume, o->state, &identity, &state, r->observer, err))
+    return -1;
   r->started = pdt_seconds();
   while (r->adamw.step < o->steps) {
     double share = 0, norm = 0;
     if (one_step(r, &share, &norm, err)) return -1;
-    if (is_due(o->log_every, r->adamw.step, o->steps)) give_report(r, share, norm);
-    if (is_due(o->checkpoint_every, r->adamw.step, o->steps) && checkpoint(r, err)) return -1;
+    if (pdt_train_is_due(o->log_every, r->adamw.step, o->steps) && give_report(r, share, norm, err))
+      return -1;
+    if (pdt_train_is_due(o->checkpoint_every, r->adamw.step, o->steps) && checkpoint(r, err))
+      return -1;
   }
   return 0;
 }
@@ -308,16 +298,14 @@ static int make_room(run *r, pdt_error *err) {
 int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
                    const pdt_train_entry *const *entries, int64_t n_entries,
                    const pdt_curriculum_options *options, const pdt_comm *world,
-                   void (*report)(void *context, const pdt_curriculum_report *report),
-                   void *context, pdt_error *err) {
+                   const pdt_train_observer *observer, pdt_error *err) {
   run r = {.trunk = trunk,
            .sidecar = s,
            .entries = entries,
            .n_entries = n_entries,
            .options = options,
            .world = world,
-           .report = report,
-           .context = context,
+           .observer = observer,
            .epoch = -1,
            .trunk_hash = hash_of(&trunk->parameters)};
   pdt_nn_set_threads(options->threads);

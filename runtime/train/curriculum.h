@@ -3,9 +3,8 @@
 #ifndef PDT_TRAIN_CURRICULUM_H
 #define PDT_TRAIN_CURRICULUM_H
 
-#include "comm/comm.h"
 #include "train/entry.h"
-#include "train/state.h"
+#include "train/frame.h"
 
 typedef struct pdt_train_stage {
   const char *name;
@@ -61,11 +60,11 @@ typedef struct pdt_curriculum_report {
 /* Trains s for one stage. Every rank has the same entries and takes every size-th of a batch; the
  * trunk must be frozen, and is checked to be what it was at every checkpoint. Collective over
  * world, blocking; all ranks fail alike. Errors: RUNTIME for a loss or gradient that is not finite,
- * a replica that diverged, a trunk that changed; INPUT for a state of another run; IO, MEMORY. */
+ * a replica that diverged, a trunk that changed; INPUT for a state of another run; IO, MEMORY;
+ * those of the observer, whose reports are pdt_curriculum_report. */
 int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
                    const pdt_train_entry *const *entries, int64_t n_entries,
                    const pdt_curriculum_options *options, const pdt_comm *world,
-                   void (*report)(void *context, const pdt_curriculum_report *report),
-                   void *context, pdt_error *err);
+                   const pdt_train_observer *observer, pdt_error *err);
 
 #endif

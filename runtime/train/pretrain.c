@@ -18,12 +18,14 @@ typedef struct sums {
   int64_t right, tokens; /* of predictions that count */
 } sums;
 
+enum { SINCE = 4 }; /* of them */
+
 typedef struct run {
   pdt_nn_trunk *trunk;
   const pdt_corpus *corpus, *valid;
   const pdt_pretrain_options *options;
   const pdt_comm *world;
-  const pdt_pretrain_observer *observer;
+  const pdt_train_observer *observer;
   pdt_adamw adamw;
   pdt_nn_arena arena;
   pdt_comm_reducer reducer;
@@ -201,18 +203,15 @@ static int validate(run *r, double *loss, double *accuracy, pdt_error *err) {
   return 0;
 }
 
-/* Parameters must have the same bits on every rank. */
-static int compare_replicas(run *r, pdt_error *err) {
-  const pdt_nn_parameters *p = &r->trunk->parameters;
-  uint64_t hash = XXH3_64bits(p->value, (size_t)p->n_elems * sizeof *p->value);
-  int64_t low = (int64_t)(hash >> 1), high = low;
-  pdt_comm_all_reduce_i64(r->world, &low, 1, PDT_COMM_MIN);
-  pdt_comm_all_reduce_i64(r->world, &high, 1, PDT_COMM_MAX);
-  if (low == high) return 0;
-  return pdt_fail(err, PDT_ERROR_RUNTIME,
-                  "step %lld: the ranks' parameters have diverged (hint: are all machines of one "
-                  "kind?)",
-                  (long long)r->adamw.step);
+/* Sums that wait for a report, and back. */
+static void sums_to_numbers(const run *r, double numbers[SINCE]) {
+  const double all[SINCE] = {r->since.loss, r->since.weight, (double)r->since.right,
+                             (double)r->since.tokens};
+  memcpy(numbers, all, sizeof all);
+}
+
+static void numbers_to_sums(run *r, const double numbers[SINCE]) {
+  r->since = (sums){numbers[0], numbers[1], (int64_t)numbers[2], (int64_t)numbers[3]};
 }
 
 /* As text, so that a difference can be shown. */
@@ -232,22 +231,21 @@ static int checkpoint(run *r, pdt_error *err) {
   char settings[512];
   pdt_train_identity identity = identity_of(r, settings);
   const pdt_metadata format = {"format", "pt"};
-  if (compare_replicas(r, err)) return -1;
+  double since[SINCE];
+  const pdt_train_run state = {&r->trunk->parameters, &r->adamw, since, SINCE};
+  sums_to_numbers(r, since);
+  if (pdt_train_compare_replicas(r->world, &r->trunk->parameters, r->adamw.step, err)) return -1;
   if (r->world->rank == 0 && !pdt_train_export(r->options->model, &r->trunk->parameters,
                                                r->options->dtype, &format, 1, err))
-    pdt_train_state_write(r->options->state, &identity, &r->trunk->parameters, &r->adamw, err);
+    pdt_train_state_write(r->options->state, &identity, &state, err);
   return pdt_comm_agree(r->world, err);
-}
-
-static bool is_due(int64_t every, int64_t step, int64_t steps) {
-  return step == steps || (every > 0 && step % every == 0);
 }
 
 static int report(run *r, double rate, double norm, pdt_error *err) {
   const pdt_pretrain_options *o = r->options;
   int64_t step = r->adamw.step;
-  bool validates = r->valid && is_due(o->valid_every, step, o->steps);
-  if (!is_due(o->log_every, step, o->steps) && !validates) return 0;
+  bool validates = r->valid && pdt_train_is_due(o->valid_every, step, o->steps);
+  if (!pdt_train_is_due(o->log_every, step, o->steps) && !validates) return 0;
   pdt_pretrain_report out = {
       .step = step,
       .steps = o->steps,
@@ -260,35 +258,33 @@ static int report(run *r, double rate, double norm, pdt_error *err) {
       .tokens = r->since.tokens,
       .seconds = pdt_seconds() - r->started};
   if (validates && validate(r, &out.valid_loss, &out.valid_accuracy, err)) return -1;
-  r->observer->report(r->observer->context, &out);
   r->since = (sums){0};
   r->started = pdt_seconds();
-  return 0;
+  return pdt_train_report(r->world, r->observer, &out, err);
 }
 
 /* Every rank reads the state itself. */
-static int resume(run *r, pdt_error *err) {
+static int begin(run *r, pdt_error *err) {
   char settings[512];
   pdt_train_identity identity = identity_of(r, settings);
-  int64_t there = r->options->resume && access(r->options->state, F_OK) == 0;
-  pdt_comm_all_reduce_i64(r->world, &there, 1, PDT_COMM_MAX); /* then a rank without it says so */
-  if (there)
-    pdt_train_state_read(r->options->state, &identity, &r->trunk->parameters, &r->adamw, err);
-  if (err->code == PDT_ERROR_NONE && r->adamw.step > r->options->steps)
-    pdt_fail(err, PDT_ERROR_INPUT, "%s: is at step %lld of %lld", r->options->state,
-             (long long)r->adamw.step, (long long)r->options->steps);
-  return pdt_comm_agree(r->world, err);
+  double since[SINCE] = {0};
+  const pdt_train_run state = {&r->trunk->parameters, &r->adamw, since, SINCE};
+  if (pdt_train_begin(r->world, r->options->resume, r->options->state, &identity, &state,
+                      r->observer, err))
+    return -1;
+  numbers_to_sums(r, since);
+  return 0;
 }
 
 static int loop(run *r, pdt_error *err) {
   const pdt_pretrain_options *o = r->options;
-  if (resume(r, err)) return -1;
-  r->observer->begin(r->observer->context, r->adamw.step);
+  if (begin(r, err)) return -1;
   r->started = pdt_seconds();
   while (r->adamw.step < o->steps) {
     double rate = 0, norm = 0;
     if (one_step(r, &rate, &norm, err) || report(r, rate, norm, err)) return -1;
-    if (is_due(o->checkpoint_every, r->adamw.step, o->steps) && checkpoint(r, err)) return -1;
+    if (pdt_train_is_due(o->checkpoint_every, r->adamw.step, o->steps) && checkpoint(r, err))
+      return -1;
   }
   return 0;
 }
@@ -305,7 +301,7 @@ static void make_room(run *r, pdt_error *err) {
 
 int pdt_pretrain(pdt_nn_trunk *trunk, const pdt_corpus *corpus, const pdt_corpus *valid,
                  const pdt_pretrain_options *options, const pdt_comm *world,
-                 const pdt_pretrain_observer *observer, pdt_error *err) {
+                 const pdt_train_observer *observer, pdt_error *err) {
   run r = {.trunk = trunk,
            .corpus = corpus,
            .valid = valid,

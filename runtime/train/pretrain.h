@@ -5,10 +5,9 @@
 #ifndef PDT_TRAIN_PRETRAIN_H
 #define PDT_TRAIN_PRETRAIN_H
 
-#include "comm/comm.h"
 #include "train/corpus.h"
+#include "train/frame.h"
 #include "train/nn/trunk.h"
-#include "train/state.h"
 
 typedef struct pdt_pretrain_options {
   uint64_t seed;      /* of the order of data */
@@ -35,20 +34,13 @@ typedef struct pdt_pretrain_report {
   double seconds;
 } pdt_pretrain_report;
 
-typedef struct pdt_pretrain_observer {
-  void *context;
-  /* Called on every rank with the same numbers, but for seconds. */
-  void (*report)(void *context, const pdt_pretrain_report *report);
-  /* Training starts at this step (0, or where the checkpoint stood). */
-  void (*begin)(void *context, int64_t step);
-} pdt_pretrain_observer;
-
-/* Trains. valid may be NULL. Writes checkpoints on rank 0; at each, all ranks compare their
- * parameters. Collective over world, blocking; all ranks fail alike. Errors: RUNTIME for a loss or
- * gradient that is not finite (the last checkpoint stays), or a replica that diverged; INPUT for a
- * state of another run; IO, MEMORY. */
+/* Trains. valid may be NULL. Reports are pdt_pretrain_report, with the same numbers on every rank,
+ * but for seconds. Writes checkpoints on rank 0; at each, all ranks compare their parameters.
+ * Collective over world, blocking; all ranks fail alike. Errors: RUNTIME for a loss or gradient
+ * that is not finite (the last checkpoint stays), or a replica that diverged; INPUT for a state of
+ * another run; IO, MEMORY; those of the observer. */
 int pdt_pretrain(pdt_nn_trunk *trunk, const pdt_corpus *corpus, const pdt_corpus *valid,
                  const pdt_pretrain_options *options, const pdt_comm *world,
-                 const pdt_pretrain_observer *observer, pdt_error *err);
+                 const pdt_train_observer *observer, pdt_error *err);
 
 #endif

@@ -1,13 +1,14 @@
 #include "train/state.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 
-enum { KINDS = 3, NAME_BYTES = PDT_NN_NAME_BYTES + 8 };
+enum { KINDS = 3, NAME_BYTES = PDT_NN_NAME_BYTES + 8, SINCE_BYTES = 1024 };
 static const char *const kinds[KINDS] = {"value", "adam.m", "adam.v"};
 
 /* Where the numbers of a tensor of the file are; all parameters of one kind, then of the next. */
@@ -36,18 +37,30 @@ static void state_name(int kind, const pdt_nn_parameter *item, char name[NAME_BY
   snprintf(name, NAME_BYTES, "%s/%s", kinds[kind], item->name);
 }
 
+/* Every bit of the sums, as text. */
+static void put_since(const pdt_train_run *run, char text[SINCE_BYTES]) {
+  size_t at = 0;
+  text[0] = '\0';
+  for (int32_t i = 0; i < run->n_since && at < SINCE_BYTES; i++)
+    at += (size_t)snprintf(text + at, SINCE_BYTES - at, "%s%a", i ? " " : "", run->since[i]);
+}
+
 int pdt_train_state_write(const char *path, const pdt_train_identity *identity,
-                          const pdt_nn_parameters *p, const pdt_adamw *a, pdt_error *err) {
+                          const pdt_train_run *run, pdt_error *err) {
+  const pdt_nn_parameters *p = run->parameters;
+  const pdt_adamw *a = run->adamw;
   source s = {p, {p->value, a->m, a->v}, PDT_F32};
-  char step[32], data[32], (*names)[NAME_BYTES];
+  char step[32], data[32], since[SINCE_BYTES], (*names)[NAME_BYTES];
   pdt_tensor_spec *specs = NULL;
   snprintf(step, sizeof step, "%" PRId64, a->step);
   snprintf(data, sizeof data, "%016" PRIx64, identity->data);
+  put_since(run, since);
   const pdt_metadata metadata[] = {{"format", "pdt-train-1"},
                                    {"stage", identity->stage},
                                    {"settings", identity->settings},
                                    {"data", data},
-                                   {"step", step}};
+                                   {"step", step},
+                                   {"since", since}};
   int rc = PDT_NEW(&names, KINDS * p->n, "names of tensors", err);
   if (!rc) rc = PDT_NEW(&specs, KINDS * p->n, "list of tensors", err);
   for (int32_t i = 0; !rc && i < KINDS * p->n; i++) {
@@ -84,6 +97,20 @@ static int read_step(const pdt_safetensors *file, int64_t *step, pdt_error *err)
   return 0;
 }
 
+/* A checkpoint without sums was made right behind a report, or before there were any. */
+static int read_since(const pdt_safetensors *file, const pdt_train_run *run, pdt_error *err) {
+  const char *text = pdt_safetensors_metadata(file, "since");
+  char *end;
+  for (int32_t i = 0; i < run->n_since; i++) {
+    run->since[i] = text ? strtod(text, &end) : 0;
+    if (text && (end == text || !isfinite(run->since[i])))
+      return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'since': expected %d numbers, found '%.100s'",
+                      file->path, run->n_since, pdt_safetensors_metadata(file, "since"));
+    if (text) text = end;
+  }
+  return 0;
+}
+
 /* One kind of numbers, into an array laid out as the parameters. */
 static int read_kind(const pdt_safetensors *file, int kind, const pdt_nn_parameters *p,
                      float *array, pdt_error *err) {
@@ -101,7 +128,9 @@ static int read_kind(const pdt_safetensors *file, int kind, const pdt_nn_paramet
 }
 
 static int read_file(const pdt_safetensors *file, const pdt_train_identity *identity,
-                     pdt_nn_parameters *p, pdt_adamw *a, pdt_error *err) {
+                     const pdt_train_run *run, pdt_error *err) {
+  pdt_nn_parameters *p = run->parameters;
+  pdt_adamw *a = run->adamw;
   char data[32];
   snprintf(data, sizeof data, "%016" PRIx64, identity->data);
   if (expect_text(file, "format", "pdt-train-1", err) ||
@@ -112,14 +141,14 @@ static int read_file(const pdt_safetensors *file, const pdt_train_identity *iden
   float *arrays[KINDS] = {p->value, a->m, a->v};
   for (int kind = 0; kind < KINDS; kind++)
     if (read_kind(file, kind, p, arrays[kind], err)) return -1;
-  return read_step(file, &a->step, err);
+  return read_since(file, run, err) || read_step(file, &a->step, err) ? -1 : 0;
 }
 
-int pdt_train_state_read(const char *path, const pdt_train_identity *identity, pdt_nn_parameters *p,
-                         pdt_adamw *a, pdt_error *err) {
+int pdt_train_state_read(const char *path, const pdt_train_identity *identity,
+                         const pdt_train_run *run, pdt_error *err) {
   pdt_safetensors *file;
   if (pdt_safetensors_open(&file, path, err)) return -1;
-  int rc = read_file(file, identity, p, a, err);
+  int rc = read_file(file, identity, run, err);
   if (!rc) rc = pdt_safetensors_unchanged(file, err);
   pdt_safetensors_close(file);
   return rc;

@@ -250,15 +250,20 @@ typedef struct seen {
   int64_t begun;
 } seen;
 
-static void see_report(void *context, const pdt_pretrain_report *r) {
+static int see_report(void *context, const void *report, pdt_error *err) {
   seen *s = context;
+  const pdt_pretrain_report *r = report;
+  (void)err;
   if (s->first == 0) s->first = r->loss;
   s->last = r->loss;
   if (!isnan(r->valid_loss)) s->valid = r->valid_loss;
+  return 0;
 }
 
-static void see_begin(void *context, int64_t step) {
+static int see_begin(void *context, int64_t step, pdt_error *err) {
+  (void)err;
   ((seen *)context)->begun = step;
+  return 0;
 }
 
 typedef struct running {
@@ -300,7 +305,7 @@ static void running_new(running *r, scratch *s, const char *name) {
 
 static int run_it(running *r, pdt_error *err) {
   const pdt_comm alone = {.rank = 0, .size = 1};
-  const pdt_pretrain_observer observer = {&r->seen, see_report, see_begin};
+  const pdt_train_observer observer = {&r->seen, see_begin, see_report};
   return pdt_pretrain(&r->trunk, &r->corpus, &r->corpus, &r->options, &alone, &observer, err);
 }
 
@@ -340,14 +345,19 @@ typedef struct taker {
   int64_t at;
 } taker;
 
-static void take_state(void *context, const pdt_pretrain_report *r) {
+static int take_state(void *context, const void *report, pdt_error *err) {
   const taker *t = context;
+  const pdt_pretrain_report *r = report;
+  (void)err;
   if (r->step == t->at + 1) copy_file(t->state, t->kept); /* written after step `at` */
+  return 0;
 }
 
-static void ignore_begin(void *context, int64_t step) {
+static int ignore_begin(void *context, int64_t step, pdt_error *err) {
   (void)context;
   (void)step;
+  (void)err;
+  return 0;
 }
 
 /* A run that goes on from a checkpoint in its middle ends in the same bits as one without a stop.
@@ -363,7 +373,7 @@ static void test_resume(void **state) {
   whole.options.checkpoint_every = 10;
   whole.options.log_every = 1;
   taker t = {whole.state, kept, 10};
-  const pdt_pretrain_observer observer = {&t, take_state, ignore_begin};
+  const pdt_train_observer observer = {&t, ignore_begin, take_state};
   OK(pdt_pretrain(&whole.trunk, &whole.corpus, NULL, &whole.options, &alone, &observer, &err));
 
   running_new(&rest, s, "rest");

@@ -357,14 +357,24 @@ typedef struct watcher {
   pdt_curriculum_report first, last;
 } watcher;
 
-static void watch(void *context, const pdt_curriculum_report *r) {
+static int ignore_begin(void *context, int64_t step, pdt_error *err) {
+  (void)context;
+  (void)step;
+  (void)err;
+  return 0;
+}
+
+static int watch(void *context, const void *report, pdt_error *err) {
   watcher *w = context;
+  const pdt_curriculum_report *r = report;
+  (void)err;
   if (w->first.step == 0) w->first = *r;
   w->last = *r;
-  if (!w->kept || r->step != 11) return;
+  if (!w->kept || r->step != 11) return 0;
   char command[700];
   snprintf(command, sizeof command, "cp '%s' '%s'", w->state, w->kept);
   assert_int_equal(system(command), 0);
+  return 0;
 }
 
 static pdt_curriculum_options options_of(int32_t stage, int64_t steps, const char *state,
@@ -403,11 +413,12 @@ static void test_stages(void **state) {
   for (int32_t stage = 0; stage < PDT_TRAIN_STAGES; stage++) {
     pdt_error err = {0};
     watcher w = {0};
+    const pdt_train_observer observer = {&w, ignore_begin, watch};
     pdt_curriculum_options o = options_of(stage, 60, state_path, path);
     float *before = malloc((size_t)p->n_elems * sizeof *before);
     assert_non_null(before);
     memcpy(before, p->value, (size_t)p->n_elems * sizeof *before);
-    OK(pdt_curriculum(&trunk, &sidecar, entries, 2, &o, &alone, watch, &w, &err));
+    OK(pdt_curriculum(&trunk, &sidecar, entries, 2, &o, &alone, &observer, &err));
     const pdt_nn_step_sums *a = &w.first.losses, *b = &w.last.losses;
     assert_true(w.last.step == 60);
     assert_true(stage == 3 ? b->coverage < a->coverage : b->notes < a->notes);
@@ -453,17 +464,18 @@ static void test_stage_resumes(void **state) {
   pdt_nn_trunk_free(&trunk);
   small_models(&trunk, &rest);
   watcher w = {.state = a, .kept = kept};
+  const pdt_train_observer observer = {&w, ignore_begin, watch};
   pdt_curriculum_options o = options_of(2, 25, a, sidecar);
-  OK(pdt_curriculum(&trunk, &whole, entries, 2, &o, &alone, watch, &w, &err));
+  OK(pdt_curriculum(&trunk, &whole, entries, 2, &o, &alone, &observer, &err));
   o.state = kept;
   o.resume = true;
   w = (watcher){0};
-  OK(pdt_curriculum(&trunk, &rest, entries, 2, &o, &alone, watch, &w, &err));
+  OK(pdt_curriculum(&trunk, &rest, entries, 2, &o, &alone, &observer, &err));
   assert_int_equal(w.first.step, 11);
   assert_memory_equal(whole.parameters.value, rest.parameters.value,
                       (size_t)whole.parameters.n_elems * sizeof(float));
   o.stage.rates[PDT_NN_POOL] = 0.02;
-  assert_int_equal(pdt_curriculum(&trunk, &rest, entries, 2, &o, &alone, watch, &w, &err), -1);
+  assert_int_equal(pdt_curriculum(&trunk, &rest, entries, 2, &o, &alone, &observer, &err), -1);
   assert_non_null(strstr(err.message, "settings"));
   remove(a);
   remove(kept);
