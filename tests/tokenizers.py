@@ -90,14 +90,15 @@ def pdt(program, folder, lines, *flags):
     return [json.loads(line) for line in done.stdout.split("\n")[:-1]]
 
 
-def theirs(function, inputs):
+def theirs(function, inputs, errors=False):
     """What the library makes of the inputs; None where it panics (it does when a normalizer that
-    removes characters meets added tokens). Its reports of that are kept off standard error."""
+    removes characters meets added tokens) or, with `errors`, refuses. Its reports of that are kept
+    off standard error."""
     def one(x):
         try:
             return function(x)
         except BaseException as e:
-            if type(e).__name__ != "PanicException":
+            if type(e).__name__ != "PanicException" and not (errors and type(e) is Exception):
                 raise
             return None
 

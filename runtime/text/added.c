@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/memory.h"
 #include "text/component.h"
@@ -18,7 +19,8 @@ static int compare_bytes(const char *a, size_t n_a, const char *b, size_t n_b) {
 
 static int compare_ids(const void *a, const void *b) {
   const pdt_added_token *x = a, *y = b;
-  return (x->id > y->id) - (x->id < y->id);
+  return x->id != y->id ? (x->id > y->id) - (x->id < y->id)
+                        : (x->order > y->order) - (x->order < y->order);
 }
 
 static int compare_contents(const void *a, const void *b) {
@@ -30,75 +32,113 @@ static int compare_contents(const void *a, const void *b) {
 static int compare_patterns(const void *a, const void *b) {
   const pdt_added_token *x = *(const pdt_added_token *const *)a;
   const pdt_added_token *y = *(const pdt_added_token *const *)b;
-  return compare_bytes(x->pattern, x->pattern_bytes, y->pattern, y->pattern_bytes);
+  int order = compare_bytes(x->pattern, x->pattern_bytes, y->pattern, y->pattern_bytes);
+  return order ? order : (x->id > y->id) - (x->id < y->id);
 }
 
-/* What is looked for. */
-static int set_pattern(pdt_added_token *t, const pdt_normalizer *normalizer, pdt_error *err) {
-  pdt_buffer pattern = {0};
-  pdt_origin origin = {0};
-  int rc = t->normalized
-               ? pdt_normalizer_apply(normalizer, t->content, t->bytes, &origin, &pattern, err)
-               : pdt_buffer_put(&pattern, t->content, t->bytes, err);
-  if (!rc) rc = pdt_buffer_take(&pattern, &t->pattern, &t->pattern_bytes, err);
-  pdt_buffer_free(&pattern);
-  return rc;
-}
+/* ---- adding ---- */
 
-/* Reads one token; one without content is passed over. */
-static int load_token(pdt_added *a, const json_t *object, const pdt_vocabulary *vocabulary,
-                      const pdt_normalizer *normalizer, pdt_token *next, const char *where,
-                      pdt_error *err) {
-  pdt_added_token t = {0};
-  int64_t id;
-  if (pdt_json_expect_object(object, where, err) ||
-      pdt_json_integer(object, where, "id", 0, PDT_MAX_TOKEN_ID, &id, err) ||
-      pdt_component_bool(object, where, "single_word", &t.single_word, err) ||
-      pdt_component_bool(object, where, "lstrip", &t.lstrip, err) ||
-      pdt_component_bool(object, where, "rstrip", &t.rstrip, err) ||
-      pdt_component_bool(object, where, "normalized", &t.normalized, err) ||
-      pdt_component_bool(object, where, "special", &t.special, err) ||
-      pdt_component_string(object, where, "content", &t.content, &t.bytes, err))
-    return -1;
-  if (!t.bytes) {
-    free(t.content);
-    return 0;
+/* The slot of a content, free (0) when it has none. */
+static uint32_t *slot_of(const pdt_added *a, const char *content, size_t bytes) {
+  uint32_t slot = (uint32_t)XXH3_64bits(content, bytes) & a->mask;
+  for (;; slot = (slot + 1) & a->mask) {
+    if (!a->slots[slot]) return &a->slots[slot];
+    const pdt_added_token *t = &a->tokens[a->slots[slot] - 1];
+    if (t->bytes == bytes && memcmp(t->content, content, bytes) == 0) return &a->slots[slot];
   }
-  t.id = pdt_vocabulary_id(vocabulary, t.content, t.bytes);
-  if (t.id < 0) t.id = (*next)++;
-  pdt_added_token *kept = &a->tokens[a->n++];
-  *kept = t;
-  if (set_pattern(kept, normalizer, err)) return -1;
-  if (kept->pattern_bytes) return 0;
-  return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%.60s': nothing is left after normalization", where,
-                  kept->content);
 }
 
-static int fill_set(pdt_added_set *set, const pdt_added *a, bool normalized, const char *where,
-                    pdt_error *err) {
-  if (PDT_NEW(&set->sorted, a->n, "added tokens", err)) return -1;
+/* Room for one more token, and slots of which half are free. */
+static int make_room(pdt_added *a, pdt_error *err) {
+  if (a->n >= MAX_ADDED)
+    return pdt_fail(err, PDT_ERROR_INPUT, "expected at most %zu added tokens", MAX_ADDED);
+  if (PDT_GROW(&a->tokens, a->n, &a->room, err)) return -1;
+  if (a->slots && 2 * (a->n + 1) <= a->mask) return 0;
+  size_t n_slots = a->slots ? 2 * ((size_t)a->mask + 1) : 64;
+  free(a->slots);
+  if (PDT_NEW(&a->slots, n_slots, "added tokens", err)) return -1;
+  a->mask = (uint32_t)(n_slots - 1);
   for (size_t i = 0; i < a->n; i++)
-    if (a->tokens[i].normalized == normalized) set->sorted[set->n++] = &a->tokens[i];
-  qsort(set->sorted, set->n, sizeof *set->sorted, compare_patterns);
-  for (size_t i = 1; i < set->n; i++)
-    if (compare_patterns(&set->sorted[i - 1], &set->sorted[i]) == 0)
-      return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%.60s' and '%.60s' are the same in a text", where,
-                      set->sorted[i - 1]->content, set->sorted[i]->content);
+    *slot_of(a, a->tokens[i].content, a->tokens[i].bytes) = (uint32_t)i + 1;
   return 0;
 }
 
-/* Orders the tokens by id and by content, and refuses doubles. */
-static int index_tokens(pdt_added *a, const char *where, pdt_error *err) {
-  qsort(a->tokens, a->n, sizeof *a->tokens, compare_ids);
-  if (PDT_NEW(&a->by_content, a->n, "added tokens", err)) return -1;
-  for (size_t i = 0; i < a->n; i++) a->by_content[i] = &a->tokens[i];
-  qsort(a->by_content, a->n, sizeof *a->by_content, compare_contents);
-  for (size_t i = 1; i < a->n; i++) {
-    if (compare_contents(&a->by_content[i - 1], &a->by_content[i]) == 0)
-      return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%.60s': twice", where, a->by_content[i]->content);
-    if (a->tokens[i - 1].id == a->tokens[i].id)
-      return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%.60s' and '%.60s': both have the id %d", where,
-                      a->tokens[i - 1].content, a->tokens[i].content, a->tokens[i].id);
+void pdt_added_begin(pdt_added *a, const pdt_vocabulary *vocabulary) {
+  a->next = vocabulary->n;
+  for (size_t i = 0; i < a->n; i++)
+    if (a->tokens[i].id >= a->next) a->next = a->tokens[i].id + 1;
+}
+
+/* A new token of this content, with an id. */
+static int new_token(pdt_added *a, const pdt_added_spec *spec, const pdt_vocabulary *vocabulary,
+                     pdt_added_token **out, pdt_error *err) {
+  if (make_room(a, err)) return -1;
+  pdt_added_token *t = &a->tokens[a->n];
+  *t = (pdt_added_token){.bytes = spec->bytes};
+  if (PDT_NEW(&t->content, spec->bytes + 1, "added token", err)) return -1;
+  memcpy(t->content, spec->content, spec->bytes);
+  t->id = pdt_vocabulary_id(vocabulary, t->content, t->bytes);
+  if (t->id < 0) t->id = a->next++;
+  *slot_of(a, t->content, t->bytes) = (uint32_t)++a->n;
+  *out = t;
+  return 0;
+}
+
+/* What the normalizer makes of a content; kept also when the token is listed again without. */
+static int normalize(pdt_added_token *t, const pdt_normalizer *normalizer, pdt_error *err) {
+  pdt_buffer normal = {0};
+  pdt_origin origin = {0};
+  if (t->normal) return 0;
+  int rc = pdt_normalizer_apply(normalizer, t->content, t->bytes, &origin, &normal, err) ||
+           pdt_buffer_take(&normal, &t->normal, &t->normal_bytes, err);
+  pdt_buffer_free(&normal);
+  return rc ? -1 : 0;
+}
+
+int pdt_added_add(pdt_added *a, const pdt_added_spec *spec, const pdt_vocabulary *vocabulary,
+                  const pdt_normalizer *normalizer, pdt_error *err) {
+  if (!spec->bytes) return 0;
+  uint32_t known = a->slots ? *slot_of(a, spec->content, spec->bytes) : 0;
+  pdt_added_token *t = known ? &a->tokens[known - 1] : NULL;
+  if (!t && new_token(a, spec, vocabulary, &t, err)) return -1;
+  t->single_word = spec->single_word;
+  t->lstrip = spec->lstrip;
+  t->rstrip = spec->rstrip;
+  t->normalized = spec->normalized;
+  t->special = t->special || spec->special;
+  return t->normalized ? normalize(t, normalizer, err) : 0;
+}
+
+/* ---- the finished list ---- */
+
+/* Of tokens of one id, the last one stays. */
+static void drop_doubles(pdt_added *a) {
+  size_t n = 0;
+  for (size_t i = 0; i < a->n; i++) {
+    if (i + 1 < a->n && a->tokens[i].id == a->tokens[i + 1].id) {
+      free(a->tokens[i].content);
+      free(a->tokens[i].normal);
+    } else {
+      a->tokens[n++] = a->tokens[i];
+    }
+  }
+  a->n = n;
+}
+
+/* The tokens that are looked for at one stage: of those that are the same in a text the one with
+ * the lowest id, and none of which nothing is left. */
+static int fill_set(pdt_added_set *set, const pdt_added *a, bool normalized, pdt_error *err) {
+  size_t n = 0;
+  if (PDT_NEW(&set->sorted, a->n, "added tokens", err)) return -1;
+  for (size_t i = 0; i < a->n; i++)
+    if (a->tokens[i].normalized == normalized && a->tokens[i].pattern_bytes)
+      set->sorted[n++] = &a->tokens[i];
+  qsort(set->sorted, n, sizeof *set->sorted, compare_patterns);
+  for (size_t i = 0; i < n; i++) {
+    const pdt_added_token *t = set->sorted[i], *last = set->n ? set->sorted[set->n - 1] : NULL;
+    if (last && !compare_bytes(last->pattern, last->pattern_bytes, t->pattern, t->pattern_bytes))
+      continue;
+    set->sorted[set->n++] = t;
   }
   return 0;
 }
@@ -119,39 +159,67 @@ static const pdt_added_token *find(const pdt_added *a, const char *content, size
   return NULL;
 }
 
+int pdt_added_finish(pdt_added *a, const char *where, pdt_error *err) {
+  free(a->slots);
+  a->slots = NULL;
+  for (size_t i = 0; i < a->n; i++) a->tokens[i].order = i;
+  if (a->n) qsort(a->tokens, a->n, sizeof *a->tokens, compare_ids);
+  drop_doubles(a);
+  if (PDT_NEW(&a->by_content, a->n, "added tokens", err) ||
+      pdt_regex_new_native(&a->word, WORD, where, err))
+    return -1;
+  for (size_t i = 0; i < a->n; i++) {
+    pdt_added_token *t = &a->tokens[i];
+    a->by_content[i] = t;
+    t->spelling = t->normal ? t->normal : t->content;
+    t->spelling_bytes = t->normal ? t->normal_bytes : t->bytes;
+    t->pattern = t->normalized ? t->spelling : t->content;
+    t->pattern_bytes = t->normalized ? t->spelling_bytes : t->bytes;
+  }
+  qsort(a->by_content, a->n, sizeof *a->by_content, compare_contents);
+  /* A decoder asks for the string that it writes, which for some is the normalized one. */
+  for (size_t i = 0; i < a->n; i++) {
+    const pdt_added_token *named = find(a, a->tokens[i].spelling, a->tokens[i].spelling_bytes);
+    a->tokens[i].skipped = named && named->special;
+  }
+  return fill_set(&a->raw, a, false, err) || fill_set(&a->normalized, a, true, err) ? -1 : 0;
+}
+
+static int load_token(pdt_added *a, const json_t *object, const pdt_vocabulary *vocabulary,
+                      const pdt_normalizer *normalizer, const char *where, pdt_error *err) {
+  pdt_added_spec spec = {0};
+  int64_t id;
+  if (pdt_json_expect_object(object, where, err) ||
+      pdt_json_integer(object, where, "id", 0, UINT32_MAX, &id, err) ||
+      pdt_component_bool(object, where, "single_word", &spec.single_word, err) ||
+      pdt_component_bool(object, where, "lstrip", &spec.lstrip, err) ||
+      pdt_component_bool(object, where, "rstrip", &spec.rstrip, err) ||
+      pdt_component_bool(object, where, "normalized", &spec.normalized, err) ||
+      pdt_component_bool(object, where, "special", &spec.special, err) ||
+      pdt_json_string(object, where, "content", &spec.content, err))
+    return -1;
+  spec.bytes = strlen(spec.content);
+  return pdt_added_add(a, &spec, vocabulary, normalizer, err) ? pdt_fail_in(err, "%s", where) : 0;
+}
+
 int pdt_added_load(pdt_added *a, const json_t *array, const pdt_vocabulary *vocabulary,
                    const pdt_normalizer *normalizer, const char *where, pdt_error *err) {
-  size_t n = json_array_size(array);
   if (array && !json_is_array(array))
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected an array, found %s", where,
                     pdt_json_type_name(array));
-  if (n > MAX_ADDED)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected at most %zu tokens, found %zu", where,
-                    MAX_ADDED, n);
-  if (PDT_NEW(&a->tokens, n, "added tokens", err) ||
-      pdt_regex_new_native(&a->word, WORD, where, err))
-    return -1;
-  pdt_token next = vocabulary->n;
-  for (size_t i = 0; i < n; i++)
-    if (load_token(a, json_array_get(array, i), vocabulary, normalizer, &next, where, err))
-      return -1;
-  if (index_tokens(a, where, err) || fill_set(&a->raw, a, false, where, err) ||
-      fill_set(&a->normalized, a, true, where, err))
-    return -1;
-  /* A decoder asks for the string that it writes, which for some is the normalized one. */
-  for (size_t i = 0; i < a->n; i++) {
-    const pdt_added_token *named = find(a, a->tokens[i].pattern, a->tokens[i].pattern_bytes);
-    a->tokens[i].skipped = named && named->special;
-  }
+  pdt_added_begin(a, vocabulary);
+  for (size_t i = 0; i < json_array_size(array); i++)
+    if (load_token(a, json_array_get(array, i), vocabulary, normalizer, where, err)) return -1;
   return 0;
 }
 
 void pdt_added_free(pdt_added *a) {
   for (size_t i = 0; i < a->n; i++) {
     free(a->tokens[i].content);
-    free(a->tokens[i].pattern);
+    free(a->tokens[i].normal);
   }
   free(a->tokens);
+  free(a->slots);
   free(a->by_content);
   free(a->raw.sorted);
   free(a->normalized.sorted);
@@ -175,6 +243,8 @@ pdt_token pdt_added_id(const pdt_added *a, const char *content, size_t bytes) {
   const pdt_added_token *t = find(a, content, bytes);
   return t ? t->id : -1;
 }
+
+/* ---- finding ---- */
 
 /* The first in sorted[low, high) whose byte `depth` is at least c. All of them are longer. */
 static size_t lower_bound(const pdt_added_set *set, size_t low, size_t high, size_t depth, int c) {
@@ -237,9 +307,10 @@ static size_t skip_forward(const char *text, size_t bytes, size_t end) {
   return end;
 }
 
-/* Appends the span of the text, as an added token or as text. */
+/* Appends the span of the text, as an added token or as text; nothing when it is empty. */
 static int add(pdt_pieces *out, const char *text, size_t start, size_t end, pdt_origin origin,
                pdt_token id, pdt_error *err) {
+  if (start >= end) return 0;
   return pdt_pieces_add(out, text + start, end - start, pdt_origin_from(origin, start), id, err);
 }
 
@@ -263,10 +334,14 @@ int pdt_added_extract(const pdt_added *a, const pdt_added_set *set, const char *
     if (t->lstrip) start = skip_back(text, start);
     if (t->lstrip && start < done) start = done;
     if (t->rstrip) end = skip_forward(text, bytes, end);
-    /* White space that the last token took may be a token itself: then it counts twice. */
-    if (done < start && add(out, text, done, start, origin, -1, err)) return -1;
-    if (add(out, text, start, end, origin, t->id, err)) return -1;
+    /* White space that the last token took may be a token itself. One that takes what is before it
+     * as well finds that all of it is gone; another one counts what it is once more, and what comes
+     * behind it too. */
+    if (start > end) continue;
+    if (add(out, text, done, start, origin, -1, err) ||
+        add(out, text, start, end, origin, t->id, err))
+      return -1;
     done = end;
   }
-  return done < bytes ? add(out, text, done, bytes, origin, -1, err) : 0;
+  return add(out, text, done, bytes, origin, -1, err);
 }

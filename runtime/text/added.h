@@ -11,12 +11,24 @@
 typedef struct pdt_added_token {
   char *content; /* zero-terminated */
   size_t bytes;
-  char *pattern; /* what is looked for: the content, normalized when `normalized` says so */
+  char *normal; /* the content, normalized; NULL when it was never asked for */
+  size_t normal_bytes;
+  const char *pattern; /* what is looked for: the content, normalized when `normalized` says so */
   size_t pattern_bytes;
+  const char *spelling; /* what a decoder is given */
+  size_t spelling_bytes;
+  size_t order; /* in which they were added */
   pdt_token id;
   bool single_word, lstrip, rstrip, normalized, special;
   bool skipped; /* left out by a decoder that skips special tokens */
 } pdt_added_token;
+
+/* A token to add: `bytes` bytes of content, borrowed. */
+typedef struct pdt_added_spec {
+  const char *content;
+  size_t bytes;
+  bool single_word, lstrip, rstrip, normalized, special;
+} pdt_added_spec;
 
 /* The tokens that are looked for together, by pattern. */
 typedef struct pdt_added_set {
@@ -24,22 +36,40 @@ typedef struct pdt_added_set {
   size_t n;
 } pdt_added_set;
 
-/* Immutable once loaded. */
+/* Filled by pdt_added_add, immutable once finished. A zeroed one is empty. */
 typedef struct pdt_added {
-  pdt_added_token *tokens; /* by id */
-  size_t n;
+  pdt_added_token *tokens; /* in the order in which they came; once finished, by id */
+  size_t n, room;
+  pdt_token next;  /* the id of the next token that has none */
+  uint32_t *slots; /* while they are added: 1 + the index of a content's token, 0 when free */
+  uint32_t mask;   /* number of slots - 1 */
   const pdt_added_token **by_content;
   pdt_added_set raw, normalized; /* looked for before and after normalization */
   pdt_regex *word;               /* one word character */
 } pdt_added;
 
-/* Fills a zeroed pdt_added from the value of "added_tokens", which may be NULL. A token's id is
- * that of the model's vocabulary or, for those it lacks, the next after the vocabulary's size, in
- * the order of the file, whatever id the file says. Errors: INPUT (the same content, pattern or id
- * twice), MEMORY. Freed by the caller, after an error too. */
+/* Starts a list of tokens to add: ids of new tokens go on behind the vocabulary's size and all ids
+ * so far. */
+void pdt_added_begin(pdt_added *a, const pdt_vocabulary *vocabulary);
+
+/* Adds a token; one without content is passed over. Its id is the one that its content has already,
+ * as an added token or in the model's vocabulary, else the next free one. Listed again, a content
+ * keeps its id, takes the new flags, and stays special if it ever was. Errors: INPUT (too many),
+ * MEMORY. */
+int pdt_added_add(pdt_added *a, const pdt_added_spec *spec, const pdt_vocabulary *vocabulary,
+                  const pdt_normalizer *normalizer, pdt_error *err);
+
+/* Adds the tokens of "added_tokens" in their order; `array` may be NULL. The ids that the file says
+ * are not used, as Hugging Face's library does not. Errors: INPUT, MEMORY. */
 int pdt_added_load(pdt_added *a, const json_t *array, const pdt_vocabulary *vocabulary,
                    const pdt_normalizer *normalizer, const char *where, pdt_error *err);
 
+/* Ends adding. Of tokens of one id (in a vocabulary with gaps) the last one stays; a token that
+ * normalizes to nothing is never found; of those that are the same in a text, the one with the
+ * lowest id is. Errors: MEMORY. */
+int pdt_added_finish(pdt_added *a, const char *where, pdt_error *err);
+
+/* Frees what was added; after an error too. */
 void pdt_added_free(pdt_added *a);
 
 /* The token of an id, NULL when it is none of these. */

@@ -90,7 +90,7 @@ static int replace(const step *s, const char *text, size_t bytes, size_t *leadin
     rc = cut->match ? pdt_buffer_put(out, s->content, s->content_bytes, err)
                     : pdt_buffer_put(out, text + cut->start, cut->end - cut->start, err);
     size_t leading_here = cut->start < *leading ? *leading - cut->start : 0;
-    if (cut->end <= *leading)
+    if (*leading && cut->end <= *leading)
       leading_out = out->bytes - start;
     else if (!cut->match && leading_here)
       leading_out = out->bytes - start - (cut->end - cut->start) + leading_here;
@@ -145,7 +145,7 @@ static int strip(const step *s, const char *text, size_t bytes, pdt_origin *orig
 
 static int apply(const step *s, const char *text, size_t bytes, pdt_origin *origin, pdt_buffer *out,
                  pdt_error *err) {
-  size_t start = out->bytes, first = 0, *leading = &origin->leading;
+  size_t *leading = &origin->leading;
   switch (s->kind) {
   case PREPEND:
     if (origin->middle) return pdt_buffer_put(out, text, bytes, err);
@@ -157,10 +157,7 @@ static int apply(const step *s, const char *text, size_t bytes, pdt_origin *orig
   case REPLACE:
     return replace(s, text, bytes, leading, out, err);
   case NORMAL_FORM:
-    if (pdt_normalize(s->form, text, bytes, out, err)) return -1;
-    if (out->bytes > start) pdt_utf8_next(out->data + start, &first);
-    if (*leading) *leading = first; /* of what the first character became, its first */
-    return 0;
+    return pdt_normalize(s->form, text, bytes, leading, out, err);
   case STRIP:
     return strip(s, text, bytes, origin, out, err);
   default:

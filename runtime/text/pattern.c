@@ -6,9 +6,10 @@
 
 #include "text/unicode.h"
 
-/* The members of \w, which goes into a set; the superscripts and fractions of Latin-1 are words to
- * Oniguruma alone. */
-#define WORD      "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+/* The members of \w. The superscripts and fractions of Latin-1 are words to Oniguruma alone, and
+ * only where \w stands by itself, not in a set. */
+#define SET_WORD  "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD      SET_WORD "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 #define HEX       "0-9A-Fa-f"
 #define MAX_DEPTH 200 /* PCRE2's own limit on parentheses is 250 */
 
@@ -213,7 +214,7 @@ static const char *simple_escape(int c) {
 static const char *placed_escape(int c, bool in_set) {
   switch (c) {
   case 'w':
-    return in_set ? WORD : "[" WORD "]";
+    return in_set ? SET_WORD : "[" WORD "]";
   case 'W':
     return in_set ? NULL : "[^" WORD "]";
   case 'h':

@@ -25,16 +25,6 @@ struct pdt_tokenizer {
   pdt_decoder *decoder;
 };
 
-/* Truncation and padding would change the ids, and no model here is run with them. */
-static int refuse_reshaping(const json_t *root, const char *name, pdt_error *err) {
-  static const char *const keys[] = {"truncation", "padding"};
-  for (size_t i = 0; i < 2; i++)
-    if (pdt_json_get(root, keys[i]))
-      return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%s': expected null (hint: set it to null)", name,
-                      keys[i]);
-  return 0;
-}
-
 /* Every id that the post-processor adds must be one of a token. */
 static int check_template(const pdt_tokenizer *t, const char *where, pdt_error *err) {
   for (size_t i = 0; i < t->postprocessor.template.n; i++) {
@@ -62,7 +52,8 @@ static int load_parts(pdt_tokenizer *t, const json_t *root, const char *name, pd
     return -1;
   snprintf(where[0], sizeof where[0], "%.400s: added_tokens", name);
   if (pdt_added_load(&t->added, pdt_json_get(root, "added_tokens"), &t->model.vocabulary,
-                     t->normalizer, where[0], err))
+                     t->normalizer, where[0], err) ||
+      pdt_added_finish(&t->added, where[0], err))
     return -1;
   return check_template(t, where[3], err);
 }
@@ -71,7 +62,7 @@ static int load(pdt_tokenizer **out, const json_t *root, const char *name, pdt_e
   const char *version = "1.0";
   *out = NULL;
   if (pdt_json_expect_object(root, name, err) ||
-      pdt_json_string_or(root, name, "version", &version, err) || refuse_reshaping(root, name, err))
+      pdt_json_string_or(root, name, "version", &version, err))
     return -1;
   if (strcmp(version, "1.0") != 0)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected version 1.0, found '%.40s'", name, version);
@@ -222,8 +213,8 @@ static const char *spelling(const pdt_tokenizer *t, pdt_token id, bool skip_spec
   const pdt_added_token *added = pdt_added_by_id(&t->added, id);
   if (!added) return pdt_vocabulary_text(&t->model.vocabulary, id, bytes);
   if (skip_special && added->skipped) return NULL;
-  *bytes = added->pattern_bytes;
-  return added->pattern;
+  *bytes = added->spelling_bytes;
+  return added->spelling;
 }
 
 int pdt_tokenizer_decode(const pdt_tokenizer *t, const pdt_token *ids, int32_t n, bool skip_special,

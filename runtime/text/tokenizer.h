@@ -1,6 +1,7 @@
 /* Text to ids and back, by a Hugging Face tokenizer.json with a BPE model: byte-level (GPT-2, Llama
  * 3, Qwen, SmolLM2) or with byte fallback (Llama 2). Ids and text are those of Hugging Face's
- * `tokenizers`. What a file asks for and this does not know is refused by name. Nothing here is
+ * `tokenizers`, its truncation and padding aside, which are not applied. What a file asks for and
+ * this does not know is refused by name. Nothing here is
  * collective. */
 #ifndef PDT_TEXT_TOKENIZER_H
 #define PDT_TEXT_TOKENIZER_H

@@ -259,6 +259,9 @@ static int32_t first_changing(pdt_normal_form form) {
   return form == PDT_NFC ? 0x300 : form == PDT_NFD ? 0xc0 : 0xa0;
 }
 
+/* The bit that marks the first part of a character while it is decomposed. */
+#define FIRST_PART ((int32_t)1 << 24)
+
 /* The characters of `text`; those that are inert (and U+FFFF itself) as U+FFFF, which normal forms
  * leave alone and keep in order, with the originals in `kept`. */
 static int32_t *read_chars(const char *text, size_t bytes, size_t *n, int32_t *kept) {
@@ -277,7 +280,8 @@ static int32_t *read_chars(const char *text, size_t bytes, size_t *n, int32_t *k
   return chars;
 }
 
-/* Decomposes n characters into a new array, which has one element to spare; NULL without memory. */
+/* Decomposes n characters into a new array, which has one element to spare; NULL without memory.
+ * The first part of each character is marked by FIRST_PART. */
 static int32_t *decompose(const int32_t *chars, size_t n, utf8proc_option_t options,
                           utf8proc_ssize_t *n_out) {
   size_t room = n + n / 2 + 32;
@@ -290,6 +294,7 @@ static int32_t *decompose(const int32_t *chars, size_t n, utf8proc_option_t opti
       utf8proc_ssize_t got = utf8proc_decompose_char(chars[i], out + *n_out, (utf8proc_ssize_t)left,
                                                      options, &boundary);
       if (got >= 0 && (size_t)got <= left) {
+        if (got > 0) out[*n_out] |= FIRST_PART;
         *n_out += got;
         break;
       }
@@ -305,21 +310,23 @@ static int32_t *decompose(const int32_t *chars, size_t n, utf8proc_option_t opti
   return out;
 }
 
-/* Stable sort by combining class of every run of characters that have one: by insertion, since runs
- * are short, or by counting when one is not. */
+static int combining_class(int32_t part) {
+  return utf8proc_get_property(part & ~FIRST_PART)->combining_class;
+}
+
+/* Stable sort by combining class of every run of characters that have one, by counting. */
 static void order_marks(int32_t *chars, size_t n, int32_t *scratch) {
   for (size_t i = 0; i < n; i++) {
     size_t end = i;
-    while (end < n && utf8proc_get_property(chars[end])->combining_class) end++;
+    while (end < n && combining_class(chars[end])) end++;
     if (end - i < 2) {
       i = end;
       continue;
     }
     size_t starts[257] = {0};
-    for (size_t k = i; k < end; k++) starts[utf8proc_get_property(chars[k])->combining_class + 1]++;
+    for (size_t k = i; k < end; k++) starts[combining_class(chars[k]) + 1]++;
     for (int class = 1; class < 257; class ++) starts[class] += starts[class - 1];
-    for (size_t k = i; k < end; k++)
-      scratch[starts[utf8proc_get_property(chars[k])->combining_class]++] = chars[k];
+    for (size_t k = i; k < end; k++) scratch[starts[combining_class(chars[k])]++] = chars[k];
     memcpy(chars + i, scratch, (end - i) * sizeof *chars);
     i = end;
   }
@@ -336,8 +343,95 @@ static int write_chars(const int32_t *chars, size_t n, const int32_t *kept, pdt_
   return 0;
 }
 
+/* ---- what stems from the first characters of a text ----
+ *
+ * Hugging Face's library knows of every byte which characters of the text it stems from, as
+ * follows: the first part of a character, or what parts of several were composed to, takes the
+ * place of as many characters as it has first parts; every other part stems from the character
+ * before the place that was reached. Where marks were reordered that need not be the character that
+ * they came from. */
+
+/* One character of the result. */
+typedef struct part {
+  int32_t c;
+  int32_t firsts; /* first parts in it */
+} part;
+
+typedef struct tracker {
+  const char *text;
+  const int32_t *kept;
+  size_t leading; /* bytes of the text in question */
+  size_t at;      /* place in the text that was reached */
+  size_t bytes;   /* of the result that stem from those, so far */
+  bool ended;     /* one did not */
+  part *marks;    /* that wait behind a character that may still be composed */
+  size_t n_marks, room;
+} tracker;
+
+static void emit(tracker *t, part p) {
+  char utf8[4];
+  size_t from = p.firsts ? t->at : t->at ? t->at - 1 : 0;
+  t->ended = t->ended || from >= t->leading;
+  if (t->ended) return;
+  t->bytes += pdt_utf8_encode(p.c == 0xffff ? *t->kept++ : p.c, utf8);
+  for (int32_t i = 0; i < p.firsts; i++) pdt_utf8_next(t->text, &t->at);
+}
+
+/* Writes a character and the marks behind it. */
+static void emit_all(tracker *t, part head) {
+  emit(t, head);
+  for (size_t i = 0; i < t->n_marks; i++) emit(t, t->marks[i]);
+  t->n_marks = 0;
+}
+
+/* Composes `mark` into `head` if the two have a common form. */
+static bool compose(part *head, part mark) {
+  int32_t pair[3] = {head->c, mark.c}; /* one more, as the function asks for */
+  if (utf8proc_normalize_utf32(pair, 2, UTF8PROC_STABLE | UTF8PROC_COMPOSE) != 1) return false;
+  head->c = pair[0];
+  head->firsts += mark.firsts;
+  return true;
+}
+
+/* Follows ordered parts (with their marks of first ones) to the result, as far as needed. */
+static int track(tracker *t, const int32_t *parts, size_t n, bool composes, pdt_error *err) {
+  part head = {-1, 0};
+  int last = -1; /* class of the last mark that was not composed */
+  for (size_t i = 0; i < n && !t->ended; i++) {
+    part p = {parts[i] & ~FIRST_PART, (parts[i] & FIRST_PART) != 0};
+    int class = combining_class(p.c);
+    if (!composes || (head.c < 0 && class)) {
+      emit(t, p);
+    } else if (head.c < 0) {
+      head = p;
+    } else if (last < class && compose(&head, p)) {
+      continue;
+    } else if (class) {
+      if (PDT_GROW(&t->marks, t->n_marks, &t->room, err)) return -1;
+      t->marks[t->n_marks++] = p;
+      last = class;
+    } else {
+      emit_all(t, head);
+      head = p;
+      last = -1;
+    }
+  }
+  if (head.c >= 0) emit_all(t, head);
+  return 0;
+}
+
+static int count_leading(const int32_t *parts, size_t n, bool composes, const char *text,
+                         const int32_t *kept, size_t *leading, pdt_error *err) {
+  if (!*leading) return 0;
+  tracker t = {.text = text, .kept = kept, .leading = *leading};
+  int rc = track(&t, parts, n, composes, err);
+  *leading = t.bytes;
+  free(t.marks);
+  return rc;
+}
+
 static int normalize(utf8proc_option_t options, const char *text, size_t bytes, int32_t *kept,
-                     pdt_buffer *out, pdt_error *err) {
+                     size_t *leading, pdt_buffer *out, pdt_error *err) {
   size_t n = 0;
   utf8proc_ssize_t n_out = 0;
   int32_t *chars = read_chars(text, bytes, &n, kept);
@@ -345,9 +439,12 @@ static int normalize(utf8proc_option_t options, const char *text, size_t bytes, 
   int32_t *scratch = parts ? malloc(((size_t)n_out + 1) * sizeof *scratch) : NULL;
   int rc = -1;
   if (scratch) {
+    bool composes = options & UTF8PROC_COMPOSE;
     order_marks(parts, (size_t)n_out, scratch);
-    if (options & UTF8PROC_COMPOSE) n_out = utf8proc_normalize_utf32(parts, n_out, options);
-    rc = write_chars(parts, (size_t)n_out, kept, out, err);
+    rc = count_leading(parts, (size_t)n_out, composes, text, kept, leading, err);
+    for (utf8proc_ssize_t i = 0; i < n_out; i++) parts[i] &= ~FIRST_PART;
+    if (composes) n_out = utf8proc_normalize_utf32(parts, n_out, options);
+    if (!rc) rc = write_chars(parts, (size_t)n_out, kept, out, err);
   } else {
     pdt_fail(err, PDT_ERROR_MEMORY, "text: no memory to normalize %zu bytes", bytes);
   }
@@ -357,8 +454,8 @@ static int normalize(utf8proc_option_t options, const char *text, size_t bytes, 
   return rc;
 }
 
-int pdt_normalize(pdt_normal_form form, const char *text, size_t bytes, pdt_buffer *out,
-                  pdt_error *err) {
+int pdt_normalize(pdt_normal_form form, const char *text, size_t bytes, size_t *leading,
+                  pdt_buffer *out, pdt_error *err) {
   if (bytes > INT32_MAX / 16)
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "text: at most %d bytes can be normalized at once, found "
@@ -381,7 +478,7 @@ int pdt_normalize(pdt_normal_form form, const char *text, size_t bytes, pdt_buff
   int32_t *kept = malloc((bytes + 1) * sizeof *kept);
   if (!kept)
     return pdt_fail(err, PDT_ERROR_MEMORY, "text: no memory to normalize %zu bytes", bytes);
-  int rc = normalize(options[form], text, bytes, kept, out, err);
+  int rc = normalize(options[form], text, bytes, kept, leading, out, err);
   free(kept);
   return rc;
 }

@@ -42,8 +42,10 @@ int pdt_char_to_byte(int32_t c);
 
 typedef enum pdt_normal_form { PDT_NFC, PDT_NFD, PDT_NFKC, PDT_NFKD } pdt_normal_form;
 
-/* Appends a normal form of valid UTF-8 to `out`. Errors: MEMORY, INPUT (2 GiB or more). */
-int pdt_normalize(pdt_normal_form form, const char *text, size_t bytes, pdt_buffer *out,
-                  pdt_error *err);
+/* Appends a normal form of valid UTF-8 to `out`. *leading, a number of bytes at the start of the
+ * text (whole characters), becomes the number of bytes of the result that Hugging Face's library
+ * says stem from them. Errors: MEMORY, INPUT (2 GiB or more). */
+int pdt_normalize(pdt_normal_form form, const char *text, size_t bytes, size_t *leading,
+                  pdt_buffer *out, pdt_error *err);
 
 #endif

@@ -118,6 +118,50 @@ static void test_vectors(void **state) {
   pdt_tokenizer_free(t);
 }
 
+/* One recorded tokenizer of random parts: its texts, ids and their text. */
+static void check_random(const json_t *line) {
+  char *text = json_dumps(json_object_get(line, "tokenizer"), 0);
+  const json_t *texts = json_object_get(line, "texts");
+  pdt_error err = {0};
+  pdt_tokenizer *t;
+  assert_non_null(text);
+  if (pdt_tokenizer_parse(&t, text, strlen(text), "recorded", &err)) fail_msg("%s", err.message);
+  for (size_t i = 0; i < json_array_size(texts); i++) {
+    const json_t *expected = json_array_get(texts, i), *decoded = json_array_get(expected, 3);
+    json_t *keyed = json_pack("{s:O,s:O,s:O}", "text", json_array_get(expected, 0), "plain",
+                              json_array_get(expected, 1), "ids", json_array_get(expected, 2));
+    int32_t n;
+    pdt_token *ids = read_ids(json_array_get(expected, 2), &n);
+    expect_ids(t, keyed, "plain", false);
+    expect_ids(t, keyed, "ids", true);
+    expect_text(t, ids, n, true, json_string_value(decoded), json_string_length(decoded));
+    free(ids);
+    json_decref(keyed);
+  }
+  free(text);
+  pdt_tokenizer_free(t);
+}
+
+/* Added tokens of all kinds among normalizers and pre-tokenizers of all kinds, truncation and
+ * padding (tests/random_tokenizers.py --record). */
+static void test_random_tokenizers(void **state) {
+  (void)state;
+  char *text = NULL;
+  size_t room = 0;
+  int lines = 0;
+  FILE *file = fopen(FOLDER "random.jsonl", "r");
+  assert_non_null(file);
+  for (ssize_t length; (length = getline(&text, &room, file)) > 0; lines++) {
+    json_t *line = json_loadb(text, (size_t)length, JSON_ALLOW_NUL, NULL);
+    assert_non_null(line);
+    check_random(line);
+    json_decref(line);
+  }
+  assert_true(lines > 40);
+  free(text);
+  fclose(file);
+}
+
 /* Ids in any order, special ones and ones that there are none of included. */
 static void test_random_ids(void **state) {
   pdt_tokenizer *t = load(*state);
@@ -280,7 +324,6 @@ static void test_refusals(void **state) {
       {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", "element 0"},
       {"{\"model\":" MODEL(",\"dropout\":0.1") "}", "dropout"},
       {"{\"model\":" MODEL(",\"byte_fallback\":1") "}", "byte_fallback"},
-      {"{\"model\":" MODEL("") ",\"truncation\":{\"max_length\":8}}", "truncation"},
       {"{\"model\":" MODEL("") ",\"normalizer\":{\"type\":\"Precompiled\"}}", "Precompiled"},
       {"{\"model\":" MODEL("") ",\"normalizer\":{\"type\":\"Replace\",\"content\":\"\"}}",
        "pattern"},
@@ -342,6 +385,8 @@ static void test_patterns(void **state) {
       {"\\p{Han}+", "a\xe4\xb8\x80\xe3\x80\x86", "a[\xe4\xb8\x80]\xe3\x80\x86"},
       {"\\p{L}+", "\xf0\xb1\x8d\x90!", "[\xf0\xb1\x8d\x90]!"}, /* U+31350, of Unicode 15 */
       {"\\w", "\xc2\xb2\xe2\x81\xb4", "[\xc2\xb2]\xe2\x81\xb4"},
+      {"[\\w]", "a\xc2\xb2", "[a]\xc2\xb2"}, /* in a set it is none */
+      {"[^\\w]+", "a\xc2\xb2-", "a[\xc2\xb2-]"},
       {"\\bb", "ab b", "ab [b]"},
       {"\\u0041\\x42\\x{43}", "ABC", "[ABC]"},
       {"[a&&b]", "", NULL},
@@ -409,8 +454,10 @@ static void test_normal_forms(void **state) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     pdt_buffer out = {0};
     pdt_error err = {0};
-    assert_int_equal(pdt_normalize(cases[i].form, cases[i].text, strlen(cases[i].text), &out, &err),
-                     0);
+    size_t leading = 0;
+    assert_int_equal(
+        pdt_normalize(cases[i].form, cases[i].text, strlen(cases[i].text), &leading, &out, &err),
+        0);
     assert_int_equal(pdt_buffer_put(&out, "", 1, &err), 0);
     assert_string_equal(out.data, cases[i].expected);
     pdt_buffer_free(&out);
@@ -422,15 +469,25 @@ static void test_normal_forms(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      FAMILY(test_vectors, "gpt2"),      FAMILY(test_vectors, "llama3"),
-      FAMILY(test_vectors, "qwen2"),     FAMILY(test_vectors, "smollm2"),
-      FAMILY(test_vectors, "llama2"),    FAMILY(test_vectors, "metaspace"),
-      FAMILY(test_vectors, "suffix"),    FAMILY(test_random_ids, "gpt2"),
-      FAMILY(test_random_ids, "llama2"), FAMILY(test_random_ids, "metaspace"),
-      FAMILY(test_random_ids, "suffix"), cmocka_unit_test(test_names),
-      cmocka_unit_test(test_held_back),  cmocka_unit_test(test_bad_text),
-      cmocka_unit_test(test_long_piece), cmocka_unit_test(test_refusals),
-      cmocka_unit_test(test_patterns),   cmocka_unit_test(test_normal_forms),
+      FAMILY(test_vectors, "gpt2"),
+      FAMILY(test_vectors, "llama3"),
+      FAMILY(test_vectors, "qwen2"),
+      FAMILY(test_vectors, "smollm2"),
+      FAMILY(test_vectors, "llama2"),
+      FAMILY(test_vectors, "metaspace"),
+      FAMILY(test_vectors, "suffix"),
+      FAMILY(test_random_ids, "gpt2"),
+      FAMILY(test_random_ids, "llama2"),
+      FAMILY(test_random_ids, "metaspace"),
+      FAMILY(test_random_ids, "suffix"),
+      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_random_tokenizers),
+      cmocka_unit_test(test_held_back),
+      cmocka_unit_test(test_bad_text),
+      cmocka_unit_test(test_long_piece),
+      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_patterns),
+      cmocka_unit_test(test_normal_forms),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
