@@ -28,6 +28,18 @@ int pdt_fail_in(pdt_error *err, const char *format, ...) {
   return -1;
 }
 
+int pdt_fail_hint(pdt_error *err, const char *format, ...) {
+  if (!err) return -1;
+  char hint[512];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(hint, sizeof hint, format, args);
+  va_end(args);
+  size_t at = strlen(err->message);
+  snprintf(err->message + at, sizeof err->message - at, " (hint: %s)", hint);
+  return -1;
+}
+
 int pdt_exit_status(pdt_error_code code) {
   if (code == PDT_ERROR_NONE) return 0;
   return code == PDT_ERROR_USAGE ? 2 : 1;

@@ -28,6 +28,9 @@ int pdt_fail(pdt_error *err, pdt_error_code code, const char *format, ...)
 /* Puts "prefix: " before the message of an error already filled in; returns -1. */
 int pdt_fail_in(pdt_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Puts " (hint: ...)" after the message of an error already filled in; returns -1. */
+int pdt_fail_hint(pdt_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* The exit status that goes with a code: 0, 1 or 2. */
 int pdt_exit_status(pdt_error_code code);
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -54,12 +55,33 @@ static int read_open_file(char **out, pdt_bytes *n_bytes, int fd, const char *pa
   return 0;
 }
 
+/* A model may have more files than a process may open by default: up to the limit that the system
+ * sets, it may say so itself. */
+static int open_for_reading(const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block the start */
+  struct rlimit files;
+  if (fd >= 0 || errno != EMFILE || getrlimit(RLIMIT_NOFILE, &files)) return fd;
+  files.rlim_cur = files.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &files);
+  return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+int pdt_file_open(const char *path, pdt_error *err) {
+  int fd = open_for_reading(path);
+  if (fd >= 0) return fd;
+  int reason = errno;
+  struct stat status;
+  bool dangling = reason == ENOENT && lstat(path, &status) == 0;
+  return pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s%s", path, strerror(reason),
+                  dangling ? " (it is a symbolic link to a file that is not there)" : "");
+}
+
 int pdt_file_read(char **out, pdt_bytes *n_bytes, const char *path, pdt_bytes max_bytes,
                   pdt_error *err) {
   *out = NULL;
   *n_bytes = 0;
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block the start */
-  if (fd < 0) return pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
+  int fd = pdt_file_open(path, err);
+  if (fd < 0) return -1;
   int rc = read_open_file(out, n_bytes, fd, path, max_bytes, err);
   close(fd);
   return rc;

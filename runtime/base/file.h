@@ -5,6 +5,10 @@
 #include "base/path.h"
 #include "base/types.h"
 
+/* Opens a file to read, a pipe without waiting. Returns the descriptor, closed by the caller, or
+ * -1. Errors: IO, saying so where a symbolic link leads nowhere. */
+int pdt_file_open(const char *path, pdt_error *err);
+
 /* Reads a regular file of at most max_bytes. Sets *out, freed by the caller, with a zero byte after
  * the *n_bytes read. Errors: IO, INPUT (too large, or no regular file), MEMORY. */
 int pdt_file_read(char **out, pdt_bytes *n_bytes, const char *path, pdt_bytes max_bytes,

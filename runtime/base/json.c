@@ -97,6 +97,14 @@ int pdt_json_only_keys(const json_t *object, const char *where, const char *cons
   return 0;
 }
 
+bool pdt_json_is_empty(const json_t *value) {
+  return !value || json_is_null(value) || json_is_false(value) ||
+         (json_is_number(value) && json_number_value(value) == 0) ||
+         (json_is_string(value) && json_string_length(value) == 0) ||
+         (json_is_array(value) && json_array_size(value) == 0) ||
+         (json_is_object(value) && json_object_size(value) == 0);
+}
+
 const json_t *pdt_json_get(const json_t *object, const char *key) {
   const json_t *value = json_object_get(object, key);
   return json_is_null(value) ? NULL : value;

@@ -58,6 +58,9 @@ int pdt_json_expect_object(const json_t *value, const char *where, pdt_error *er
 int pdt_json_only_keys(const json_t *object, const char *where, const char *const *keys,
                        size_t n_keys, pdt_error *err);
 
+/* What Python takes for false, and so says nothing: absent, null, false, 0, or empty. */
+bool pdt_json_is_empty(const json_t *value);
+
 /* object[key], NULL when absent or null. Borrowed. */
 const json_t *pdt_json_get(const json_t *object, const char *key);
 

@@ -55,6 +55,11 @@ int pdt_path_follow(char **out, const char *path, pdt_error *err) {
   return pdt_fail(err, PDT_ERROR_IO, "%s: %s", path, strerror(ELOOP));
 }
 
+bool pdt_path_is_there(const char *path) {
+  struct stat status;
+  return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
 bool pdt_same_file(const char *a, const char *b) {
   struct stat x, y;
   bool has_a = stat(a, &x) == 0, has_b = stat(b, &y) == 0;

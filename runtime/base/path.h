@@ -20,6 +20,10 @@ const char *pdt_path_name(const char *path);
  * Errors: IO (links that lead to each other), MEMORY. */
 int pdt_path_follow(char **out, const char *path, pdt_error *err);
 
+/* Is there anything of that name? A symbolic link that leads nowhere is. Where it cannot be seen
+ * (as in a folder that may not be searched), true: opening it tells why. */
+bool pdt_path_is_there(const char *path);
+
 /* Do two paths name the same file, by device and inode, symbolic and hard links followed? Of files
  * that are not there: would they be created under the same name in the same folder? */
 bool pdt_same_file(const char *a, const char *b);

@@ -211,11 +211,19 @@ static int check_values(const pdt_tensor *const *tensors, int32_t n, pdt_error *
 
 static json_t *rope_report(const pdt_model_config *c) {
   const pdt_rope *r = &c->rope;
-  if (r->type == PDT_ROPE_DEFAULT)
-    return json_pack("{s:s, s:f}", "type", "default", "theta", r->theta);
-  return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "type", "llama3", "theta", r->theta, "factor",
-                   r->factor, "low_freq_factor", r->low_freq_factor, "high_freq_factor",
-                   r->high_freq_factor, "original_positions", r->original_positions);
+  json_t *report = json_pack("{s:s, s:f}", "type", pdt_rope_type_name(r->type), "theta", r->theta);
+  if (!report || r->type == PDT_ROPE_DEFAULT) return report;
+  json_object_set_new(report, "factor", json_real(r->factor));
+  if (r->type == PDT_ROPE_LINEAR) return report;
+  json_object_set_new(report, "original_positions", json_real(r->original_positions));
+  bool is_yarn = r->type == PDT_ROPE_YARN;
+  json_t *more = is_yarn ? json_pack("{s:f, s:f, s:b, s:f}", "beta_fast", r->beta_fast, "beta_slow",
+                                     r->beta_slow, "truncate", r->truncate, "scale", r->scale)
+                         : json_pack("{s:f, s:f}", "low_freq_factor", r->low_freq_factor,
+                                     "high_freq_factor", r->high_freq_factor);
+  json_object_update(report, more);
+  json_decref(more);
+  return report;
 }
 
 /* The sliding window and the layers that have it; null when none has. */
@@ -237,9 +245,8 @@ static json_t *model_report(const inspect_args *a, const pdt_model_config *c,
       "hidden_size", c->hidden_size, "intermediate_size", c->intermediate_size, "heads", c->heads,
       "kv_heads", c->kv_heads, "head_dim", c->head_dim, "vocab_size", c->vocab_size,
       "max_positions", c->max_positions, "window", window_report(c), "rms_norm_eps",
-      c->rms_norm_eps, "tied_head",
-      pdt_model_head(c, checkpoint) == pdt_checkpoint_find(checkpoint, PDT_TENSOR_EMBEDDING),
-      "rope", rope_report(c), "bos", c->bos, "eos", eos, "files", checkpoint->n_files);
+      c->rms_norm_eps, "tied_head", c->tie_word_embeddings, "rope", rope_report(c), "bos", c->bos,
+      "eos", eos, "files", checkpoint->n_files);
   if (report) add_tensors(report, a, checkpoint->tensors, checkpoint->n_tensors);
   return report;
 }
@@ -255,12 +262,15 @@ static void add_unused(json_t *report, json_t *known, const pdt_tensor *const *t
   json_decref(known);
 }
 
-static json_t *names_of_model(const pdt_model_config *c) {
+/* Of the tensors that are used, as the files have them. */
+static json_t *names_of_model(const pdt_model_config *c, const pdt_checkpoint *checkpoint) {
   json_t *names = json_object();
   pdt_model_tensor t;
   for (int32_t i = 0; i < pdt_model_tensor_count(c); i++) {
     pdt_model_tensor_at(c, i, &t);
-    json_object_set_new(names, t.name, json_true());
+    const pdt_tensor *found = pdt_model_tensor_find(c, checkpoint, t.name);
+    bool is_copy = found && c->tie_word_embeddings && strcmp(t.name, PDT_TENSOR_HEAD) == 0;
+    if (found && !is_copy) json_object_set_new(names, found->name, json_true());
   }
   return names;
 }
@@ -275,16 +285,23 @@ static json_t *names_of_sidecar(const pdt_sidecar_config *c) {
   return names;
 }
 
-static int inspect_checkpoint(const inspect_args *a, const pdt_model_config *c,
+/* A model that is not sound is shown all the same. */
+static int inspect_checkpoint(const inspect_args *a, pdt_model_config *c,
                               const pdt_checkpoint *checkpoint, pdt_notices *notices,
                               pdt_error *err) {
   uint64_t fingerprint;
   if (pdt_checkpoint_fingerprint(checkpoint, mode_of(a), &fingerprint, err)) return -1;
+  pdt_error unsound;
+  int rc = pdt_model_tensors_check(c, checkpoint, notices, &unsound);
   json_t *report = model_report(a, c, checkpoint);
-  if (report) add_unused(report, names_of_model(c), checkpoint->tensors, checkpoint->n_tensors);
+  if (report)
+    add_unused(report, names_of_model(c, checkpoint), checkpoint->tensors, checkpoint->n_tensors);
   if (report) add_fingerprint(report, a, fingerprint);
-  if (print_report(a, report, err) || pdt_model_tensors_check(c, checkpoint, notices, err))
+  if (print_report(a, report, err)) return -1;
+  if (rc) {
+    *err = unsound;
     return -1;
+  }
   if (a->full && check_values(checkpoint->tensors, checkpoint->n_tensors, err)) return -1;
   return pdt_checkpoint_unchanged(checkpoint, err);
 }

@@ -1,11 +1,8 @@
 #include "model/config.h"
 
-#include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -13,20 +10,36 @@
 
 static const pdt_bytes max_config_bytes = 1 << 20;
 
+/* What transformers' configuration class of the family takes where a config leaves a key out. */
 typedef struct family_info {
-  const char *model_type, *architecture;
+  const char *model_type, *architecture, *base_architecture;
+  int32_t intermediate_size, vocab_size, max_positions;
+  int32_t kv_heads, head_dim; /* 0: as many as heads; hidden_size / heads */
 } family_info;
 
 static const family_info families[] = {
-    [PDT_FAMILY_LLAMA] = {"llama", "LlamaForCausalLM"},
-    [PDT_FAMILY_MISTRAL] = {"mistral", "MistralForCausalLM"},
-    [PDT_FAMILY_QWEN2] = {"qwen2", "Qwen2ForCausalLM"},
-    [PDT_FAMILY_QWEN3] = {"qwen3", "Qwen3ForCausalLM"},
+    [PDT_FAMILY_LLAMA] = {"llama", "LlamaForCausalLM", "LlamaModel", 11008, 32000, 2048, 0, 0},
+    [PDT_FAMILY_MISTRAL] = {"mistral", "MistralForCausalLM", "MistralModel", 14336, 32000, 131072,
+                            8, 0},
+    [PDT_FAMILY_QWEN2] = {"qwen2", "Qwen2ForCausalLM", "Qwen2Model", 22016, 151936, 32768, 32, 0},
+    [PDT_FAMILY_QWEN3] = {"qwen3", "Qwen3ForCausalLM", "Qwen3Model", 22016, 151936, 32768, 32, 128},
 };
-enum { N_FAMILIES = sizeof families / sizeof *families };
+enum {
+  N_FAMILIES = sizeof families / sizeof *families,
+  DEFAULT_HIDDEN = 4096, /* of all four */
+  DEFAULT_LAYERS = 32,
+  DEFAULT_HEADS = 32
+};
 static const char known_families[] =
     "llama (LlamaForCausalLM), mistral (MistralForCausalLM), qwen2 (Qwen2ForCausalLM) or qwen3 "
     "(Qwen3ForCausalLM)";
+
+/* The config that is being read. */
+typedef struct source {
+  const json_t *config;
+  const char *where;
+  pdt_notices *notices;
+} source;
 
 const char *pdt_family_name(pdt_family family) {
   return families[family].model_type;
@@ -35,8 +48,9 @@ const char *pdt_family_name(pdt_family family) {
 /* The family's number, or N_FAMILIES when the name (of a type, or of an architecture) is none. */
 static int family_by(const char *name, bool architecture) {
   int i = 0;
-  while (i < N_FAMILIES &&
-         strcmp(name, architecture ? families[i].architecture : families[i].model_type) != 0)
+  while (i < N_FAMILIES && (architecture ? strcmp(name, families[i].architecture) != 0 &&
+                                               strcmp(name, families[i].base_architecture) != 0
+                                         : strcmp(name, families[i].model_type) != 0))
     i++;
   return i;
 }
@@ -73,51 +87,73 @@ static int parse_family(pdt_model_config *out, const json_t *config, const char 
   return 0;
 }
 
-/* Features of related models. Asked for, they change what is computed, so they are refused. */
-static int refuse_unknown_features(const json_t *config, const char *where, pdt_error *err) {
-  static const char *const keys[] = {
-      "quantization_config",
-      "no_rope_layers",
-      "no_rope_layer_interval",
-      "attn_logit_softcapping",
-      "final_logit_softcapping",
-      "embedding_multiplier",
-      "residual_multiplier",
-      "attention_multiplier",
-      "logits_scaling",
-      "query_pre_attn_scalar",
-      "num_local_experts",
-      "num_experts",
-      "attention_chunk_size",
-      "kv_lora_rank",
-      "q_lora_rank",
-      "is_encoder_decoder",
-      "add_cross_attention",
-      "parallel_attn",
-      "use_parallel_residual",
-      "alibi",
-      "attention_sinks",
-      "text_config",
-      "vision_config",
-      "use_qk_norm",
-      "layer_norm_eps",
-      "scale_emb",
-      "scale_depth",
-      "clip_qkv",
-      "logit_scale",
-  };
-  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-    const json_t *value = pdt_json_get(config, keys[i]);
-    if (value && !json_is_false(value))
+/* How a feature of related models can be written and yet ask for nothing. */
+typedef enum neutral {
+  ONLY_EMPTY, /* null, false, 0, or empty */
+  FACTOR,     /* 1, too */
+  ALL_ONES,   /* a list of ones, or of true, too */
+} neutral;
+
+typedef struct feature {
+  const char *key;
+  neutral neutral;
+} feature;
+
+/* Asked for, they change what is computed, so they are refused. */
+static const feature features[] = {
+    {"quantization_config", ONLY_EMPTY},
+    {"no_rope_layers", ALL_ONES},
+    {"no_rope_layer_interval", ONLY_EMPTY},
+    {"attn_logit_softcapping", ONLY_EMPTY},
+    {"final_logit_softcapping", ONLY_EMPTY},
+    {"embedding_multiplier", FACTOR},
+    {"residual_multiplier", FACTOR},
+    {"attention_multiplier", FACTOR},
+    {"logits_scaling", FACTOR},
+    {"query_pre_attn_scalar", ONLY_EMPTY},
+    {"num_local_experts", ONLY_EMPTY},
+    {"num_experts", ONLY_EMPTY},
+    {"attention_chunk_size", ONLY_EMPTY},
+    {"kv_lora_rank", ONLY_EMPTY},
+    {"q_lora_rank", ONLY_EMPTY},
+    {"is_encoder_decoder", ONLY_EMPTY},
+    {"add_cross_attention", ONLY_EMPTY},
+    {"parallel_attn", ONLY_EMPTY},
+    {"use_parallel_residual", ONLY_EMPTY},
+    {"alibi", ONLY_EMPTY},
+    {"attention_sinks", ONLY_EMPTY},
+    {"text_config", ONLY_EMPTY},
+    {"vision_config", ONLY_EMPTY},
+    {"use_qk_norm", ONLY_EMPTY},
+    {"scale_emb", FACTOR},
+    {"scale_depth", FACTOR},
+    {"clip_qkv", ONLY_EMPTY},
+    {"logit_scale", FACTOR},
+};
+
+static bool is_one(const json_t *value) {
+  return json_is_true(value) || (json_is_number(value) && json_number_value(value) == 1);
+}
+
+static bool asks_for_nothing(const json_t *value, neutral allowed) {
+  if (pdt_json_is_empty(value)) return true;
+  if (allowed == FACTOR) return json_is_number(value) && json_number_value(value) == 1;
+  if (allowed != ALL_ONES || !json_is_array(value)) return false;
+  size_t i = 0;
+  while (i < json_array_size(value) && is_one(json_array_get(value, i))) i++;
+  return i == json_array_size(value);
+}
+
+static int refuse_unknown_features(const pdt_model_config *c, const source *s, pdt_error *err) {
+  for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
+    const json_t *value = json_object_get(s->config, features[i].key);
+    bool has_it = c->family == PDT_FAMILY_QWEN3 && strcmp(features[i].key, "use_qk_norm") == 0 &&
+                  json_is_true(value);
+    if (!has_it && !asks_for_nothing(value, features[i].neutral))
       return pdt_fail(err, PDT_ERROR_INPUT,
-                      "%s: '%s': the model asks for what this runtime does not compute", where,
-                      keys[i]);
+                      "%s: '%s': the model asks for what this runtime does not compute", s->where,
+                      features[i].key);
   }
-  double rotary = 1;
-  if (pdt_json_real_or(config, where, "partial_rotary_factor", -1e9, 1e9, &rotary, err)) return -1;
-  if (rotary != 1)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'partial_rotary_factor': expected 1, found %g",
-                    where, rotary);
   return 0;
 }
 
@@ -133,128 +169,93 @@ static int parse_activation(const json_t *config, const char *where, pdt_error *
   return 0;
 }
 
-/* One size into an int32_t. `needed`: it must be there; else *out stays. */
-static int parse_size(const json_t *config, const char *where, const char *key, int64_t high,
-                      bool needed, int32_t *out, pdt_error *err) {
-  int64_t value = *out;
-  if (needed ? pdt_json_integer(config, where, key, 1, high, &value, err)
-             : pdt_json_integer_or(config, where, key, 1, high, &value, err))
-    return -1;
+/* Says that a size was guessed, to who listens and, for hints, in the config itself. */
+static void guess(pdt_model_config *c, const source *s, const char *key, int32_t value) {
+  size_t n = strlen(c->guessed);
+  snprintf(c->guessed + n, sizeof c->guessed - n, "%s%s", n ? ", " : "", key);
+  pdt_notice(s->notices, PDT_NOTICE_DETAIL, "%s: '%s' is missing: %d, the default of %s, is taken",
+             s->where, key, value, families[c->family].model_type);
+}
+
+/* One size; absent or null: `standard`. */
+static int parse_size(pdt_model_config *c, const source *s, const char *key, int64_t high,
+                      int32_t standard, int32_t *out, pdt_error *err) {
+  int64_t value = standard;
+  if (pdt_json_integer_or(s->config, s->where, key, 1, high, &value, err)) return -1;
   *out = (int32_t)value;
+  if (!pdt_json_get(s->config, key)) guess(c, s, key, standard);
   return 0;
 }
 
-static int parse_heads(pdt_model_config *out, const json_t *config, const char *where,
-                       pdt_error *err) {
-  if (parse_size(config, where, "num_attention_heads", 4096, true, &out->heads, err)) return -1;
-  out->kv_heads = out->heads;
-  if (parse_size(config, where, "num_key_value_heads", 4096, false, &out->kv_heads, err) ||
-      parse_size(config, where, "head_dim", PDT_MAX_HEAD_DIM, false, &out->head_dim, err))
-    return -1;
-  if (out->heads % out->kv_heads)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: 'num_key_value_heads': expected a divisor of num_attention_heads = %d, "
-                    "found %d",
-                    where, out->heads, out->kv_heads);
-  if (!out->head_dim) {
-    if (out->hidden_size % out->heads)
+/* Without a head_dim, heads share hidden_size; what is left over, transformers leaves to nobody. */
+static int parse_head_dim(pdt_model_config *out, const source *s, pdt_error *err) {
+  int32_t standard = families[out->family].head_dim;
+  if (standard || pdt_json_get(s->config, "head_dim")) {
+    if (parse_size(out, s, "head_dim", PDT_MAX_HEAD_DIM, standard, &out->head_dim, err)) return -1;
+  } else {
+    out->head_dim = out->hidden_size / out->heads;
+    if (out->family == PDT_FAMILY_LLAMA && out->hidden_size % out->heads)
       return pdt_fail(err, PDT_ERROR_INPUT,
                       "%s: 'num_attention_heads': expected a divisor of hidden_size = %d (there "
                       "is no head_dim), found %d",
-                      where, out->hidden_size, out->heads);
-    out->head_dim = out->hidden_size / out->heads;
+                      s->where, out->hidden_size, out->heads);
   }
-  if (out->head_dim % 2 || out->head_dim > PDT_MAX_HEAD_DIM)
+  if (out->head_dim < 2 || out->head_dim % 2 || out->head_dim > PDT_MAX_HEAD_DIM)
     return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: size of a head: expected an even number up to %d, found %d", where,
+                    "%s: size of a head: expected an even number up to %d, found %d", s->where,
                     PDT_MAX_HEAD_DIM, out->head_dim);
   return 0;
 }
 
-static int parse_sizes(pdt_model_config *out, const json_t *config, const char *where,
-                       pdt_error *err) {
-  int32_t layers = 0;
-  if (parse_size(config, where, "hidden_size", 1 << 20, true, &out->hidden_size, err) ||
-      parse_size(config, where, "intermediate_size", 1 << 22, true, &out->intermediate_size, err) ||
-      parse_size(config, where, "num_hidden_layers", PDT_MAX_LAYERS, true, &layers, err) ||
-      parse_size(config, where, "vocab_size", 1 << 24, true, &out->vocab_size, err) ||
-      parse_size(config, where, "max_position_embeddings", 1 << 30, true, &out->max_positions, err))
+static int parse_heads(pdt_model_config *out, const source *s, pdt_error *err) {
+  const char *key = "num_key_value_heads";
+  const json_t *given = json_object_get(s->config, key);
+  if (parse_size(out, s, "num_attention_heads", 4096, DEFAULT_HEADS, &out->heads, err)) return -1;
+  /* null is one for each head in every family; only a missing key is the family's default. */
+  int32_t standard = families[out->family].kv_heads;
+  if (!standard || json_is_null(given)) standard = out->heads;
+  if (parse_size(out, s, key, 4096, standard, &out->kv_heads, err)) return -1;
+  if (out->heads % out->kv_heads)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: '%s': expected a divisor of num_attention_heads = %d, found %d%s",
+                    s->where, key, out->heads, out->kv_heads,
+                    given ? "" : ", the default of the family, for the config has none");
+  return parse_head_dim(out, s, err);
+}
+
+static int parse_flags(pdt_model_config *out, const source *s, pdt_error *err) {
+  const char *tie = "tie_word_embeddings";
+  if (pdt_json_bool_or(s->config, s->where, tie, &out->tie_word_embeddings, err) ||
+      pdt_json_bool_or(s->config, s->where, "attention_bias", &out->attention_bias, err) ||
+      pdt_json_bool_or(s->config, s->where, "mlp_bias", &out->mlp_bias, err))
     return -1;
-  out->layers = layers;
-  out->rms_norm_eps = 1e-6;
-  if (pdt_json_real_or(config, where, "rms_norm_eps", 1e-30, 1, &out->rms_norm_eps, err) ||
-      pdt_json_bool_or(config, where, "tie_word_embeddings", &out->tie_word_embeddings, err) ||
-      pdt_json_bool_or(config, where, "attention_bias", &out->attention_bias, err) ||
-      pdt_json_bool_or(config, where, "mlp_bias", &out->mlp_bias, err))
-    return -1;
+  if (!pdt_json_get(s->config, tie))
+    pdt_notice(s->notices, PDT_NOTICE_DETAIL, "%s: '%s' is missing: false is taken", s->where, tie);
   /* Elsewhere the keys have no meaning: the family fixes its biases. */
   if (out->family != PDT_FAMILY_LLAMA) out->mlp_bias = false;
   if (out->family != PDT_FAMILY_LLAMA && out->family != PDT_FAMILY_QWEN3)
     out->attention_bias = false;
-  return parse_heads(out, config, where, err);
-}
-
-/* Four parameters of rope type llama3. */
-static int parse_llama3(pdt_rope *rope, const json_t *config, const json_t *scaling,
-                        const char *where, pdt_error *err) {
-  char scaled[320];
-  snprintf(scaled, sizeof scaled, "%.256s: rope parameters", where);
-  const char *original = "original_max_position_embeddings";
-  const json_t *holder = pdt_json_get(scaling, original) ? scaling : config;
-  if (pdt_json_real(scaling, scaled, "factor", 1e-6, 1e6, &rope->factor, err) ||
-      pdt_json_real(scaling, scaled, "low_freq_factor", 1e-6, 1e6, &rope->low_freq_factor, err) ||
-      pdt_json_real(scaling, scaled, "high_freq_factor", 1e-6, 1e6, &rope->high_freq_factor, err) ||
-      pdt_json_real(holder, scaled, original, 1, 1e9, &rope->original_positions, err))
-    return -1;
-  if (rope->low_freq_factor < rope->high_freq_factor) return 0;
-  return pdt_fail(err, PDT_ERROR_INPUT,
-                  "%s: 'low_freq_factor': expected less than high_freq_factor = %g, found %g",
-                  scaled, rope->high_freq_factor, rope->low_freq_factor);
-}
-
-/* The object that scales positions, under the name of transformers 5 or of 4; NULL for none. */
-static int find_rope(const json_t *config, const char *where, const json_t **out, pdt_error *err) {
-  static const char *const keys[] = {"rope_parameters", "rope_scaling"};
-  for (size_t i = 0; i < 2; i++) {
-    if (pdt_json_object_or(config, where, keys[i], out, err)) return -1;
-    if (json_object_size(*out) > 0) return 0;
-  }
-  *out = NULL;
   return 0;
 }
 
-static int parse_rope(pdt_rope *rope, const json_t *config, const char *where, pdt_error *err) {
-  const json_t *scaling;
-  if (find_rope(config, where, &scaling, err)) return -1;
-  rope->theta = 10000;
-  double partial = 1;
-  const char *type = NULL;
-  if (pdt_json_real_or(config, where, "rope_theta", 1, 1e15, &rope->theta, err)) return -1;
-  if (scaling &&
-      (pdt_json_real_or(scaling, where, "rope_theta", 1, 1e15, &rope->theta, err) ||
-       pdt_json_real_or(scaling, where, "partial_rotary_factor", -1e9, 1e9, &partial, err) ||
-       pdt_json_string_or(scaling, where, "type", &type, err) ||
-       pdt_json_string_or(scaling, where, "rope_type", &type, err)))
+static int parse_sizes(pdt_model_config *out, const source *s, pdt_error *err) {
+  const family_info *f = &families[out->family];
+  const char *eps = "rms_norm_eps";
+  int32_t layers = 0;
+  if (parse_size(out, s, "hidden_size", 1 << 20, DEFAULT_HIDDEN, &out->hidden_size, err) ||
+      parse_size(out, s, "intermediate_size", 1 << 22, f->intermediate_size,
+                 &out->intermediate_size, err) ||
+      parse_size(out, s, "num_hidden_layers", PDT_MAX_LAYERS, DEFAULT_LAYERS, &layers, err) ||
+      parse_size(out, s, "vocab_size", 1 << 24, f->vocab_size, &out->vocab_size, err) ||
+      parse_size(out, s, "max_position_embeddings", 1 << 30, f->max_positions, &out->max_positions,
+                 err))
     return -1;
-  if (partial != 1)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'partial_rotary_factor': expected 1, found %g",
-                    where, partial);
-  /* transformers 5 leaves the type out where it is the default; a scaling without one says
-   * nothing that could be computed. */
-  bool typeless = !type && scaling && !pdt_json_get(scaling, "rope_theta");
-  if (typeless)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: rope parameters: 'rope_type': expected 'default' or 'llama3', found "
-                    "nothing",
-                    where);
-  if (!type || strcmp(type, "default") == 0) return 0;
-  if (strcmp(type, "llama3") != 0)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: rope parameters: 'rope_type': expected 'default' or 'llama3', found "
-                    "'%.80s'",
-                    where, type);
-  rope->type = PDT_ROPE_LLAMA3;
-  return parse_llama3(rope, config, scaling, where, err);
+  out->layers = layers;
+  out->rms_norm_eps = 1e-6;
+  if (pdt_json_real_or(s->config, s->where, eps, 1e-30, 1, &out->rms_norm_eps, err)) return -1;
+  if (!pdt_json_get(s->config, eps))
+    pdt_notice(s->notices, PDT_NOTICE_DETAIL, "%s: '%s' is missing: 1e-6 is taken", s->where, eps);
+  return parse_flags(out, s, err) || parse_heads(out, s, err) ? -1 : 0;
 }
 
 /* Puts an id into the ascending set. */
@@ -271,35 +272,36 @@ static int add_eos(pdt_model_config *out, pdt_token id, const char *where, pdt_e
   return 0;
 }
 
-/* eos_token_id: a number, a list of them, or nothing. */
+/* eos_token_id: a number, a list of them, or nothing; -1 is no token. */
 static int parse_eos(pdt_model_config *out, const json_t *config, const char *where,
                      pdt_error *err) {
   const json_t *value = pdt_json_get(config, "eos_token_id");
-  int64_t id, high = out->vocab_size - 1;
+  int64_t id = -1, high = out->vocab_size - 1;
   if (!value) return 0;
   if (!json_is_array(value)) {
-    if (pdt_json_integer(config, where, "eos_token_id", 0, high, &id, err)) return -1;
-    return add_eos(out, (pdt_token)id, where, err);
+    if (pdt_json_integer(config, where, "eos_token_id", -1, high, &id, err)) return -1;
+    return id < 0 ? 0 : add_eos(out, (pdt_token)id, where, err);
   }
   char list[320];
   snprintf(list, sizeof list, "%.256s: eos_token_id", where);
-  for (size_t i = 0; i < json_array_size(value); i++)
-    if (pdt_json_element_integer(value, list, i, 0, high, &id, err) ||
-        add_eos(out, (pdt_token)id, where, err))
-      return -1;
+  for (size_t i = 0; i < json_array_size(value); i++) {
+    if (pdt_json_element_integer(value, list, i, -1, high, &id, err)) return -1;
+    if (id >= 0 && add_eos(out, (pdt_token)id, where, err)) return -1;
+  }
   return 0;
 }
 
 int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const json_t *generation,
                            const char *where, pdt_notices *notices, pdt_error *err) {
   pdt_model_config c = {.bos = -1};
+  const source s = {config, where, notices};
   int64_t bos = -1;
   if (pdt_json_expect_object(config, where, err) || parse_family(&c, config, where, err) ||
-      refuse_unknown_features(config, where, err) || parse_activation(config, where, err) ||
-      parse_sizes(&c, config, where, err) ||
-      pdt_model_windows_parse(&c, config, where, notices, err) ||
-      parse_rope(&c.rope, config, where, err) || parse_eos(&c, config, where, err) ||
-      pdt_json_integer_or(config, where, "bos_token_id", 0, c.vocab_size - 1, &bos, err))
+      refuse_unknown_features(&c, &s, err) || parse_activation(config, where, err) ||
+      parse_sizes(&c, &s, err) || pdt_model_windows_parse(&c, config, where, notices, err) ||
+      pdt_rope_parse(&c.rope, config, where, c.max_positions, notices, err) ||
+      parse_eos(&c, config, where, err) ||
+      pdt_json_integer_or(config, where, "bos_token_id", -1, c.vocab_size - 1, &bos, err))
     return -1;
   c.bos = (pdt_token)bos;
   if (generation) {
@@ -311,14 +313,15 @@ int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const js
   return 0;
 }
 
-/* Loads directory/name; *out is NULL when the file is optional and not there. */
+/* Loads directory/name; *out is NULL when the file is optional and not there. A link that leads
+ * nowhere is there. */
 static int load_json(json_t **out, const char *directory, const char *name, bool optional,
                      pdt_error *err) {
   *out = NULL;
   char *path;
   if (pdt_path_join(&path, directory, name, err)) return -1;
   int rc = 0;
-  if (!optional || access(path, F_OK) == 0 || errno != ENOENT)
+  if (!optional || pdt_path_is_there(path))
     rc = pdt_json_load_python(out, path, max_config_bytes, err);
   free(path);
   return rc;
@@ -351,22 +354,4 @@ bool pdt_model_is_eos(const pdt_model_config *config, pdt_token token) {
   for (int32_t i = 0; i < config->n_eos; i++)
     if (config->eos[i] == token) return true;
   return false;
-}
-
-void pdt_rope_inv_freq(const pdt_model_config *config, double *out) {
-  const pdt_rope *rope = &config->rope;
-  for (int32_t j = 0; j < config->head_dim / 2; j++) {
-    double f = pow(rope->theta, -2.0 * j / config->head_dim);
-    if (rope->type == PDT_ROPE_LLAMA3) {
-      /* Long waves are stretched by the factor, short ones kept, those between blended. */
-      double wavelength = 2 * M_PI / f, old = rope->original_positions;
-      double low = rope->low_freq_factor, high = rope->high_freq_factor;
-      double smooth = (old / wavelength - low) / (high - low);
-      if (wavelength > old / low)
-        f /= rope->factor;
-      else if (wavelength >= old / high)
-        f = (1 - smooth) * f / rope->factor + smooth * f;
-    }
-    out[j] = f;
-  }
 }

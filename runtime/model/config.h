@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/notices.h"
 #include "base/types.h"
+#include "model/rope.h"
 
 typedef enum pdt_family {
   PDT_FAMILY_LLAMA, /* Llama 2 and 3, SmolLM2 */
@@ -18,14 +19,6 @@ typedef enum pdt_family {
 
 /* "llama", "mistral", "qwen2", "qwen3": config.json's model_type. */
 const char *pdt_family_name(pdt_family family);
-
-typedef enum pdt_rope_type { PDT_ROPE_DEFAULT, PDT_ROPE_LLAMA3 } pdt_rope_type;
-
-typedef struct pdt_rope {
-  pdt_rope_type type;
-  double theta;
-  double factor, low_freq_factor, high_freq_factor, original_positions; /* llama3 only */
-} pdt_rope;
 
 enum { PDT_MAX_EOS = 32, PDT_MAX_HEAD_DIM = 1024, PDT_MAX_LAYERS = 4096 };
 
@@ -49,6 +42,7 @@ typedef struct pdt_model_config {
   int32_t
       window; /* tokens that a layer which slides attends to, its own the last; 0: none slides */
   uint8_t slides[PDT_MAX_LAYERS / 8]; /* a bit a layer, to be read by pdt_model_window */
+  char guessed[256]; /* keys of sizes that the config leaves to the family, for hints; may be "" */
 } pdt_model_config;
 
 /* Reads DIRECTORY/config.json and, where it exists, generation_config.json (for its eos_token_id
@@ -72,9 +66,5 @@ bool pdt_model_is_eos(const pdt_model_config *config, pdt_token token);
 /* Tokens that a layer's attention reaches: position i reads positions j with i - j < window. 0: all
  * positions before it and itself. */
 int32_t pdt_model_window(const pdt_model_config *config, pdt_layer layer);
-
-/* Angle per position of each pair of a head, out[head_dim / 2], in radians: theta^(-2j / head_dim),
- * stretched for rope type llama3. */
-void pdt_rope_inv_freq(const pdt_model_config *config, double *out);
 
 #endif

@@ -34,24 +34,12 @@ static bool ends_with(const char *text, const char *end) {
   return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* Does the random model get this tensor? What is optional to the reader is the family's habit. */
-static bool is_wanted(const pdt_model_config *config, const pdt_model_tensor *t) {
-  if (t->need == PDT_REQUIRED) return true;
-  if (strcmp(t->name, PDT_TENSOR_HEAD) == 0) return !config->tie_word_embeddings;
-  if (config->family == PDT_FAMILY_QWEN2)
-    return ends_with(t->name, "q_proj.bias") || ends_with(t->name, "k_proj.bias") ||
-           ends_with(t->name, "v_proj.bias");
-  if (config->family == PDT_FAMILY_QWEN3)
-    return ends_with(t->name, "q_norm.weight") || ends_with(t->name, "k_norm.weight");
-  return false;
-}
-
 static void choose_tensors(random_model *m) {
   int32_t count = pdt_model_tensor_count(m->config);
   for (int32_t i = 0; i < count; i++) {
     pdt_model_tensor *t = &m->tensors[m->n];
     pdt_model_tensor_at(m->config, i, t);
-    if (!is_wanted(m->config, t)) continue;
+    if (t->need == PDT_OPTIONAL) continue;
     pdt_tensor_spec *spec = &m->specs[m->n++];
     *spec = (pdt_tensor_spec){t->name, m->options->dtype, t->n_dims, {t->shape[0], t->shape[1]}};
   }

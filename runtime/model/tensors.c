@@ -1,6 +1,7 @@
 #include "model/tensors.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -9,7 +10,13 @@
 typedef enum extent { E_NONE, E_HIDDEN, E_QUERY, E_KEY, E_FFN, E_HEAD_DIM } extent;
 
 /* When a tensor must be there. */
-typedef enum demand { ALWAYS, NEVER, WITH_ATTENTION_BIAS, WITH_MLP_BIAS } demand;
+typedef enum demand {
+  ALWAYS,
+  INPUT_BIAS,  /* with attention_bias, and in every Qwen2 */
+  OUTPUT_BIAS, /* with attention_bias */
+  MLP_BIAS,    /* with mlp_bias */
+  HEAD_NORM,   /* in every Qwen3 */
+} demand;
 
 typedef struct layer_tensor {
   const char *suffix;
@@ -20,22 +27,22 @@ typedef struct layer_tensor {
 static const layer_tensor layer_tensors[] = {
     {"input_layernorm.weight", E_HIDDEN, E_NONE, ALWAYS},
     {"self_attn.q_proj.weight", E_QUERY, E_HIDDEN, ALWAYS},
-    {"self_attn.q_proj.bias", E_QUERY, E_NONE, WITH_ATTENTION_BIAS},
+    {"self_attn.q_proj.bias", E_QUERY, E_NONE, INPUT_BIAS},
     {"self_attn.k_proj.weight", E_KEY, E_HIDDEN, ALWAYS},
-    {"self_attn.k_proj.bias", E_KEY, E_NONE, WITH_ATTENTION_BIAS},
+    {"self_attn.k_proj.bias", E_KEY, E_NONE, INPUT_BIAS},
     {"self_attn.v_proj.weight", E_KEY, E_HIDDEN, ALWAYS},
-    {"self_attn.v_proj.bias", E_KEY, E_NONE, WITH_ATTENTION_BIAS},
+    {"self_attn.v_proj.bias", E_KEY, E_NONE, INPUT_BIAS},
     {"self_attn.o_proj.weight", E_HIDDEN, E_QUERY, ALWAYS},
-    {"self_attn.o_proj.bias", E_HIDDEN, E_NONE, WITH_ATTENTION_BIAS},
-    {"self_attn.q_norm.weight", E_HEAD_DIM, E_NONE, NEVER},
-    {"self_attn.k_norm.weight", E_HEAD_DIM, E_NONE, NEVER},
+    {"self_attn.o_proj.bias", E_HIDDEN, E_NONE, OUTPUT_BIAS},
+    {"self_attn.q_norm.weight", E_HEAD_DIM, E_NONE, HEAD_NORM},
+    {"self_attn.k_norm.weight", E_HEAD_DIM, E_NONE, HEAD_NORM},
     {"post_attention_layernorm.weight", E_HIDDEN, E_NONE, ALWAYS},
     {"mlp.gate_proj.weight", E_FFN, E_HIDDEN, ALWAYS},
-    {"mlp.gate_proj.bias", E_FFN, E_NONE, WITH_MLP_BIAS},
+    {"mlp.gate_proj.bias", E_FFN, E_NONE, MLP_BIAS},
     {"mlp.up_proj.weight", E_FFN, E_HIDDEN, ALWAYS},
-    {"mlp.up_proj.bias", E_FFN, E_NONE, WITH_MLP_BIAS},
+    {"mlp.up_proj.bias", E_FFN, E_NONE, MLP_BIAS},
     {"mlp.down_proj.weight", E_HIDDEN, E_FFN, ALWAYS},
-    {"mlp.down_proj.bias", E_HIDDEN, E_NONE, WITH_MLP_BIAS},
+    {"mlp.down_proj.bias", E_HIDDEN, E_NONE, MLP_BIAS},
 };
 enum { PER_LAYER = sizeof layer_tensors / sizeof *layer_tensors };
 
@@ -60,10 +67,19 @@ static int64_t size_of(const pdt_model_config *config, extent e) {
   }
 }
 
-static pdt_need need_of(const pdt_model_config *config, demand d) {
-  bool required = d == ALWAYS || (d == WITH_ATTENTION_BIAS && config->attention_bias) ||
-                  (d == WITH_MLP_BIAS && config->mlp_bias);
-  return required ? PDT_REQUIRED : PDT_OPTIONAL;
+static bool is_demanded(const pdt_model_config *config, demand d) {
+  switch (d) {
+  case INPUT_BIAS:
+    return config->attention_bias || config->family == PDT_FAMILY_QWEN2;
+  case OUTPUT_BIAS:
+    return config->attention_bias;
+  case MLP_BIAS:
+    return config->mlp_bias;
+  case HEAD_NORM:
+    return config->family == PDT_FAMILY_QWEN3;
+  default:
+    return true;
+  }
 }
 
 int32_t pdt_model_tensor_count(const pdt_model_config *config) {
@@ -76,7 +92,7 @@ static void layer_tensor_at(const pdt_model_config *config, int32_t index, pdt_m
   out->n_dims = t->columns == E_NONE ? 1 : 2;
   out->shape[0] = size_of(config, t->rows);
   out->shape[1] = size_of(config, t->columns);
-  out->need = need_of(config, t->demand);
+  out->need = is_demanded(config, t->demand) ? PDT_REQUIRED : PDT_OPTIONAL;
 }
 
 void pdt_model_tensor_at(const pdt_model_config *config, int32_t index, pdt_model_tensor *out) {
@@ -94,7 +110,7 @@ void pdt_model_tensor_at(const pdt_model_config *config, int32_t index, pdt_mode
   out->n_dims = is_norm ? 1 : 2;
   out->shape[0] = is_norm ? config->hidden_size : config->vocab_size;
   out->shape[1] = is_norm ? 0 : config->hidden_size;
-  if (index == in_layers + 2) out->need = PDT_OPTIONAL;
+  if (index == in_layers + 2 && config->tie_word_embeddings) out->need = PDT_OPTIONAL;
 }
 
 /* Attention either normalizes queries and keys or neither. */
@@ -112,23 +128,134 @@ static int check_qk_norms(const pdt_model_config *config, const pdt_checkpoint *
   return 0;
 }
 
-int pdt_model_tensors_check(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
+/* ---- one matrix or two ---- */
+
+enum { PIECE = 1 << 18 };
+
+/* Elements [first, first + n) of a tensor as float. */
+static int read_floats(const pdt_tensor *tensor, int64_t first, int64_t n, void *raw, float *out,
+                       pdt_error *err) {
+  if (pdt_tensor_read(tensor, first, n, raw, err)) return -1;
+  pdt_to_float(tensor->dtype, raw, n, out);
+  return 0;
+}
+
+/* Do two matrices of one shape hold the same numbers? */
+static int same_values(const pdt_tensor *a, const pdt_tensor *b, bool *same, pdt_error *err) {
+  float *raw, *x = NULL, *y = NULL;
+  int rc = PDT_NEW(&raw, PIECE, "embedding", err) || PDT_NEW(&x, PIECE, "embedding", err) ||
+           PDT_NEW(&y, PIECE, "embedding", err);
+  *same = true;
+  for (int64_t at = 0; !rc && *same && at < a->n_elems; at += PIECE) {
+    int64_t n = a->n_elems - at < PIECE ? a->n_elems - at : PIECE;
+    rc = read_floats(a, at, n, raw, x, err) || read_floats(b, at, n, raw, y, err);
+    if (!rc) *same = memcmp(x, y, (size_t)n * sizeof *x) == 0;
+  }
+  free(raw);
+  free(x);
+  free(y);
+  return rc ? -1 : 0;
+}
+
+/* A tied model with a head of its own in the file is not tied, unless the head is a copy. */
+static int untie(pdt_model_config *config, const pdt_checkpoint *checkpoint, pdt_notices *notices,
+                 pdt_error *err) {
+  const pdt_tensor *embedding = pdt_checkpoint_find(checkpoint, PDT_TENSOR_EMBEDDING);
+  const pdt_tensor *head = pdt_checkpoint_find(checkpoint, PDT_TENSOR_HEAD);
+  bool same = true;
+  if (!config->tie_word_embeddings || !embedding || !head) return 0;
+  if (same_values(embedding, head, &same, err)) return -1;
+  config->tie_word_embeddings = same;
+  if (!same)
+    pdt_notice(notices, PDT_NOTICE_WARNING,
+               "%s: config.json ties the head to the embedding, but the file has both and they "
+               "differ: each is used as it is, as in transformers",
+               head->file->path);
+  return 0;
+}
+
+/* ---- presence and shape ---- */
+
+/* What could be wrong where config and files do not fit. */
+static int hint_of_mismatch(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
+                            const pdt_model_tensor *want, bool missing, pdt_error *err) {
+  const char *family = pdt_family_name(config->family);
+  if (*config->guessed)
+    return pdt_fail_hint(err, "config.json leaves %s to the defaults of %s", config->guessed,
+                         family);
+  if (checkpoint->passed_over)
+    return pdt_fail_hint(err, "model.safetensors.index.json is there, too, and was not read");
+  if (!missing && want->need == PDT_OPTIONAL)
+    return pdt_fail_hint(err, "config.json does not ask for this tensor, but it is in the file");
+  if (missing && strcmp(want->name, PDT_TENSOR_HEAD) == 0)
+    return pdt_fail_hint(err, "config.json says, or leaves to the default, that "
+                              "tie_word_embeddings is false");
+  if (missing && want->n_dims == 1 && strstr(want->name, "self_attn"))
+    return pdt_fail_hint(err, "%s",
+                         config->attention_bias && strstr(want->name, "bias")
+                             ? "config.json has attention_bias"
+                             : "every model of the family has it");
+  return pdt_fail_hint(err, "config.json and the file may be of different models");
+}
+
+static int check_one(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
+                     const pdt_model_tensor *want, pdt_error *err) {
+  const pdt_tensor *tensor = pdt_model_tensor_find(config, checkpoint, want->name);
+  if (!tensor) {
+    if (want->need == PDT_OPTIONAL) return 0;
+    pdt_checkpoint_missing(checkpoint, want->name, err);
+    return hint_of_mismatch(config, checkpoint, want, true, err);
+  }
+  if (!pdt_tensor_expect(tensor, want->n_dims, want->shape, err)) return 0;
+  return tensor->is_float ? hint_of_mismatch(config, checkpoint, want, false, err) : -1;
+}
+
+/* What is used though the config has none of it. */
+static void tell_extras(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
+                        pdt_notices *notices) {
+  const pdt_tensor *first = NULL;
+  int32_t n = 0, count = pdt_model_tensor_count(config) - 1; /* but the head */
+  for (int32_t i = 0; i < count; i++) {
+    pdt_model_tensor want;
+    pdt_model_tensor_at(config, i, &want);
+    const pdt_tensor *found =
+        want.need == PDT_OPTIONAL ? pdt_checkpoint_find(checkpoint, want.name) : NULL;
+    if (found && n++ == 0) first = found;
+  }
+  if (first)
+    pdt_notice(notices, PDT_NOTICE_WARNING,
+               "%s: '%.100s'%s used, though a %s with this config.json has no such tensor and "
+               "transformers would leave it out",
+               first->file->path, first->name, n > 1 ? " and others are" : " is",
+               pdt_family_name(config->family));
+  const pdt_tensor *bias = pdt_checkpoint_find(checkpoint, "lm_head.bias");
+  if (bias)
+    pdt_notice(notices, PDT_NOTICE_WARNING, "%s: 'lm_head.bias' is not used: no family has one",
+               bias->file->path);
+}
+
+int pdt_model_tensors_check(pdt_model_config *config, const pdt_checkpoint *checkpoint,
                             pdt_notices *notices, pdt_error *err) {
-  (void)notices;
   int32_t n = pdt_model_tensor_count(config);
   for (int32_t i = 0; i < n; i++) {
     pdt_model_tensor want;
-    const pdt_tensor *tensor;
     pdt_model_tensor_at(config, i, &want);
-    if (want.need == PDT_OPTIONAL && !pdt_checkpoint_find(checkpoint, want.name)) continue;
-    if (pdt_checkpoint_expect(checkpoint, want.name, want.n_dims, want.shape, &tensor, err))
-      return -1;
+    if (check_one(config, checkpoint, &want, err)) return -1;
   }
-  return check_qk_norms(config, checkpoint, err);
+  if (check_qk_norms(config, checkpoint, err) || untie(config, checkpoint, notices, err)) return -1;
+  tell_extras(config, checkpoint, notices);
+  return 0;
+}
+
+const pdt_tensor *pdt_model_tensor_find(const pdt_model_config *config,
+                                        const pdt_checkpoint *checkpoint, const char *name) {
+  const pdt_tensor *found = pdt_checkpoint_find(checkpoint, name);
+  if (!found && config->tie_word_embeddings && strcmp(name, PDT_TENSOR_EMBEDDING) == 0)
+    found = pdt_checkpoint_find(checkpoint, PDT_TENSOR_HEAD);
+  return found;
 }
 
 const pdt_tensor *pdt_model_head(const pdt_model_config *config, const pdt_checkpoint *checkpoint) {
-  const pdt_tensor *head =
-      config->tie_word_embeddings ? NULL : pdt_checkpoint_find(checkpoint, PDT_TENSOR_HEAD);
-  return head ? head : pdt_checkpoint_find(checkpoint, PDT_TENSOR_EMBEDDING);
+  const char *name = config->tie_word_embeddings ? PDT_TENSOR_EMBEDDING : PDT_TENSOR_HEAD;
+  return pdt_model_tensor_find(config, checkpoint, name);
 }

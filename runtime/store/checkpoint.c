@@ -1,10 +1,8 @@
 #include "store/checkpoint.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/file.h"
@@ -15,19 +13,43 @@ static const pdt_bytes max_index_bytes = 64 << 20;
 static const pdt_bytes max_config_bytes = 1 << 20;
 enum { MAX_FILES = 10000 };
 
+/* By name; of one name, in the order of their files. */
 static int by_name(const void *a, const void *b) {
   const pdt_tensor *const *x = a, *const *y = b;
-  return strcmp((*x)->name, (*y)->name);
-}
-
-/* A name that cannot leave the model's directory. */
-static bool is_plain_name(const char *name) {
-  return *name && *name != '.' && !strchr(name, '/') && strlen(name) < 256;
+  int order = strcmp((*x)->name, (*y)->name);
+  return order ? order : strcmp((*x)->file->path, (*y)->file->path);
 }
 
 static int by_text(const void *a, const void *b) {
   const char *const *x = a, *const *y = b;
   return strcmp(*x, *y);
+}
+
+/* A file's name in an index, as it is counted: "./a//b" is "a/b". NULL where it does not stay in
+ * the model's folder, or without memory; freed by the caller. */
+static char *plain_name(const char *name) {
+  char *out = *name == '/' ? NULL : strdup(name), *to = out;
+  while (out && *name) {
+    size_t n = strcspn(name, "/");
+    bool is_up = n == 2 && name[0] == '.' && name[1] == '.';
+    bool is_here = n == 0 || (n == 1 && name[0] == '.');
+    if (is_up || n > 255) {
+      free(out);
+      return NULL;
+    }
+    if (!is_here) {
+      if (to > out) *to++ = '/';
+      memmove(to, name, n);
+      to += n;
+    }
+    name += n + (name[n] == '/');
+  }
+  if (out && to == out) {
+    free(out);
+    return NULL;
+  }
+  if (out) *to = '\0';
+  return out;
 }
 
 static int open_one(pdt_checkpoint *c, const char *name, pdt_error *err) {
@@ -39,93 +61,122 @@ static int open_one(pdt_checkpoint *c, const char *name, pdt_error *err) {
   return rc;
 }
 
-static int open_single(pdt_checkpoint *c, pdt_error *err) {
-  if (PDT_NEW(&c->files, 1, "list of files", err) || open_one(c, "model.safetensors", err))
-    return -1;
-  const pdt_safetensors *file = c->files[0];
-  if (PDT_NEW(&c->tensors, file->n_tensors, "list of tensors", err)) return -1;
-  for (int32_t i = 0; i < file->n_tensors; i++) c->tensors[i] = &file->tensors[i];
-  c->n_tensors = file->n_tensors;
-  return 0;
+/* ---- an index ---- */
+
+/* The files of a weight_map, each once, ascending. */
+typedef struct shard_names {
+  char **names;
+  int32_t n;
+} shard_names;
+
+static void free_names(shard_names *s) {
+  for (int32_t i = 0; i < s->n; i++) free(s->names[i]);
+  free(s->names);
 }
 
-/* The names of the shards, each once, ascending; the strings stay the map's. */
-static int shard_names(const char ***out, int32_t *n_out, const json_t *map, const char *where,
-                       pdt_error *err) {
-  const char **names;
-  if (PDT_NEW(&names, json_object_size(map), "list of shards", err)) return -1;
-  size_t n = 0, unique = 0;
+static int read_names(shard_names *s, const json_t *map, const char *where, pdt_error *err) {
+  if (PDT_NEW(&s->names, json_object_size(map), "list of shards", err)) return -1;
   const char *key;
   const json_t *value;
-  int rc = 0;
   json_object_foreach((json_t *)(uintptr_t)map, key, value) {
-    const char *name = json_string_value(value);
-    if (!name || !is_plain_name(name)) {
-      rc = pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: weight_map: '%.120s': expected the name of a file in the same folder, "
-                    "found '%.120s'",
-                    where, key, name ? name : pdt_json_type_name(value));
-      break;
-    }
-    names[n++] = name;
+    const char *text = json_string_value(value);
+    s->names[s->n] = text ? plain_name(text) : NULL;
+    if (!s->names[s->n])
+      return pdt_fail(err, PDT_ERROR_INPUT,
+                      "%s: weight_map: '%.120s': expected a file in the model's folder, found "
+                      "'%.120s'",
+                      where, key, text ? text : pdt_json_type_name(value));
+    s->n++;
   }
-  qsort(names, n, sizeof *names, by_text);
-  for (size_t i = 0; i < n; i++)
-    if (i == 0 || strcmp(names[i], names[i - 1]) != 0) names[unique++] = names[i];
-  if (!rc && unique > MAX_FILES)
-    rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: weight_map: expected at most %d files, found %zu",
+  qsort(s->names, (size_t)s->n, sizeof *s->names, by_text);
+  int32_t unique = 0;
+  for (int32_t i = 0; i < s->n; i++) {
+    if (unique > 0 && strcmp(s->names[i], s->names[unique - 1]) == 0)
+      free(s->names[i]);
+    else
+      s->names[unique++] = s->names[i];
+  }
+  s->n = unique;
+  if (unique <= MAX_FILES) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: weight_map: expected at most %d files, found %d",
                   where, MAX_FILES, unique);
-  *out = names;
-  *n_out = (int32_t)unique;
-  if (!rc) return 0;
-  free(names);
-  *out = NULL;
-  return -1;
 }
 
-static const pdt_safetensors *file_of(const pdt_checkpoint *c, const char *const *names,
-                                      const char *name) {
-  const char *const *found = bsearch(&name, names, (size_t)c->n_files, sizeof *names, by_text);
-  return c->files[found - names];
+/* Is the tensor in the file that the index has it in? */
+static bool is_listed(const pdt_checkpoint *c, const pdt_tensor *tensor) {
+  const char *listed = json_string_value(json_object_get(c->map, tensor->name));
+  char *name = listed ? plain_name(listed) : NULL, *path = NULL;
+  bool same = name && !pdt_path_join(&path, c->directory, name, NULL) &&
+              strcmp(path, tensor->file->path) == 0;
+  free(name);
+  free(path);
+  return same;
 }
 
-/* Opens the shards of a weight_map and finds each tensor where the map says. */
-static int open_shards(pdt_checkpoint *c, const json_t *map, const char *const *names,
-                       int32_t n_names, const char *where, pdt_error *err) {
-  if (PDT_NEW(&c->files, n_names, "list of files", err) ||
-      PDT_NEW(&c->tensors, json_object_size(map), "list of tensors", err))
-    return -1;
-  for (int32_t i = 0; i < n_names; i++)
-    if (open_one(c, names[i], err)) return -1;
-  const char *key;
-  const json_t *value;
-  json_object_foreach((json_t *)(uintptr_t)map, key, value) {
-    const pdt_safetensors *file = file_of(c, names, json_string_value(value));
-    const pdt_tensor *tensor = pdt_safetensors_find(file, key);
-    if (!tensor)
-      return pdt_fail(err, PDT_ERROR_INPUT, "%s: weight_map: tensor '%.200s' is not in '%s'", where,
-                      key, json_string_value(value));
-    c->tensors[c->n_tensors++] = tensor;
+/* Lists the tensors of all files, each name once: where several have it, the file that the index
+ * says, or else the last one. */
+static int list_tensors(pdt_checkpoint *c, pdt_error *err) {
+  int64_t total = 0;
+  for (int32_t i = 0; i < c->n_files; i++) total += c->files[i]->n_tensors;
+  if (total > INT32_MAX)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: more tensors than can be counted", c->directory);
+  if (PDT_NEW(&c->tensors, total, "list of tensors", err)) return -1;
+  const pdt_tensor **all = c->tensors;
+  int32_t n = 0;
+  for (int32_t i = 0; i < c->n_files; i++)
+    for (int32_t t = 0; t < c->files[i]->n_tensors; t++) all[n++] = &c->files[i]->tensors[t];
+  qsort((void *)all, (size_t)n, sizeof *all, by_name);
+  for (int32_t i = 0; i < n; i++) {
+    bool repeated = c->n_tensors > 0 && strcmp(all[c->n_tensors - 1]->name, all[i]->name) == 0;
+    if (!repeated)
+      all[c->n_tensors++] = all[i];
+    else if (!is_listed(c, all[c->n_tensors - 1]))
+      all[c->n_tensors - 1] = all[i];
   }
   return 0;
 }
 
-static int open_index(pdt_checkpoint *c, const char *path, pdt_error *err) {
-  json_t *index;
+/* Opens the shards that are there. One that is not may hold what nobody needs: whoever asks for
+ * one of its tensors hears of it. */
+static int open_shards(pdt_checkpoint *c, const shard_names *s, pdt_notices *notices,
+                       pdt_error *err) {
+  if (PDT_NEW(&c->files, s->n, "list of files", err)) return -1;
+  for (int32_t i = 0; i < s->n; i++) {
+    char *path;
+    if (pdt_path_join(&path, c->directory, s->names[i], err)) return -1;
+    bool there = pdt_path_is_there(path);
+    free(path);
+    if (there && open_one(c, s->names[i], err)) return -1;
+    if (!there && !c->absent && !(c->absent = strdup(s->names[i])))
+      return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", c->directory);
+    if (!there)
+      pdt_notice(notices, PDT_NOTICE_DETAIL,
+                 "%s: model.safetensors.index.json lists '%.200s', which is not there",
+                 c->directory, s->names[i]);
+  }
+  return list_tensors(c, err);
+}
+
+static int open_index(pdt_checkpoint *c, const char *path, pdt_notices *notices, pdt_error *err) {
   const json_t *map;
-  if (pdt_json_load(&index, path, max_index_bytes, err)) return -1;
-  const char **names = NULL;
-  int32_t n_names;
-  int rc = pdt_json_expect_object(index, path, err);
-  if (!rc) rc = pdt_json_object(index, path, "weight_map", &map, err);
-  if (!rc) rc = shard_names(&names, &n_names, map, path, err);
-  if (!rc) rc = open_shards(c, map, names, n_names, path, err);
-  free(names);
-  json_decref(index);
+  shard_names s = {0};
+  if (pdt_json_load_python(&c->index, path, max_index_bytes, err)) return -1;
+  int rc = pdt_json_expect_object(c->index, path, err);
+  if (!rc) rc = pdt_json_object(c->index, path, "weight_map", &map, err);
+  if (!rc) c->map = map;
+  if (!rc) rc = read_names(&s, map, path, err);
+  if (!rc) rc = open_shards(c, &s, notices, err);
+  free_names(&s);
   return rc;
 }
 
-static int open_files(pdt_checkpoint *c, pdt_error *err) {
+static int open_single(pdt_checkpoint *c, pdt_error *err) {
+  if (PDT_NEW(&c->files, 1, "list of files", err) || open_one(c, "model.safetensors", err))
+    return -1;
+  return list_tensors(c, err);
+}
+
+static int open_files(pdt_checkpoint *c, pdt_notices *notices, pdt_error *err) {
   char *single, *index = NULL;
   if (pdt_path_join(&single, c->directory, "model.safetensors", err) ||
       pdt_path_join(&index, c->directory, "model.safetensors.index.json", err)) {
@@ -133,14 +184,17 @@ static int open_files(pdt_checkpoint *c, pdt_error *err) {
     return -1;
   }
   int rc;
-  if (access(single, F_OK) == 0)
+  bool has_index = pdt_path_is_there(index);
+  if (pdt_path_is_there(single)) {
+    c->passed_over = has_index;
     rc = open_single(c, err);
-  else if (access(index, F_OK) == 0)
-    rc = open_index(c, index, err);
-  else
+  } else if (has_index) {
+    rc = open_index(c, index, notices, err);
+  } else {
     rc = pdt_fail(err, PDT_ERROR_IO,
-                  "%s: found neither model.safetensors nor model.safetensors.index.json: %s",
-                  c->directory, strerror(errno));
+                  "%s: found neither model.safetensors nor model.safetensors.index.json",
+                  c->directory);
+  }
   free(single);
   free(index);
   return rc;
@@ -148,18 +202,16 @@ static int open_files(pdt_checkpoint *c, pdt_error *err) {
 
 int pdt_checkpoint_open(pdt_checkpoint **out, const char *directory, pdt_notices *notices,
                         pdt_error *err) {
-  (void)notices;
   *out = NULL;
   pdt_checkpoint *c;
   if (PDT_NEW(&c, 1, "checkpoint", err)) return -1;
   c->directory = strdup(directory);
-  int rc = c->directory ? open_files(c, err)
+  int rc = c->directory ? open_files(c, notices, err)
                         : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", directory);
   if (rc) {
     pdt_checkpoint_close(c);
     return -1;
   }
-  qsort((void *)c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name);
   *out = c;
   return 0;
 }
@@ -169,28 +221,52 @@ void pdt_checkpoint_close(pdt_checkpoint *checkpoint) {
   for (int32_t i = 0; i < checkpoint->n_files; i++) pdt_safetensors_close(checkpoint->files[i]);
   free(checkpoint->files);
   free((void *)checkpoint->tensors);
+  json_decref(checkpoint->index);
+  free(checkpoint->absent);
   free(checkpoint->directory);
   free(checkpoint);
 }
 
-const pdt_tensor *pdt_checkpoint_find(const pdt_checkpoint *checkpoint, const char *name) {
-  const pdt_tensor key = {.name = name}, *at = &key;
+static int by_name_alone(const void *key, const void *element) {
+  return strcmp(key, (*(const pdt_tensor *const *)element)->name);
+}
+
+static const pdt_tensor *find_exactly(const pdt_checkpoint *c, const char *name) {
   const pdt_tensor *const *found =
-      bsearch(&at, checkpoint->tensors, (size_t)checkpoint->n_tensors, sizeof at, by_name);
+      bsearch(name, c->tensors, (size_t)c->n_tensors, sizeof *c->tensors, by_name_alone);
   return found ? *found : NULL;
 }
 
-int pdt_checkpoint_expect(const pdt_checkpoint *checkpoint, const char *name, int32_t n_dims,
-                          const int64_t *shape, const pdt_tensor **out, pdt_error *err) {
-  *out = NULL;
-  const pdt_tensor *tensor = pdt_checkpoint_find(checkpoint, name);
-  if (!tensor)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: tensor '%s' is missing (hint: is config.json of another model?)",
-                    checkpoint->directory, name);
-  if (pdt_tensor_expect(tensor, n_dims, shape, err)) return -1;
-  *out = tensor;
-  return 0;
+const pdt_tensor *pdt_checkpoint_find(const pdt_checkpoint *checkpoint, const char *name) {
+  static const char prefix[] = "model.";
+  const size_t n = sizeof prefix - 1;
+  const pdt_tensor *found = find_exactly(checkpoint, name);
+  if (!found && strncmp(name, prefix, n) == 0) found = find_exactly(checkpoint, name + n);
+  char longer[512];
+  if (!found && snprintf(longer, sizeof longer, "%s%s", prefix, name) < (int)sizeof longer)
+    found = find_exactly(checkpoint, longer);
+  return found;
+}
+
+int pdt_checkpoint_missing(const pdt_checkpoint *checkpoint, const char *name, pdt_error *err) {
+  const char *listed = json_string_value(json_object_get(checkpoint->map, name));
+  if (!listed && checkpoint->absent)
+    return pdt_fail(
+        err, PDT_ERROR_IO,
+        "%s: tensor '%s' is missing, and so is '%.200s' of model.safetensors.index.json",
+        checkpoint->directory, name, checkpoint->absent);
+  if (!listed)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s' is missing", checkpoint->directory,
+                    name);
+  char *plain = plain_name(listed), *path = NULL;
+  bool there =
+      plain && !pdt_path_join(&path, checkpoint->directory, plain, NULL) && pdt_path_is_there(path);
+  free(plain);
+  free(path);
+  return pdt_fail(err, there ? PDT_ERROR_INPUT : PDT_ERROR_IO,
+                  "%s: tensor '%s' is missing: model.safetensors.index.json has it in '%.200s', "
+                  "which %s",
+                  checkpoint->directory, name, listed, there ? "does not have it" : "is not there");
 }
 
 int pdt_checkpoint_unchanged(const pdt_checkpoint *checkpoint, pdt_error *err) {

@@ -12,25 +12,32 @@ typedef struct pdt_checkpoint {
   int32_t n_files;
   pdt_safetensors **files; /* in order of their names */
   int32_t n_tensors;
-  const pdt_tensor **tensors; /* over all files, sorted by name */
+  const pdt_tensor **tensors; /* over all files, sorted by name, each name once */
+  struct json_t *index;       /* NULL without */
+  const struct json_t *map;   /* its weight_map; NULL without */
+  char *absent;               /* the first file of the index that is not there; NULL: all are */
+  bool passed_over;           /* model.safetensors was read, and an index beside it was not */
 } pdt_checkpoint;
 
-/* Opens every file and checks its header; in a sharded model, that every listed tensor is in the
- * shard the index says (what a shard holds beyond the index is ignored). model.safetensors wins
- * when both are there. File names of an index must be plain names. `notices` (NULL: nobody listens)
- * gets what was left out. Sets *out, closed by the caller. Errors: IO, INPUT, MEMORY. */
+/* Opens every file and checks its header. model.safetensors wins when an index is there, too. An
+ * index says which files are read, as in transformers; where a tensor is, the files say. They lie
+ * in the model's folder or below it. A file of an index that is not there is left out until
+ * somebody asks for a tensor of it; `notices` (NULL: nobody listens) gets its name. Sets *out,
+ * closed by the caller. Errors: IO, INPUT, MEMORY. */
 int pdt_checkpoint_open(pdt_checkpoint **out, const char *directory, pdt_notices *notices,
                         pdt_error *err);
 
 /* NULL is allowed. */
 void pdt_checkpoint_close(pdt_checkpoint *checkpoint);
 
-/* The tensor of that name, NULL when there is none. */
+/* The tensor of that name; else the one whose name has a "model." less or more in front, for
+ * transformers reads those as the same. NULL when there is none. */
 const pdt_tensor *pdt_checkpoint_find(const pdt_checkpoint *checkpoint, const char *name);
 
-/* The tensor of that name, of a computable type and exactly this shape. Errors: INPUT. */
-int pdt_checkpoint_expect(const pdt_checkpoint *checkpoint, const char *name, int32_t n_dims,
-                          const int64_t *shape, const pdt_tensor **out, pdt_error *err);
+/* The error of a tensor that pdt_checkpoint_find does not find and somebody needs: it is missing,
+ * and where an index has it. Returns -1. Errors: INPUT; IO when a file of the index is not there.
+ */
+int pdt_checkpoint_missing(const pdt_checkpoint *checkpoint, const char *name, pdt_error *err);
 
 /* Fails when one of the files was written to since it was opened. Errors: IO. */
 int pdt_checkpoint_unchanged(const pdt_checkpoint *checkpoint, pdt_error *err);

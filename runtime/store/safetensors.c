@@ -1,11 +1,9 @@
 #include "store/safetensors.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -22,10 +20,11 @@ typedef struct dtype_info {
 } dtype_info;
 
 static const dtype_info dtypes[] = {
-    {"F32", 32}, {"F16", 16},    {"BF16", 16},   {"F64", 64},    {"I64", 64},
-    {"I32", 32}, {"I16", 16},    {"I8", 8},      {"U64", 64},    {"U32", 32},
-    {"U16", 16}, {"U8", 8},      {"BOOL", 8},    {"C64", 64},    {"F8_E4M3", 8},
-    {"F4", 4},   {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6},
+    {"F32", 32},        {"F16", 16},        {"BF16", 16},   {"F64", 64},    {"I64", 64},
+    {"I32", 32},        {"I16", 16},        {"I8", 8},      {"U64", 64},    {"U32", 32},
+    {"U16", 16},        {"U8", 8},          {"BOOL", 8},    {"C64", 64},    {"F8_E4M3", 8},
+    {"F4", 4},          {"F8_E5M2", 8},     {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6},
+    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
 };
 
 static const dtype_info *find_dtype(const char *name) {
@@ -62,7 +61,8 @@ static int parse_shape(pdt_tensor *t, const json_t *entry, const char *where, pd
   return 0;
 }
 
-/* Reads "data_offsets" and holds them against the file and the shape. */
+/* Reads "data_offsets" and holds them against the file and, where the type is known (bits > 0), the
+ * shape. */
 static int parse_place(pdt_tensor *t, const json_t *entry, int32_t bits, const char *where,
                        pdt_error *err) {
   const pdt_safetensors *file = t->file;
@@ -77,8 +77,8 @@ static int parse_place(pdt_tensor *t, const json_t *entry, int32_t bits, const c
   if (pdt_json_element_integer(offsets, what, 0, 0, room, &begin, err) ||
       pdt_json_element_integer(offsets, what, 1, begin, room, &end, err))
     return pdt_fail_in(err, "%s (the file has %lld bytes of data)", where, (long long)room);
-  if (__builtin_mul_overflow(t->n_elems, bits, &total_bits) || total_bits % 8 ||
-      total_bits / 8 != end - begin) {
+  if (bits > 0 && (__builtin_mul_overflow(t->n_elems, bits, &total_bits) || total_bits % 8 ||
+                   total_bits / 8 != end - begin)) {
     char shape[160];
     pdt_shape_text(t->n_dims, t->shape, shape, sizeof shape);
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: %lld bytes of data do not make shape %s of %s",
@@ -92,18 +92,15 @@ static int parse_place(pdt_tensor *t, const json_t *entry, int32_t bits, const c
 static int parse_tensor(pdt_tensor *t, const json_t *entry, pdt_error *err) {
   char where[512];
   snprintf(where, sizeof where, "%s: tensor '%.200s'", t->file->path, t->name);
-  static const char *const keys[] = {"dtype", "shape", "data_offsets"};
   const char *dtype_name;
-  if (pdt_json_expect_object(entry, where, err) || pdt_json_only_keys(entry, where, keys, 3, err) ||
+  if (pdt_json_expect_object(entry, where, err) ||
       pdt_json_string(entry, where, "dtype", &dtype_name, err))
     return -1;
   const dtype_info *dtype = find_dtype(dtype_name);
-  if (!dtype)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'dtype': '%.40s' is not known", where, dtype_name);
-  t->dtype_name = dtype->name;
-  t->is_float = pdt_dtype_parse(dtype->name, &t->dtype);
+  t->dtype_name = dtype ? dtype->name : dtype_name;
+  t->is_float = pdt_dtype_parse(t->dtype_name, &t->dtype);
   if (parse_shape(t, entry, where, err)) return -1;
-  return parse_place(t, entry, dtype->bits, where, err);
+  return parse_place(t, entry, dtype ? dtype->bits : 0, where, err);
 }
 
 static int by_place(const void *a, const void *b) {
@@ -139,11 +136,12 @@ static int check_cover(pdt_safetensors *file, pdt_error *err) {
 static int check_metadata(const pdt_safetensors *file, const json_t *metadata, pdt_error *err) {
   char where[320];
   snprintf(where, sizeof where, "%.256s: __metadata__", file->path);
+  if (json_is_null(metadata)) return 0;
   if (pdt_json_expect_object(metadata, where, err)) return -1;
   const char *key, *text;
   const json_t *value;
   json_object_foreach((json_t *)(uintptr_t)metadata, key, value) {
-    (void)value;
+    if (pdt_json_unusable(value)) continue; /* nobody asks for it: a text with a zero in it */
     if (pdt_json_string(metadata, where, key, &text, err)) return -1;
   }
   return 0;
@@ -197,7 +195,11 @@ static int parse_header(pdt_safetensors *file, pdt_bytes length, pdt_error *err)
   snprintf(where, sizeof where, "%.256s: header", file->path);
   if (PDT_NEW(&text, length, where, err)) return -1;
   int rc = read_bytes(file, 8, length, text, "header", err);
-  if (!rc) rc = pdt_json_parse(&file->header, text, (size_t)length, where, err);
+  pdt_bytes blank = 0;
+  while (!rc && blank < length && strchr(" \t\r\n", text[blank]) && text[blank]) blank++;
+  if (!rc && (blank == length || text[blank] != '{'))
+    rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: expected it to begin with '{'", where);
+  if (!rc) rc = pdt_json_parse_serde(&file->header, text, (size_t)length, where, err);
   free(text);
   return rc;
 }
@@ -207,7 +209,7 @@ static int parse_file(pdt_safetensors *file, pdt_error *err) {
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "%s: truncated: %lld bytes are too few for a safetensors file", file->path,
                     (long long)file->file_bytes);
-  unsigned char start[9]; /* the header's length and its first character */
+  unsigned char start[8]; /* the header's length */
   uint64_t length = 0;
   if (read_bytes(file, 0, sizeof start, start, "header", err)) return -1;
   for (int i = 7; i >= 0; i--) length = length << 8 | start[i];
@@ -219,7 +221,7 @@ static int parse_file(pdt_safetensors *file, pdt_error *err) {
                     (long long)(file->file_bytes - 8 < max_header_bytes ? file->file_bytes - 8
                                                                         : max_header_bytes),
                     (unsigned long long)length);
-  if (length < 2 || start[8] != '{')
+  if (length < 2)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: header: expected it to begin with '{'", file->path);
   file->data_offset = 8 + (pdt_bytes)length;
   if (parse_header(file, (pdt_bytes)length, err)) return -1;
@@ -256,24 +258,12 @@ int pdt_safetensors_open_memory(pdt_safetensors **out, const void *bytes, pdt_by
   return finish_open(out, file, err);
 }
 
-/* A model may have more files than a process may open by default: up to the limit that the system
- * sets, it may say so itself. */
-static int open_for_reading(const char *path) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  struct rlimit files;
-  if (fd >= 0 || errno != EMFILE || getrlimit(RLIMIT_NOFILE, &files)) return fd;
-  files.rlim_cur = files.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &files);
-  return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-}
-
 int pdt_safetensors_open(pdt_safetensors **out, const char *path, pdt_error *err) {
   *out = NULL;
   pdt_safetensors *file;
   if (new_file(&file, path, err)) return -1;
-  file->fd = open_for_reading(path);
-  int rc = 0;
-  if (file->fd < 0) rc = pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
+  file->fd = pdt_file_open(path, err);
+  int rc = file->fd < 0 ? -1 : 0;
   if (!rc) rc = pdt_file_state_of_open(&file->state, file->fd, path, err);
   if (!rc && !file->state.regular)
     rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind", path);
@@ -317,9 +307,7 @@ int pdt_tensor_expect(const pdt_tensor *tensor, int32_t n_dims, const int64_t *s
   char expected[160], found[160];
   pdt_shape_text(n_dims, shape, expected, sizeof expected);
   pdt_shape_text(tensor->n_dims, tensor->shape, found, sizeof found);
-  return pdt_fail(err, PDT_ERROR_INPUT,
-                  "%s: tensor '%.200s': expected shape %s, found %s (hint: is the config of "
-                  "another model?)",
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%.200s': expected shape %s, found %s",
                   tensor->file->path, tensor->name, expected, found);
 }
 

@@ -83,7 +83,7 @@ int pdt_trunk_new(pdt_trunk *trunk, const pdt_trunk_weights *weights, const pdt_
     pdt_trunk_free(trunk);
     return -1;
   }
-  pdt_rope_inv_freq(&weights->config, trunk->inv_freq);
+  pdt_rope_frequencies(&weights->config.rope, weights->config.head_dim, trunk->inv_freq);
   return 0;
 }
 
@@ -221,12 +221,13 @@ static void embed(const pass *p) {
 /* Cosines and sines of every row's position, used by all layers. */
 static void rotary_tables(const pass *p) {
   int32_t half = p->w->config.head_dim / 2;
+  double scale = p->w->config.rope.scale;
   for (int32_t r = 0; r < p->rows; r++) {
     float *cosine = p->s->rope + (int64_t)r * 2 * half, *sine = cosine + half;
     for (int32_t j = 0; j < half; j++) {
       double angle = p->batch->rows[r].position * p->t->inv_freq[j];
-      cosine[j] = (float)cos(angle);
-      sine[j] = (float)sin(angle);
+      cosine[j] = (float)(cos(angle) * scale);
+      sine[j] = (float)(sin(angle) * scale);
     }
   }
 }

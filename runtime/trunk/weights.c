@@ -100,7 +100,7 @@ static int load_ffn(const layer_loader *at, pdt_layer_weights *layer, pdt_error 
 static int load_outside_layers(pdt_trunk_weights *w, const pdt_checkpoint *checkpoint,
                                pdt_error *err) {
   int32_t d = w->config.hidden_size, rows = w->shard.vocab.end - w->shard.vocab.begin;
-  const pdt_tensor *embedding = pdt_checkpoint_find(checkpoint, PDT_TENSOR_EMBEDDING);
+  const pdt_tensor *embedding = pdt_model_tensor_find(&w->config, checkpoint, PDT_TENSOR_EMBEDDING);
   const pdt_tensor *head = pdt_model_head(&w->config, checkpoint);
   const pdt_tensor *norm = pdt_checkpoint_find(checkpoint, PDT_TENSOR_FINAL_NORM);
   pdt_tensor_part part = {embedding, w->shard.vocab.begin, rows, 0};

@@ -192,7 +192,7 @@ static void causal_attention(fixture *f, int32_t window) {
                  random_array(f, Q_ELEMS, 1),
                  zeros(MOST_TOKENS * HD)};
   double *d = zeros(Q_ELEMS + 2 * KV_ELEMS), *dk = d + Q_ELEMS, *dv = dk + KV_ELEMS;
-  pdt_nn_rope_angles(inv_freq, HD, MOST_TOKENS, a.angles);
+  pdt_nn_rope_angles(inv_freq, 1.25, HD, MOST_TOKENS, a.angles);
   causal_loss(&a);
   double *q = a.rotated, *k = q + Q_ELEMS, *v = k + KV_ELEMS;
   if (pdt_nn_causal_back(&sequences, a.heads, q, k, v, a.out, a.lse, a.c, d, dk, dv, &f->arena,
@@ -369,7 +369,7 @@ static pdt_model_config trunk_config(pdt_family family, bool tied) {
                             .max_positions = 100,
                             .rms_norm_eps = 1e-5,
                             .tie_word_embeddings = tied,
-                            .rope = {.type = PDT_ROPE_DEFAULT, .theta = 100}};
+                            .rope = {.type = PDT_ROPE_DEFAULT, .theta = 100, .scale = 1.25}};
 }
 
 enum { T_ROWS = 9 };

@@ -165,7 +165,7 @@ static pdt_model_config small_config(void) {
                             .rms_norm_eps = 1e-5,
                             .tie_word_embeddings = true,
                             .bos = -1,
-                            .rope = {.type = PDT_ROPE_DEFAULT, .theta = 10000}};
+                            .rope = {.type = PDT_ROPE_DEFAULT, .theta = 10000, .scale = 1}};
 }
 
 static void test_corpus(void **state) {

@@ -285,7 +285,7 @@ static void small_models(pdt_nn_trunk *trunk, pdt_nn_sidecar *sidecar) {
                                   .vocab_size = VOCAB,
                                   .max_positions = 64,
                                   .rms_norm_eps = 1e-5,
-                                  .rope = {.type = PDT_ROPE_DEFAULT, .theta = 10000}};
+                                  .rope = {.type = PDT_ROPE_DEFAULT, .theta = 10000, .scale = 1}};
   char path[] = "/tmp/pdt-test-entry-XXXXXX";
   int fd = mkstemp(path);
   assert_true(fd >= 0);

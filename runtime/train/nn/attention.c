@@ -17,13 +17,14 @@ int32_t pdt_nn_longest(const pdt_nn_sequences *s) {
   return most;
 }
 
-void pdt_nn_rope_angles(const double *inv_freq, int32_t head_dim, int32_t n, pdt_real *angles) {
+void pdt_nn_rope_angles(const double *inv_freq, double scale, int32_t head_dim, int32_t n,
+                        pdt_real *angles) {
   int32_t half = head_dim / 2;
   for (int32_t p = 0; p < n; p++)
     for (int32_t j = 0; j < half; j++) {
       double angle = p * inv_freq[j];
-      angles[(int64_t)p * head_dim + j] = (pdt_real)cos(angle);
-      angles[(int64_t)p * head_dim + half + j] = (pdt_real)sin(angle);
+      angles[(int64_t)p * head_dim + j] = (pdt_real)(cos(angle) * scale);
+      angles[(int64_t)p * head_dim + half + j] = (pdt_real)(sin(angle) * scale);
     }
 }
 

@@ -22,8 +22,10 @@ int32_t pdt_nn_longest(const pdt_nn_sequences *s);
 void pdt_nn_rope(const pdt_nn_sequences *s, int32_t heads, int32_t head_dim, const pdt_real *angles,
                  int sign, pdt_real *x);
 
-/* Fills angles [n, head_dim] for positions 0 .. n-1 from inv_freq [head_dim/2]. */
-void pdt_nn_rope_angles(const double *inv_freq, int32_t head_dim, int32_t n, pdt_real *angles);
+/* Fills angles [n, head_dim] for positions 0 .. n-1 from inv_freq [head_dim/2]: cosines, then
+ * sines, times `scale`. */
+void pdt_nn_rope_angles(const double *inv_freq, double scale, int32_t head_dim, int32_t n,
+                        pdt_real *angles);
 
 typedef struct pdt_nn_heads {
   int32_t heads, kv_heads, head_dim;

@@ -16,16 +16,6 @@ static bool ends_with(const char *text, const char *end) {
   return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* Does a model made from nothing have this optional tensor? */
-static bool is_habit(const pdt_model_config *config, const char *name) {
-  if (strcmp(name, PDT_TENSOR_HEAD) == 0) return !config->tie_word_embeddings;
-  if (config->family == PDT_FAMILY_QWEN2)
-    return ends_with(name, "q_proj.bias") || ends_with(name, "k_proj.bias") ||
-           ends_with(name, "v_proj.bias");
-  return config->family == PDT_FAMILY_QWEN3 &&
-         (ends_with(name, "q_norm.weight") || ends_with(name, "k_norm.weight"));
-}
-
 static int add_parameters(pdt_nn_trunk *trunk, const pdt_checkpoint *from, bool frozen,
                           pdt_error *err) {
   int32_t n = pdt_model_tensor_count(&trunk->config);
@@ -34,8 +24,7 @@ static int add_parameters(pdt_nn_trunk *trunk, const pdt_checkpoint *from, bool 
     pdt_model_tensor_at(&trunk->config, i, &t);
     bool is_head = strcmp(t.name, PDT_TENSOR_HEAD) == 0;
     if (is_head && trunk->config.tie_word_embeddings) continue;
-    bool present = t.need == PDT_REQUIRED || (from ? pdt_checkpoint_find(from, t.name) != NULL
-                                                   : is_habit(&trunk->config, t.name));
+    bool present = t.need == PDT_REQUIRED || (from && pdt_checkpoint_find(from, t.name));
     if (present && pdt_nn_parameters_add(&trunk->parameters, t.name, t.n_dims, t.shape,
                                          frozen ? -1 : PDT_NN_TRUNK_GROUP, t.n_dims > 1, err))
       return -1;
@@ -79,7 +68,7 @@ static void bind(pdt_nn_trunk *trunk) {
 static int read_weights(pdt_nn_trunk *trunk, const pdt_checkpoint *from, pdt_error *err) {
   for (int32_t i = 0; i < trunk->parameters.n; i++) {
     const pdt_nn_parameter *p = &trunk->parameters.items[i];
-    const pdt_tensor *tensor = pdt_checkpoint_find(from, p->name);
+    const pdt_tensor *tensor = pdt_model_tensor_find(&trunk->config, from, p->name);
     if (!tensor)
       return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s' is missing", from->directory, p->name);
     if (pdt_nn_parameters_read(&trunk->parameters, p, tensor, err)) return -1;
@@ -98,7 +87,7 @@ int pdt_nn_trunk_new(pdt_nn_trunk *trunk, const pdt_model_config *config,
     pdt_nn_trunk_free(trunk);
     return -1;
   }
-  pdt_rope_inv_freq(config, trunk->inv_freq);
+  pdt_rope_frequencies(&config->rope, config->head_dim, trunk->inv_freq);
   bind(trunk);
   return 0;
 }
@@ -190,7 +179,7 @@ static int pass_room(const pdt_nn_trunk *trunk, pdt_nn_pass *pass, pdt_layer kep
     else if (saved_new(trunk, rows, &pass->layers[l], arena, err))
       return -1;
   }
-  pdt_nn_rope_angles(trunk->inv_freq, c->head_dim, longest, pass->angles);
+  pdt_nn_rope_angles(trunk->inv_freq, c->rope.scale, c->head_dim, longest, pass->angles);
   return 0;
 }
 
