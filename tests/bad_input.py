@@ -242,7 +242,7 @@ CONFIGS = {
     "config: another activation": (config(hidden_act="gelu"), 1, "hidden_act"),
     "config: unknown rope type": (config(rope_scaling={"rope_type": "dynamic", "factor": 4.0}), 1, "dynamic"),
     "config: rope_scaling beside rope_parameters": (config(rope_scaling={"type": "nonsense"}, rope_parameters={"rope_type": "default"}), 1, "nonsense"),
-    "config: untied, and no head": (config(tie_word_embeddings=False), 1, "lm_head.weight"),
+    "config: untied, and no head": (dropped(MODEL, "lm_head.weight"), 1, "tensor 'lm_head.weight' is missing"),
     "config: llama3 rope without factor": (config(rope_scaling={"rope_type": "llama3"}), 1, "factor"),
     "config: a window of no tokens": (config(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=0), 1, "'sliding_window'"),
     "config: layers that slide without a window": (config(layer_types=["sliding_attention"] * 2), 1, "models of type llama have none"),
