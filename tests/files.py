@@ -118,6 +118,12 @@ def inputs_named(w):
     shards = [n for n in os.listdir(w.path("sharded")) if n.startswith("model-")]
     for name in [shards[0], shards[-1], "model.safetensors.index.json"]:
         bad.append(refused(w, name, w.decode("--out", w.path("sharded", name), model="sharded"), 2, "of --model", [w.path("sharded", name)]))
+    sub = w.path("sub")
+    shutil.copytree(w.path("m"), sub)
+    os.mkdir(os.path.join(sub, "in"))
+    os.rename(os.path.join(sub, "model.safetensors"), os.path.join(sub, "in", "a"))
+    write(os.path.join(sub, "model.safetensors.index.json"), '{"weight_map": {"x": "in/a", "x": "./in/a", "y": NaN}}')
+    bad.append(refused(w, "a shard in a subfolder", w.decode("--out", os.path.join(sub, "in", "a"), model="sub"), 2, "of --model", [os.path.join(sub, "in", "a")]))
     # not there, but the model would have it from then on
     for name in ("model.safetensors", "generation_config.json"):
         bad.append(refused(w, "new " + name, w.decode("--out", w.path("sharded", name), model="sharded"), 2, "of --model"))

@@ -41,7 +41,7 @@ static void add_shards(pdt_named_files *f, const char *flag, const char *folder)
   const char *key;
   json_t *value;
   if (pdt_path_join(&path, folder, "model.safetensors.index.json", NULL)) return;
-  if (access(path, F_OK) == 0) (void)pdt_json_load(&index, path, max_index_bytes, NULL);
+  if (access(path, F_OK) == 0) (void)pdt_json_load_python(&index, path, max_index_bytes, NULL);
   free(path);
   const char *last = "";
   json_object_foreach(json_object_get(index, "weight_map"), key, value) {
