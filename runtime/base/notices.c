@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/text_safe.h"
+
 void pdt_notice(pdt_notices *notices, pdt_notice_kind kind, const char *format, ...) {
   if (!notices) return;
   struct pdt_notice said = {.kind = kind};
@@ -23,7 +25,7 @@ void pdt_notices_print(const pdt_notices *notices, FILE *out, const char *name, 
     const struct pdt_notice *said = &notices->kept[i];
     bool warning = said->kind == PDT_NOTICE_WARNING;
     if (warning || details)
-      fprintf(out, "%s: %s: %s\n", name, warning ? "warning" : "note", said->text);
+      pdt_say(out, "%s: %s: %s", name, warning ? "warning" : "note", said->text);
   }
   if (notices->n_more > 0)
     fprintf(out, "%s: warning: %d more were left out\n", name, notices->n_more);

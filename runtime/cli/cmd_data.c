@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text_safe.h"
 #include "cli/outputs.h"
 #include "cli/tokenizer.h"
 #include "journal/sink.h"
@@ -275,9 +276,9 @@ static int make_atlas(const data_args *a, pdt_error *err) {
   pdt_sink_discard(&sink);
   if (!rc) {
     double seconds = pdt_seconds() - start;
-    fprintf(pdt_sink_descriptor(a->out) == STDOUT_FILENO ? stderr : stdout,
+    pdt_say(pdt_sink_descriptor(a->out) == STDOUT_FILENO ? stderr : stdout,
             "%s: %lld entries, %.1f MB, %lld bytes an entry, %.2f draws an entry, %.1f s, "
-            "%.0f entries/s\n",
+            "%.0f entries/s",
             a->out, (long long)a->count, (double)written * 1e-6, (long long)(written / a->count),
             (double)w.generator.attempts / (double)a->count, seconds, (double)a->count / seconds);
   }
@@ -384,14 +385,14 @@ static int print_report(const data_args *a, const pdt_data_stats *stats, double 
   const char *key;
   const json_t *value;
   if (a->json) {
-    json_dumpf(report, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    pdt_json_print(report, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
   } else {
-    printf("# %s: sound; checked in %.1f s, %.0f entries/s\n", a->path, seconds,
-           (double)stats->entries / seconds);
+    pdt_say(stdout, "# %s: sound; checked in %.1f s, %.0f entries/s", a->path, seconds,
+            (double)stats->entries / seconds);
     json_object_foreach(report, key, value) {
       char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(4));
-      printf("%-34s %s\n", key, text ? text : "(no memory)");
+      pdt_say(stdout, "%-34s %s", key, text ? text : "(no memory)");
       free(text);
     }
   }
@@ -478,8 +479,8 @@ int pdt_cmd_data_tokenizer(const pdt_cli *cli, int argc, char **argv, pdt_error 
   int rc = pdt_atlas_tokenizer_text(world, &text, err);
   if (!rc) rc = write_tokenizer(args.out, text, args.overwrite, err);
   if (!rc)
-    printf("%s/tokenizer.json: %zu bytes, fingerprint %016" PRIx64 "\n", args.out, strlen(text),
-           pdt_tokenizer_fingerprint(text, strlen(text)));
+    pdt_say(stdout, "%s/tokenizer.json: %zu bytes, fingerprint %016" PRIx64, args.out, strlen(text),
+            pdt_tokenizer_fingerprint(text, strlen(text)));
   free(text);
   pdt_atlas_world_free(world);
   return rc;

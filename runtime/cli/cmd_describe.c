@@ -6,6 +6,7 @@
 
 #include "atlas/lessons.h"
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "cli/cli.h"
 #include "cli/outputs.h"
 #include "cli/tokenizer.h"
@@ -264,7 +265,7 @@ int pdt_cmd_sidecar_describe(const pdt_cli *cli, int argc, char **argv, pdt_erro
   if (parsed) return parsed < 0 ? -1 : 0;
   int rc = check_output(&d, err) || load(&d, err) || gather(&d, err) || list_tensors(&d, &c, err) ||
            write_file(&d, &c, err);
-  if (!rc) printf("%s: %d tensors as they were\n", d.out, d.file->n_tensors);
+  if (!rc) pdt_say(stdout, "%s: %d tensors as they were", d.out, d.file->n_tensors);
   free((void *)c.tensors);
   free(c.specs);
   pdt_lessons_free(&d.lessons);

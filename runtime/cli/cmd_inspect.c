@@ -8,6 +8,7 @@
 
 #include "base/finite.h"
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "cli/answers.h"
 #include "cli/cli.h"
 #include "cli/outputs.h"
@@ -95,11 +96,10 @@ static void print_value(const char *key, const json_t *value) {
     printf("%-28s [%zu values]\n", key, json_array_size(value));
     return;
   }
-  char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-  printf("%-28s %s\n", key,
-         json_is_string(value) ? json_string_value(value)
-         : text                ? text
-                               : "(no memory)");
+  char *text = json_is_string(value)
+                   ? strdup(json_string_value(value))
+                   : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+  pdt_say(stdout, "%-28s %s", key, text ? text : "(no memory)");
   free(text);
 }
 
@@ -109,9 +109,9 @@ static void print_tensors(const json_t *list) {
   printf("\n%-56s %-8s %16s  %s\n", "tensor", "dtype", "bytes", "shape");
   json_array_foreach(list, i, t) {
     char *shape = json_dumps(json_object_get(t, "shape"), JSON_COMPACT);
-    printf("%-56s %-8s %16lld  %s\n", json_string_value(json_object_get(t, "name")),
-           json_string_value(json_object_get(t, "dtype")),
-           (long long)json_integer_value(json_object_get(t, "bytes")), shape ? shape : "");
+    pdt_say(stdout, "%-56s %-8s %16lld  %s", json_string_value(json_object_get(t, "name")),
+            json_string_value(json_object_get(t, "dtype")),
+            (long long)json_integer_value(json_object_get(t, "bytes")), shape ? shape : "");
     free(shape);
   }
 }
@@ -139,7 +139,7 @@ static void print_table(const json_t *report) {
 static int print_report(const inspect_args *a, json_t *report, pdt_error *err) {
   if (!report) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", a->path);
   if (a->json) {
-    json_dumpf(report, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    pdt_json_print(report, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
     putchar('\n');
   } else {
     print_table(report);

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text_safe.h"
 #include "cli/cli.h"
 #include "cli/outputs.h"
 #include "model/preset.h"
@@ -167,9 +168,9 @@ static void remove_made(const model_args *a, const pdt_random_summary *summary, 
 }
 
 static void print_summary(const model_args *a, const pdt_random_summary *summary) {
-  printf("%s: %.1f million random parameters, %s, %.1f MB in %d file%s\n", a->out,
-         (double)summary->parameters * 1e-6, pdt_dtype_name(a->random.dtype),
-         (double)summary->bytes * 1e-6, summary->files, summary->files == 1 ? "" : "s");
+  pdt_say(stdout, "%s: %.1f million random parameters, %s, %.1f MB in %d file%s", a->out,
+          (double)summary->parameters * 1e-6, pdt_dtype_name(a->random.dtype),
+          (double)summary->bytes * 1e-6, summary->files, summary->files == 1 ? "" : "s");
 }
 
 /* config.json comes last: a directory that has one is whole. */
@@ -190,8 +191,9 @@ static int write_model(const model_args *a, const pdt_model_config *config, cons
   if (!rc) {
     print_summary(a, &summary);
     if (!tokenizer)
-      printf("%s: no tokenizer.json: %d ids have no room for 256 bytes and the special tokens\n",
-             a->out, config->vocab_size);
+      pdt_say(stdout,
+              "%s: no tokenizer.json: %d ids have no room for 256 bytes and the special tokens",
+              a->out, config->vocab_size);
   }
   free(tokenizer);
   return rc;

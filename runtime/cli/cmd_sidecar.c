@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "cli/cli.h"
 #include "cli/outputs.h"
 #include "journal/sink.h"
@@ -295,9 +296,9 @@ int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *e
   }
   if (!rc) rc = pdt_sidecar_init(a.out, &a.config, &a.init, &parameters, &bytes, err);
   if (!rc)
-    printf("%s: %.1f million parameters, %s, %.1f MB, for %d streams\n", a.out,
-           (double)parameters * 1e-6, pdt_dtype_name(a.init.dtype), (double)bytes * 1e-6,
-           a.config.streams);
+    pdt_say(stdout, "%s: %.1f million parameters, %s, %.1f MB, for %d streams", a.out,
+            (double)parameters * 1e-6, pdt_dtype_name(a.init.dtype), (double)bytes * 1e-6,
+            a.config.streams);
   pdt_sidecar_config_free(&a.config);
   return rc;
 }

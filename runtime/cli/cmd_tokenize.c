@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text_safe.h"
 #include "cli/cli.h"
 #include "text/context.h"
 
@@ -68,7 +69,7 @@ static int encode_line(const pdt_tokenizer *t, const options *o, const json_t *v
 
 static int print_text(const char *text, size_t bytes, pdt_error *err) {
   json_t *value = json_stringn(text, bytes);
-  int rc = value ? json_dumpf(value, stdout, JSON_ENCODE_ANY) : -1;
+  int rc = value ? pdt_json_print(value, stdout, JSON_ENCODE_ANY) : -1;
   json_decref(value);
   putchar('\n');
   return rc ? pdt_fail(err, PDT_ERROR_MEMORY, "no memory for a line") : 0;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "cli/decode_journal.h"
 #include "cli/result.h"
 #include "cli/rounds.h"
@@ -186,7 +187,7 @@ static int print_answer(pdt_decode_output *o, const pdt_answer *a, pdt_error *er
   FILE *out = open_memstream(&shown, &bytes);
   if (!out) return pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
   bool good = pdt_on_terminal(STDOUT_FILENO)
-                  ? pdt_print_for_terminal(out, a->text, a->n_text_bytes)
+                  ? pdt_put_shown(out, a->text, a->n_text_bytes)
                   : fwrite(a->text, 1, a->n_text_bytes, out) == a->n_text_bytes;
   good = good && fputc('\n', out) != EOF;
   good = fclose(out) == 0 && good;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "base/text_safe.h"
 
 static double share(int64_t some, int64_t all) {
   return all > 0 ? (double)some / (double)all : NAN;
@@ -22,10 +23,10 @@ static int64_t blocks_of(const pdt_run_stats *s) {
 }
 
 void pdt_eval_print_head(FILE *out, const pdt_eval_entries *data, const pdt_eval_options *options) {
-  fprintf(out,
+  pdt_say(out,
           "# %s: %lld entries%s%s%s; %%: contradictions of uses (95%% interval), facts missing, "
           "sentences malformed, entries with anything wrong, blocks rolled back, held, forced; "
-          "stream-rounds stalled a block\n",
+          "stream-rounds stalled a block",
           options->data, (long long)data->n, data->header.split ? ", split " : "",
           data->header.split ? data->header.split : "", data->header.hard ? ", hard" : "");
   fprintf(out, "%-22s %7s %5s %6s %6s %5s %6s %6s %5s %5s %5s %6s %6s %6s %6s %6s %6s %6s %8s\n",
@@ -184,7 +185,7 @@ int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {
       retrieval_json(&f->section_coverage), "slots",
       pdt_json_number(share(f->right_slots, f->true_slots)), "run", run_json(f), "teacher_forced",
       teacher_json(row->teacher));
-  int bad = !json || json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(9));
+  int bad = !json || pdt_json_print(json, out, JSON_COMPACT | JSON_REAL_PRECISION(9));
   json_decref(json);
   if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", row->options->label);
   fputc('\n', out);

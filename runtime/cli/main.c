@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text_safe.h"
 #include "cli/cli.h"
 #include "cli/version.h"
 
@@ -57,12 +58,12 @@ static int run_command(const pdt_comm *world, const pdt_command *command, int wo
   pdt_error err = {0};
   if (!command->parallel && world->size > 1) {
     if (world->rank == 0)
-      fprintf(stderr, "%s: runs in one process, found %d ranks (hint: without mpirun)\n", name,
+      pdt_say(stderr, "%s: runs in one process, found %d ranks (hint: without mpirun)", name,
               world->size);
     return 2;
   }
   if (command->run(&cli, argc - words, argv + words, &err) == 0) return 0;
-  if (world->rank == 0) fprintf(stderr, "%s: %s\n", name, err.message);
+  if (world->rank == 0) pdt_say(stderr, "%s: %s", name, err.message);
   return pdt_exit_status(err.code);
 }
 
@@ -92,7 +93,7 @@ static int dispatch(const pdt_comm *world, int argc, char **argv) {
   const pdt_command *command = argc > 1 ? find_command(argc, argv, &words) : NULL;
   if (command) return run_command(world, command, words, argc, argv);
   if (speaks && argc > 1)
-    fprintf(stderr, "pdt: expected a command, found '%s' (hint: pdt --help)\n", first);
+    pdt_say(stderr, "pdt: expected a command, found '%s' (hint: pdt --help)", first);
   else if (speaks)
     fprintf(stderr, "pdt: expected a command (hint: pdt --help)\n");
   return 2;
@@ -117,7 +118,7 @@ int main(int argc, char **argv) {
   }
   (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit of size is an error like a full disk */
   if (pdt_comm_start(&world, &argc, &argv, &err)) {
-    if (world.rank == 0) fprintf(stderr, "pdt: %s\n", err.message);
+    if (world.rank == 0) pdt_say(stderr, "pdt: %s", err.message);
     return pdt_exit_status(err.code);
   }
   int status = dispatch(&world, argc, argv);

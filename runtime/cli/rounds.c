@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/terminal.h"
+#include "base/text_safe.h"
 
 static const char *const actions[] = {[PDT_ACTION_NONE] = "",
                                       [PDT_ACTION_COMMIT] = "commit",
@@ -22,7 +22,7 @@ static int print_text(FILE *out, const pdt_block_report *b, const pdt_tokenizer 
   if (pdt_tokenizer_decode(tokenizer, b->tokens, b->n_tokens, false, &text, &bytes, err)) return -1;
   for (size_t i = 0; i < bytes; i++)
     if (text[i] == '\n' || text[i] == '\t') text[i] = ' ';
-  pdt_print_for_terminal(out, text, bytes);
+  pdt_put_shown(out, text, bytes);
   free(text);
   return 0;
 }

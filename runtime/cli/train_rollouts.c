@@ -9,6 +9,7 @@
 #include "atlas/lessons.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text_safe.h"
 #include "cli/terminal.h"
 #include "cli/tokenizer.h"
 #include "cli/train.h"
@@ -65,13 +66,13 @@ static int report_rollouts(training *t, const char *path, const pdt_eval_figures
                            (json_int_t)f->counts.entries, "blocks", (json_int_t)f->labelled,
                            "ready", pdt_json_number(ready), "auc", pdt_json_number(f->auc),
                            "contradictions", pdt_json_number(contradictions.share));
-  char *line = json ? json_dumps(json, JSON_REAL_PRECISION(6)) : NULL;
+  char *line = json ? pdt_json_text(json, JSON_REAL_PRECISION(6)) : NULL;
   int rc = line ? pdt_train_log_head(&t->journal, line, err)
                 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
   free(line);
   json_decref(json);
   if (t->journal.on_terminal)
-    fprintf(stderr, "%s: %lld blocks, AUC %.4f\n", path, (long long)f->labelled, f->auc);
+    pdt_say(stderr, "%s: %lld blocks, AUC %.4f", path, (long long)f->labelled, f->auc);
   return rc;
 }
 

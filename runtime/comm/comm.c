@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "comm/backend.h"
 
 /* How launchers tell a process what it belongs to. */
@@ -93,7 +94,7 @@ void pdt_comm_finish(pdt_comm *world) {
 
 _Noreturn void pdt_comm_abort(const pdt_comm *world, const pdt_error *err) {
   int exit_status = pdt_exit_status(err->code);
-  fprintf(stderr, "pdt: %s\n", err->message);
+  pdt_say(stderr, "pdt: %s", err->message);
   fflush(stderr);
   if (world->backend) world->backend->abort(world, exit_status);
   exit(exit_status);

@@ -2,27 +2,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/text_safe.h"
 #include "journal/inspect.h"
 #include "journal/output.h"
 
 enum { EXCERPT_BYTES = 48 };
-
-/* Text for a terminal: control characters, which could do anything there, are spelled out; line
- * breaks and tabs too unless `lines`. */
-static void put_plain(FILE *out, const uint8_t *text, size_t n, bool lines) {
-  for (size_t i = 0; i < n; i++) {
-    bool c1 = text[i] == 0xc2 && i + 1 < n && text[i + 1] < 0xa0; /* U+0080 to U+009F */
-    bool line = text[i] == '\n' || text[i] == '\t';
-    if (c1)
-      (void)fprintf(out, "\\x%02x", text[++i]);
-    else if (text[i] == '\n' && !lines)
-      (void)fputs("\\n", out);
-    else if ((text[i] < 0x20 && !(line && lines)) || text[i] == 0x7f)
-      (void)fprintf(out, "\\x%02x", text[i]);
-    else
-      (void)fputc(text[i], out);
-  }
-}
 
 static void put_excerpt(FILE *out, const ProtobufCBinaryData *text) {
   size_t n = text->len;
@@ -30,7 +14,7 @@ static void put_excerpt(FILE *out, const ProtobufCBinaryData *text) {
     n = EXCERPT_BYTES;
     while (n > 0 && (text->data[n] & 0xc0) == 0x80) n--; /* not inside a character */
   }
-  put_plain(out, text->data, n, false);
+  pdt_put_escaped(out, (const char *)text->data, n, false);
   (void)fputs(n < text->len ? "...\n" : "\n", out);
 }
 
@@ -50,7 +34,7 @@ static void table_answer(FILE *out, const Pdt__MergedAnswer *a) {
                 a->complete ? "" : pdt_ending_name(a->ended_by));
   for (size_t i = 0; i < a->n_order; i++) (void)fprintf(out, " %u", a->order[i]);
   (void)fputs(":\n", out);
-  put_plain(out, a->text.data, a->text.len, true);
+  pdt_put_escaped(out, (const char *)a->text.data, a->text.len, true);
   (void)fputs("\n\n", out);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
+#include "base/text_safe.h"
 #include "protocol/decide.h"
 
 bool pdt_is_utf8(const char *text, size_t n_bytes) {
@@ -23,7 +24,7 @@ bool pdt_is_utf8(const char *text, size_t n_bytes) {
 
 bool pdt_json_put_string(FILE *out, const char *text, size_t n_bytes) {
   json_t *string = json_stringn(n_bytes ? text : "", n_bytes);
-  char *escaped = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+  char *escaped = string ? pdt_json_text(string, JSON_ENCODE_ANY) : NULL;
   if (escaped) (void)fputs(escaped, out);
   bool done = escaped != NULL;
   free(escaped);

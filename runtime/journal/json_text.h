@@ -10,7 +10,8 @@
 /* Are these bytes UTF-8? U+0000 is. Pure. */
 bool pdt_is_utf8(const char *text, size_t n_bytes);
 
-/* A string with its quotes; false when it is no UTF-8 or memory ran out, and nothing is written. */
+/* A string with its quotes, what could steer a terminal escaped; false when it is no UTF-8 or
+ * memory ran out, and nothing is written. */
 bool pdt_json_put_string(FILE *out, const char *text, size_t n_bytes);
 
 /* Up to 2^63 - 1 a number, beyond it a decimal string: many readers hold no larger integer. */
