@@ -27,8 +27,8 @@ def sentences(text):
 def patterns(pdt, scratch):
     """A pattern for every sentence of the world, from entries that its generator writes."""
     found = set()
-    for kind in ((), ("--hard",)):
-        data = os.path.join(scratch, "patterns.jsonl")
+    for name, kind in (("default", ()), ("hard", ("--hard",))):
+        data = os.path.join(scratch, f"{name}.jsonl")
         result = harness.run([pdt, "data", "atlas", "--count", 600, "--seed", 5, "--out", data, *kind])
         if result.status != 0:
             raise harness.Failed(result.err)
@@ -162,6 +162,7 @@ def of_eval(reader, ranks):
             result = reader.run(here(reader, command, ranks))
             if result.status != 0 or "warning" in result.err:
                 wrong.append(f"{command}: {result.status} {result.err}")
+        os.remove(os.path.join(reader.scratch, "test.jsonl"))
     return "\n".join(wrong) or None
 
 
