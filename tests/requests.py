@@ -152,7 +152,9 @@ class Checks:
                    "--kv-memory", "1", "--max-tokens", "1"]
         if ranks:
             command = [os.path.join(harness.ROOT, "launch", "mpirun"), "-n", str(ranks), *command]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # what a sanitizer keeps of freed memory is its own
+        env = dict(os.environ, ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=64")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
         err = process.stderr.read().decode("utf-8", "replace")
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -2,10 +2,12 @@
 
 #include <math.h>
 
-static int32_t first_slot(const pdt_stream *owner, int32_t slots, pdt_stream k) {
-  for (int32_t i = 0; i < slots; i++)
-    if (owner[i] == k) return i;
-  return slots;
+/* Adds a stream to the order unless it is there. */
+static int32_t add(pdt_stream *order, int32_t n, int32_t before, pdt_stream k) {
+  for (int32_t i = 0; i < before; i++)
+    if (order[i] == k) return n;
+  order[n] = k;
+  return n + 1;
 }
 
 void pdt_merge(const pdt_stream_state *streams, int32_t K, const int32_t *plan_ids, int32_t slots,
@@ -20,8 +22,8 @@ void pdt_merge(const pdt_stream_state *streams, int32_t K, const int32_t *plan_i
       }
   }
   int32_t n = 0;
-  for (int32_t slot = 0; slot <= slots; slot++) /* K + S steps of a counting sort */
-    for (pdt_stream k = 0; k < K; k++)
-      if ((slot == slots || owner[slot] == k) && first_slot(owner, slots, k) == slot)
-        order[n++] = k;
+  for (int32_t slot = 0; slot < slots; slot++)
+    if (owner[slot] >= 0) n = add(order, n, n, owner[slot]);
+  int32_t owners = n; /* no more of them than slots: the time is that of reading the coverage */
+  for (pdt_stream k = 0; k < K; k++) n = add(order, n, owners, k);
 }

@@ -653,11 +653,11 @@ static int replay(const char *path, int32_t *committed, bool *complete, pdt_erro
   pdt_journal_entry entry;
   pdt_replay r;
   const pdt_replay_session *ended;
-  int more, n = 0;
+  int n = 0;
   *err = (pdt_error){0};
   pdt_replay_init(&r);
   assert_int_equal(pdt_journal_reader_open(&reader, path, NULL), 0);
-  while ((more = pdt_journal_reader_next(&reader, &entry, err)) > 0) {
+  while (pdt_journal_reader_next(&reader, &entry, err) > 0) {
     if (pdt_replay_entry(&r, &entry, &ended, err)) break;
     if (!ended) continue;
     n++;

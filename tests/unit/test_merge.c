@@ -86,12 +86,35 @@ static void random_cases(void **state) {
   }
 }
 
+/* A journal may name very many slots: time is that of reading them, not of comparing them. */
+static void many_slots(void **state) {
+  (void)state;
+  enum { SLOTS = 1 << 21 };
+  pdt_stream_state streams[2] = {{0}};
+  int32_t *ids = malloc(SLOTS * sizeof *ids);
+  pdt_stream *owner = malloc(SLOTS * sizeof *owner), order[2];
+  float *best = malloc(2 * SLOTS * sizeof *best);
+  assert_true(ids && owner && best);
+  for (int32_t i = 0; i < SLOTS; i++) {
+    ids[i] = 1;
+    best[i] = i < SLOTS / 2 ? 0 : 1; /* stream 1 owns the first half */
+    best[SLOTS + i] = 0.5F;
+  }
+  for (pdt_stream k = 0; k < 2; k++) streams[k].best_coverage = best + (ptrdiff_t)k * SLOTS;
+  pdt_merge(streams, 2, ids, SLOTS, owner, order);
+  assert_true(owner[0] == 1 && owner[SLOTS / 2] == 0 && order[0] == 1 && order[1] == 0);
+  free(ids);
+  free(owner);
+  free(best);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(known),
       cmocka_unit_test(nothing_committed),
       cmocka_unit_test(owners_of_none_come_last),
       cmocka_unit_test(random_cases),
+      cmocka_unit_test(many_slots),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
