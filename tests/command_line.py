@@ -28,7 +28,7 @@ COUNTS = {
     "data atlas": "count",
 }
 REALS = {"decode": "temperature", "train": "rate", "eval": "gamma", "model random": "scale", "sidecar init": "gate"}
-SEEDS = ("train", "model random", "sidecar init")
+SEEDS = ("train", "model random", "sidecar init", "data atlas")
 
 
 def words(command):
@@ -93,6 +93,22 @@ def values(pdt, folder):
     return "\n".join(wrong) or None
 
 
+def seeds(pdt, folder):
+    """The largest seed is one like others, and data drawn with it can be read."""
+    largest = str(2**64 - 1)
+    path = lambda name: os.path.join(folder, name)
+    for command in (
+        ["data", "atlas", "--count", "2", "--seed", largest, "--out", path("d")], ["data", "check", path("d")],
+        ["model", "random", "--preset", "tiny", "--seed", largest, "--out", path("ms")],
+        ["sidecar", "init", "--model", path("ms"), "--seed", largest, "--out", path("ss")],
+        ["decode", "--model", path("ms"), "--sidecar", path("ss"), "--prompt", "x", "--streams", "1", "--max-tokens", "1", "--seed", largest],
+    ):
+        result = harness.run([pdt, *command])
+        if result.status != 0:
+            return f"{command}: {result.err}"
+    return None
+
+
 def refusals():
     """(name, words, part of the message), all of status 2."""
     cases = []
@@ -125,7 +141,8 @@ def main():
     ]
     checks = [("help", lambda: help_of(pdt, ranks))]
     with tempfile.TemporaryDirectory() as folder:
-        checks += [("values", lambda: values(pdt, folder)), ("refusals", lambda: harness.refusals(one, "pdt "))]
+        checks += [("values", lambda: values(pdt, folder)), ("seeds", lambda: seeds(pdt, folder)),
+                   ("refusals", lambda: harness.refusals(one, "pdt "))]
         for n in ranks:
             cases = [(" ".join(w), [pdt, *w], 2, "pdt " + w[0]) for w in parallel]
             checks.append((f"refusals on {n} ranks", lambda n=n, cases=cases: harness.refusals(cases, "pdt ", ranks=n)))

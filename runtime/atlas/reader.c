@@ -332,6 +332,14 @@ static int read_salt(pdt_data_header *out, const json_t *json, const char *where
   return 0;
 }
 
+/* Of 64 bits: beyond 2^63 - 1 as a text of its digits, for readers that have no larger integers. */
+static int read_seed(const json_t *json, const char *where, uint64_t *seed, pdt_error *err) {
+  const json_t *value = pdt_json_get(json, "seed");
+  if (!value || pdt_json_u64_of(value, seed)) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'seed': expected an integer from 0 to 2^64 - 1",
+                  where);
+}
+
 static int read_header(pdt_data_header *out, const json_t *json, const char *where,
                        pdt_error *err) {
   static const char *const keys[] = {
@@ -340,7 +348,6 @@ static int read_header(pdt_data_header *out, const json_t *json, const char *whe
       "plan_hash_salt", "tokenizer",    "reveal_delay", "notes",      "meta"};
   const char *format;
   int32_t version, *tau = &out->rounds.block_tokens;
-  int64_t seed = 0;
   if (pdt_json_expect_object(json, where, err) ||
       pdt_json_string(json, where, "format", &format, err))
     return -1;
@@ -352,8 +359,7 @@ static int read_header(pdt_data_header *out, const json_t *json, const char *whe
       copy_optional(json, where, "world", &out->world, err) ||
       copy_optional(json, where, "split", &out->split, err) ||
       copy_optional(json, where, "tokenizer", &out->tokenizer, err) ||
-      check_tokenizer(out, where, err) ||
-      pdt_json_integer_or(json, where, "seed", 0, INT64_MAX, &seed, err) ||
+      check_tokenizer(out, where, err) || read_seed(json, where, &out->seed, err) ||
       pdt_json_bool_or(json, where, "hard", &out->hard, err) ||
       get_int32(json, where, "block_tokens", 1, 1 << 20, tau, err) ||
       get_int32(json, where, "reveal_delay", 1, 1 << 20, &out->rounds.reveal_delay, err) ||
@@ -362,7 +368,6 @@ static int read_header(pdt_data_header *out, const json_t *json, const char *whe
       get_int32(json, where, "plan_vocab_size", 2, 1 << 24, &out->plan_vocab_size, err) ||
       read_salt(out, json, where, err))
     return -1;
-  out->seed = (uint64_t)seed;
   return read_notes(out, json, where, err);
 }
 

@@ -125,16 +125,13 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state) 
 
 static error_t parse_atlas(int key, char *arg, struct argp_state *state) {
   data_args *a = state->input;
-  int64_t seed;
   switch (key) {
   case OPT_COUNT:
     return pdt_cli_integer(state, "count", arg, 1, UINT32_MAX, &a->count);
   case OPT_FIRST:
     return pdt_cli_integer(state, "first", arg, 0, UINT32_MAX, &a->first);
   case OPT_SEED:
-    if (pdt_cli_integer(state, "seed", arg, 0, INT64_MAX, &seed)) return EINVAL;
-    a->atlas.seed = (uint64_t)seed;
-    break;
+    return pdt_cli_seed(state, "seed", arg, &a->atlas.seed);
   case OPT_SPLIT:
     if (pdt_atlas_split_parse(arg, &a->atlas.split)) break;
     argp_error(state, "--split: expected train, valid or test, found '%s'", arg);
