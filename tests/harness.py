@@ -154,7 +154,7 @@ def closed_sidecar(pdt, model, path, streams):
     the trunk behaves as if the sidecar were not there. Small, whatever the model."""
     small = "--plan-vocab 97 --plan-dim 16 --notes-dim 24 --adapter-dim 8 --pool-dim 12 --agree-dim 16 --coverage-dim 8"
     result = run(
-        [pdt, "sidecar", "init", "--model", model, "--out", path, "--streams", streams, "--gate=-40", "--random", *small.split()]
+        [pdt, "sidecar", "init", "--model", model, "--out", path, "--streams", streams, "--gate=-40", "--random", "--overwrite", *small.split()]
     )
     if result.status != 0:
         raise Failed(f"sidecar init: {result.err.strip()}")

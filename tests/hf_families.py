@@ -51,7 +51,12 @@ FAMILIES = {
         "bfloat16", None,
     ),
     "qwen3-unused-window": ("Qwen3Config", lambda u: dict(heads=4, kv=2, head_dim=8), "bfloat16", None),
+    "mistral-defaults": ("MistralConfig", lambda u: dict(heads=8, kv=8, sliding_window=None), "bfloat16", None),
+    "qwen2-defaults": ("Qwen2Config", lambda u: dict(heads=32, kv=32, hidden=64), "bfloat16", None),
+    "qwen3-defaults": ("Qwen3Config", lambda u: dict(heads=2, kv=1), "bfloat16", None),
 }
+# What a family has where its config says nothing.
+OPEN = dict(max_position_embeddings=None, rms_norm_eps=None, rope_parameters=None, tie_word_embeddings=None, hidden_act=None)
 # Keys of config.json that are put there by hand (None: taken away) before anybody reads it, for what
 # transformers reads but does not write.
 EDITS = {
@@ -59,6 +64,9 @@ EDITS = {
     "mistral-mixed": dict(layer_types=["full_attention", "sliding_attention"]),
     "qwen2-window": dict(layer_types=None),
     "qwen3-unused-window": dict(sliding_window=5, max_window_layers=0, layer_types=None),
+    "mistral-defaults": dict(OPEN, num_key_value_heads=None, head_dim=None),
+    "qwen2-defaults": dict(OPEN, num_key_value_heads=None),
+    "qwen3-defaults": dict(OPEN, head_dim=None),
 }
 # Prompts longer than a window. Past LONG tokens, transformers reads a prompt once and goes on from its
 # cache: reading it for every token would take a minute.
@@ -170,8 +178,9 @@ def other_spelling(folder, copy):
         c["rope_scaling"] = None if rope["rope_type"] == "default" else rope
         c["torch_dtype"] = c.pop("dtype")
     else:
-        c["rope_parameters"] = dict(c.pop("rope_scaling", None) or {"rope_type": "default"}, rope_theta=c.pop("rope_theta"))
-        c["dtype"] = c.pop("torch_dtype")
+        c["rope_parameters"] = dict(c.pop("rope_scaling", None) or {"rope_type": "default"}, rope_theta=c.pop("rope_theta", 10000.0))
+        if "torch_dtype" in c:
+            c["dtype"] = c.pop("torch_dtype")
     with open(path, "w") as f:
         json.dump(c, f)
 
@@ -250,4 +259,5 @@ def main():
     sys.exit(not good)
 
 
-main()
+if __name__ == "__main__":
+    main()
