@@ -101,10 +101,11 @@ INLINE void mix(const mix_tile *t, const int H, const int N, const bool cut) {
   const float *weights = t->weights;
   int32_t left = kv->head_dim - t->feature;
   for (int s = 0; s < 2; s++) {
-    int32_t end = kv->spans[s].skip + kv->spans[s].tokens;
-    for (int32_t i = kv->spans[s].skip; i < end; i++, weights++) {
-      const float *value = kv->base + kv->spans[s].pages[i / PDT_PAGE_TOKENS] * kv->page_elems +
-                           ((int64_t)PDT_PAGE_TOKENS + i % PDT_PAGE_TOKENS) * kv->head_dim +
+    const pdt_kv_span *span = &kv->spans[s];
+    uint32_t first = (uint32_t)span->skip, end = first + (uint32_t)span->tokens;
+    for (uint32_t i = first; i < end; i++, weights++) {
+      const float *value = kv->base + span->pages[i / PDT_PAGE_TOKENS] * kv->page_elems +
+                           (int64_t)(PDT_PAGE_TOKENS + i % PDT_PAGE_TOKENS) * kv->head_dim +
                            t->feature;
       vec v[TILE_VECTORS];
 #pragma GCC unroll 4

@@ -29,6 +29,13 @@ static void fuzz_model(const char *text, size_t length) {
       abort();
     for (int32_t i = 0; i < c.n_eos; i++)
       if (c.eos[i] < 0 || c.eos[i] >= c.vocab_size || (i > 0 && c.eos[i] <= c.eos[i - 1])) abort();
+    bool slides = false;
+    for (pdt_layer l = 0; l < c.layers; l++) {
+      int32_t window = pdt_model_window(&c, l);
+      if (window != 0 && window != c.window) abort();
+      slides = slides || window > 0;
+    }
+    if (c.window < 0 || slides != (c.window > 0)) abort();
     pdt_rope_inv_freq(&c, f);
     for (int32_t i = 0; i < c.head_dim / 2; i++)
       if (!isfinite(f[i]) || f[i] < 0) abort();
