@@ -256,6 +256,56 @@ def own_limits(pdt, scratch):
     return "; ".join(wrong) or None
 
 
+def little_memory(pdt):
+    """One of four ranks, or all, may have little memory: an answer or one message, and never a hang."""
+    if not shutil.which("mpirun"):
+        return left_out("mpirun is needed")
+    wrong = []
+    mpirun = os.path.join(harness.ROOT, "launch", "mpirun")
+    for mib, ranks in (350, "1"), (600, "1"), (600, "*"), (1000, "1"):
+        script = f'case $OMPI_COMM_WORLD_RANK in {ranks}) ulimit -v {mib * 1024} ;; esac; exec "$@"'
+        command = [mpirun, "-n", "4", "sh", "-c", script, "sh", *small(pdt, "--quiet", "--json", "--threads", "1")]
+        what = f"{mib} MiB on ranks {ranks}"
+        try:
+            begun, result = time.time(), start(command, clean())
+        except subprocess.TimeoutExpired:
+            wrong.append(f"{what}: no end")
+            continue
+        print(f"        ({what}: status {result.returncode} after {time.time() - begun:.1f} s)")
+        told = [x for x in result.stderr.splitlines() if x.startswith("pdt")]
+        if result.returncode == 0 and '"answer"' not in result.stdout:
+            wrong.append(f"{what}: no answer")
+        if result.returncode and (not told or '"answer"' in result.stdout):
+            wrong.append(f"{what}: status {result.returncode}: {result.stderr.strip()}")
+    alone = start(["sh", "-c", 'ulimit -v 307200 && exec "$@"', "sh", pdt, "--version"], clean())  # hung at its end
+    if alone.returncode or not alone.stdout.startswith("pdt"):
+        wrong.append(f"--version in 300 MiB: status {alone.returncode}: {alone.stderr.strip()}")
+    return "; ".join(wrong) or None
+
+
+def little_stack(pdt):
+    """A stack of some kilobytes: raised where that is allowed, else one message."""
+    wrong = []
+    cases = [
+        ("ulimit -s 64", 1, "the stack may have 64 KiB"),
+        ("ulimit -s 300", 1, "the stack may have 300 KiB"),
+        ("ulimit -S -s 64", 0, ""),
+        ("export OMP_STACKSIZE=64k", 2, "OMP_STACKSIZE: expected stacks of at least 256 KiB"),
+        ("export OMP_STACKSIZE=1M", 0, ""),
+    ]
+    mpirun = os.path.join(harness.ROOT, "launch", "mpirun")
+    for before in [], [mpirun, "-n", "2"]:
+        if before and not shutil.which("mpirun"):
+            continue
+        for limit, status, part in cases:
+            command = [*before, *small(pdt, "--quiet", "--json", "--threads", "2")]
+            result = start(["bash", "-c", limit + ' && exec "$@"', "bash", *command], clean(ASAN_OPTIONS=QUIET))
+            told = [x for x in result.stderr.splitlines() if x.startswith(("pdt", "launch/mpirun"))]
+            if result.returncode != status or len(told) != (status != 0) or part not in "".join(told):
+                wrong.append(f"{limit}, {' '.join(before)}: status {result.returncode}: {result.stderr.strip()}")
+    return "; ".join(wrong) or None
+
+
 QUIET = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # as harness.run has it under MPI
 
 
@@ -273,10 +323,12 @@ def main():
             ("sets of processors", lambda: sets_of_processors(pdt)),
             ("memory of control groups", lambda: memory_of_groups(pdt, scratch)),
             ("quotas of control groups", lambda: quotas_of_groups(pdt)),
+            ("little stack", lambda: little_stack(pdt)),
         ]
         if not a.slow:  # instrumented programs reserve all addresses there are
             checks += [
                 ("limits of the process", lambda: own_limits(pdt, scratch)),
+                ("little memory", lambda: little_memory(pdt)),
                 ("beside other work", lambda: beside_other_work(pdt, scratch)),
             ]
         harness.run_checks(checks)

@@ -49,16 +49,21 @@ static pdt_bytes lower(pdt_bytes least, pdt_bytes limit, pdt_bytes used) {
   return left < least ? left : least;
 }
 
+pdt_bytes pdt_limit_bytes(const char *root) {
+  const char *status = "/proc/self/status", *limits = "/proc/self/limits";
+  pdt_bytes left = lower(INT64_MAX, number_of(root, limits, "Max address space", 1),
+                         number_of(root, status, "VmSize:", 1024));
+  return lower(left, number_of(root, limits, "Max data size", 1),
+               number_of(root, status, "VmData:", 1024));
+}
+
 pdt_bytes pdt_available_bytes(const char *root, int32_t sharing) {
-  const char *meminfo = "/proc/meminfo", *status = "/proc/self/status", *own = "/proc/self/limits";
+  const char *meminfo = "/proc/meminfo";
   pdt_bytes all = lower(INT64_MAX, number_of(root, meminfo, "MemAvailable:", 1024), 0);
   if (number_of(root, "/proc/sys/vm/overcommit_memory", "", 1) == 2) /* nothing is promised twice */
     all = lower(all, number_of(root, meminfo, "CommitLimit:", 1024),
                 number_of(root, meminfo, "Committed_AS:", 1024));
   all = lower(all, pdt_cgroup_memory_left(root), 0);
   if (all < INT64_MAX) all /= sharing;
-  all = lower(all, number_of(root, own, "Max address space", 1),
-              number_of(root, status, "VmSize:", 1024));
-  return lower(all, number_of(root, own, "Max data size", 1),
-               number_of(root, status, "VmData:", 1024));
+  return lower(all, pdt_limit_bytes(root), 0);
 }

@@ -18,10 +18,14 @@ int pdt_new(void **out, int64_t count, size_t size, const char *what, pdt_error 
 /* Largest resident set this process ever had (VmHWM), in bytes; 0 where /proc does not say. */
 pdt_bytes pdt_peak_resident_bytes(void);
 
+/* Memory that this process's own limits (ulimit -v, -d) leave it, in bytes; INT64_MAX without any.
+ * `root` as in base/cgroup.h. */
+pdt_bytes pdt_limit_bytes(const char *root);
+
 /* Memory that this process can still take, in bytes, when `sharing` processes of the machine take
  * as much each: the least of what the system has (MemAvailable, or what is left to promise where it
  * promises nothing twice), what its control groups leave, both shared, and what its own limits
- * (ulimit -v, -d) leave. INT64_MAX where nothing is known. `root` as in base/cgroup.h. */
+ * leave. INT64_MAX where nothing is known. */
 pdt_bytes pdt_available_bytes(const char *root, int32_t sharing);
 
 #endif

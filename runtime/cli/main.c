@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
+#include "base/stack.h"
 #include "base/text_safe.h"
 #include "cli/cli.h"
 #include "cli/version.h"
@@ -109,6 +111,21 @@ static int open_standard_descriptors(void) {
   return 0;
 }
 
+/* Ends a process that is no rank yet; the status. Rank 0 speaks; another one only if it lives on,
+ * since the launcher ends all when one has failed, and all may have the same to say. */
+static int refuse(const pdt_error *err) {
+  if (pdt_comm_told_rank() > 0) sleep(2);
+  pdt_say(stderr, "pdt: %s", err->message);
+  return pdt_exit_status(err->code);
+}
+
+/* What libraries do at a process's end may wait for threads that they had no memory for
+ * (OpenBLAS's): where memory is limited, nothing is done there. Output must have been flushed. */
+static int leave(int status) {
+  if (pdt_limit_bytes("") < INT64_MAX) _exit(status);
+  return status;
+}
+
 int main(int argc, char **argv) {
   pdt_comm world;
   pdt_error err = {0};
@@ -116,10 +133,11 @@ int main(int argc, char **argv) {
     fprintf(stderr, "pdt: /dev/null: cannot open: %s\n", strerror(errno));
     return 1;
   }
+  if (pdt_stack_prepare(argv, &err) || pdt_comm_check_room(&err)) return leave(refuse(&err));
   (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit of size is an error like a full disk */
   if (pdt_comm_start(&world, &argc, &argv, &err)) {
     if (world.rank == 0) pdt_say(stderr, "pdt: %s", err.message);
-    return pdt_exit_status(err.code);
+    return leave(pdt_exit_status(err.code));
   }
   int status = dispatch(&world, argc, argv);
   if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0) {
@@ -127,5 +145,5 @@ int main(int argc, char **argv) {
     status = 1;
   }
   pdt_comm_finish(&world);
-  return status;
+  return leave(status);
 }

@@ -20,6 +20,15 @@ typedef struct pdt_comm {
   void *handle; /* the backend's own, NULL for a single process */
 } pdt_comm;
 
+/* The rank that a launcher's environment tells; 0 without one. For those who must speak before
+ * there is a world. Not collective. */
+pdt_rank pdt_comm_told_rank(void);
+
+/* Under a launcher: do the limits of this process leave enough for MPI to start? Where they do not,
+ * MPI would hang. A rank that ends with an error before it starts MPI is the end of all, by their
+ * launcher. Not collective. Errors: MEMORY. */
+int pdt_comm_check_room(pdt_error *err);
+
 /* The world. Under a launcher (Open MPI, PMIx, PMI) starts MPI; alone it does not, and size is 1.
  * Refused: one of several processes that were started together by something that MPI cannot join,
  * each of which would do all the work.

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 
 /* MPI counts and displacements are ints. What is longer goes in pieces of this many bytes. */
 enum { ROW_TAG = 1, GATHER_TAG, LONGEST_MESSAGE = 1 << 30 };
+enum { WATCHED_BYTES = 1 << 30, WATCHED_SECONDS = 8 };
 
 static const pdt_comm_backend mpi_backend;
 
@@ -79,7 +81,9 @@ static pdt_comm wrap(MPI_Comm mpi, mpi_handle *handle) {
  * nothing is known and the answer is yes. */
 static bool may_read_processes(void) {
   int there = 1, here = 0;
-  pid_t parent = getpid(), child = fork();
+  pid_t parent = getpid();
+  /* as fork does, but without what libraries do at a fork: OpenBLAS ends its threads */
+  pid_t child = (pid_t)syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
   if (child < 0) return true;
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -102,10 +106,27 @@ static void choose_copies(void) {
   if (!may_read_processes()) setenv(parameter, "none", 0);
 }
 
+static void on_alarm(int number) {
+  static const char text[] =
+      "pdt: MPI neither starts nor ends in the memory that this process may have (ulimit -v, -d)\n";
+  (void)number;
+  if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(2);
+  _exit(1);
+}
+
+/* Where MPI gets no memory it may wait for ever, as it starts or ends: in a process that may have
+ * little, `begins` gives it WATCHED_SECONDS, and all ranks end by their launcher. */
+static void watch(bool begins) {
+  if (pdt_limit_bytes("") >= WATCHED_BYTES) return;
+  signal(SIGALRM, begins ? on_alarm : SIG_DFL);
+  alarm(begins ? WATCHED_SECONDS : 0);
+}
+
 int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
   int provided, size;
   mpi_handle *handle = NULL;
   choose_copies();
+  watch(true);
   MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   /* who has no memory for a handle agrees with the others through one that needs none */
@@ -122,6 +143,7 @@ int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err)
   MPI_Comm copy;
   MPI_Comm_dup(MPI_COMM_WORLD, &copy);
   *world = wrap(copy, handle);
+  watch(false);
   return 0;
 }
 
@@ -151,8 +173,10 @@ static void mpi_release(pdt_comm *comm) {
 }
 
 static void mpi_finish(pdt_comm *world) {
+  watch(true);
   mpi_release(world);
   MPI_Finalize();
+  watch(false);
 }
 
 static void mpi_abort(const pdt_comm *world, int exit_status) {
