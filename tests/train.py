@@ -119,7 +119,7 @@ def refusals(t):
     with open(t.path("text.jsonl"), "w") as f:
         f.write('{"text": "Once"}\n')
     with open(t.path("huge.json"), "w") as f:
-        json.dump(dict(CONFIG, rope_scaling=dict(rope_type="yarn", factor=2.0)), f)
+        json.dump(dict(CONFIG, rope_scaling=dict(rope_type="longrope", factor=2.0)), f)
     with_nan(t)
     base = [t.pdt, "train", "--stage", "trunk", "--data", t.path("train.jsonl")]
     return [
@@ -132,7 +132,7 @@ def refusals(t):
         ("no data", t.command("o", data="absent.jsonl"), 1, "absent.jsonl"),
         ("id outside", t.command("o", data="outside.jsonl"), 1, "line 2: 'ids'"),
         ("text without tokenizer", t.command("o", data="text.jsonl"), 1, "no tokenizer"),
-        ("unknown rope", t.command("o", config="huge.json"), 1, "yarn"),
+        ("unknown rope", t.command("o", config="huge.json"), 1, "longrope"),
         ("a model there", t.command("one"), 1, "has a model already"),
         ("other settings", t.command("one", "--resume", "--rate", "0.01"), 1, "settings"),
         ("other data", t.command("one", "--resume", data="valid.jsonl"), 1, "data"),
