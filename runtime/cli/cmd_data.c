@@ -177,7 +177,7 @@ typedef struct workshop {
 
 static int open_workshop(const data_args *a, workshop *w, pdt_error *err) {
   if (pdt_atlas_world_new(&w->world, err)) return -1;
-  if (a->model ? pdt_cli_tokenizer(a->model, &w->tokenizer, &w->fingerprint, err)
+  if (a->model ? pdt_tokenizer_load_folder(&w->tokenizer, a->model, &w->fingerprint, err)
                : pdt_atlas_tokenizer(w->world, &w->tokenizer, &w->fingerprint, err))
     return -1;
   return pdt_atlas_generator_init(&w->generator, w->world, w->tokenizer, &a->atlas, err);
@@ -406,7 +406,8 @@ int pdt_cmd_data_check(const pdt_cli *cli, int argc, char **argv, pdt_error *err
   pdt_data_tokenizer given = {0};
   pdt_data_stats stats;
   double start = pdt_seconds();
-  if (args.model && pdt_cli_tokenizer(args.model, &tokenizer, &given.fingerprint, err)) return -1;
+  if (args.model && pdt_tokenizer_load_folder(&tokenizer, args.model, &given.fingerprint, err))
+    return -1;
   given.tokenizer = tokenizer;
   int rc = pdt_data_check(args.path, tokenizer ? &given : NULL, &stats, err);
   if (!rc) rc = print_report(&args, &stats, pdt_seconds() - start, err);

@@ -248,9 +248,8 @@ static int check_output(const describing *d, pdt_error *err) {
 }
 
 static int load(describing *d, pdt_error *err) {
-  uint64_t fingerprint;
   return pdt_model_config_load(&d->trunk, d->model, NULL, err) ||
-                 pdt_cli_tokenizer(d->model, &d->tokenizer, &fingerprint, err) ||
+                 pdt_tokenizer_load_folder(&d->tokenizer, d->model, NULL, err) ||
                  pdt_safetensors_open(&d->file, d->sidecar, err) ||
                  pdt_sidecar_config_load(&d->config, d->file, &d->trunk, err)
              ? -1

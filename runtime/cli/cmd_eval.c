@@ -33,7 +33,7 @@ static int load_data(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   uint64_t fingerprint = 0;
   if (pdt_atlas_world_new(&e->atlas, err) ||
-      pdt_cli_tokenizer(o->engine.model, &e->tokenizer, &fingerprint, err) ||
+      pdt_tokenizer_load_folder(&e->tokenizer, o->engine.model, &fingerprint, err) ||
       pdt_eval_entries_read(&e->data, o->data, o->count, pdt_engine_sidecar(e->engine), fingerprint,
                             err) ||
       PDT_NEW(&e->rows, o->n_rows, "rows", err))

@@ -152,12 +152,8 @@ int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err) 
   options o = {0};
   int rc = pdt_cli_parse(cli, &argp, argc, argv, &o, err);
   if (rc) return rc < 0 ? -1 : 0;
-  char *path;
-  if (pdt_path_join(&path, o.model, "tokenizer.json", err)) return -1;
   pdt_tokenizer *t;
-  rc = pdt_tokenizer_load(&t, path, err);
-  free(path);
-  if (rc) return -1;
+  if (pdt_tokenizer_load_folder(&t, o.model, NULL, err)) return -1;
   rc = convert_all(t, &o, err);
   pdt_tokenizer_free(t);
   return rc;

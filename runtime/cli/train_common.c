@@ -31,6 +31,8 @@ int pdt_train_check_outputs(const pdt_train_args *a, pdt_error *err) {
     pdt_files_add_in(&outputs, "--out", a->out, results[i]);
     if (trunk) pdt_files_add_in(&copied, "--out", a->out, copies[i]);
   }
+  for (int i = 0; trunk && i < PDT_TOKEN_FILES; i++)
+    pdt_files_add_in(&copied, "--out", a->out, pdt_token_files[i]);
   pdt_files_add_in(&outputs, "--out", a->out, trunk ? "model.safetensors" : "sidecar.safetensors");
   for (int32_t i = 0; i < a->n_data; i++) {
     pdt_files_add(&inputs, "--data", a->data[i]);

@@ -51,7 +51,7 @@ static int load(training *t, pdt_error *err) {
                           (int)a->max_attempts, "seed", pdt_json_u64(a->run.seed));
   if (!t->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "settings: no memory");
   return make_paths(t, err) || pdt_atlas_world_new(&t->atlas, err) ||
-                 pdt_cli_tokenizer(a->model, &t->tokenizer, &t->tokenizer_fingerprint, err)
+                 pdt_tokenizer_load_folder(&t->tokenizer, a->model, &t->tokenizer_fingerprint, err)
              ? -1
              : 0;
 }

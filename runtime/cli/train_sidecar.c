@@ -14,7 +14,7 @@ typedef struct training {
   const pdt_cli *cli;
   const pdt_train_args *args;
   pdt_notices notices;
-  char *state, *sidecar_out, *log, *tokenizer_path;
+  char *state, *sidecar_out, *log;
   pdt_model_config model;
   pdt_sidecar_config config;
   pdt_tokenizer *tokenizer;
@@ -29,8 +29,7 @@ static int make_paths(training *t, pdt_error *err) {
   const char *out = t->args->out;
   return pdt_path_join(&t->state, out, "checkpoint.safetensors", err) ||
                  pdt_path_join(&t->sidecar_out, out, "sidecar.safetensors", err) ||
-                 pdt_path_join(&t->log, out, "log.jsonl", err) ||
-                 pdt_path_join(&t->tokenizer_path, t->args->model, "tokenizer.json", err)
+                 pdt_path_join(&t->log, out, "log.jsonl", err)
              ? -1
              : 0;
 }
@@ -88,7 +87,8 @@ static int keep_lessons(training *t, pdt_error *err) {
 static int load(training *t, pdt_error *err) {
   if (make_paths(t, err) || load_trunk(t, err)) return -1;
   choose_options(t);
-  if (load_sidecar(t, err) || pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
+  if (load_sidecar(t, err) || pdt_tokenizer_load_folder(&t->tokenizer, t->args->model, NULL, err))
+    return -1;
   const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config, t->args->teacher,
                                t->args->stated};
   if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err) || keep_lessons(t, err))
@@ -142,7 +142,7 @@ static void end(training *t) {
   pdt_nn_sidecar_free(&t->sidecar);
   pdt_sidecar_config_free(&t->config);
   pdt_nn_trunk_free(&t->trunk);
-  char *paths[] = {t->state, t->sidecar_out, t->log, t->tokenizer_path};
+  char *paths[] = {t->state, t->sidecar_out, t->log};
   for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
 }
 

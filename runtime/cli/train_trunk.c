@@ -42,10 +42,17 @@ static int make_paths(training *t, pdt_error *err) {
   if (a->tokenizer) return pdt_path_join(&t->tokenizer_path, "", a->tokenizer, err);
   if (!a->model) return 0;
   if (pdt_path_join(&t->tokenizer_path, a->model, "tokenizer.json", err)) return -1;
-  if (access(t->tokenizer_path, F_OK) == 0) return 0;
+  if (pdt_path_is_there(t->tokenizer_path)) return 0;
   free(t->tokenizer_path);
   t->tokenizer_path = NULL;
   return 0;
+}
+
+/* The tokenizer of the model, or a file that was named. */
+static int load_tokenizer(training *t, pdt_error *err) {
+  if (!t->tokenizer_path) return 0;
+  return t->args->tokenizer ? pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)
+                            : pdt_tokenizer_load_folder(&t->tokenizer, t->args->model, NULL, err);
 }
 
 /* A new model has random weights by seed; another one's are read. */
@@ -79,7 +86,7 @@ static int load(training *t, pdt_error *err) {
                     t->config.max_positions, t->run.context);
   t->run.state = t->state;
   t->run.model = t->model;
-  if (t->tokenizer_path && pdt_tokenizer_load(&t->tokenizer, t->tokenizer_path, err)) return -1;
+  if (load_tokenizer(t, err)) return -1;
   if (t->tokenizer && pdt_tokenizer_size(t->tokenizer) > t->config.vocab_size)
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "%s: has %d tokens, the model's vocabulary %d (hint: vocab_size in %s)",
@@ -110,6 +117,20 @@ static int copy_into(const char *directory, const char *name, const char *from, 
   return rc;
 }
 
+/* Files beside a model's tokenizer.json that tell of tokens, where they are. */
+static int copy_token_files(const training *t, pdt_error *err) {
+  const pdt_train_args *a = t->args;
+  int rc = 0;
+  for (int i = 0; i < PDT_TOKEN_FILES && !rc && t->tokenizer_path && !a->tokenizer; i++) {
+    char *path;
+    if (pdt_path_join(&path, a->model, pdt_token_files[i], err)) return -1;
+    if (pdt_path_is_there(path))
+      rc = copy_into(a->out, pdt_token_files[i], path, max_tokenizer_bytes, err);
+    free(path);
+  }
+  return rc;
+}
+
 /* Rank 0's part of the beginning: the directory and what lies beside the weights. */
 static int prepare_out(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
@@ -118,6 +139,7 @@ static int prepare_out(training *t, pdt_error *err) {
   if (t->tokenizer_path &&
       copy_into(a->out, "tokenizer.json", t->tokenizer_path, max_tokenizer_bytes, err))
     return -1;
+  if (copy_token_files(t, err)) return -1;
   return copy_into(a->out, "config.json", t->config_path, max_config_bytes, err);
 }
 

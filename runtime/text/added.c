@@ -100,6 +100,9 @@ int pdt_added_add(pdt_added *a, const pdt_added_spec *spec, const pdt_vocabulary
   if (!spec->bytes) return 0;
   uint32_t known = a->slots ? *slot_of(a, spec->content, spec->bytes) : 0;
   pdt_added_token *t = known ? &a->tokens[known - 1] : NULL;
+  a->changed = a->changed || !t || t->single_word != spec->single_word ||
+               t->lstrip != spec->lstrip || t->rstrip != spec->rstrip ||
+               t->normalized != spec->normalized || (spec->special && !t->special);
   if (!t && new_token(a, spec, vocabulary, &t, err)) return -1;
   t->single_word = spec->single_word;
   t->lstrip = spec->lstrip;
@@ -329,6 +332,7 @@ int pdt_added_extract(const pdt_added *a, const pdt_added_set *set, const char *
     size_t start = at, end = at + t->pattern_bytes;
     bool alone = true;
     at = end;
+    if (a->split_special && t->special) continue;
     if (t->single_word && stands_alone(a, text, bytes, start, end, before, &alone, err)) return -1;
     if (!alone) continue;
     if (t->lstrip) start = skip_back(text, start);

@@ -40,9 +40,11 @@ typedef struct pdt_added_set {
 typedef struct pdt_added {
   pdt_added_token *tokens; /* in the order in which they came; once finished, by id */
   size_t n, room;
-  pdt_token next;  /* the id of the next token that has none */
-  uint32_t *slots; /* while they are added: 1 + the index of a content's token, 0 when free */
-  uint32_t mask;   /* number of slots - 1 */
+  bool changed;       /* by a token that was added */
+  bool split_special; /* special tokens are not looked for */
+  pdt_token next;     /* the id of the next token that has none */
+  uint32_t *slots;    /* while they are added: 1 + the index of a content's token, 0 when free */
+  uint32_t mask;      /* number of slots - 1 */
   const pdt_added_token **by_content;
   pdt_added_set raw, normalized; /* looked for before and after normalization */
   pdt_regex *word;               /* one word character */

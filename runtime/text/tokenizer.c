@@ -4,11 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "text/added.h"
 #include "text/bpe.h"
 #include "text/decoder.h"
+#include "text/internal.h"
 #include "text/normalizer.h"
 #include "text/postprocessor.h"
 #include "text/pretokenizer.h"
@@ -37,7 +38,26 @@ static int check_template(const pdt_tokenizer *t, const char *where, pdt_error *
   return 0;
 }
 
-static int load_parts(pdt_tokenizer *t, const json_t *root, const char *name, pdt_error *err) {
+/* The tokens that stand in tokenizer.json, and those that other files add. */
+static int load_added(pdt_tokenizer *t, const json_t *root, const char *name,
+                      const pdt_tokenizer_extras *extras, bool *changed, pdt_error *err) {
+  char where[512];
+  const pdt_vocabulary *vocabulary = &t->model.vocabulary;
+  snprintf(where, sizeof where, "%.400s: added_tokens", name);
+  if (pdt_added_load(&t->added, pdt_json_get(root, "added_tokens"), vocabulary, t->normalizer,
+                     where, err))
+    return -1;
+  t->added.changed = false;
+  pdt_added_begin(&t->added, vocabulary);
+  for (size_t i = 0; extras && i < extras->n; i++)
+    if (pdt_added_add(&t->added, &extras->tokens[i], vocabulary, t->normalizer, err)) return -1;
+  t->added.split_special = extras && extras->split_special;
+  if (changed) *changed = t->added.changed || t->added.split_special;
+  return pdt_added_finish(&t->added, where, err);
+}
+
+static int load_parts(pdt_tokenizer *t, const json_t *root, const char *name,
+                      const pdt_tokenizer_extras *extras, bool *changed, pdt_error *err) {
   const json_t *model;
   char where[5][512];
   static const char *const parts[] = {"model", "normalizer", "pre_tokenizer", "post_processor",
@@ -50,15 +70,12 @@ static int load_parts(pdt_tokenizer *t, const json_t *root, const char *name, pd
       pdt_postprocessor_load(&t->postprocessor, pdt_json_get(root, parts[3]), where[3], err) ||
       pdt_decoder_load(&t->decoder, pdt_json_get(root, parts[4]), where[4], err))
     return -1;
-  snprintf(where[0], sizeof where[0], "%.400s: added_tokens", name);
-  if (pdt_added_load(&t->added, pdt_json_get(root, "added_tokens"), &t->model.vocabulary,
-                     t->normalizer, where[0], err) ||
-      pdt_added_finish(&t->added, where[0], err))
-    return -1;
+  if (load_added(t, root, name, extras, changed, err)) return -1;
   return check_template(t, where[3], err);
 }
 
-static int load(pdt_tokenizer **out, const json_t *root, const char *name, pdt_error *err) {
+int pdt_tokenizer_build(pdt_tokenizer **out, const json_t *root, const char *name,
+                        const pdt_tokenizer_extras *extras, bool *changed, pdt_error *err) {
   const char *version = "1.0";
   *out = NULL;
   if (pdt_json_expect_object(root, name, err) ||
@@ -68,7 +85,7 @@ static int load(pdt_tokenizer **out, const json_t *root, const char *name, pdt_e
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected version 1.0, found '%.40s'", name, version);
   pdt_tokenizer *t;
   if (PDT_NEW(&t, 1, "tokenizer", err)) return -1;
-  if (load_parts(t, root, name, err)) {
+  if (load_parts(t, root, name, extras, changed, err)) {
     pdt_tokenizer_free(t);
     return -1;
   }
@@ -77,11 +94,12 @@ static int load(pdt_tokenizer **out, const json_t *root, const char *name, pdt_e
 }
 
 int pdt_tokenizer_load(pdt_tokenizer **out, const char *path, pdt_error *err) {
-  json_t *root;
+  char *text;
+  pdt_bytes bytes;
   *out = NULL;
-  if (pdt_json_load(&root, path, MAX_FILE_BYTES, err)) return -1;
-  int rc = load(out, root, path, err);
-  json_decref(root);
+  if (pdt_file_read(&text, &bytes, path, MAX_FILE_BYTES, err)) return -1;
+  int rc = pdt_tokenizer_parse(out, text, (size_t)bytes, path, err);
+  free(text);
   return rc;
 }
 
@@ -89,8 +107,8 @@ int pdt_tokenizer_parse(pdt_tokenizer **out, const char *json, size_t bytes, con
                         pdt_error *err) {
   json_t *root;
   *out = NULL;
-  if (pdt_json_parse(&root, json, bytes, name, err)) return -1;
-  int rc = load(out, root, name, err);
+  if (pdt_json_parse_serde(&root, json, bytes, name, err)) return -1;
+  int rc = pdt_tokenizer_build(out, root, name, NULL, NULL, err);
   json_decref(root);
   return rc;
 }

@@ -1,8 +1,7 @@
 /* Text to ids and back, by a Hugging Face tokenizer.json with a BPE model: byte-level (GPT-2, Llama
  * 3, Qwen, SmolLM2) or with byte fallback (Llama 2). Ids and text are those of Hugging Face's
  * `tokenizers`, its truncation and padding aside, which are not applied. What a file asks for and
- * this does not know is refused by name. Nothing here is
- * collective. */
+ * this does not know is refused by name. Nothing here is collective. */
 #ifndef PDT_TEXT_TOKENIZER_H
 #define PDT_TEXT_TOKENIZER_H
 
@@ -12,8 +11,21 @@
 /* Immutable: any number of threads may use one at once. */
 typedef struct pdt_tokenizer pdt_tokenizer;
 
-/* Loads a tokenizer.json of at most 512 MiB. Sets *out, freed by pdt_tokenizer_free. Errors: IO,
- * INPUT, MEMORY. */
+/* Loads the tokenizer of a model: DIRECTORY/tokenizer.json with the tokens that only
+ * tokenizer_config.json, special_tokens_map.json or added_tokens.json beside it know, under the ids
+ * that transformers' AutoTokenizer gives them (text/folder.c says how). *fingerprint (may be NULL)
+ * is XXH3-64 of tokenizer.json, with those tokens mixed in where they change anything. Sets *out,
+ * freed by pdt_tokenizer_free. Errors: IO (a file that is there and cannot be read, a link that
+ * leads nowhere), INPUT, MEMORY. */
+int pdt_tokenizer_load_folder(pdt_tokenizer **out, const char *directory, uint64_t *fingerprint,
+                              pdt_error *err);
+
+/* The names of those files beside tokenizer.json. */
+enum { PDT_TOKEN_FILES = 3 };
+extern const char *const pdt_token_files[PDT_TOKEN_FILES];
+
+/* Loads one tokenizer.json of at most 512 MiB, whatever lies beside it. Sets *out, freed by
+ * pdt_tokenizer_free. Errors: IO, INPUT, MEMORY. */
 int pdt_tokenizer_load(pdt_tokenizer **out, const char *path, pdt_error *err);
 
 /* The same from `bytes` bytes of memory (no terminating zero needed); `name` is what errors call
