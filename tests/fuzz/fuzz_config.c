@@ -21,7 +21,12 @@ static void fuzz_model(const char *text, size_t length) {
   json_t *config;
   pdt_error err = {0};
   pdt_model_config c;
-  if (pdt_json_parse(&config, text, length, "fuzz", &err)) return;
+  bool is_json = !pdt_json_parse(&config, text, length, "fuzz", &err);
+  json_decref(config);
+  if (pdt_json_parse_python(&config, text, length, "fuzz", &err)) {
+    if (is_json || !*err.message) abort(); /* what everybody reads, Python reads */
+    return;
+  }
   if (!pdt_model_config_parse(&c, config, config, "fuzz", NULL, &err)) {
     double f[PDT_MAX_HEAD_DIM / 2];
     if (c.head_dim < 2 || c.head_dim > PDT_MAX_HEAD_DIM || c.head_dim % 2 || c.layers < 1 ||
@@ -36,7 +41,8 @@ static void fuzz_model(const char *text, size_t length) {
       slides = slides || window > 0;
     }
     if (c.window < 0 || slides != (c.window > 0)) abort();
-    pdt_rope_inv_freq(&c, f);
+    if (!(c.rope.scale > 0) || !isfinite(c.rope.scale)) abort();
+    pdt_rope_frequencies(&c.rope, c.head_dim, f);
     for (int32_t i = 0; i < c.head_dim / 2; i++)
       if (!isfinite(f[i]) || f[i] < 0) abort();
     pdt_model_tensor t;
