@@ -140,6 +140,7 @@ static int list_tensors(pdt_checkpoint *c, pdt_error *err) {
  * one of its tensors hears of it. */
 static int open_shards(pdt_checkpoint *c, const shard_names *s, pdt_notices *notices,
                        pdt_error *err) {
+  int32_t n_absent = 0;
   if (PDT_NEW(&c->files, s->n, "list of files", err)) return -1;
   for (int32_t i = 0; i < s->n; i++) {
     char *path;
@@ -147,13 +148,13 @@ static int open_shards(pdt_checkpoint *c, const shard_names *s, pdt_notices *not
     bool there = pdt_path_is_there(path);
     free(path);
     if (there && open_one(c, s->names[i], err)) return -1;
-    if (!there && !c->absent && !(c->absent = strdup(s->names[i])))
+    if (!there && n_absent++ == 0 && !(c->absent = strdup(s->names[i])))
       return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", c->directory);
-    if (!there)
-      pdt_notice(notices, PDT_NOTICE_DETAIL,
-                 "%s: model.safetensors.index.json lists '%.200s', which is not there",
-                 c->directory, s->names[i]);
   }
+  if (n_absent)
+    pdt_notice(notices, PDT_NOTICE_DETAIL,
+               "%s: of the files in model.safetensors.index.json %d are not there, as '%.200s'",
+               c->directory, n_absent, c->absent);
   return list_tensors(c, err);
 }
 
