@@ -23,6 +23,7 @@ typedef struct rope_source {
   const json_t *config, *object; /* object NULL: none, or an empty one */
   const char *where;             /* of the config */
   char inside[320];              /* of the object */
+  bool contradicts;              /* the config has two objects, and they differ */
   int32_t max_positions;
   pdt_notices *notices;
 } rope_source;
@@ -41,11 +42,7 @@ static int choose_object(rope_source *s, pdt_error *err) {
   int chosen = objects[0] ? 0 : 1;
   s->object = objects[chosen];
   snprintf(s->inside, sizeof s->inside, "%.256s: %s", s->where, keys[chosen]);
-  if (objects[0] && objects[1] && !json_equal(objects[0], objects[1]))
-    pdt_notice(s->notices, PDT_NOTICE_WARNING,
-               "%s: 'rope_scaling' is taken, and 'rope_parameters' beside it is not, as in "
-               "transformers",
-               s->where);
+  s->contradicts = objects[0] && objects[1] && !json_equal(objects[0], objects[1]);
   return 0;
 }
 
@@ -199,8 +196,14 @@ int pdt_rope_parse(pdt_rope *out, const json_t *config, const char *where, int32
     rc = parse_llama3(&rope, &s, err);
   else if (rope.type == PDT_ROPE_YARN)
     rc = parse_yarn(&rope, &s, err);
-  if (!rc) *out = rope;
-  return rc;
+  if (rc) return -1;
+  if (s.contradicts)
+    pdt_notice(notices, PDT_NOTICE_WARNING,
+               "%s: 'rope_scaling' is taken (type %s, rope_theta %g), and 'rope_parameters' beside "
+               "it is not, as in transformers",
+               where, type_names[rope.type], rope.theta);
+  *out = rope;
+  return 0;
 }
 
 /* Long waves are stretched by the factor, short ones kept, those between blended. */

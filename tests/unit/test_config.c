@@ -405,7 +405,7 @@ static void test_rope_notices(void **state) {
   } cases[] = {
       {"{\"rope_theta\":1e4,\"rope_parameters\":{\"rope_theta\":5e5},"
        "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}",
-       "c: 'rope_scaling' is taken, and 'rope_parameters' beside it is not", PDT_NOTICE_WARNING},
+       "c: 'rope_scaling' is taken (type linear, rope_theta 10000), and", PDT_NOTICE_WARNING},
       {"{\"rope_theta\":1e4,\"rope_scaling\":{\"rope_type\":\"default\",\"factor\":2}}",
        "c: rope_scaling: 'factor' = 2 is not used", PDT_NOTICE_WARNING},
       {"{\"rope_theta\":1e4,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,"
