@@ -59,7 +59,7 @@ class Evaluator:
                  "--plan-vocab", "101", "--plan-dim", "8", "--block-tokens", "6", "--out", self.path(name), *more)
 
     def data(self, name, *more, vocabulary="101"):
-        self.run("data", "atlas", "--count", ENTRIES, "--split", "test", "--seed", "3", "--plan-vocab", vocabulary,
+        self.run("data", "atlas", "--count", ENTRIES, "--split", "test", "--seed", "3", "--overwrite", "--plan-vocab", vocabulary,
                  "--out", self.path(name), *more)
 
     def command(self, *more, data="test.jsonl", model="m", sidecar="s.safetensors"):

@@ -74,7 +74,7 @@ def messages(w):
         "request key": [*decode, "--request", w.path("request.json")], "setting": [*decode, "--request", w.path("setting.json")],
         "policy": [*decode, "--request", w.path("policy.json")], "broken JSON": [*decode, "--requests", w.path("broken.jsonl")],
         "flag": ["decode", "--seed", NAME], "unknown flag": ["decode", "--" + NAME], "command": [NAME], "file": ["inspect", w.path(NAME)],
-        "dtype": ["inspect", w.path("dtype")], "place": ["inspect", w.path("hole")], "family": ["inspect", w.path("bad")],
+        "place": ["inspect", w.path("hole")], "family": ["inspect", w.path("bad")],
         "config": ["model", "random", "--config", w.path("bad2.json"), "--out", w.path("o")], "data": ["data", "check", w.path("data.jsonl")],
         "no tensors": ["decode", "--model", w.path("m"), "--sidecar", w.path("names"), "--prompt", "x"],
         "stage": ["train", "--stage", NAME], "bytes": ["inspect", b"no\xff\x9b".decode("utf-8", "surrogateescape")],
@@ -91,7 +91,7 @@ def messages(w):
 
 def tables(w):
     wrong = []
-    for name, shown in (("names", "\\x1b[31m\\x9b2J\\u202etxt\\u2028\\u200b\\ufeff\\u2066\\x7f\\x0d\\nsecond line"), ("s", "")):
+    for name, shown in (("names", "\\x1b[31m\\x9b2J\\u202etxt\\u2028\\u200b\\ufeff\\u2066\\x7f\\x0d\\nsecond line"), ("s", ""), ("dtype", "\\x1b[31m")):
         table = w.run("inspect", "--tensors", w.path(name))
         text = w.run("inspect", "--tensors", "--json", w.path(name))
         value = json.loads(text)
