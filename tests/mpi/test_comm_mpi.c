@@ -252,19 +252,13 @@ static void test_splits(const pdt_comm *comm) {
 /* Nothing is too long for one call: what MPI takes no more at once goes in pieces, here of far
  * less. */
 static void test_pieces(const pdt_comm *comm) {
-  const pdt_bytes longest[] = {1, 1000, 70000};
-  for (size_t i = 0; i < sizeof longest / sizeof *longest; i++) {
-    pdt_comm part;
-    CHECK(pdt_comm_split(comm, 0, &part, NULL) == 0);
-    if (part.backend) pdt_comm_mpi_shorten(&part, longest[i]);
-    if (longest[i] > 1) {
-      test_operations(&part);
-    } else {
-      test_agree(&part);
-      test_all_reduce(&part);
-    }
-    pdt_comm_free(&part);
-  }
+  pdt_comm part;
+  CHECK(pdt_comm_split(comm, 0, &part, NULL) == 0);
+  if (part.backend) pdt_comm_mpi_shorten(&part, 100);
+  test_agree(&part); /* errors of a kibibyte */
+  if (part.backend) pdt_comm_mpi_shorten(&part, 90001);
+  test_operations(&part);
+  pdt_comm_free(&part);
 }
 
 /* Two gathers at once: both arrive, whether or not the second one waits. */

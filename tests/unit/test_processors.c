@@ -15,7 +15,7 @@ enum { MOST_RANKS = 16, SET_BYTES = 1024, PROCESSORS = SET_BYTES * 8 };
 /* The processes of a machine. */
 typedef struct machine {
   int32_t ranks;
-  char sets[MOST_RANKS * SET_BYTES];
+  _Alignas(64) char sets[MOST_RANKS * SET_BYTES];
   pdt_processor_use uses[MOST_RANKS];
   int32_t threads[MOST_RANKS];
 } machine;
@@ -44,7 +44,7 @@ static machine *new_machine(void **state) {
 }
 
 static int setup(void **state) {
-  *state = malloc(sizeof(machine));
+  *state = aligned_alloc(64, sizeof(machine));
   return *state ? 0 : -1;
 }
 
