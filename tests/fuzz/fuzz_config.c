@@ -67,6 +67,13 @@ static void fuzz_sidecar(const char *text) {
   char *again = pdt_sidecar_config_text(&c); /* what was read can be written and read again */
   if (!again || pdt_sidecar_config_parse(&back, again, "fuzz", NULL, &err)) abort();
   if (back.n_instrumented != c.n_instrumented || back.defaults.gamma != c.defaults.gamma) abort();
+  if (c.trained) { /* sums of sound ones are sound */
+    json_t *sum = json_object();
+    if (!json_equal(c.trained, back.trained) || pdt_trained_add_stage(sum, c.trained, "1", &err) ||
+        pdt_trained_add(sum, back.trained, &err) || pdt_trained_check(sum, "fuzz", &err))
+      abort();
+    json_decref(sum);
+  }
   pdt_sidecar_config_free(&back);
   pdt_sidecar_config_free(&c);
   free(again);
