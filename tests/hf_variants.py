@@ -147,7 +147,7 @@ LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_fac
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=8)
 
 # ------------------------------------------------------------------ what is tried
-# name: (model of tests/data/hf, edit or edits, what pdt says with --verbose or None)
+# name: (model of tests/data/hf, edit or edits, what pdt inspect says or None)
 SAME = {
     "rope_scaling beside rope_parameters, linear": ("llama-2", config(rope_parameters=dict(rope_type="default", rope_theta=500.0), rope_scaling=dict(type="linear", factor=2.0)), "warning: .*'rope_scaling' is taken"),
     "rope_scaling beside rope_parameters, its own theta": ("qwen3", scaled(rope_type="linear", factor=4.0, rope_theta=700.0), "warning: "),
@@ -260,7 +260,7 @@ def compare(pdt, name, case, want, scratch):
     if want:
         put_answer(folder, want)
     wrong = hf_families.compare(pdt, folder, harness.Layout("1x1"), scratch)
-    said = harness.run([pdt, "decode", "--model", folder, "--sidecar", os.path.join(scratch, "sidecar.safetensors"), "--request", os.path.join(scratch, "request.json"), "--verbose"]).err
+    said = harness.run([pdt, "inspect", folder]).err
     shutil.rmtree(folder)
     notices = [line for line in said.splitlines() if "warning: " in line or "note: " in line]
     if not wrong and case[2] and not any(re.search(case[2], line) for line in notices):
@@ -268,6 +268,21 @@ def compare(pdt, name, case, want, scratch):
     if not wrong and not case[2] and any("warning: " in line for line in notices):
         wrong = f"said without need: {notices}"
     return wrong
+
+
+def decode_says(pdt, scratch):
+    """decode says it once; what only fills gaps, when it is asked to."""
+    folder = os.path.join(scratch, "model")
+    prepare((SAME["tied, another head"][0], [SAME["tied, another head"][1], config(rms_norm_eps=DROP)], None), folder)
+    sidecar, request = os.path.join(scratch, "sidecar.safetensors"), os.path.join(scratch, "request.json")
+    harness.closed_sidecar(pdt, folder, sidecar, 2)
+    with open(request, "w") as f:
+        json.dump(dict(prompt_ids=[3, 4, 5], settings=dict(max_tokens=4)), f)
+    command = [pdt, "decode", "--model", folder, "--sidecar", sidecar, "--request", request]
+    plain, verbose = [harness.run(command + more).err for more in ([], ["--verbose"])]
+    shutil.rmtree(folder)
+    counts = [text.count(word) for text in (plain, verbose) for word in ("warning: ", "'rms_norm_eps' is missing")]
+    return None if counts == [1, 0, 1, 1] else f"{counts}: {plain} {verbose}"
 
 
 def refused(pdt, case, scratch):
@@ -314,6 +329,7 @@ def main():
         checks = [(name, lambda n=name, c=case: same(n, c)) for name, case in SAME.items()]
         checks += [(name, lambda n=name, c=case: compare(pdt, n, c, None, scratch)) for name, case in OURS.items()]
         checks += [("biases that the config denies", lambda: compare(pdt, "biases", BIASED, None, scratch))]
+        checks += [("decode says it once", lambda: decode_says(pdt, scratch))]
         checks += [("refused: " + name, lambda c=case: refused(pdt, c, scratch)) for name, case in REFUSED.items()]
         harness.run_checks(checks)
 
