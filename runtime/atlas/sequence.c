@@ -11,6 +11,7 @@
 typedef struct text {
   const pdt_data_entry *e;
   const pdt_tokenizer *tokenizer;
+  pdt_text_context *prompt; /* what every section is read behind, as a stream reads it */
   const pdt_sequence_weights *weights;
   pdt_buffer ids, counts;
   uint64_t known; /* facts that were named */
@@ -29,10 +30,14 @@ static int put_token(text *t, pdt_token id, double weight, pdt_error *err) {
   return pdt_buffer_put(&t->counts, number, (size_t)n, err);
 }
 
-static int put_plain(text *t, const char *words, bool specials, pdt_error *err) {
+/* The prompt, with special tokens, or what goes on with it. */
+static int put_plain(text *t, const char *words, bool is_prompt, pdt_error *err) {
   pdt_token *ids;
   int32_t n;
-  if (pdt_tokenizer_encode(t->tokenizer, words, strlen(words), specials, &ids, &n, err)) return -1;
+  size_t bytes = strlen(words);
+  if (is_prompt ? pdt_tokenizer_encode(t->tokenizer, words, bytes, true, &ids, &n, err)
+                : pdt_text_context_encode(t->prompt, words, bytes, &ids, &n, err))
+    return -1;
   int rc = 0;
   for (int32_t i = 0; i < n && !rc; i++) rc = put_token(t, ids[i], 1, err);
   free(ids);
@@ -59,7 +64,7 @@ static int put_section(text *t, const pdt_data_section *s, pdt_token end, pdt_er
   pdt_data_tokens tokens;
   pdt_token *ids;
   if (put_plain(t, s->prefix, false, err) ||
-      pdt_data_tokenize(t->tokenizer, s->prefix, s->text, &tokens, &ids, err))
+      pdt_data_tokenize(t->tokenizer, t->prompt, s->prefix, s->text, &tokens, &ids, err))
     return -1;
   int rc = 0;
   for (int32_t i = 0; i < tokens.n && !rc; i++)
@@ -84,10 +89,12 @@ int pdt_sequence_put(const pdt_data_entry *e, const pdt_tokenizer *tokenizer, co
                      pdt_token end, pdt_token eos, const pdt_sequence_weights *weights,
                      pdt_buffer *out, pdt_error *err) {
   text t = {.e = e, .tokenizer = tokenizer, .weights = weights};
-  int rc = put_plain(&t, e->prompt, true, err);
+  int rc = pdt_text_context_new(&t.prompt, tokenizer, e->prompt, strlen(e->prompt), err) ||
+           put_plain(&t, e->prompt, true, err);
   for (int32_t k = 0; k < e->n_sections && !rc; k++)
     rc = put_section(&t, &e->sections[order[k]], end, err);
   if (!rc) rc = put_token(&t, eos, 1, err) || put_line(&t, out, err);
+  pdt_text_context_free(t.prompt);
   pdt_buffer_free(&t.ids);
   pdt_buffer_free(&t.counts);
   return rc ? -1 : 0;

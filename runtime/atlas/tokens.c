@@ -6,18 +6,24 @@
 #include "base/memory.h"
 #include "text/buffer.h"
 
+static int encode_one(const pdt_tokenizer *tokenizer, const pdt_text_context *after,
+                      const char *text, size_t bytes, pdt_token **ids, int32_t *n, pdt_error *err) {
+  return after ? pdt_text_context_encode(after, text, bytes, ids, n, err)
+               : pdt_tokenizer_encode(tokenizer, text, bytes, false, ids, n, err);
+}
+
 /* Ids of prefix and text together, and how many of them are the prefix's. */
-static int encode(const pdt_tokenizer *tokenizer, const char *prefix, const char *text,
-                  pdt_token **ids, int32_t *n, int32_t *n_prefix, pdt_error *err) {
+static int encode(const pdt_tokenizer *tokenizer, const pdt_text_context *after, const char *prefix,
+                  const char *text, pdt_token **ids, int32_t *n, int32_t *n_prefix,
+                  pdt_error *err) {
   pdt_buffer both = {0};
   pdt_token *head = NULL;
   size_t length = strlen(prefix);
   *ids = NULL;
-  int rc =
-      pdt_buffer_put(&both, prefix, length, err) ||
-      pdt_buffer_put(&both, text, strlen(text), err) ||
-      pdt_tokenizer_encode(tokenizer, both.data ? both.data : "", both.bytes, false, ids, n, err) ||
-      pdt_tokenizer_encode(tokenizer, prefix, length, false, &head, n_prefix, err);
+  int rc = pdt_buffer_put(&both, prefix, length, err) ||
+           pdt_buffer_put(&both, text, strlen(text), err) ||
+           encode_one(tokenizer, after, both.data ? both.data : "", both.bytes, ids, n, err) ||
+           encode_one(tokenizer, after, prefix, length, &head, n_prefix, err);
   if (!rc && (*n_prefix > *n || memcmp(head, *ids, (size_t)*n_prefix * sizeof *head) != 0))
     rc = pdt_fail(err, PDT_ERROR_INPUT,
                   "a token of this tokenizer spans the end of the prefix '%.60s' and the start of "
@@ -29,6 +35,32 @@ static int encode(const pdt_tokenizer *tokenizer, const char *prefix, const char
   free(*ids);
   *ids = NULL;
   return -1;
+}
+
+/* Puts the last token of the prompt before ids, and its text, which *shown gets, before the prefix:
+ * it keeps what a decoder does at the start of a text away from them. A token that is part of a
+ * character is left out. *kept, how many tokens were put. */
+static int put_anchor(const pdt_tokenizer *tokenizer, const pdt_text_context *after,
+                      const char *prefix, pdt_token **ids, int32_t n, pdt_buffer *shown,
+                      int32_t *kept, pdt_error *err) {
+  pdt_token last = after ? pdt_text_context_last(after) : -1, *longer;
+  char *text = NULL;
+  size_t bytes = 0;
+  *kept = 0;
+  if (last >= 0 && pdt_tokenizer_decode(tokenizer, &last, 1, false, &text, &bytes, err)) return -1;
+  int rc = 0;
+  if (bytes > 0 && !strstr(text, "\xef\xbf\xbd")) {
+    rc = PDT_NEW(&longer, (size_t)n + 1, "tokens", err) || pdt_buffer_put(shown, text, bytes, err);
+    if (!rc) {
+      longer[0] = last;
+      memcpy(longer + 1, *ids, (size_t)n * sizeof *longer);
+      free(*ids);
+      *ids = longer;
+      *kept = 1;
+    }
+  }
+  free(text);
+  return rc || pdt_buffer_put(shown, prefix, strlen(prefix) + 1, err) ? -1 : 0;
 }
 
 /* A text with its prefix, on its way through the decoder. */
@@ -103,20 +135,28 @@ static int find_ends(tracer *t, pdt_text_stream *stream, pdt_error *err) {
                   t->text);
 }
 
-int pdt_data_tokenize(const pdt_tokenizer *tokenizer, const char *prefix, const char *text,
-                      pdt_data_tokens *out, pdt_token **ids, pdt_error *err) {
+int pdt_data_tokenize(const pdt_tokenizer *tokenizer, const pdt_text_context *after,
+                      const char *prefix, const char *text, pdt_data_tokens *out, pdt_token **ids,
+                      pdt_error *err) {
   pdt_token *all;
-  int32_t n, n_prefix;
+  int32_t n, n_prefix, n_anchor = 0;
   pdt_text_stream *stream = NULL;
+  pdt_buffer shown = {0};
   *out = (pdt_data_tokens){0};
   if (ids) *ids = NULL;
-  if (encode(tokenizer, prefix, text, &all, &n, &n_prefix, err)) return -1;
+  if (encode(tokenizer, after, prefix, text, &all, &n, &n_prefix, err)) return -1;
   out->n = n - n_prefix;
-  tracer t = {tokenizer, all, n, n_prefix, prefix, text, strlen(prefix), strlen(text), 0, NULL};
-  int rc = PDT_NEW(&out->ends, out->n, "tokens", err);
-  t.ends = out->ends;
-  rc = rc || pdt_text_stream_new(&stream, tokenizer, false, err) || find_ends(&t, stream, err);
+  int rc = PDT_NEW(&out->ends, out->n, "tokens", err) ||
+           put_anchor(tokenizer, after, prefix, &all, n, &shown, &n_anchor, err) ||
+           pdt_text_stream_new(&stream, tokenizer, false, err);
+  n_prefix += n_anchor;
+  if (!rc) {
+    tracer t = {tokenizer,    all, n + n_anchor, n_prefix, shown.data, text, shown.bytes - 1,
+                strlen(text), 0,   out->ends};
+    rc = find_ends(&t, stream, err);
+  }
   pdt_text_stream_free(stream);
+  pdt_buffer_free(&shown);
   if (!rc && ids) {
     memmove(all, all + n_prefix, (size_t)out->n * sizeof *all);
     *ids = all;
@@ -131,15 +171,22 @@ int pdt_data_tokenize(const pdt_tokenizer *tokenizer, const char *prefix, const 
 
 int pdt_data_tokenize_entry(const pdt_tokenizer *tokenizer, const pdt_data_entry *e,
                             pdt_data_tokens **out, pdt_error *err) {
-  if (PDT_NEW(out, e->n_sections, "tokens", err)) return -1;
-  for (pdt_stream k = 0; k < e->n_sections; k++)
-    if (pdt_data_tokenize(tokenizer, e->sections[k].prefix, e->sections[k].text, &(*out)[k], NULL,
-                          err)) {
-      pdt_data_tokens_free(*out, k);
-      *out = NULL;
-      return pdt_fail_in(err, "sections[%d]", k);
-    }
-  return 0;
+  pdt_text_context *after;
+  int32_t k = 0;
+  if (pdt_text_context_new(&after, tokenizer, e->prompt, strlen(e->prompt), err))
+    return pdt_fail_in(err, "prompt");
+  int rc = PDT_NEW(out, e->n_sections, "tokens", err);
+  while (!rc && k < e->n_sections) {
+    rc = pdt_data_tokenize(tokenizer, after, e->sections[k].prefix, e->sections[k].text, &(*out)[k],
+                           NULL, err);
+    if (rc) pdt_fail_in(err, "sections[%d]", k);
+    k += !rc;
+  }
+  pdt_text_context_free(after);
+  if (!rc) return 0;
+  pdt_data_tokens_free(*out, k);
+  *out = NULL;
+  return -1;
 }
 
 void pdt_data_tokens_free(pdt_data_tokens *tokens, int32_t n) {

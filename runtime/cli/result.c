@@ -23,19 +23,26 @@ static bool is_cut_short(const decoded_text *text, const decoded_text *start) {
   return true;
 }
 
+/* The text of ids, behind an id that is not shown; -1: at the start of a text. */
+static int decode_ids(const pdt_tokenizer *t, pdt_token before, const pdt_token *ids, int32_t n,
+                      decoded_text *out, pdt_error *err) {
+  return before >= 0 ? pdt_tokenizer_decode_after(t, before, ids, n, &out->text, &out->bytes, err)
+                     : pdt_tokenizer_decode(t, ids, n, true, &out->text, &out->bytes, err);
+}
+
 /* The text of tokens, special ones left out. A text that ends inside a character, whose last one to
  * three tokens decode to replacement characters alone, ends before it. */
-static int decode_tokens(const pdt_tokenizer *t, const pdt_token *ids, int32_t n, decoded_text *out,
-                         pdt_error *err) {
+static int decode_tokens(const pdt_tokenizer *t, pdt_token before, const pdt_token *ids, int32_t n,
+                         decoded_text *out, pdt_error *err) {
   if (!t) {
     out->text = calloc(1, 1);
     return out->text ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "text: no memory");
   }
-  if (pdt_tokenizer_decode(t, ids, n, true, &out->text, &out->bytes, err)) return -1;
+  if (decode_ids(t, before, ids, n, out, err)) return -1;
   bool replaced = out->bytes >= 3 && memcmp(out->text + out->bytes - 3, "\xEF\xBF\xBD", 3) == 0;
   for (int32_t cut = 1; replaced && cut <= 3 && cut <= n; cut++) {
     decoded_text shorter;
-    if (pdt_tokenizer_decode(t, ids, n - cut, true, &shorter.text, &shorter.bytes, err)) return -1;
+    if (decode_ids(t, before, ids, n - cut, &shorter, err)) return -1;
     bool found = is_cut_short(out, &shorter);
     if (found) out->bytes = shorter.bytes;
     free(shorter.text);
@@ -59,7 +66,7 @@ static int make_artifact(const pdt_outcome *o, const pdt_tokenizer *tokenizer,
   int status = copy_ints(stream->tokens, stream->n_committed, &tokens, err) ||
                copy_ints(stream->forced, stream->n_forced, &forced, err) ||
                PDT_NEW(&slots, o->slots, "result", err) ||
-               decode_tokens(tokenizer, stream->tokens, stream->n_committed, &text, err);
+               decode_tokens(tokenizer, -1, stream->tokens, stream->n_committed, &text, err);
   *a = (pdt_artifact){.session = o->request->session,
                       .request = o->index,
                       .stream = k,
@@ -90,7 +97,9 @@ static int append_section(const pdt_outcome *o, const pdt_tokenizer *tokenizer, 
   if (r->n_prefix[k]) memcpy(ids, r->prefix[k], (size_t)r->n_prefix[k] * sizeof *ids);
   if (stream->n_committed)
     memcpy(ids + r->n_prefix[k], stream->tokens, (size_t)stream->n_committed * sizeof *ids);
-  int status = decode_tokens(tokenizer, ids, n, &text, err);
+  /* A section is read in the middle of a text, and keeps a space in front there. */
+  pdt_token before = r->n_prefix[k] > 0 ? r->prompt[r->n_prompt - 1] : -1;
+  int status = decode_tokens(tokenizer, before, ids, n, &text, err);
   if (!status && fwrite(text.text, 1, text.bytes, answer) != text.bytes)
     status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
   free(ids);

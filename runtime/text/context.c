@@ -159,3 +159,7 @@ int pdt_text_context_encode(const pdt_text_context *c, const char *text, size_t 
   }
   return pdt_tokenizer_encode_middle(c->tokenizer, c->last, text, bytes, ids, n, err);
 }
+
+pdt_token pdt_text_context_last(const pdt_text_context *c) {
+  return c->n > 0 ? c->ids[c->n - 1] : -1;
+}

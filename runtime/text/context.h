@@ -30,4 +30,7 @@ void pdt_text_context_free(pdt_text_context *c);
 int pdt_text_context_encode(const pdt_text_context *c, const char *text, size_t bytes,
                             pdt_token **ids, int32_t *n, pdt_error *err);
 
+/* The last id of the context's text; -1 when the text is empty or not known. */
+pdt_token pdt_text_context_last(const pdt_text_context *c);
+
 #endif

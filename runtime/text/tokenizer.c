@@ -255,6 +255,32 @@ int pdt_tokenizer_decode(const pdt_tokenizer *t, const pdt_token *ids, int32_t n
   return rc;
 }
 
+int pdt_tokenizer_decode_after(const pdt_tokenizer *t, pdt_token before, const pdt_token *ids,
+                               int32_t n, char **text, size_t *bytes, pdt_error *err) {
+  char *head;
+  pdt_token *all;
+  size_t length;
+  *text = NULL;
+  *bytes = 0;
+  if (pdt_tokenizer_decode(t, &before, 1, true, &head, &length, err)) return -1;
+  int rc = PDT_NEW(&all, (size_t)n + 1, "ids", err);
+  if (!rc) {
+    all[0] = before;
+    if (n > 0) memcpy(all + 1, ids, (size_t)n * sizeof *all);
+    rc = pdt_tokenizer_decode(t, all, n + 1, true, text, bytes, err);
+    free(all);
+  }
+  if (!rc && *bytes >= length && memcmp(*text, head, length) == 0) {
+    *bytes -= length;
+    memmove(*text, *text + length, *bytes + 1);
+  } else if (!rc) { /* `before` and the first id are parts of one character */
+    free(*text);
+    rc = pdt_tokenizer_decode(t, ids, n, true, text, bytes, err);
+  }
+  free(head);
+  return rc;
+}
+
 bool pdt_tokenizer_is_special(const pdt_tokenizer *t, pdt_token id) {
   const pdt_added_token *added = pdt_added_by_id(&t->added, id);
   return added && added->skipped;

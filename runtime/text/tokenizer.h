@@ -61,6 +61,11 @@ int pdt_tokenizer_encode_middle(const pdt_tokenizer *t, int32_t before, const ch
 int pdt_tokenizer_decode(const pdt_tokenizer *t, const pdt_token *ids, int32_t n, bool skip_special,
                          char **text, size_t *bytes, pdt_error *err);
 
+/* The same for ids that follow the id `before`, whose text is left out: what a decoder does at the
+ * start of a text is not done to theirs. Special tokens are passed over. Errors: as above. */
+int pdt_tokenizer_decode_after(const pdt_tokenizer *t, pdt_token before, const pdt_token *ids,
+                               int32_t n, char **text, size_t *bytes, pdt_error *err);
+
 /* Is this an added token that is special: one that skip_special leaves out? */
 bool pdt_tokenizer_is_special(const pdt_tokenizer *t, pdt_token id);
 

@@ -155,17 +155,19 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
   return 0;
 }
 
-static int read_stream(loading *l, const pdt_data_entry *e, pdt_stream k, pdt_train_entry *entry,
+static int read_stream(loading *l, const pdt_data_entry *e, pdt_stream k,
+                       const pdt_text_context *prompt, pdt_train_entry *entry,
                        pdt_train_stream *out, pdt_train_use *uses, uint64_t *used, pdt_error *err) {
   const pdt_data_section *section = &e->sections[k];
   pdt_data_tokens places;
   pdt_token *ids;
   *out = (pdt_train_stream){.stream = k};
-  if (pdt_tokenizer_encode(l->use->tokenizer, section->prefix, strlen(section->prefix), false, &ids,
-                           &out->n_prefix, err))
+  if (pdt_text_context_encode(prompt, section->prefix, strlen(section->prefix), &ids,
+                              &out->n_prefix, err))
     return pdt_fail_in(err, "%s", l->where);
   if (keep_ids(l, ids, out->n_prefix, -1, &out->prefix, err)) return -1;
-  if (pdt_data_tokenize(l->use->tokenizer, section->prefix, section->text, &places, &ids, err))
+  if (pdt_data_tokenize(l->use->tokenizer, prompt, section->prefix, section->text, &places, &ids,
+                        err))
     return pdt_fail_in(err, "%s: section %d", l->where, k);
   int32_t n = places.n;
   out->n_tokens = n + 1;
@@ -238,10 +240,28 @@ static int64_t most_uses(const pdt_data_entry *e, int32_t *blocks) {
   return n;
 }
 
+/* All streams, each behind the prompt. */
+static int read_sections(loading *l, const pdt_data_entry *e, const pdt_text_context *prompt,
+                         pdt_train_entry *out, pdt_train_stream *streams, pdt_train_use *uses,
+                         pdt_error *err) {
+  uint64_t *used = l->used;
+  for (int32_t k = 0; k < e->n_sections; used += e->sections[k++].n_blocks) {
+    if (read_stream(l, e, k, prompt, out, &streams[k], uses, used, err)) return -1;
+    int64_t length = (int64_t)out->n_prompt + streams[k].n_prefix + streams[k].n_tokens;
+    if (length > l->use->trunk->config.max_positions)
+      return pdt_fail(err, PDT_ERROR_INPUT,
+                      "%s: section %d: %lld tokens with its prompt, the model "
+                      "has %d positions",
+                      l->where, k, (long long)length, l->use->trunk->config.max_positions);
+  }
+  return 0;
+}
+
 static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *out, pdt_error *err) {
   pdt_train_stream *streams;
   pdt_train_use *uses;
   pdt_token *ids;
+  pdt_text_context *prompt;
   int32_t blocks = 0;
   if (e->n_sections < 1 || e->n_sections > l->use->config->streams)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: %d sections, the sidecar has adapters for %d",
@@ -256,20 +276,14 @@ static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *ou
     return -1;
   memset(l->used, 0, (size_t)blocks * sizeof *l->used);
   if (out->n_prompt < 1) return pdt_fail(err, PDT_ERROR_INPUT, "%s: the prompt is empty", l->where);
-  uint64_t *used = l->used;
-  for (int32_t k = 0; k < e->n_sections; used += e->sections[k++].n_blocks) {
-    if (read_stream(l, e, k, out, &streams[k], uses, used, err)) return -1;
-    int64_t length = (int64_t)out->n_prompt + streams[k].n_prefix + streams[k].n_tokens;
-    if (length > l->use->trunk->config.max_positions)
-      return pdt_fail(err, PDT_ERROR_INPUT,
-                      "%s: section %d: %lld tokens with its prompt, the model "
-                      "has %d positions",
-                      l->where, k, (long long)length, l->use->trunk->config.max_positions);
-  }
+  if (pdt_text_context_new(&prompt, l->use->tokenizer, e->prompt, strlen(e->prompt), err))
+    return pdt_fail_in(err, "%s: prompt", l->where);
+  int rc = read_sections(l, e, prompt, out, streams, uses, err);
+  pdt_text_context_free(prompt);
   out->uses = uses;
   out->streams = streams;
   out->n_streams = e->n_sections;
-  return 0;
+  return rc;
 }
 
 static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/tokenizer.h"
+#include "text/context.h"
 #include "text/unicode.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -74,6 +74,32 @@ static void check_decode(const pdt_tokenizer *t, const pdt_token *ids, int32_t n
   free(text);
 }
 
+/* The text in two parts: what is read behind the first is the rest of the whole's ids, or that of a
+ * text in the middle. */
+static void check_context(const pdt_tokenizer *t, const char *text, size_t bytes,
+                          const pdt_token *all, int32_t n_all) {
+  size_t cut = bytes / 3;
+  pdt_error err;
+  pdt_text_context *context;
+  pdt_token *first, *rest;
+  int32_t n_first, n_rest;
+  while (cut < bytes && ((unsigned char)text[cut] & 0xc0) == 0x80) cut++;
+  if (pdt_text_context_new(&context, t, text, cut, &err)) return;
+  if (!pdt_text_context_encode(context, text + cut, bytes - cut, &rest, &n_rest, &err)) {
+    if (pdt_tokenizer_encode(t, text, cut, false, &first, &n_first, &err)) abort();
+    bool begins = n_first <= n_all && !memcmp(first, all, (size_t)n_first * sizeof *all);
+    if (begins && bytes < 1024 &&
+        (n_rest != n_all - n_first || memcmp(rest, all + n_first, (size_t)n_rest * sizeof *all)))
+      abort();
+    free(first);
+    free(rest);
+  }
+  pdt_text_context_free(context);
+  if (pdt_text_context_from_ids(&context, t, all, n_all, &err)) return;
+  if (!pdt_text_context_encode(context, text, bytes, &rest, &n_rest, &err)) free(rest);
+  pdt_text_context_free(context);
+}
+
 static void check(const pdt_tokenizer *t, const char *text, size_t bytes) {
   pdt_error err;
   pdt_token *ids;
@@ -83,6 +109,10 @@ static void check(const pdt_tokenizer *t, const char *text, size_t bytes) {
     if (!valid) abort();
     check_decode(t, ids, n, true);
     check_decode(t, ids, n, false);
+    free(ids);
+  }
+  if (!pdt_tokenizer_encode(t, text, bytes, false, &ids, &n, &err)) {
+    check_context(t, text, bytes, ids, n);
     free(ids);
   }
   pdt_token any[64];

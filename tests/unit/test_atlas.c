@@ -566,6 +566,38 @@ static void splits_share_nothing(void **state) {
   assert_in_range(shares[PDT_TEST], 850, 1150);
 }
 
+/* A tokenizer that begins texts with a mark: behind a prompt, prefix and text are read without one,
+ * as decoding reads them, and come back as they were. */
+static void tokens_behind_a_prompt(void **state) {
+  fixture *f = *state;
+  static const char prompt[] = "Describe it.", text[] = " the town is old.";
+  static const char *const prefixes[] = {"", "\nis", " is", "History:"};
+  pdt_tokenizer *t;
+  pdt_text_context *after;
+  assert_int_equal(pdt_tokenizer_load(&t, "tests/data/tokenizers/llama2/tokenizer.json", &f->err),
+                   0);
+  assert_int_equal(pdt_text_context_new(&after, t, prompt, strlen(prompt), &f->err), 0);
+  for (size_t i = 0; i < 4; i++) {
+    pdt_data_tokens tokens;
+    pdt_token *ids, *all;
+    int32_t n;
+    char both[64];
+    int bytes = snprintf(both, sizeof both, "%s%s", prefixes[i], text);
+    if (pdt_data_tokenize(t, after, prefixes[i], text, &tokens, &ids, &f->err))
+      fail_msg("%s", f->err.message);
+    assert_int_equal(pdt_text_context_encode(after, both, (size_t)bytes, &all, &n, &f->err), 0);
+    assert_true(n >= tokens.n);
+    assert_memory_equal(all + (n - tokens.n), ids, (size_t)tokens.n * sizeof *ids);
+    assert_int_equal(tokens.ends[0], strlen(" the"));
+    assert_int_equal(tokens.ends[tokens.n - 1], strlen(text));
+    free(tokens.ends);
+    free(ids);
+    free(all);
+  }
+  pdt_text_context_free(after);
+  pdt_tokenizer_free(t);
+}
+
 /* Where tokens end, against decoding every beginning of the ids; and the blocks that follow. */
 static void check_places(fixture *f, const pdt_tokenizer *t, const pdt_data_entry *e, int32_t k,
                          int32_t tau) {
@@ -573,7 +605,7 @@ static void check_places(fixture *f, const pdt_tokenizer *t, const pdt_data_entr
   pdt_data_tokens tokens;
   pdt_token *ids, *head;
   int32_t n_head, lengths[1024] = {0};
-  assert_int_equal(pdt_data_tokenize(t, s->prefix, s->text, &tokens, &ids, &f->err), 0);
+  assert_int_equal(pdt_data_tokenize(t, NULL, s->prefix, s->text, &tokens, &ids, &f->err), 0);
   assert_int_equal(
       pdt_tokenizer_encode(t, s->prefix, strlen(s->prefix), false, &head, &n_head, &f->err), 0);
   assert_true(tokens.n + 1 == s->n_tokens && n_head + tokens.n < 1024);
@@ -982,6 +1014,7 @@ int main(void) {
       cmocka_unit_test(other_tokenizers_serve),
       cmocka_unit_test(files_are_read_as_written),
       cmocka_unit_test(wrong_files_are_refused_by_line_and_field),
+      cmocka_unit_test(tokens_behind_a_prompt),
       cmocka_unit_test(the_example_is_sound),
       cmocka_unit_test(notes_may_stand_for_facts),
       cmocka_unit_test(impossible_options_are_refused),

@@ -195,6 +195,36 @@ static void test_long(void **state) {
   pdt_tokenizer_free(t);
 }
 
+/* What a section's ids say, behind the prompt's last one: spaces in front stay. */
+static void test_texts_back(void **state) {
+  (void)state;
+  static const char *const families[] = {"llama2", "metaspace", "gpt2", "smollm2"};
+  static const char *const sections[] = {"is",           " is", "\nis",    "  is",
+                                         "\xe4\xbd\xa0", "",    "History:"};
+  for (size_t f = 0; f < 4; f++) {
+    pdt_tokenizer *t = load(families[f]);
+    pdt_text_context *c = context_of(t, "Describe it.", 12);
+    ids prompt = encode(t, "Describe it.", 12);
+    assert_int_equal(pdt_text_context_last(c), prompt.items[prompt.n - 1]);
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+      pdt_error err = {0};
+      char *text;
+      size_t bytes;
+      if (f == 1 && i == 4) continue; /* unknown to it */
+      ids section = encode_after(c, sections[i], strlen(sections[i]));
+      assert_int_equal(pdt_tokenizer_decode_after(t, pdt_text_context_last(c), section.items,
+                                                  section.n, &text, &bytes, &err),
+                       0);
+      assert_string_equal(text, sections[i]);
+      free(text);
+      free(section.items);
+    }
+    free(prompt.items);
+    pdt_text_context_free(c);
+    pdt_tokenizer_free(t);
+  }
+}
+
 static void test_bad_text(void **state) {
   (void)state;
   pdt_error err = {0};
@@ -223,7 +253,7 @@ int main(void) {
       FAMILY(test_long, "llama2"),     FAMILY(test_long, "llama3"),
       FAMILY(test_long, "metaspace"),  FAMILY(test_long, "suffix"),
       cmocka_unit_test(test_sections), cmocka_unit_test(test_from_ids),
-      cmocka_unit_test(test_bad_text),
+      cmocka_unit_test(test_bad_text), cmocka_unit_test(test_texts_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -407,8 +407,8 @@ static void play(fixture *f, const pdt_data_entry *e, const pdt_data_rounds *rou
   check(f, pdt_bus_publish(&p.bus, 0, PDT_PLANNER, &f->err));
   for (pdt_stream k = 0; k < e->n_sections; k++) {
     pdt_data_tokens places;
-    check(f, pdt_data_tokenize(f->tokenizer, e->sections[k].prefix, e->sections[k].text, &places,
-                               &p.ids[k], &f->err));
+    check(f, pdt_data_tokenize(f->tokenizer, NULL, e->sections[k].prefix, e->sections[k].text,
+                               &places, &p.ids[k], &f->err));
     p.ids[k] = realloc(p.ids[k], ((size_t)places.n + 1) * sizeof *p.ids[k]);
     assert_non_null(p.ids[k]);
     p.ids[k][places.n] = end;
