@@ -53,7 +53,7 @@ static void write_spelled(FILE *out, const char *text, size_t bytes, spelling *s
     }
     at += n;
   }
-  (void)fwrite(text + written, 1, bytes - written, out);
+  if (bytes > written) (void)fwrite(text + written, 1, bytes - written, out);
 }
 
 static void escape(int32_t c, unsigned byte, char out[16]) {

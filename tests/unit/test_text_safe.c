@@ -30,6 +30,7 @@ static void test_shown(void **state) {
   size_t n;
   FILE *f = open_memstream(&text, &n);
 #define X "\xef\xbf\xbd"
+  assert_true(pdt_put_shown(f, NULL, 0));
   assert_true(pdt_put_shown(f, mixed, sizeof mixed - 1));
   assert_true(pdt_put_shown(f, "\r\xe2\x80\x8d\0", 5)); /* a joiner stays, zeros are seen */
   fclose(f);
