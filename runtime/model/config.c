@@ -92,6 +92,7 @@ typedef enum neutral {
   ONLY_EMPTY, /* null, false, 0, or empty */
   FACTOR,     /* 1, too */
   ALL_ONES,   /* a list of ones, or of true, too */
+  ONLY_TRUE,  /* true, or no such key */
 } neutral;
 
 typedef struct feature {
@@ -118,6 +119,7 @@ static const feature features[] = {
     {"q_lora_rank", ONLY_EMPTY},
     {"is_encoder_decoder", ONLY_EMPTY},
     {"add_cross_attention", ONLY_EMPTY},
+    {"is_causal", ONLY_TRUE}, /* null is false there */
     {"parallel_attn", ONLY_EMPTY},
     {"use_parallel_residual", ONLY_EMPTY},
     {"alibi", ONLY_EMPTY},
@@ -136,6 +138,7 @@ static bool is_one(const json_t *value) {
 }
 
 static bool asks_for_nothing(const json_t *value, neutral allowed) {
+  if (allowed == ONLY_TRUE) return !value || json_is_true(value);
   if (pdt_json_is_empty(value)) return true;
   if (allowed == FACTOR) return json_is_number(value) && json_number_value(value) == 1;
   if (allowed != ALL_ONES || !json_is_array(value)) return false;

@@ -234,6 +234,26 @@ static void tell_extras(const pdt_model_config *config, const pdt_checkpoint *ch
                bias->file->path);
 }
 
+/* Two tensors for one place: which of them is used. */
+static void tell_doubles(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
+                         pdt_notices *notices) {
+  const pdt_tensor *first = NULL, *second = NULL;
+  int32_t n = 0, count = pdt_model_tensor_count(config);
+  for (int32_t i = 0; i < count; i++) {
+    pdt_model_tensor want;
+    pdt_model_tensor_at(config, i, &want);
+    const pdt_tensor *other = pdt_checkpoint_find_second(checkpoint, want.name);
+    if (!other || n++ > 0) continue;
+    first = pdt_checkpoint_find(checkpoint, want.name);
+    second = other;
+  }
+  if (first)
+    pdt_notice(notices, PDT_NOTICE_WARNING,
+               "%s: '%.100s' is used and '%.100s' is not%s: both are names of one tensor, and "
+               "transformers takes the first",
+               second->file->path, first->name, second->name, n > 1 ? ", and so with others" : "");
+}
+
 int pdt_model_tensors_check(pdt_model_config *config, const pdt_checkpoint *checkpoint,
                             pdt_notices *notices, pdt_error *err) {
   int32_t n = pdt_model_tensor_count(config);
@@ -244,6 +264,7 @@ int pdt_model_tensors_check(pdt_model_config *config, const pdt_checkpoint *chec
   }
   if (check_qk_norms(config, checkpoint, err) || untie(config, checkpoint, notices, err)) return -1;
   tell_extras(config, checkpoint, notices);
+  tell_doubles(config, checkpoint, notices);
   return 0;
 }
 

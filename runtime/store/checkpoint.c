@@ -238,15 +238,34 @@ static const pdt_tensor *find_exactly(const pdt_checkpoint *c, const char *name)
   return found ? *found : NULL;
 }
 
-const pdt_tensor *pdt_checkpoint_find(const pdt_checkpoint *checkpoint, const char *name) {
+/* The tensors that are read under a name, in the order of their own names: with a "model." less, as
+ * it is, and with one more. Returns how many there are. */
+static int find_all(const pdt_checkpoint *c, const char *name, const pdt_tensor *found[3]) {
   static const char prefix[] = "model.";
-  const size_t n = sizeof prefix - 1;
-  const pdt_tensor *found = find_exactly(checkpoint, name);
-  if (!found && strncmp(name, prefix, n) == 0) found = find_exactly(checkpoint, name + n);
+  const size_t length = sizeof prefix - 1;
   char longer[512];
-  if (!found && snprintf(longer, sizeof longer, "%s%s", prefix, name) < (int)sizeof longer)
-    found = find_exactly(checkpoint, longer);
-  return found;
+  bool fits = snprintf(longer, sizeof longer, "%s%s", prefix, name) < (int)sizeof longer;
+  const char *names[] = {strncmp(name, prefix, length) == 0 ? name + length : NULL, name,
+                         fits ? longer : NULL};
+  int n = 0;
+  for (int i = 0; i < 3; i++) {
+    const pdt_tensor *tensor = names[i] ? find_exactly(c, names[i]) : NULL;
+    if (!tensor) continue;
+    int at = n++;
+    for (; at > 0 && strcmp(found[at - 1]->name, tensor->name) > 0; at--) found[at] = found[at - 1];
+    found[at] = tensor;
+  }
+  return n;
+}
+
+const pdt_tensor *pdt_checkpoint_find(const pdt_checkpoint *checkpoint, const char *name) {
+  const pdt_tensor *found[3];
+  return find_all(checkpoint, name, found) ? found[0] : NULL;
+}
+
+const pdt_tensor *pdt_checkpoint_find_second(const pdt_checkpoint *checkpoint, const char *name) {
+  const pdt_tensor *found[3];
+  return find_all(checkpoint, name, found) > 1 ? found[1] : NULL;
 }
 
 int pdt_checkpoint_missing(const pdt_checkpoint *checkpoint, const char *name, pdt_error *err) {

@@ -30,9 +30,12 @@ int pdt_checkpoint_open(pdt_checkpoint **out, const char *directory, pdt_notices
 /* NULL is allowed. */
 void pdt_checkpoint_close(pdt_checkpoint *checkpoint);
 
-/* The tensor of that name; else the one whose name has a "model." less or more in front, for
- * transformers reads those as the same. NULL when there is none. */
+/* The tensor of that name, or one whose name has a "model." less or more in front, for transformers
+ * reads those as the same; of several the first by name, as there. NULL when there is none. */
 const pdt_tensor *pdt_checkpoint_find(const pdt_checkpoint *checkpoint, const char *name);
+
+/* The next tensor that could be meant by that name, which is not used; NULL when there is none. */
+const pdt_tensor *pdt_checkpoint_find_second(const pdt_checkpoint *checkpoint, const char *name);
 
 /* The error of a tensor that pdt_checkpoint_find does not find and somebody needs: it is missing,
  * and where an index has it. Returns -1. Errors: INPUT; IO when a file of the index is not there.

@@ -84,6 +84,8 @@ static const bad_config bad_configs[] = {
     {"{\"logits_scaling\":0.5}", "'logits_scaling'"},
     {"{\"num_experts\":1}", "'num_experts'"},
     {"{\"clip_qkv\":NaN}", "'clip_qkv'"},
+    {"{\"is_causal\":false}", "'is_causal'"},
+    {"{\"is_causal\":null}", "'is_causal'"},
     {"{\"use_qk_norm\":true}", "'use_qk_norm'"},
     {"{\"hidden_act\":\"gelu\"}", "'hidden_act': expected 'silu', found 'gelu'"},
     {"{\"tie_word_embeddings\":1}", "'tie_word_embeddings': expected true or false"},

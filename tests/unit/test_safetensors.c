@@ -473,19 +473,23 @@ static void test_sharded(void **state) {
 static void test_prefix(void **state) {
   scratch *s = *state;
   pdt_error err = {0};
-  pdt_tensor_spec specs[] = {{"norm.weight", PDT_F32, 1, {3}},
-                             {"model.lm_head.weight", PDT_F32, 1, {4}},
-                             {"model.x", PDT_F32, 1, {5}},
-                             {"x", PDT_F32, 1, {6}},
-                             {"model.model.y", PDT_F32, 1, {7}}};
+  pdt_tensor_spec specs[] = {
+      {"norm.weight", PDT_F32, 1, {3}},   {"model.lm_head.weight", PDT_F32, 1, {4}},
+      {"model.x", PDT_F32, 1, {5}},       {"x", PDT_F32, 1, {6}},
+      {"model.model.y", PDT_F32, 1, {7}}, {"model.layers.0", PDT_F32, 1, {8}},
+      {"layers.0", PDT_F32, 1, {9}}};
   pdt_checkpoint *c;
-  assert_int_equal(write_specs(s, "model.safetensors", specs, 5, &err), 0);
+  assert_int_equal(write_specs(s, "model.safetensors", specs, 7, &err), 0);
   assert_int_equal(pdt_checkpoint_open(&c, s->folder, NULL, &err), 0);
   assert_int_equal(pdt_checkpoint_find(c, "model.norm.weight")->n_elems, 3);
   assert_int_equal(pdt_checkpoint_find(c, "lm_head.weight")->n_elems, 4);
   assert_int_equal(pdt_checkpoint_find(c, "model.x")->n_elems, 5);
-  assert_int_equal(pdt_checkpoint_find(c, "x")->n_elems, 6);
+  assert_int_equal(pdt_checkpoint_find_second(c, "model.x")->n_elems, 6);
   assert_int_equal(pdt_checkpoint_find(c, "model.y")->n_elems, 7);
+  assert_null(pdt_checkpoint_find_second(c, "model.y"));
+  assert_int_equal(pdt_checkpoint_find(c, "model.layers.0")->n_elems, 9); /* the first by name */
+  assert_int_equal(pdt_checkpoint_find_second(c, "model.layers.0")->n_elems, 8);
+  assert_null(pdt_checkpoint_find_second(c, "model.z"));
   assert_null(pdt_checkpoint_find(c, "model.z"));
   assert_null(pdt_checkpoint_find(c, "y"));
   pdt_checkpoint_close(c);
