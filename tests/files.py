@@ -200,6 +200,13 @@ def other_kinds(w):
     bad.append(refused(w, "sidecar init to nowhere", [*init, "-"], 2, "name of a file"))
     w.must(*init, path("s"), "--overwrite", "--seed", "9")
     bad.append("sidecar init --overwrite did nothing" if read(path("s")) == read(w.path("s")) else None)
+    beside = path("m/sidecar.safetensors")  # a sidecar kept in its model's folder, as that of launch/model
+    shutil.copytree(w.path("m"), path("m"))
+    shutil.copy(w.path("s"), beside)
+    init[3] = path("m")
+    bad.append(refused(w, "sidecar init again in the model's folder", [*init, beside], 2, "--overwrite", [beside]))
+    w.must(*init, beside, "--overwrite", "--seed", "9")
+    bad.append(refused(w, "--out over it", w.decode("--out", beside), 2, "holds a sidecar", [beside]))
     atlas = ["data", "atlas", "--count", "2", "--seed", "4", "--out"]
     bad.append(refused(w, "data atlas again", [*atlas, path("d")], 2, "--overwrite", [path("d")]))
     bad.append(refused(w, "data atlas over a sidecar", [*atlas, path("s"), "--overwrite"], 2, "holds a sidecar", [path("s")]))

@@ -53,6 +53,12 @@ const char *pdt_json_type_name(const json_t *value) {
   }
 }
 
+/* 64.0, which is no integer, does not read as one. */
+static void describe_real(double real, char *text, size_t room) {
+  snprintf(text, room, "%.17g", real);
+  if (!strpbrk(text, ".en")) snprintf(text + strlen(text), room - strlen(text), ".0");
+}
+
 /* What was found, for an error: scalars by value, the rest by type. */
 static void describe(const json_t *value, char *text, size_t room) {
   const char *unusable = pdt_json_unusable(value);
@@ -63,7 +69,7 @@ static void describe(const json_t *value, char *text, size_t room) {
   else if (json_is_integer(value))
     snprintf(text, room, "%lld", (long long)json_integer_value(value));
   else if (json_is_real(value))
-    snprintf(text, room, "%.17g", json_real_value(value));
+    describe_real(json_real_value(value), text, room);
   else if (json_is_boolean(value))
     snprintf(text, room, "%s", json_is_true(value) ? "true" : "false");
   else

@@ -53,6 +53,37 @@ static void add_shards(pdt_named_files *f, const char *flag, const char *folder)
   json_decref(index);
 }
 
+/* By its first bytes; a sidecar by its metadata. */
+static pdt_file_kind kind_of(const char *path) {
+  static const char data[] = "{\"format\":\"pdt-data\"";
+  char head[sizeof data] = "";
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof data - 1);
+  if (fd >= 0) close(fd);
+  if (pdt_is_journal(path)) return PDT_KIND_JOURNAL;
+  if (n == (ssize_t)sizeof data - 1 && strcmp(head, data) == 0) return PDT_KIND_DATA;
+  pdt_safetensors *file;
+  if (n < 9 || head[8] != '{' || memcmp(head + 4, "\0\0\0\0", 4) != 0) return PDT_KIND_OTHER;
+  if (pdt_safetensors_open(&file, path, NULL)) return PDT_KIND_TENSORS; /* a damaged one */
+  bool sidecar = pdt_safetensors_metadata(file, "config") != NULL;
+  pdt_safetensors_close(file);
+  return sidecar ? PDT_KIND_SIDECAR : PDT_KIND_TENSORS;
+}
+
+/* Every file of weights in the folder; a sidecar that is kept there is none of the model's. */
+static void add_weights(pdt_named_files *f, const char *flag, const char *folder) {
+  DIR *list = opendir(folder);
+  for (const struct dirent *e; list && (e = readdir(list));) {
+    const char *end = strrchr(e->d_name, '.');
+    char *path = NULL;
+    if (!end || strcmp(end, ".safetensors") != 0) continue;
+    if (pdt_path_join(&path, folder, e->d_name, NULL)) f->no_memory = true;
+    if (path && kind_of(path) != PDT_KIND_SIDECAR) pdt_files_add(f, flag, path);
+    free(path);
+  }
+  if (list) closedir(list);
+}
+
 void pdt_files_add_model(pdt_named_files *f, const char *flag, const char *folder) {
   static const char *const names[] = {"config.json",
                                       "generation_config.json",
@@ -68,13 +99,9 @@ void pdt_files_add_model(pdt_named_files *f, const char *flag, const char *folde
                                       "model.safetensors.index.json"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     pdt_files_add_in(f, flag, folder, names[i]);
-  DIR *list = folder ? opendir(folder) : NULL;
-  for (const struct dirent *e; list && (e = readdir(list));) {
-    const char *end = strrchr(e->d_name, '.');
-    if (end && strcmp(end, ".safetensors") == 0) pdt_files_add_in(f, flag, folder, e->d_name);
-  }
-  if (list) closedir(list);
-  if (folder) add_shards(f, flag, folder);
+  if (!folder) return;
+  add_weights(f, flag, folder);
+  add_shards(f, flag, folder);
 }
 
 static void free_files(pdt_named_files *f) {
@@ -139,23 +166,6 @@ int pdt_outputs_check(pdt_named_files *outputs, pdt_named_files *inputs, pdt_err
   free_files(outputs);
   free_files(inputs);
   return rc;
-}
-
-/* By its first bytes; a sidecar by its metadata. */
-static pdt_file_kind kind_of(const char *path) {
-  static const char data[] = "{\"format\":\"pdt-data\"";
-  char head[sizeof data] = "";
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof data - 1);
-  if (fd >= 0) close(fd);
-  if (pdt_is_journal(path)) return PDT_KIND_JOURNAL;
-  if (n == (ssize_t)sizeof data - 1 && strcmp(head, data) == 0) return PDT_KIND_DATA;
-  pdt_safetensors *file;
-  if (n < 9 || head[8] != '{' || memcmp(head + 4, "\0\0\0\0", 4) != 0) return PDT_KIND_OTHER;
-  if (pdt_safetensors_open(&file, path, NULL)) return PDT_KIND_TENSORS; /* a damaged one */
-  bool sidecar = pdt_safetensors_metadata(file, "config") != NULL;
-  pdt_safetensors_close(file);
-  return sidecar ? PDT_KIND_SIDECAR : PDT_KIND_TENSORS;
 }
 
 int pdt_output_may_replace(const char *flag, const char *path, pdt_file_kind own, bool overwrite,

@@ -72,21 +72,29 @@ static int read_integer(const reader *in, const integer_setting *setting, pdt_se
   if (unusable)
     return pdt_fail(in->err, PDT_ERROR_USAGE, "%s: %s: expected an integer from %d to %d, found %s",
                     in->where, setting->key, setting->low, setting->high, unusable);
-  if (pdt_json_integer_or(in->settings, in->where, setting->key, INT64_MIN, INT64_MAX, &number,
-                          in->err))
+  if (json_is_integer(value)) {
+    number = json_integer_value(value);
+    if (number < setting->low || number > setting->high)
+      return bad_integer(in->where, setting, number, PDT_ERROR_USAGE, in->err);
+  } else if (pdt_json_integer_or(in->settings, in->where, setting->key, setting->low, setting->high,
+                                 &number, in->err)) {
     return -1;
-  if (value && (number < setting->low || number > setting->high))
-    return bad_integer(in->where, setting, number, PDT_ERROR_USAGE, in->err);
+  }
   *out = (int32_t)number;
   return 0;
 }
 
 static int read_real(const reader *in, const real_setting *setting, pdt_settings *s) {
   double *out = (double *)(void *)((char *)s + setting->offset), number = *out;
-  if (pdt_json_real_or(in->settings, in->where, setting->key, -1e300, 1e300, &number, in->err))
+  const json_t *value = pdt_json_get(in->settings, setting->key);
+  if (json_is_number(value)) {
+    number = json_number_value(value);
+    if (!(number >= setting->low && number <= setting->high))
+      return bad_real(in->where, setting, number, PDT_ERROR_USAGE, in->err);
+  } else if (pdt_json_real_or(in->settings, in->where, setting->key, setting->low, setting->high,
+                              &number, in->err)) {
     return -1;
-  if (number < setting->low || number > setting->high)
-    return bad_real(in->where, setting, number, PDT_ERROR_USAGE, in->err);
+  }
   *out = number;
   return 0;
 }

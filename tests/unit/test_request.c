@@ -343,6 +343,14 @@ static void bad_settings(void **state) {
       {"horizon", "0", "from 1 to 16777216"},
       {"horizon", "15", "expected at least block_tokens, 16, found 15"},
       {"policy", "'none'", "expected selective, stall or global, found 'none'"}};
+  /* of another type: the range is the setting's, and what was found does not read as an integer */
+  static const refusal types[] = {
+      {PDT_ERROR_INPUT, "{'prompt_ids':[1],'settings':{'window':64.0}}",
+       "'window': expected an integer from 1 to 1048576, found 64.0"},
+      {PDT_ERROR_INPUT, "{'prompt_ids':[1],'settings':{'max_tokens':1e3}}",
+       "'max_tokens': expected an integer from 1 to 16777216, found 1000.0"},
+      {PDT_ERROR_INPUT, "{'prompt_ids':[1],'settings':{'gamma':true}}",
+       "'gamma': expected a number from 0 to 1, found true"}};
   static const char *const integers[] = {"streams",      "block_tokens", "reveal_delay", "window",
                                          "max_attempts", "max_tokens",   "max_rounds",   "top_k",
                                          "horizon",      "seed"};
@@ -355,9 +363,11 @@ static void bad_settings(void **state) {
     refuse(&(refusal){PDT_ERROR_USAGE, text, "r.json: settings: "}, 1);
     refuse(&(refusal){PDT_ERROR_USAGE, text, cases[i][0]}, 1);
   }
+  REFUSE(types);
   for (size_t i = 0; i < 10; i++) {
     snprintf(text, sizeof text, "{'prompt_ids':[1],'settings':{'%s':2.0}}", integers[i]);
     refuse(&(refusal){PDT_ERROR_INPUT, text, integers[i]}, 1);
+    if (i < 9) refuse(&(refusal){PDT_ERROR_INPUT, text, "found 2.0"}, 1);
     snprintf(text, sizeof text, "{'prompt_ids':[1],'settings':{'%s':'2'}}", integers[i]);
     refuse(&(refusal){PDT_ERROR_INPUT, text, "found '2'"}, 1);
   }
