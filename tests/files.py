@@ -149,6 +149,10 @@ def training_inputs(w):
         words = ["train", "--stage", "trunk", "--config", w.path("config.json"), "--data", os.path.join(d, name), "--out", d, "--resume"]
         bad.append(refused(w, "--data " + name, words, 2, "of --data", [os.path.join(d, name)]))
         os.remove(os.path.join(d, name))
+    os.mkdir(os.path.join(d, "out"))
+    os.mkdir(os.path.join(d, "out", "log.jsonl"))
+    words = ["train", "--stage", "trunk", "--config", w.path("config.json"), "--data", w.path("many.jsonl"), "--out", os.path.join(d, "out"), "--resume"]
+    bad.append(refused(w, "a log that is a folder", words, 1, "log.jsonl: cannot write: Is a directory"))
     shutil.copy(w.path("s"), os.path.join(d, "sidecar.safetensors"))
     words = ["train", "--stage", "0", "--model", w.path("m"), "--sidecar", os.path.join(d, "sidecar.safetensors"), "--data", w.path("d"), "--out", d, "--resume"]
     bad.append(refused(w, "--sidecar", words, 2, "of --sidecar", [os.path.join(d, "sidecar.safetensors")]))
@@ -428,6 +432,17 @@ def peak(w, *more, requests):
     return usage.ru_maxrss
 
 
+def large_data(w):
+    """Data is hashed as it is read: a file that is refused, or of which few entries are asked for, is not kept in memory."""
+    large = os.path.join(w.scratch(), "d")
+    write(large, b" ")
+    os.truncate(large, 600 << 20)
+    p = subprocess.Popen([w.pdt, "eval", "--model", w.path("m"), "--sidecar", w.path("s"), "--data", large, "--threads", "1"], stderr=subprocess.PIPE)
+    err = p.stderr.read()
+    _, _, usage = os.wait4(p.pid, 0)
+    return f"{usage.ru_maxrss >> 10} MiB: {err}" if usage.ru_maxrss >> 10 > 400 or b"line 1: longer than" not in err else None
+
+
 def memory(w):
     """Traces and results of many sessions, those that wait behind a slow one too, are not kept in memory."""
     d = w.scratch()
@@ -535,7 +550,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         w = World(pdt, ranks, os.path.realpath(folder))
         checks = [inputs_named, training_inputs, outputs_alike, other_kinds, closed_descriptors, told_at_the_start, endings, half_models,
-                  modes_and_links, old_journal, memory, order, standard_output, full_disk]
+                  modes_and_links, old_journal, memory, large_data, order, standard_output, full_disk]
         harness.run_checks((c.__name__.replace("_", " "), lambda c=c: c(w)) for c in checks)
 
 

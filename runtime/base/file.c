@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/memory.h"
 
@@ -83,6 +84,34 @@ int pdt_file_read(char **out, pdt_bytes *n_bytes, const char *path, pdt_bytes ma
   int fd = pdt_file_open(path, err);
   if (fd < 0) return -1;
   int rc = read_open_file(out, n_bytes, fd, path, max_bytes, err);
+  close(fd);
+  return rc;
+}
+
+static int hash_open_file(XXH3_state_t *state, int fd, const char *path, pdt_error *err) {
+  enum { PIECE = 1 << 16 };
+  struct stat status;
+  char piece[PIECE];
+  ssize_t n;
+  if (fstat(fd, &status) == 0 && !S_ISREG(status.st_mode))
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind", path);
+  do {
+    n = read(fd, piece, sizeof piece);
+    if (n > 0) XXH3_64bits_update(state, piece, (size_t)n);
+  } while (n > 0 || (n < 0 && errno == EINTR));
+  if (n < 0) return pdt_fail(err, PDT_ERROR_IO, "%s: cannot read: %s", path, strerror(errno));
+  return 0;
+}
+
+int pdt_file_hash(uint64_t *hash, const char *path, pdt_error *err) {
+  int fd = pdt_file_open(path, err);
+  XXH3_state_t *state = fd < 0 ? NULL : XXH3_createState();
+  if (fd < 0) return -1;
+  int rc = state ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
+  if (!rc) (void)XXH3_64bits_reset_withSeed(state, *hash);
+  if (!rc) rc = hash_open_file(state, fd, path, err);
+  if (!rc) *hash = XXH3_64bits_digest(state);
+  (void)XXH3_freeState(state);
   close(fd);
   return rc;
 }

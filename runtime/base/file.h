@@ -14,6 +14,10 @@ int pdt_file_open(const char *path, pdt_error *err);
 int pdt_file_read(char **out, pdt_bytes *n_bytes, const char *path, pdt_bytes max_bytes,
                   pdt_error *err);
 
+/* Continues a hash (XXH3, 64 bits; 0 begins one) with all bytes of a regular file, in little memory
+ * whatever its size. Errors: IO, INPUT (no regular file), MEMORY. */
+int pdt_file_hash(uint64_t *hash, const char *path, pdt_error *err);
+
 /* A file being written beside the path it will have. Where the file system can (O_TMPFILE), it has
  * no name until it is committed, so that nothing stays of it whatever ends the process. Elsewhere
  * it is called NAME.PID.N.tmp, and stays after a kill until another file of that NAME is written.

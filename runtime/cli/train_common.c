@@ -59,9 +59,9 @@ int pdt_train_open_log(pdt_train_log *log, const pdt_train_args *args, const cha
                       "%s: has a %s already (hint: --resume, or another directory)", out, what);
   for (int i = 0; i < 2; i++)
     if (results[i]) pdt_temporaries_remove(results[i]);
-  *log = (pdt_train_log){.path = path, .resumes = args->run.resume};
+  *log = (pdt_train_log){
+      .path = path, .resumes = args->run.resume, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
   log->file = fopen(path, log->resumes ? "ae" : "we");
-  log->on_terminal = pdt_on_terminal(STDERR_FILENO);
   return log->file ? 0 : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
 }
 

@@ -4,12 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/file.h"
 #include "base/file_state.h"
-
-static const pdt_bytes most_bytes = (pdt_bytes)8 << 30;
 
 static int check_header(const pdt_data_header *h, const char *path,
                         const pdt_sidecar_config *sidecar, uint64_t tokenizer, pdt_error *err) {
@@ -61,21 +58,12 @@ static int read_all(pdt_eval_entries *out, pdt_data_reader *reader, int64_t most
   return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected entries, found none", reader->path);
 }
 
-static int hash_file(const char *path, uint64_t *hash, pdt_error *err) {
-  char *text;
-  pdt_bytes bytes;
-  if (pdt_file_read(&text, &bytes, path, most_bytes, err)) return -1;
-  *hash = XXH3_64bits(text, (size_t)bytes);
-  free(text);
-  return 0;
-}
-
 int pdt_eval_entries_read(pdt_eval_entries *out, const char *path, int64_t most,
                           const pdt_sidecar_config *sidecar, uint64_t tokenizer, pdt_error *err) {
   pdt_data_reader reader = {0};
   pdt_file_state state; /* the file is read twice, and must not change in between */
   *out = (pdt_eval_entries){0};
-  int rc = pdt_file_state_of(&state, path, err) || hash_file(path, &out->fingerprint, err) ||
+  int rc = pdt_file_state_of(&state, path, err) || pdt_file_hash(&out->fingerprint, path, err) ||
            pdt_data_open(&reader, path, err) ||
            check_header(&reader.header, path, sidecar, tokenizer, err) ||
            read_all(out, &reader, most, err) || pdt_file_unchanged(&state, path, err);

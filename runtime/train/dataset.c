@@ -386,20 +386,12 @@ static int add_rows(pdt_dataset *d, const pdt_data_notes *n, pdt_error *err) {
   return rc;
 }
 
-static int add_whole_file(pdt_dataset *d, const char *path, pdt_error *err) {
-  char *bytes;
-  pdt_bytes n_bytes;
-  if (pdt_file_read(&bytes, &n_bytes, path, (pdt_bytes)8 << 30, err)) return -1;
-  add_bytes(d, bytes, (size_t)n_bytes);
-  free(bytes);
-  return 0;
-}
-
 /* A file is read twice, for its fingerprint and for its entries: it must not change in between.
  * Afterwards everything is in memory. */
 static int read_file(loading *l, const char *path, pdt_error *err) {
   pdt_file_state state;
-  if (pdt_file_state_of(&state, path, err) || add_whole_file(l->d, path, err)) return -1;
+  if (pdt_file_state_of(&state, path, err) || pdt_file_hash(&l->d->fingerprint, path, err))
+    return -1;
   int rc = pdt_data_open(&l->reader, path, err);
   if (!rc) rc = pdt_data_notes_open(&l->notes, &l->reader, err);
   if (!rc && l->notes.file) rc = add_rows(l->d, &l->notes, err);
