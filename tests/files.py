@@ -151,7 +151,8 @@ def training_inputs(w):
         os.remove(os.path.join(d, name))
     os.mkdir(os.path.join(d, "out"))
     os.mkdir(os.path.join(d, "out", "log.jsonl"))
-    words = ["train", "--stage", "trunk", "--config", w.path("config.json"), "--data", w.path("many.jsonl"), "--out", os.path.join(d, "out"), "--resume"]
+    write(os.path.join(d, "texts"), '{"ids": [1, 2, 3, 4]}\n')
+    words = ["train", "--stage", "trunk", "--config", w.path("config.json"), "--data", os.path.join(d, "texts"), "--out", os.path.join(d, "out"), "--resume"]
     bad.append(refused(w, "a log that is a folder", words, 1, "log.jsonl: cannot write: Is a directory"))
     shutil.copy(w.path("s"), os.path.join(d, "sidecar.safetensors"))
     words = ["train", "--stage", "0", "--model", w.path("m"), "--sidecar", os.path.join(d, "sidecar.safetensors"), "--data", w.path("d"), "--out", d, "--resume"]
