@@ -172,6 +172,9 @@ def known():
     yield build(twice), ["ab", "aab", "b  b", "abb a"]
     nothing = compare.sequence("normalizers", {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "StripAccents"})
     yield build([added(" ", normalized=True), added("\u0301", normalized=True), added("ab")], nothing), [" ", "a \u0301 ab", "\u0301", "1ab2"]
+    for flags in ({}, {"lstrip": True}, {"rstrip": True}, {"lstrip": True, "rstrip": True}, {"lstrip": True, "rstrip": True, "single_word": True}):
+        gone = {"type": "Replace", "pattern": {"String": "Q"}, "content": ""}
+        yield build([added("Q", normalized=True, **flags), added("ab")], gone), ["a  b", " ab", "ab  ", "1  1", "ab ab", "   ", "aQb", "Q", "b 2b"]
     yield dict(build([]), truncation={"max_length": 2, "strategy": "LongestFirst", "direction": "Right", "stride": 0},
                padding={"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
                         "pad_token": "<unk>"}), ["abab12", "a"]

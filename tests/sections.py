@@ -119,6 +119,8 @@ def make_pairs(rng, n, specials, words):
         pairs.append((text, rng.choice(SECTIONS)))
     for i in range(n // 20):  # longer than what is read again
         text = "".join(rng.choice(words) + rng.choice((" ", " ", " ", "\n", ". ", "", "  ")) for _ in range(rng.choice((400, 2000))))
+        if i % 4 == 1:
+            text = "".join(rng.choice("你好世界的一是，。在不了有") for _ in range(rng.randrange(1000, 3000)))
         if i % 4 == 0:
             text = rng.choice("= a.-1é你") * rng.randrange(2000, 4000) + (text[:600] if i % 8 else "")
         pairs.append((text, rng.choice(SECTIONS)))

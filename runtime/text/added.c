@@ -129,13 +129,15 @@ static void drop_doubles(pdt_added *a) {
 }
 
 /* The tokens that are looked for at one stage: of those that are the same in a text the one with
- * the lowest id, and none of which nothing is left. */
+ * the lowest id. */
 static int fill_set(pdt_added_set *set, const pdt_added *a, bool normalized, pdt_error *err) {
   size_t n = 0;
   if (PDT_NEW(&set->sorted, a->n, "added tokens", err)) return -1;
-  for (size_t i = 0; i < a->n; i++)
-    if (a->tokens[i].normalized == normalized && a->tokens[i].pattern_bytes)
-      set->sorted[n++] = &a->tokens[i];
+  for (size_t i = 0; i < a->n; i++) {
+    const pdt_added_token *t = &a->tokens[i];
+    if (t->normalized == normalized && t->pattern_bytes) set->sorted[n++] = t;
+    if (t->normalized == normalized && !t->pattern_bytes && !set->nothing) set->nothing = t;
+  }
   qsort(set->sorted, n, sizeof *set->sorted, compare_patterns);
   for (size_t i = 0; i < n; i++) {
     const pdt_added_token *t = set->sorted[i], *last = set->n ? set->sorted[set->n - 1] : NULL;
@@ -317,22 +319,33 @@ static int add(pdt_pieces *out, const char *text, size_t start, size_t end, pdt_
   return pdt_pieces_add(out, text + start, end - start, pdt_origin_from(origin, start), id, err);
 }
 
+/* The token that the text from `at` on begins with: the longest, or the one of which nothing is
+ * left, which stands everywhere but right behind another. */
+static const pdt_added_token *match(const pdt_added_set *set, const bool *starts, const char *text,
+                                    size_t bytes, size_t at, size_t last) {
+  const pdt_added_token *t = NULL;
+  if (at < bytes && starts[(unsigned char)text[at]]) t = longest(set, text + at, bytes - at);
+  return t || at == last ? t : set->nothing;
+}
+
 int pdt_added_extract(const pdt_added *a, const pdt_added_set *set, const char *text, size_t bytes,
                       pdt_origin origin, int32_t before, pdt_pieces *out, pdt_error *err) {
   bool starts[256] = {0};
-  size_t done = 0;
+  size_t done = 0,
+         last = SIZE_MAX; /* `last`: where the last token ended before spaces were taken */
   for (size_t i = 0; i < set->n; i++) starts[(unsigned char)set->sorted[i]->pattern[0]] = true;
-  for (size_t at = 0; set->n && at < bytes;) {
-    const pdt_added_token *t =
-        starts[(unsigned char)text[at]] ? longest(set, text + at, bytes - at) : NULL;
-    if (!t) {
-      at++;
-      continue;
-    }
-    size_t start = at, end = at + t->pattern_bytes;
+  for (size_t at = 0; (set->n || set->nothing) && at <= bytes;) {
+    const pdt_added_token *t = match(set, starts, text, bytes, at, last);
+    size_t start = at, end = at + (t ? t->pattern_bytes : 0);
     bool alone = true;
     at = end;
-    if (a->split_special && t->special) continue;
+    if (start < end)
+      last = end;
+    else if (at < bytes)
+      pdt_utf8_next(text, &at);
+    else
+      at++;
+    if (!t || (a->split_special && t->special)) continue;
     if (t->single_word && stands_alone(a, text, bytes, start, end, before, &alone, err)) return -1;
     if (!alone) continue;
     if (t->lstrip) start = skip_back(text, start);

@@ -34,6 +34,7 @@ typedef struct pdt_added_spec {
 typedef struct pdt_added_set {
   const pdt_added_token **sorted;
   size_t n;
+  const pdt_added_token *nothing; /* one of which normalization leaves nothing; NULL without */
 } pdt_added_set;
 
 /* Filled by pdt_added_add, immutable once finished. A zeroed one is empty. */
@@ -66,9 +67,8 @@ int pdt_added_add(pdt_added *a, const pdt_added_spec *spec, const pdt_vocabulary
 int pdt_added_load(pdt_added *a, const json_t *array, const pdt_vocabulary *vocabulary,
                    const pdt_normalizer *normalizer, const char *where, pdt_error *err);
 
-/* Ends adding. Of tokens of one id (in a vocabulary with gaps) the last one stays; a token that
- * normalizes to nothing is never found; of those that are the same in a text, the one with the
- * lowest id is. Errors: MEMORY. */
+/* Ends adding. Of tokens of one id (in a vocabulary with gaps) the last one stays; of those
+ * that are the same in a text, the one with the lowest id is found. Errors: MEMORY. */
 int pdt_added_finish(pdt_added *a, const char *where, pdt_error *err);
 
 /* Frees what was added; after an error too. */
@@ -81,7 +81,8 @@ const pdt_added_token *pdt_added_by_id(const pdt_added *a, pdt_token id);
 pdt_token pdt_added_id(const pdt_added *a, const char *content, size_t bytes);
 
 /* Appends to `out` the pieces of valid UTF-8: tokens of the set (of those that start first the
- * longest, from left to right) and the text between them. `origin` is that of the text, and
+ * longest, from left to right; one of which normalization leaves nothing stands between all
+ * characters) and the text between them. `origin` is that of the text, and
  * `before` the character before it, -1 without: a token that is a single word does not go on with
  * another. Errors: MEMORY. */
 int pdt_added_extract(const pdt_added *a, const pdt_added_set *set, const char *text, size_t bytes,

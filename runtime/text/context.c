@@ -33,12 +33,24 @@ static bool is_space(char byte) {
   return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r';
 }
 
-/* The last place at or before `at` where a single space or line break stands between two words; 0
- * when there is none. */
+/* Does an ideograph follow a full stop, a comma or the like of its script? */
+static bool begins_phrase(const char *text, size_t at) {
+  static const char stops[][4] = {"\xe3\x80\x82", "\xe3\x80\x81", "\xef\xbc\x8c", "\xef\xbc\x81",
+                                  "\xef\xbc\x9f", "\xef\xbc\x9b", "\xef\xbc\x9a"};
+  unsigned char first = (unsigned char)text[at];
+  for (size_t i = 0; at >= 3 && first >= 0xe4 && first <= 0xe9 && i < 7; i++)
+    if (memcmp(text + at - 3, stops[i], 3) == 0) return true;
+  return false;
+}
+
+/* The last place at or before `at` where a single space or line break stands between two words, or
+ * a phrase of ideographs begins; 0 when there is none. */
 static size_t find_border(const char *text, size_t at) {
-  for (; at > 0; at--)
+  for (; at > 0; at--) {
+    if (begins_phrase(text, at)) return at;
     if ((text[at] == ' ' || text[at] == '\n') && !is_space(text[at - 1]) && !is_space(text[at + 1]))
       return at;
+  }
   return 0;
 }
 

@@ -25,8 +25,9 @@ void pdt_text_context_free(pdt_text_context *c);
  * joined text behind those of the context. Where a token of the joined text spans the border (its
  * ids do not begin with the context's), the text is read as in the middle of a text
  * (pdt_tokenizer_encode_middle). No special tokens are put around it. Time goes with the length of
- * the text, not of the context, whenever the context has a space or line break between words some
- * kilobytes before its end. Sets *ids and *n as pdt_tokenizer_encode does. Errors: as there. */
+ * the text, not of the context, whenever the context has a space or line break between words, or a
+ * stop between ideographs, some kilobytes before its end. Sets *ids and *n as pdt_tokenizer_encode
+ * does. Errors: as there. */
 int pdt_text_context_encode(const pdt_text_context *c, const char *text, size_t bytes,
                             pdt_token **ids, int32_t *n, pdt_error *err);
 

@@ -169,9 +169,11 @@ static void test_from_ids(void **state) {
 /* Long texts are read again from near their end only, with the same result. */
 static void test_long(void **state) {
   pdt_tokenizer *t = load(*state);
-  static const char *const words[] = {"the",          "of", "and", "1,234",   "na\xc3\xafve",
-                                      "\xe4\xbd\xa0", "''", "==",  "History", "x",
-                                      "don't"};
+  static const char *const words[] = {
+      "the",   "of",           "and",
+      "1,234", "na\xc3\xafve", "\xe4\xbd\xa0",
+      "''",    "==",           "\xe5\xa5\xbd\xef\xbc\x8c\xe4\xbd\xa0",
+      "x",     "don't"};
   static const char *const spaces[] = {" ", "\n", " ", "  ", ". ", "", "\n\n"};
   static const char *const endings[] = {"is", "\nis", " is", "", "  ", "1", "e"};
   pdt_buffer text = {0};
