@@ -78,7 +78,10 @@ static pdt_comm wrap(MPI_Comm mpi, mpi_handle *handle) {
 }
 
 /* May this process read another one's memory? Asked of a child of its own; where there can be none,
- * nothing is known and the answer is yes. */
+ * nothing is known and the answer is yes. The child is made without the handlers that libraries
+ * have for a fork: OpenBLAS's waits for its threads, for ever where memory was too little to start
+ * them.
+ */
 static bool may_read_processes(void) {
   int there = 1, here = 0;
   pid_t parent = getpid();
