@@ -11,20 +11,10 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "families.h"
 #include "text/buffer.h"
 #include "text/context.h"
 #include "text/unicode.h"
-
-#define FOLDER "tests/data/tokenizers/"
-
-static pdt_tokenizer *load(const char *family) {
-  char path[256];
-  pdt_error err = {0};
-  pdt_tokenizer *t;
-  snprintf(path, sizeof path, FOLDER "%s/tokenizer.json", family);
-  if (pdt_tokenizer_load(&t, path, &err)) fail_msg("%s", err.message);
-  return t;
-}
 
 typedef struct ids {
   pdt_token *items;

@@ -11,20 +11,10 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "families.h"
 #include "text/regex.h"
 #include "text/tokenizer.h"
 #include "text/unicode.h"
-
-#define FOLDER "tests/data/tokenizers/"
-
-static pdt_tokenizer *load(const char *family) {
-  char path[256];
-  pdt_error err = {0};
-  pdt_tokenizer *t;
-  snprintf(path, sizeof path, FOLDER "%s/tokenizer.json", family);
-  if (pdt_tokenizer_load(&t, path, &err)) fail_msg("%s", err.message);
-  return t;
-}
 
 static pdt_token *read_ids(const json_t *array, int32_t *n) {
   *n = (int32_t)json_array_size(array);
