@@ -23,6 +23,7 @@
 #include "base/memory.h"
 #include "engine/engine.h"
 #include "machine.h"
+#include "request/parse.h"
 
 enum { MOST_SWEEP = 16 };
 

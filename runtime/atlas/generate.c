@@ -7,9 +7,10 @@
 
 #include "atlas/draft.h"
 #include "atlas/tokens.h"
+#include "base/buffer.h"
 #include "base/memory.h"
+#include "request/plan_hash.h"
 #include "sidecar/sidecar.h"
-#include "text/buffer.h"
 
 /* Draws before a generator gives up: one in 16 is of the rarer splits, and nearly all of those
  * fit. */

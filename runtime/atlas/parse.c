@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "text/buffer.h"
+#include "base/buffer.h"
 
 /* A sentence in the making. One with more words than any pattern is malformed; of those, only as
  * many are kept as it takes to see that. */

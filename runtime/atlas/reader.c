@@ -4,10 +4,11 @@
 #include <sys/stat.h>
 
 #include "atlas/data.h"
+#include "base/buffer.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "request/plan_hash.h"
 #include "sidecar/sidecar.h"
-#include "text/buffer.h"
 
 enum { WHERE_BYTES = 400, LONGEST_TEXT = 1 << 24 };
 

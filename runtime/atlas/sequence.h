@@ -3,7 +3,7 @@
 #define PDT_ATLAS_SEQUENCE_H
 
 #include "atlas/entry.h"
-#include "text/buffer.h"
+#include "base/buffer.h"
 #include "text/tokenizer.h"
 
 /* How much the prediction of a token counts; 1 for tokens that belong to no name. */

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/memory.h"
-#include "text/buffer.h"
 
 static int encode_one(const pdt_tokenizer *tokenizer, const pdt_text_context *after,
                       const char *text, size_t bytes, pdt_token **ids, int32_t *n, pdt_error *err) {

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "atlas/data.h"
-#include "journal/json_text.h"
+#include "base/json_text.h"
 
 /* A line in the making. */
 typedef struct line {

@@ -6,7 +6,7 @@
 
 #include "cli/request_source.h"
 #include "cli/tokenizer.h"
-#include "engine/request_message.h"
+#include "request/message.h"
 
 enum {
   PIECE_BYTES = 1 << 20,  /* of requests that are sent together */

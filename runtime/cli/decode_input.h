@@ -3,6 +3,7 @@
 #define PDT_CLI_DECODE_INPUT_H
 
 #include "cli/decode_options.h"
+#include "request/parse.h"
 
 typedef struct pdt_decode_input {
   pdt_request *requests; /* [n] */

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "engine/request_message.h"
 #include "pdt_version.h"
+#include "request/message.h"
 
 /* More than tags, lengths and small numbers of a message take. */
 enum { MESSAGE_BYTES = 64 };

@@ -6,8 +6,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "engine/familiar.h"
 #include "journal/bytes.h"
+#include "request/familiar.h"
 
 enum { MAX_REQUEST_BYTES = 256 << 20, READ_BYTES = 1 << 18, SHOWN_PATH_BYTES = 200 };
 

@@ -4,8 +4,9 @@
 
 #include <stdio.h>
 
+#include "base/buffer.h"
 #include "cli/decode_options.h"
-#include "text/buffer.h"
+#include "request/parse.h"
 
 enum { PDT_WHERE_BYTES = 300 };
 

@@ -3,9 +3,9 @@
 #ifndef PDT_CLI_RESULT_H
 #define PDT_CLI_RESULT_H
 
-#include "engine/request.h"
 #include "journal/output.h"
 #include "protocol/stream.h"
+#include "request/request.h"
 #include "text/tokenizer.h"
 
 /* A session at its end. Pointers are the caller's. */

@@ -4,18 +4,6 @@
 #include "base/memory.h"
 #include "engine/internal.h"
 
-static int descending(const void *a, const void *b) {
-  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-  return (x < y) - (x > y);
-}
-
-int64_t pdt_most_at_once(int64_t *amounts, int32_t n, int32_t max_sessions) {
-  int64_t sum = 0;
-  qsort(amounts, (size_t)n, sizeof *amounts, descending);
-  for (int32_t i = 0; i < n && i < max_sessions; i++) sum += amounts[i];
-  return sum;
-}
-
 /* What one request takes, by kind. */
 enum amount_kind {
   LANES,

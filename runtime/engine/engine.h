@@ -8,8 +8,8 @@
 #define PDT_ENGINE_ENGINE_H
 
 #include "comm/comm.h"
-#include "engine/request.h"
 #include "engine/session.h"
+#include "request/request.h"
 #include "sidecar/sidecar.h"
 #include "trunk/trunk.h"
 

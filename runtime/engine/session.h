@@ -3,9 +3,9 @@
 #ifndef PDT_ENGINE_SESSION_H
 #define PDT_ENGINE_SESSION_H
 
-#include "engine/request.h"
 #include "protocol/bus.h"
 #include "protocol/stream.h"
+#include "request/request.h"
 #include "sidecar/sidecar.h"
 #include "trunk/kv.h"
 

@@ -51,7 +51,7 @@ typedef struct pdt_eval {
   int (*listen)(void *context, const pdt_eval_heard *heard, pdt_error *err);
   void *context;
   /* Where settings or entries are far from what the sidecar was trained with, told on rank 0 once a
-   * kind (engine/familiar.h); NULL: nobody listens. */
+   * kind (request/familiar.h); NULL: nobody listens. */
   uint32_t *told;
   pdt_notices *notices;
 } pdt_eval;

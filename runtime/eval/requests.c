@@ -5,8 +5,8 @@
 
 #include "base/json.h"
 #include "base/memory.h"
-#include "engine/familiar.h"
 #include "eval/internal.h"
+#include "request/familiar.h"
 
 enum { SECTION_TOKENS = 128, SEQUENCE_TOKENS = 700 };
 

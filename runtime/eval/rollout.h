@@ -11,9 +11,9 @@
 
 #include "atlas/entry.h"
 #include "atlas/parse.h"
+#include "base/buffer.h"
 #include "protocol/bus.h"
 #include "protocol/decide.h"
-#include "text/buffer.h"
 #include "text/tokenizer.h"
 
 enum { PDT_NO_OWNER = -1, PDT_UNKNOWN_VALUE = -1 };

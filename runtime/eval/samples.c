@@ -4,7 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "text/buffer.h"
+#include "base/buffer.h"
 
 /* What is under way. */
 typedef struct collecting {

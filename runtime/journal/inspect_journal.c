@@ -3,10 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "journal/inspect.h"
-#include "journal/json_text.h"
 #include "journal/verify.h"
 #include "protocol/decide.h"
+#include "request/message.h"
 
 /* ---- for people ---- */
 
@@ -135,7 +136,7 @@ static void json_entry(FILE *out, const pdt_journal_entry *e) {
     (void)fputs(",\"plan_note\":", out);
     pdt_json_put_floats(out, m->start->plan_note, m->start->n_plan_note);
     (void)fputs(",\"resolved\":", out);
-    pdt_json_put_request(out, m->start->resolved);
+    pdt_request_put_json(out, m->start->resolved);
     (void)fputs("}\n", out);
   }
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END) {

@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "journal/bytes.h"
-#include "journal/json_text.h"
 #include "journal/turns.h"
 
 struct pdt_output {

@@ -1,8 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
+#include "base/utf8.h"
 #include "journal/bytes.h"
-#include "journal/json_text.h"
 #include "journal/output.h"
 
 int pdt_output_reader_attach(pdt_output_reader *r, FILE *file, pdt_bytes size, const char *name,

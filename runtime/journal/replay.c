@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "engine/request_message.h"
+#include "request/message.h"
 
 void pdt_replay_init(pdt_replay *r) {
   *r = (pdt_replay){0};

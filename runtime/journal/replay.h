@@ -4,9 +4,9 @@
 #ifndef PDT_JOURNAL_REPLAY_H
 #define PDT_JOURNAL_REPLAY_H
 
-#include "engine/request.h"
 #include "journal/verify.h"
 #include "protocol/stream.h"
+#include "request/request.h"
 
 typedef struct pdt_replay_session {
   pdt_request request;

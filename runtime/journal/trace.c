@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/json_text.h"
 #include "base/memory.h"
-#include "journal/json_text.h"
 #include "journal/sink.h"
 #include "journal/turns.h"
 

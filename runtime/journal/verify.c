@@ -6,10 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "base/memory.h"
-#include "engine/request_message.h"
-#include "journal/json_text.h"
+#include "base/utf8.h"
 #include "protocol/decide.h"
+#include "request/message.h"
 
 static_assert(PDT__ACTION__ACTION_COMMIT == (int)PDT_ACTION_COMMIT, "actions share their values");
 static_assert(PDT__ACTION__ACTION_FORCE == (int)PDT_ACTION_FORCE, "actions share their values");

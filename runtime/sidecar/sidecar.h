@@ -145,12 +145,6 @@ int32_t pdt_plan_own_rows(const pdt_sidecar *s, const int32_t *ids, float *rows)
  * E_plan[z_i] over non-empty slots), zeros when all are empty, and the items. Errors: MEMORY. */
 int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, pdt_error *err);
 
-/* Slot id of a plan item by hashing (PROTOCOL.md, "planner"): SHA-256 of "salt::stream_k::text"
- * with the text stripped and lowercased as Python's str does it, as a big-endian integer mod Vp, 0
- * becoming 1; an empty text is the empty slot, 0. Errors: INPUT when text is not UTF-8, MEMORY. */
-int pdt_plan_hash(const pdt_sidecar_config *config, pdt_stream stream, const char *text,
-                  int32_t *id, pdt_error *err);
-
 /* Closes a block (3.6, 3.7): from the final-norm states [n, d] of the n >= 1 steps that emitted it,
  * the note [dn], coverage logits [S] and readiness in (0, 1), NaN when its logit is not finite.
  * scratch: pdt_sidecar_block_elems floats. Reentrant: blocks of different streams may be closed by

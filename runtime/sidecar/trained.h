@@ -1,6 +1,6 @@
 /* What a sidecar was trained with: the optional object "trained" of its config, by which a request
- * that is far from it can be told (engine/familiar.h). Every key may be absent: nothing is known of
- * it then; a list may be null: there were too many to list them.
+ * that is far from it can be told (request/familiar.h). Every key may be absent: nothing is known
+ * of it then; a list may be null: there were too many to list them.
  *
  *   stages        texts, in order: "0" to "3", "all", "rollouts"; none: never trained
  *   block_tokens, reveal_delay, streams, prompt_tokens   [least, most]

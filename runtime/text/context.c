@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/memory.h"
-#include "text/buffer.h"
 #include "text/unicode.h"
 
 /* A text is read again from a border that lies at least so far before its end, in bytes: further

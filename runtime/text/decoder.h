@@ -2,8 +2,8 @@
 #ifndef PDT_TEXT_DECODER_H
 #define PDT_TEXT_DECODER_H
 
+#include "base/buffer.h"
 #include "base/json.h"
-#include "text/buffer.h"
 
 /* The steps. Immutable once loaded. */
 typedef struct pdt_decoder pdt_decoder;

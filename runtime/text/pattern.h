@@ -2,7 +2,7 @@
 #ifndef PDT_TEXT_PATTERN_H
 #define PDT_TEXT_PATTERN_H
 
-#include "text/buffer.h"
+#include "base/buffer.h"
 
 /* Appends to `out` a pattern for PCRE2 with UTF, UCP and MULTILINE that matches what `pattern` does
  * in Oniguruma: white space, word characters and scripts are spelled out, \h is a hexadecimal

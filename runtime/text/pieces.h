@@ -3,7 +3,7 @@
 #ifndef PDT_TEXT_PIECES_H
 #define PDT_TEXT_PIECES_H
 
-#include "text/buffer.h"
+#include "base/buffer.h"
 
 /* Where a piece of text comes from. */
 typedef struct pdt_origin {

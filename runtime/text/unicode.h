@@ -1,4 +1,4 @@
-/* UTF-8 and the properties of characters that tokenizers ask for.
+/* The properties of characters that tokenizers ask for.
  *
  * tokenizer.json means what Hugging Face's `tokenizers` does, and that library takes its tables
  * from several places, each of another version of Unicode: regular expressions from 16, numbers and
@@ -7,19 +7,8 @@
 #ifndef PDT_TEXT_UNICODE_H
 #define PDT_TEXT_UNICODE_H
 
-#include "text/buffer.h"
-
-/* Length of the longest prefix of `text` that is valid UTF-8: `bytes` when all of it is. */
-size_t pdt_utf8_valid(const char *text, size_t bytes);
-
-/* The character at *at in valid UTF-8, with *at moved behind it. */
-int32_t pdt_utf8_next(const char *text, size_t *at);
-
-/* The start of the character that ends before `end` > 0 in valid UTF-8. */
-size_t pdt_utf8_back(const char *text, size_t end);
-
-/* Writes a character; returns its length, 1 to 4. */
-size_t pdt_utf8_encode(int32_t c, char out[4]);
+#include "base/buffer.h"
+#include "base/utf8.h"
 
 /* Properties. Pure. */
 bool pdt_is_white_space(int32_t c);    /* White_Space */

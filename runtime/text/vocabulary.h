@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "text/buffer.h"
+#include "base/buffer.h"
 
 #define PDT_MAX_TOKEN_ID ((pdt_token)(1 << 23)) /* what a file may ask for; tables go by id */
 

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "engine/request_message.h"
-#include "journal/json_text.h"
+#include "base/json_text.h"
+#include "request/message.h"
 #include "sidecar/sidecar.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -75,7 +75,7 @@ static void check_round_trip(const pdt_request *r, const pdt_request_context *co
   size_t n;
   FILE *out = open_memstream(&text, &n);
   if (pdt_request_message_new(&m, r, NULL)) abort();
-  pdt_json_put_request(out, &m.message);
+  pdt_request_put_json(out, &m.message);
   pdt_request_message_free(&m);
   if (fclose(out) || pdt_json_parse(&json, text, n, "fuzz", NULL) ||
       pdt_request_parse(&back, json, "fuzz", r->session ^ 1, context, NULL))

@@ -18,9 +18,9 @@
 #include "atlas/sequence.h"
 #include "atlas/tokens.h"
 #include "atlas/vocabulary.h"
+#include "base/buffer.h"
 #include "base/json.h"
 #include "scratch.h"
-#include "text/buffer.h"
 
 /* What every test needs: made once. */
 typedef struct fixture {

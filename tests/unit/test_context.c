@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
+#include "base/buffer.h"
 #include "base/json.h"
 #include "families.h"
-#include "text/buffer.h"
 #include "text/context.h"
 #include "text/unicode.h"
 

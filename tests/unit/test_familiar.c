@@ -14,7 +14,7 @@
 #include "atlas/lessons.h"
 #include "atlas/vocabulary.h"
 #include "base/json.h"
-#include "engine/familiar.h"
+#include "request/familiar.h"
 
 static json_t *parse(const char *text) {
   json_t *json;

@@ -18,12 +18,12 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "engine/request_message.h"
+#include "base/json_text.h"
 #include "journal/inspect.h"
 #include "journal/journal.h"
-#include "journal/json_text.h"
 #include "journal/replay.h"
 #include "journal/verify.h"
+#include "request/message.h"
 
 enum { K = 3, SLOTS = 2, TOKENS = 4 };
 

@@ -15,8 +15,8 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/json_text.h"
 #include "journal/inspect.h"
-#include "journal/json_text.h"
 #include "journal/output.h"
 #include "journal/trace.h"
 

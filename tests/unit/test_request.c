@@ -10,11 +10,12 @@
 #include <cmocka.h>
 
 #include "base/json.h"
-#include "engine/request_message.h"
+#include "base/json_text.h"
 #include "engine/session.h"
-#include "journal/json_text.h"
 #include "numbers.h"
 #include "oracle_cases.h"
+#include "request/message.h"
+#include "request/plan_hash.h"
 #include "sidecar/sidecar.h"
 
 static const pdt_model_config model = {.vocab_size = 100, .max_positions = 200};
@@ -439,7 +440,7 @@ static void check_round_trip(pdt_request *r) {
   pdt_buffer_free(&bytes);
   FILE *out = open_memstream(&text, &length);
   assert_int_equal(pdt_request_message_new(&m, r, &err), 0);
-  pdt_json_put_request(out, &m.message);
+  pdt_request_put_json(out, &m.message);
   pdt_request_message_free(&m);
   fclose(out);
   assert_int_equal(pdt_json_parse(&parsed, text, length, "text", &err), 0);

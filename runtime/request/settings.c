@@ -1,4 +1,4 @@
-#include "engine/request_settings.h"
+#include "request/settings.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 /* What the settings of a request may be, whoever names them. */
-#ifndef PDT_ENGINE_REQUEST_SETTINGS_H
-#define PDT_ENGINE_REQUEST_SETTINGS_H
+#ifndef PDT_REQUEST_SETTINGS_H
+#define PDT_REQUEST_SETTINGS_H
 
 #include <jansson.h>
 
-#include "engine/request.h"
+#include "request/parse.h"
 
 enum { PDT_MAX_REQUEST_TOKENS = 1 << 24 }; /* of a prompt, a prefix, max_tokens */
 

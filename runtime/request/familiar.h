@@ -1,10 +1,10 @@
 /* Is a request like what its sidecar was trained with? Where it is far from it, the text is likely
  * to be worse than what the sidecar can do, and nothing else would say so. */
-#ifndef PDT_ENGINE_FAMILIAR_H
-#define PDT_ENGINE_FAMILIAR_H
+#ifndef PDT_REQUEST_FAMILIAR_H
+#define PDT_REQUEST_FAMILIAR_H
 
 #include "base/notices.h"
-#include "engine/request.h"
+#include "request/parse.h"
 
 /* Tells, once a kind, what of a request is far from what the config's `trained` has: blocks of less
  * than half or more than one and a half times as many tokens; a reveal delay of more than four

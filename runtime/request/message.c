@@ -1,11 +1,13 @@
-#include "engine/request_message.h"
+#include "request/message.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "base/memory.h"
-#include "engine/request_settings.h"
+#include "request/settings.h"
 
 enum { MAX_PACKED_BYTES = 1 << 30 };
 
@@ -206,4 +208,52 @@ int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, 
   pdt__request__free_unpacked(message, NULL);
   *at += sizeof length + length;
   return status;
+}
+
+/* ---- as JSON ---- */
+
+static void put_number(FILE *out, const char *key, uint32_t value) {
+  (void)fprintf(out, "\"%s\":%" PRIu32 ",", key, value);
+}
+
+static void put_json_settings(FILE *out, const Pdt__Settings *s) {
+  put_number(out, "streams", s->streams);
+  put_number(out, "block_tokens", s->block_tokens);
+  put_number(out, "reveal_delay", s->reveal_delay);
+  put_number(out, "window", s->window);
+  put_number(out, "horizon", s->horizon);
+  (void)fputs("\"gamma\":", out);
+  pdt_json_put_double(out, s->gamma);
+  (void)fprintf(out, ",\"policy\":\"%s\",", pdt_policy_name((pdt_policy)s->policy));
+  put_number(out, "max_attempts", s->max_attempts);
+  put_number(out, "max_tokens", s->max_tokens);
+  put_number(out, "max_rounds", s->max_rounds);
+  (void)fputs("\"temperature\":", out);
+  pdt_json_put_double(out, s->temperature);
+  (void)fputc(',', out);
+  put_number(out, "top_k", s->top_k);
+  (void)fputs("\"top_p\":", out);
+  pdt_json_put_double(out, s->top_p);
+  (void)fputs(",\"seed\":", out);
+  pdt_json_put_u64(out, s->seed);
+}
+
+void pdt_request_put_json(FILE *out, const Pdt__Request *r) {
+  (void)fputs("{\"session\":", out);
+  pdt_json_put_u64(out, r->session);
+  (void)fputs(",\"prompt_ids\":", out);
+  pdt_json_put_i32s(out, r->prompt_ids, r->n_prompt_ids);
+  (void)fputs(",\"prefix_ids\":[", out);
+  for (size_t k = 0; k < r->n_prefix_ids; k++) {
+    if (k) (void)fputc(',', out);
+    pdt_json_put_i32s(out, r->prefix_ids[k]->ids, r->prefix_ids[k]->n_ids);
+  }
+  (void)fputc(']', out);
+  if (r->n_plan_ids > 0) {
+    (void)fputs(",\"plan_ids\":", out);
+    pdt_json_put_i32s(out, r->plan_ids, r->n_plan_ids);
+  }
+  (void)fputs(",\"settings\":{", out);
+  put_json_settings(out, r->settings);
+  (void)fputs("}}", out);
 }

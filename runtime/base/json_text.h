@@ -1,14 +1,10 @@
 /* JSON written piece by piece into a stream. Errors stay in the stream (ferror). */
-#ifndef PDT_JOURNAL_JSON_TEXT_H
-#define PDT_JOURNAL_JSON_TEXT_H
+#ifndef PDT_BASE_JSON_TEXT_H
+#define PDT_BASE_JSON_TEXT_H
 
 #include <stdio.h>
 
 #include "base/types.h"
-#include "pdt.pb-c.h"
-
-/* Are these bytes UTF-8? U+0000 is. Pure. */
-bool pdt_is_utf8(const char *text, size_t n_bytes);
 
 /* A string with its quotes, what could steer a terminal escaped; false when it is no UTF-8 or
  * memory ran out, and nothing is written. */
@@ -25,8 +21,5 @@ void pdt_json_put_floats(FILE *out, const float *values, size_t n);
 /* One float, or a double, of which 17 digits keep every bit. */
 void pdt_json_put_float(FILE *out, float value);
 void pdt_json_put_double(FILE *out, double value);
-
-/* A resolved request, as pdt_request_parse reads it: token ids, every setting by name. */
-void pdt_json_put_request(FILE *out, const Pdt__Request *request);
 
 #endif

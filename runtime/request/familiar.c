@@ -1,4 +1,4 @@
-#include "engine/familiar.h"
+#include "request/familiar.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,11 +1,13 @@
 /* A resolved request as a message (proto/pdt.proto): what rank 0 sends to the others, and what the
  * journal keeps of it. No communication here. */
-#ifndef PDT_ENGINE_REQUEST_MESSAGE_H
-#define PDT_ENGINE_REQUEST_MESSAGE_H
+#ifndef PDT_REQUEST_MESSAGE_H
+#define PDT_REQUEST_MESSAGE_H
 
-#include "engine/request.h"
+#include <stdio.h>
+
+#include "base/buffer.h"
 #include "pdt.pb-c.h"
-#include "text/buffer.h"
+#include "request/parse.h"
 
 /* The message of a request, whose lists it borrows. */
 typedef struct pdt_request_message {
@@ -32,5 +34,9 @@ int pdt_request_pack(pdt_buffer *to, const pdt_request *r, const char *where, pd
 /* Reads the request at `*at` of bytes [n], and moves *at behind it. Errors: INPUT, MEMORY. */
 int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, const char *where,
                        const pdt_request_context *context, pdt_error *err);
+
+/* A resolved request, as pdt_request_parse reads it: token ids, every setting by name. Errors stay
+ * in the stream (ferror). */
+void pdt_request_put_json(FILE *out, const Pdt__Request *request);
 
 #endif

@@ -1,16 +1,13 @@
 /* A request, resolved: texts became token ids, and every setting has its value (PROTOCOL.md, "Files
- * and the command line"). Rank 0 resolves requests; what it resolved is what every rank gets and
- * the journal keeps (engine/request_message.h). */
-#ifndef PDT_ENGINE_REQUEST_H
-#define PDT_ENGINE_REQUEST_H
-
-#include <jansson.h>
+ * and the command line"), and what follows from its numbers. Rank 0 resolves requests
+ * (request/parse.h); what it resolved is what every rank gets and the journal keeps
+ * (request/message.h). */
+#ifndef PDT_REQUEST_REQUEST_H
+#define PDT_REQUEST_REQUEST_H
 
 #include "protocol/decide.h"
 #include "protocol/sample.h"
 #include "protocol/stream.h"
-#include "sidecar/config.h"
-#include "text/tokenizer.h"
 
 typedef struct pdt_settings {
   int32_t streams;      /* K */
@@ -38,17 +35,7 @@ typedef struct pdt_request {
 
 enum { PDT_REQUEST_NAME_BYTES = 80 };
 
-/* What a request is read against. */
-typedef struct pdt_request_context {
-  const pdt_model_config *model;
-  const pdt_sidecar_config *sidecar;
-  const pdt_tokenizer *tokenizer; /* NULL: texts are refused */
-} pdt_request_context;
-
-/* Reads one request. `where` names it in errors; session is its number when it names none. Errors:
- * INPUT for a request that is wrong, USAGE for a setting that cannot be. */
-int pdt_request_parse(pdt_request *r, const json_t *json, const char *where, uint64_t session,
-                      const pdt_request_context *context, pdt_error *err);
+/* Frees what the request owns; it is then zeroed. */
 void pdt_request_free(pdt_request *r);
 
 /* What a session of request `index` is called: "session 9 (request 2, line 3)". Two requests of a

@@ -1,6 +1,6 @@
 /* Bytes that grow at the end. A zeroed pdt_buffer is an empty one. */
-#ifndef PDT_TEXT_BUFFER_H
-#define PDT_TEXT_BUFFER_H
+#ifndef PDT_BASE_BUFFER_H
+#define PDT_BASE_BUFFER_H
 
 #include "base/error.h"
 #include "base/types.h"
