@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "text/unicode.h"
 
@@ -128,10 +127,6 @@ int pdt_atlas_tokenizer_text(const pdt_atlas_world *world, char **text, pdt_erro
   if (!rc && tokenizer) *text = json_dumps(tokenizer, JSON_INDENT(1));
   json_decref(tokenizer);
   return *text ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "tokenizer.json of the Atlas: no memory");
-}
-
-uint64_t pdt_tokenizer_fingerprint(const char *text, size_t bytes) {
-  return XXH3_64bits(text, bytes);
 }
 
 int pdt_atlas_tokenizer(const pdt_atlas_world *world, pdt_tokenizer **out, uint64_t *fingerprint,

@@ -19,7 +19,4 @@ int pdt_atlas_tokenizer_text(const pdt_atlas_world *world, char **text, pdt_erro
 int pdt_atlas_tokenizer(const pdt_atlas_world *world, pdt_tokenizer **out, uint64_t *fingerprint,
                         pdt_error *err);
 
-/* XXH3-64 of a tokenizer.json: which tokenizer a data file's blocks were cut by. Pure. */
-uint64_t pdt_tokenizer_fingerprint(const char *text, size_t bytes);
-
 #endif

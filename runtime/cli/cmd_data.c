@@ -14,9 +14,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text_safe.h"
-#include "cli/outputs.h"
-#include "cli/tokenizer.h"
+#include "cli/cli.h"
 #include "journal/sink.h"
+#include "run/outputs.h"
 
 enum {
   OPT_COUNT = 256,

@@ -8,9 +8,8 @@
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "cli/cli.h"
-#include "cli/outputs.h"
-#include "cli/tokenizer.h"
 #include "journal/sink.h"
+#include "run/outputs.h"
 
 enum { MOST_DATA = 16 };
 enum {

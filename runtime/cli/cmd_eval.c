@@ -7,9 +7,8 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "cli/eval_output.h"
-#include "cli/outputs.h"
-#include "cli/tokenizer.h"
 #include "journal/sink.h"
+#include "run/outputs.h"
 
 /* Everything a run holds. */
 typedef struct evaluation {

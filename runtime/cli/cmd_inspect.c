@@ -9,14 +9,14 @@
 #include "base/finite.h"
 #include "base/memory.h"
 #include "base/text_safe.h"
-#include "cli/answers.h"
 #include "cli/cli.h"
-#include "cli/outputs.h"
-#include "cli/terminal.h"
 #include "journal/bytes.h"
 #include "journal/inspect.h"
 #include "journal/output.h"
 #include "model/tensors.h"
+#include "run/answers.h"
+#include "run/outputs.h"
+#include "run/terminal.h"
 #include "sidecar/config.h"
 
 enum { OPT_JSON = 256, OPT_TENSORS, OPT_FULL, OPT_MODEL, OPT_ANSWERS, OPT_OUT };

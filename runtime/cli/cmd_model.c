@@ -10,9 +10,9 @@
 #include "base/json.h"
 #include "base/text_safe.h"
 #include "cli/cli.h"
-#include "cli/outputs.h"
 #include "model/preset.h"
 #include "model/random.h"
+#include "run/outputs.h"
 
 static const pdt_bytes max_config_bytes = 1 << 20;
 static const pdt_bytes max_tokenizer_bytes = 256 << 20;

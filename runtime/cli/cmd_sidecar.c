@@ -6,8 +6,8 @@
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "cli/cli.h"
-#include "cli/outputs.h"
 #include "journal/sink.h"
+#include "run/outputs.h"
 #include "sidecar/init.h"
 
 typedef struct sidecar_args {

@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "cli/outputs.h"
-#include "cli/terminal.h"
 #include "cli/train.h"
+#include "run/outputs.h"
+#include "run/terminal.h"
 
 int pdt_train_compare_data(const pdt_cli *cli, const pdt_train_args *args, uint64_t fingerprint,
                            pdt_error *err) {

@@ -10,10 +10,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text_safe.h"
-#include "cli/terminal.h"
-#include "cli/tokenizer.h"
 #include "cli/train.h"
 #include "eval/readiness.h"
+#include "run/terminal.h"
 
 enum { SESSIONS = 16 }; /* in flight */
 

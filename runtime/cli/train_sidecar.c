@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "cli/terminal.h"
 #include "model/tensors.h"
+#include "run/terminal.h"
 
 /* Everything a run holds. */
 typedef struct training {

@@ -9,8 +9,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "cli/terminal.h"
 #include "model/tensors.h"
+#include "run/terminal.h"
 
 static const pdt_bytes max_config_bytes = 1 << 20, max_tokenizer_bytes = 512 << 20;
 

@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/path.h"
 #include "text/component.h"
 #include "text/internal.h"
 
@@ -414,4 +415,17 @@ int pdt_tokenizer_load_folder(pdt_tokenizer **out, const char *directory, uint64
   if (!rc && fingerprint) *fingerprint = changed ? mix(&f.extras, sum) : sum;
   free_folder(&f);
   return rc ? -1 : 0;
+}
+
+int pdt_tokenizer_load_if_any(pdt_tokenizer **out, const char *directory, pdt_error *err) {
+  char *path;
+  *out = NULL;
+  if (pdt_path_join(&path, directory, "tokenizer.json", err)) return -1;
+  int status = pdt_path_is_there(path) ? pdt_tokenizer_load_folder(out, directory, NULL, err) : 0;
+  free(path);
+  return status;
+}
+
+uint64_t pdt_tokenizer_fingerprint(const char *text, size_t bytes) {
+  return XXH3_64bits(text, bytes);
 }

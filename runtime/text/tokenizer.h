@@ -20,6 +20,13 @@ typedef struct pdt_tokenizer pdt_tokenizer;
 int pdt_tokenizer_load_folder(pdt_tokenizer **out, const char *directory, uint64_t *fingerprint,
                               pdt_error *err);
 
+/* The same for a model that may have no tokenizer.json, as one that serves requests in ids alone:
+ * *out is then NULL. */
+int pdt_tokenizer_load_if_any(pdt_tokenizer **out, const char *directory, pdt_error *err);
+
+/* XXH3-64 of a tokenizer.json: which tokenizer a data file's blocks were cut by. Pure. */
+uint64_t pdt_tokenizer_fingerprint(const char *text, size_t bytes);
+
 /* The names of those files beside tokenizer.json. */
 enum { PDT_TOKEN_FILES = 3 };
 extern const char *const pdt_token_files[PDT_TOKEN_FILES];

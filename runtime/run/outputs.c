@@ -1,4 +1,4 @@
-#include "cli/outputs.h"
+#include "run/outputs.h"
 
 #include <dirent.h>
 #include <fcntl.h>

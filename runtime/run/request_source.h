@@ -1,12 +1,12 @@
 /* Requests one by one, from a file or the command line: what rank 0 reads. */
-#ifndef PDT_CLI_REQUEST_SOURCE_H
-#define PDT_CLI_REQUEST_SOURCE_H
+#ifndef PDT_RUN_REQUEST_SOURCE_H
+#define PDT_RUN_REQUEST_SOURCE_H
 
 #include <stdio.h>
 
 #include "base/buffer.h"
-#include "cli/decode_options.h"
 #include "request/parse.h"
+#include "run/decode.h"
 
 enum { PDT_WHERE_BYTES = 300 };
 

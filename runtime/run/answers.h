@@ -1,6 +1,6 @@
 /* Answers from a journal: what decode --out and --json would have written. */
-#ifndef PDT_CLI_ANSWERS_H
-#define PDT_CLI_ANSWERS_H
+#ifndef PDT_RUN_ANSWERS_H
+#define PDT_RUN_ANSWERS_H
 
 #include "base/error.h"
 #include "base/types.h"

@@ -1,12 +1,11 @@
-#include "cli/decode_input.h"
+#include "run/decode_input.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-#include "cli/request_source.h"
-#include "cli/tokenizer.h"
 #include "request/message.h"
+#include "run/request_source.h"
 
 enum {
   PIECE_BYTES = 1 << 20,  /* of requests that are sent together */
@@ -113,7 +112,7 @@ static int share_piece(pdt_decode_input *in, exchange *x, bool *last, pdt_error 
 /* Rank 0's beginning: where requests come from. */
 static int open_source(pdt_decode_input *in, exchange *x, const pdt_decode_options *o,
                        pdt_error *err) {
-  if (pdt_cli_tokenizer_if_any(o->engine.model, &in->tokenizer, err)) return -1;
+  if (pdt_tokenizer_load_if_any(&in->tokenizer, o->engine.model, err)) return -1;
   const pdt_request_context context = {&in->model, &in->sidecar, in->tokenizer};
   x->hash = XXH3_createState();
   if (!x->hash) return pdt_fail(err, PDT_ERROR_MEMORY, "requests: no memory");

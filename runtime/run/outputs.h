@@ -1,7 +1,7 @@
 /* What a command is about to write, beside what it reads: no file of either kind may be lost by it.
  */
-#ifndef PDT_CLI_OUTPUTS_H
-#define PDT_CLI_OUTPUTS_H
+#ifndef PDT_RUN_OUTPUTS_H
+#define PDT_RUN_OUTPUTS_H
 
 #include "base/error.h"
 #include "base/types.h"

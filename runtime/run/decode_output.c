@@ -1,4 +1,4 @@
-#include "cli/decode_output.h"
+#include "run/decode_output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,10 +9,10 @@
 
 #include "base/memory.h"
 #include "base/text_safe.h"
-#include "cli/decode_journal.h"
-#include "cli/result.h"
-#include "cli/rounds.h"
-#include "cli/terminal.h"
+#include "run/decode_journal.h"
+#include "run/result.h"
+#include "run/rounds.h"
+#include "run/terminal.h"
 
 /* Is one of the files standard output? Then nothing else is printed there. */
 static bool takes_standard_output(const pdt_decode_options *o) {

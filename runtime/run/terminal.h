@@ -1,6 +1,6 @@
 /* Is anybody watching? */
-#ifndef PDT_CLI_TERMINAL_H
-#define PDT_CLI_TERMINAL_H
+#ifndef PDT_RUN_TERMINAL_H
+#define PDT_RUN_TERMINAL_H
 
 #include "base/types.h"
 

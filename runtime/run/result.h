@@ -1,7 +1,7 @@
 /* What a session came to, as it is written: one artifact a stream and the merged answer. Made in
  * one way, whether the session has just ended or a journal tells of it. */
-#ifndef PDT_CLI_RESULT_H
-#define PDT_CLI_RESULT_H
+#ifndef PDT_RUN_RESULT_H
+#define PDT_RUN_RESULT_H
 
 #include "journal/output.h"
 #include "protocol/stream.h"

@@ -1,4 +1,4 @@
-#include "cli/terminal.h"
+#include "run/terminal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

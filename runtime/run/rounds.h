@@ -1,6 +1,6 @@
 /* Rounds as a person reads them. */
-#ifndef PDT_CLI_ROUNDS_H
-#define PDT_CLI_ROUNDS_H
+#ifndef PDT_RUN_ROUNDS_H
+#define PDT_RUN_ROUNDS_H
 
 #include <stdio.h>
 

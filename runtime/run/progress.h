@@ -1,7 +1,7 @@
 /* Live progress on a terminal, and nothing elsewhere: one line a stream for a single session, one
  * line in all for many. */
-#ifndef PDT_CLI_PROGRESS_H
-#define PDT_CLI_PROGRESS_H
+#ifndef PDT_RUN_PROGRESS_H
+#define PDT_RUN_PROGRESS_H
 
 #include "engine/engine.h"
 

@@ -1,4 +1,4 @@
-#include "cli/decode_journal.h"
+#include "run/decode_journal.h"
 
 #include <stdlib.h>
 

@@ -1,12 +1,11 @@
-#include "cli/answers.h"
+#include "run/answers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/result.h"
-#include "cli/tokenizer.h"
 #include "journal/replay.h"
+#include "run/result.h"
 #include "store/checkpoint.h"
 
 /* One pass over the journal. */
@@ -71,7 +70,7 @@ static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *e
                     "%s: journal: expected the model that it was written with, of fingerprint "
                     "%016" PRIx64 ", found %s, of %016" PRIx64,
                     p->options->journal, p->model, model, fingerprint);
-  return pdt_cli_tokenizer_if_any(model, tokenizer, err);
+  return pdt_tokenizer_load_if_any(tokenizer, model, err);
 }
 
 /* Sessions that the journal leaves without an end. */

@@ -1,10 +1,10 @@
 /* What decoding puts into its journal beside the decisions, which are appended as they were
  * broadcast. On rank 0 only. */
-#ifndef PDT_CLI_DECODE_JOURNAL_H
-#define PDT_CLI_DECODE_JOURNAL_H
+#ifndef PDT_RUN_DECODE_JOURNAL_H
+#define PDT_RUN_DECODE_JOURNAL_H
 
-#include "cli/decode_input.h"
 #include "journal/journal.h"
+#include "run/decode_input.h"
 
 /* Is there room in a journal's entries for every request, and for every decision of max_sessions of
  * them together? Told before anything is loaded. Errors: USAGE, which names the request; MEMORY. */

@@ -1,4 +1,4 @@
-#include "cli/rounds.h"
+#include "run/rounds.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "cli/request_source.h"
+#include "run/request_source.h"
 
 #include <errno.h>
 #include <stdlib.h>

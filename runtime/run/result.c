@@ -1,4 +1,4 @@
-#include "cli/result.h"
+#include "run/result.h"
 
 #include <stdio.h>
 #include <stdlib.h>

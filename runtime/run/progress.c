@@ -1,10 +1,10 @@
-#include "cli/progress.h"
+#include "run/progress.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "cli/terminal.h"
+#include "run/terminal.h"
 
 enum { MAX_LINES = 24 };
 

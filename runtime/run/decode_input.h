@@ -1,9 +1,9 @@
 /* From files, texts and flags to resolved requests, the same on every rank. */
-#ifndef PDT_CLI_DECODE_INPUT_H
-#define PDT_CLI_DECODE_INPUT_H
+#ifndef PDT_RUN_DECODE_INPUT_H
+#define PDT_RUN_DECODE_INPUT_H
 
-#include "cli/decode_options.h"
 #include "request/parse.h"
+#include "run/decode.h"
 
 typedef struct pdt_decode_input {
   pdt_request *requests; /* [n] */

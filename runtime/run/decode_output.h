@@ -1,13 +1,13 @@
 /* What rank 0 does with what happens: trace, journal, artifacts and answers, progress. */
-#ifndef PDT_CLI_DECODE_OUTPUT_H
-#define PDT_CLI_DECODE_OUTPUT_H
+#ifndef PDT_RUN_DECODE_OUTPUT_H
+#define PDT_RUN_DECODE_OUTPUT_H
 
-#include "cli/decode_input.h"
-#include "cli/progress.h"
 #include "journal/journal.h"
 #include "journal/output.h"
 #include "journal/trace.h"
 #include "journal/turns.h"
+#include "run/decode_input.h"
+#include "run/progress.h"
 
 typedef struct pdt_decode_output {
   const pdt_decode_options *options; /* borrowed, as all below */

@@ -1,0 +1,115 @@
+#include "run/decode.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "run/decode_output.h"
+#include "run/outputs.h"
+
+static double mebibytes(pdt_bytes bytes) {
+  return (double)bytes / (1 << 20);
+}
+
+/* Peak memory of every rank, and how the run is laid out. Collective; all ranks fail alike. */
+static int print_layout(const pdt_comm *world, const pdt_engine *engine, pdt_error *err) {
+  const pdt_engine_layout layout = pdt_engine_layout_of(engine);
+  int64_t own[3] = {layout.weight_bytes, layout.kv_bytes, pdt_peak_resident_bytes()};
+  int64_t *all = NULL;
+  pdt_bytes *bytes = NULL;
+  if (!PDT_NEW(&all, 3 * (int64_t)world->size, "layout", err))
+    PDT_NEW(&bytes, world->size, "layout", err);
+  int status = pdt_comm_agree(world, err);
+  for (pdt_rank r = 0; r < world->size && !status; r++) bytes[r] = sizeof own;
+  if (!status) pdt_comm_gather(world, own, sizeof own, all, bytes, 0);
+  if (!status && world->rank == 0) {
+    fprintf(stderr, "layout: %d ranks, %d shard groups of %d, %d threads a rank, kernels %s\n",
+            layout.ranks, layout.groups, layout.tensor_parallel, layout.threads, layout.kernels);
+    fprintf(stderr, "%6s %14s %14s %14s\n", "rank", "weights MiB", "cache MiB", "peak MiB");
+    for (pdt_rank r = 0; r < world->size; r++)
+      fprintf(stderr, "%6d %14.1f %14.1f %14.1f\n", r, mebibytes(all[3 * r]),
+              mebibytes(all[3 * r + 1]), mebibytes(all[3 * r + 2]));
+  }
+  free(all);
+  free(bytes);
+  return status;
+}
+
+static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
+  double percent = s->seconds > 0 ? 100 / s->seconds : 0;
+  fprintf(stderr,
+          "%d sessions, %lld rounds: %lld blocks committed, %lld held, %lld rolled back, %lld "
+          "forced; %lld stalls\n",
+          n_requests, (long long)s->rounds, (long long)s->commits, (long long)s->holds,
+          (long long)s->rollbacks, (long long)s->forced, (long long)s->stalls);
+  if (s->out_of_rounds > 0)
+    fprintf(stderr, "%lld of them ended by max_rounds, before all of their streams were done\n",
+            (long long)s->out_of_rounds);
+  fprintf(stderr, "%lld tokens committed, %lld decoded, in %.2f s: %.1f tokens/s committed\n",
+          (long long)s->committed_tokens, (long long)s->emitted_tokens, s->seconds,
+          (double)s->committed_tokens / (s->seconds > 0 ? s->seconds : 1));
+  fprintf(stderr,
+          "time: trunk %.2f s (%.0f%%), sidecar %.2f s (%.0f%%), exchange %.2f s (%.0f%%), "
+          "boundary %.2f s (%.0f%%); prompts %.2f s of all\n",
+          s->trunk_seconds, s->trunk_seconds * percent, s->sidecar_seconds,
+          s->sidecar_seconds * percent, s->exchange_seconds, s->exchange_seconds * percent,
+          s->boundary_seconds, s->boundary_seconds * percent, s->prompt_seconds);
+}
+
+/* Loads, runs, and closes the outputs; all ranks fail alike. */
+static int run(const pdt_comm *world, const char *name, const pdt_decode_options *options,
+               const pdt_decode_input *input, pdt_decode_output *output, pdt_error *err) {
+  bool lead = world->rank == 0;
+  pdt_engine *engine;
+  pdt_run_stats stats;
+  if (pdt_engine_new(&engine, world, &options->engine, err)) return -1;
+  if (lead) pdt_notices_print(options->engine.notices, stderr, name, options->verbose);
+  pdt_decode_input_check(input, engine, err);
+  int status = pdt_comm_agree(world, err);
+  if (lead && !status) pdt_decode_output_begin(output, engine, world);
+  pdt_observer observer = lead ? pdt_decode_output_observer(output) : (pdt_observer){0};
+  if (!status) status = pdt_engine_run(engine, input->requests, input->n, &observer, &stats, err);
+  if (lead && !status) pdt_decode_output_close(output, true, err);
+  if (!status) status = pdt_comm_agree(world, err);
+  if (!status && options->verbose) status = print_layout(world, engine, err);
+  if (!status && lead && !options->quiet) print_summary(&stats, input->n);
+  pdt_engine_free(engine);
+  return status;
+}
+
+/* Before anything is read or written: no output costs an input or another output. */
+static int check_outputs(const pdt_decode_options *o, pdt_error *err) {
+  pdt_named_files outputs = {0}, inputs = {0};
+  pdt_files_add(&outputs, "--out", o->out);
+  pdt_files_add(&outputs, "--json", o->json && !o->out ? "-" : NULL);
+  pdt_files_add(&outputs, "--trace", o->trace);
+  pdt_files_add(&outputs, "--journal", o->journal);
+  pdt_files_add_model(&inputs, "--model", o->engine.model);
+  pdt_files_add(&inputs, "--sidecar", o->engine.sidecar);
+  pdt_files_add(&inputs, "--request", o->request);
+  pdt_files_add(&inputs, "--requests", o->requests);
+  pdt_files_add(&inputs, "--plan", o->plan);
+  if (pdt_outputs_check(&outputs, &inputs, err) ||
+      (o->out && pdt_output_may_replace("--out", o->out, PDT_KIND_OTHER, true, err)) ||
+      (o->trace && pdt_output_may_replace("--trace", o->trace, PDT_KIND_OTHER, true, err)))
+    return -1;
+  return 0;
+}
+
+int pdt_decode_run(const pdt_comm *world, const char *name, const pdt_decode_options *given,
+                   pdt_error *err) {
+  pdt_decode_options options = *given;
+  pdt_decode_input input;
+  pdt_decode_output output = {.journal = {.fd = -1}};
+  pdt_notices notices = {0};
+  options.engine.notices = &notices;
+  if (world->rank == 0) check_outputs(&options, err);
+  if (pdt_comm_agree(world, err) || pdt_decode_input_read(&input, world, &options, err)) return -1;
+  if (world->rank == 0) pdt_decode_output_open(&output, &options, &input, err);
+  int status = pdt_comm_agree(world, err);
+  if (!status) status = run(world, name, &options, &input, &output, err);
+  pdt_error ignored = {0};
+  if (status) pdt_decode_output_close(&output, false, &ignored);
+  pdt_decode_input_free(&input);
+  return status ? -1 : 0;
+}
