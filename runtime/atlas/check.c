@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "atlas/generate.h"
-#include "atlas/notes.h"
 #include "atlas/parse.h"
-#include "atlas/tokens.h"
 #include "atlas/vocabulary.h"
 #include "base/memory.h"
+#include "data/notes.h"
+#include "data/tokens.h"
 
 /* What a file is checked with. */
 typedef struct checker {

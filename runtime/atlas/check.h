@@ -3,7 +3,7 @@
 #ifndef PDT_ATLAS_CHECK_H
 #define PDT_ATLAS_CHECK_H
 
-#include "atlas/data.h"
+#include "data/data.h"
 #include "text/tokenizer.h"
 
 enum { PDT_STATS_SECTIONS = 9 }; /* entries of 8 sections and more are counted together */

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "atlas/draft.h"
-#include "atlas/tokens.h"
 #include "base/buffer.h"
 #include "base/memory.h"
+#include "data/tokens.h"
 #include "request/plan_hash.h"
 #include "sidecar/sidecar.h"
 

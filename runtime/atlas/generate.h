@@ -14,7 +14,8 @@
 #ifndef PDT_ATLAS_GENERATE_H
 #define PDT_ATLAS_GENERATE_H
 
-#include "atlas/blocks.h"
+#include "atlas/world.h"
+#include "data/blocks.h"
 #include "sidecar/config.h"
 #include "text/tokenizer.h"
 

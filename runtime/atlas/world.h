@@ -5,8 +5,7 @@
 #ifndef PDT_ATLAS_WORLD_H
 #define PDT_ATLAS_WORLD_H
 
-#include "base/error.h"
-#include "base/types.h"
+#include "data/entry.h"
 
 #define PDT_ATLAS_WORLD "atlas-2" /* changes whenever a word of the world does */
 
@@ -20,9 +19,6 @@ enum {
   PDT_ATLAS_NAME_BYTES = 24,    /* room for a name or a word */
   PDT_ATLAS_PATTERN_WORDS = 16, /* most words of a sentence, its full stop included */
 };
-
-/* What a sentence does with its fact. */
-typedef enum pdt_mention_kind { PDT_STATES, PDT_USES } pdt_mention_kind;
 
 /* Word ids of a pattern that stand for the fact's name and for the entry's town. */
 enum { PDT_ATLAS_NO_WORD = -1, PDT_ATLAS_NAME = -2, PDT_ATLAS_TOWN = -3 };

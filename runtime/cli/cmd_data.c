@@ -8,13 +8,13 @@
 
 #include "atlas/check.h"
 #include "atlas/generate.h"
-#include "atlas/sequence.h"
 #include "atlas/vocabulary.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text_safe.h"
 #include "cli/cli.h"
+#include "data/sequence.h"
 #include "journal/sink.h"
 #include "run/outputs.h"
 

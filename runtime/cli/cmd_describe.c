@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "atlas/lessons.h"
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "cli/cli.h"
+#include "data/lessons.h"
 #include "journal/sink.h"
 #include "run/outputs.h"
 

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/train.h"
+#include "cli/cli.h"
+#include "run/train.h"
 
 enum {
   KEY_STAGE = 256,
@@ -380,8 +381,8 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   if (!parsed && cli->world->rank == 0) pdt_train_check_outputs(&args, err);
   if (pdt_comm_agree(cli->world, err)) return -1;
   if (parsed) return 0;
-  if (strcmp(args.stage, "trunk") == 0) return pdt_train_trunk(cli, &args, err);
-  if (is_rollouts(&args)) return pdt_train_rollouts(cli, &args, err);
+  if (strcmp(args.stage, "trunk") == 0) return pdt_train_trunk(cli->world, cli->name, &args, err);
+  if (is_rollouts(&args)) return pdt_train_rollouts(cli->world, cli->name, &args, err);
   choose_plan(&args);
-  return pdt_train_sidecar(cli, &args, err);
+  return pdt_train_sidecar(cli->world, cli->name, &args, err);
 }

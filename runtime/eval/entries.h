@@ -2,7 +2,7 @@
 #ifndef PDT_EVAL_ENTRIES_H
 #define PDT_EVAL_ENTRIES_H
 
-#include "atlas/data.h"
+#include "data/data.h"
 #include "eval/rollout.h"
 
 typedef struct pdt_eval_entries {

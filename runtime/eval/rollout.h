@@ -9,9 +9,9 @@
 #ifndef PDT_EVAL_ROLLOUT_H
 #define PDT_EVAL_ROLLOUT_H
 
-#include "atlas/entry.h"
 #include "atlas/parse.h"
 #include "base/buffer.h"
+#include "data/entry.h"
 #include "protocol/bus.h"
 #include "protocol/decide.h"
 #include "text/tokenizer.h"

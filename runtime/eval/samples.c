@@ -20,7 +20,7 @@ static void fingerprint(pdt_samples *s, const void *data, size_t bytes) {
 
 static int keep(pdt_samples *s, const float *x, int64_t n, const float **out, pdt_error *err) {
   float *kept;
-  if (PDT_NN_TAKE(&s->arena, &kept, n, err)) return -1;
+  if (PDT_TAKE(&s->arena, &kept, n, err)) return -1;
   memcpy(kept, x, (size_t)n * sizeof *x);
   fingerprint(s, x, (size_t)n * sizeof *x);
   *out = kept;
@@ -37,7 +37,7 @@ static int keep_round(collecting *c, const pdt_session *session, pdt_error *err)
   c->round = session->round;
   if (PDT_GROW(&s->windows, (size_t)s->n_windows, &s->windows_room, err) ||
       PDT_GROW(&s->plans, (size_t)s->n_plans, &s->plans_room, err) ||
-      PDT_NN_TAKE(&s->arena, &ids, config->plan_slots, err))
+      PDT_TAKE(&s->arena, &ids, config->plan_slots, err))
     return -1;
   pdt_sample_window *w = &s->windows[s->n_windows];
   *w = (pdt_sample_window){.n = session->window.n};
@@ -91,7 +91,7 @@ int pdt_samples_collect(pdt_samples *s, const pdt_eval *eval, const json_t *sett
 }
 
 void pdt_samples_free(pdt_samples *s) {
-  pdt_nn_arena_free(&s->arena);
+  pdt_arena_free(&s->arena);
   free(s->items);
   free(s->windows);
   free(s->plans);

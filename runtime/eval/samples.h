@@ -3,8 +3,8 @@
 #ifndef PDT_EVAL_SAMPLES_H
 #define PDT_EVAL_SAMPLES_H
 
+#include "base/arena.h"
 #include "eval/eval.h"
-#include "train/nn/arena.h"
 
 /* Which blocks count as ready. */
 typedef enum pdt_sample_label {
@@ -27,7 +27,7 @@ typedef struct pdt_sample_window {
 } pdt_sample_window;
 
 typedef struct pdt_samples {
-  pdt_nn_arena arena;
+  pdt_arena arena;
   int32_t n, n_windows, n_plans;
   size_t room, windows_room, plans_room;
   pdt_rollout_sample *items;

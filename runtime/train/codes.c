@@ -27,7 +27,7 @@ int pdt_coder_check_ids(const pdt_coder *c, const pdt_token *ids, int32_t n, pdt
 }
 
 int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer *tokenizer,
-                   int32_t notes_dim, const pdt_teacher *teacher, pdt_nn_arena *arena,
+                   int32_t notes_dim, const pdt_teacher *teacher, pdt_arena *arena,
                    pdt_error *err) {
   int64_t d = trunk->config.hidden_size, dn = notes_dim, n = trunk->config.vocab_size * d;
   const float *E = trunk->embedding.w;
@@ -42,7 +42,7 @@ int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer 
     float **out = &c->projections[i / PDT_CODE_TOKENS][i % PDT_CODE_TOKENS];
     snprintf(name, sizeof name, "teacher/projection/%d/%d", i / PDT_CODE_TOKENS,
              i % PDT_CODE_TOKENS);
-    if (PDT_NN_TAKE(arena, out, dn * d, err)) return -1;
+    if (PDT_TAKE(arena, out, dn * d, err)) return -1;
     pdt_normal_fill(code_seed, name, 0, dn * d, 0, (float)(1 / sqrt((double)d)), *out);
   }
   return 0;
@@ -131,11 +131,10 @@ static int write_note(const writing *w, const pdt_data_section *s, uint64_t stat
 }
 
 int pdt_coder_write(const pdt_coder *c, const pdt_data_entry *e, const uint64_t *used, float *notes,
-                    pdt_nn_arena *scratch, pdt_error *err) {
+                    pdt_arena *scratch, pdt_error *err) {
   writing w = {.c = c, .e = e};
-  if (PDT_NN_TAKE(scratch, &w.code, c->dim, err) ||
-      PDT_NN_TAKE(scratch, &w.projected, c->dim, err) ||
-      PDT_NN_TAKE(scratch, &w.row, c->trunk->config.hidden_size, err))
+  if (PDT_TAKE(scratch, &w.code, c->dim, err) || PDT_TAKE(scratch, &w.projected, c->dim, err) ||
+      PDT_TAKE(scratch, &w.row, c->trunk->config.hidden_size, err))
     return -1;
   for (int32_t k = 0; k < e->n_sections; k++)
     for (int32_t b = 0; b < e->sections[k].n_blocks; b++, notes += c->dim)

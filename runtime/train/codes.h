@@ -2,7 +2,7 @@
 #ifndef PDT_TRAIN_CODES_H
 #define PDT_TRAIN_CODES_H
 
-#include "atlas/entry.h"
+#include "data/entry.h"
 #include "text/tokenizer.h"
 #include "train/nn/trunk.h"
 
@@ -31,8 +31,7 @@ typedef struct pdt_coder {
 
 /* Lives in the arena. Errors: MEMORY. */
 int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer *tokenizer,
-                   int32_t notes_dim, const pdt_teacher *teacher, pdt_nn_arena *arena,
-                   pdt_error *err);
+                   int32_t notes_dim, const pdt_teacher *teacher, pdt_arena *arena, pdt_error *err);
 
 /* Teacher notes of all blocks of an entry, stream after stream, notes[Nb, dn]. used[Nb]: facts of
  * siblings that each block has read a name of. A block's note is Norm(sum of the codes of the facts
@@ -44,7 +43,7 @@ int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer 
  * two facts each value stays with its type. PDT_CODES_RANDOM: a random vector a fact. Errors: those
  * of the tokenizer; INPUT: a value's id is outside the vocabulary; MEMORY. */
 int pdt_coder_write(const pdt_coder *c, const pdt_data_entry *e, const uint64_t *used, float *notes,
-                    pdt_nn_arena *scratch, pdt_error *err);
+                    pdt_arena *scratch, pdt_error *err);
 
 /* All ids are in the trunk's vocabulary. Errors: INPUT. Pure. */
 int pdt_coder_check_ids(const pdt_coder *c, const pdt_token *ids, int32_t n, pdt_error *err);

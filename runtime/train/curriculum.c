@@ -84,7 +84,7 @@ typedef struct run {
   const pdt_comm *world;
   const pdt_train_observer *observer;
   pdt_adamw adamw;
-  pdt_nn_arena arena;
+  pdt_arena arena;
   pdt_comm_reducer reducer;
   int64_t *order, epoch;
   double *all;         /* [size, SUMS] */
@@ -123,8 +123,7 @@ static int run_batch(run *r, double own[SUMS], pdt_train_totals *totals, pdt_err
   pdt_nn_sidecar_batch batch;
   pdt_nn_step_sums s;
   int32_t n = 0;
-  if (PDT_NN_TAKE(&r->arena, &mine, o->batch, err) ||
-      PDT_NN_TAKE(&r->arena, &number, o->batch, err))
+  if (PDT_TAKE(&r->arena, &mine, o->batch, err) || PDT_TAKE(&r->arena, &number, o->batch, err))
     return -1;
   for (int32_t i = 0; i < o->batch; i++) {
     int64_t place = r->adamw.step * o->batch + i;
@@ -164,7 +163,7 @@ static int one_step(run *r, double *share, double *norm, pdt_error *err) {
   pdt_nn_parameters *p = &r->sidecar->parameters;
   double own[SUMS] = {0}, total[SUMS], rates[PDT_TRAIN_GROUPS];
   pdt_train_totals totals = {0};
-  pdt_nn_arena_reset(&r->arena);
+  pdt_arena_reset(&r->arena);
   run_batch(r, own, &totals, err);
   if (pdt_comm_agree(r->world, err)) return -1;
   if (learns(r)) pdt_comm_all_reduce_f32(r->world, &r->reducer, p->grad, p->n_elems);
@@ -320,6 +319,6 @@ int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
   free(r.counts);
   pdt_comm_reducer_free(&r.reducer);
   pdt_adamw_free(&r.adamw);
-  pdt_nn_arena_free(&r.arena);
+  pdt_arena_free(&r.arena);
   return rc;
 }

@@ -5,18 +5,18 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "atlas/lessons.h"
-#include "atlas/notes.h"
-#include "atlas/tokens.h"
 #include "base/file.h"
 #include "base/file_state.h"
+#include "data/lessons.h"
+#include "data/notes.h"
+#include "data/tokens.h"
 
 typedef struct loading {
   pdt_dataset *d;
   const pdt_dataset_use *use;
   pdt_coder coder;
   pdt_lessons lessons;
-  pdt_nn_arena scratch;
+  pdt_arena scratch;
   pdt_data_reader reader;
   pdt_data_notes notes; /* of a file that brings its own */
   uint64_t *used;  /* of every block of the entry at hand: siblings' facts it has read a name of */
@@ -56,8 +56,8 @@ static int label(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_trai
   int32_t S = l->use->config->plan_slots, at = 0;
   float *coverage;
   pdt_train_need *needs;
-  if (PDT_NN_TAKE(&l->d->arena, &coverage, (int64_t)n_blocks * S, err) ||
-      PDT_NN_TAKE(&l->d->arena, &needs, (int64_t)n_blocks * e->n_facts, err))
+  if (PDT_TAKE(&l->d->arena, &coverage, (int64_t)n_blocks * S, err) ||
+      PDT_TAKE(&l->d->arena, &needs, (int64_t)n_blocks * e->n_facts, err))
     return -1;
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++) {
@@ -78,7 +78,7 @@ static int label(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_trai
 static int keep_ready(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_train_entry *out,
                       pdt_error *err) {
   float *ready;
-  if (PDT_NN_TAKE(&l->d->arena, &ready, n_blocks, err)) return -1;
+  if (PDT_TAKE(&l->d->arena, &ready, n_blocks, err)) return -1;
   out->ready = ready;
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++)
@@ -90,7 +90,7 @@ static int keep_ready(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt
 static int keep_ids(loading *l, pdt_token *ids, int32_t n, pdt_token last, const pdt_token **out,
                     pdt_error *err) {
   pdt_token *kept;
-  int rc = PDT_NN_TAKE(&l->d->arena, &kept, n + 1, err);
+  int rc = PDT_TAKE(&l->d->arena, &kept, n + 1, err);
   if (!rc) {
     if (n > 0) memcpy(kept, ids, (size_t)n * sizeof *kept);
     kept[n] = last;
@@ -134,7 +134,7 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
   const pdt_data_section *s = &e->sections[k];
   int32_t tau = l->reader.header.rounds.block_tokens;
   float *weights;
-  if (PDT_NN_TAKE(&l->d->arena, &weights, stream->n_tokens, err)) return -1;
+  if (PDT_TAKE(&l->d->arena, &weights, stream->n_tokens, err)) return -1;
   for (int32_t j = 0; j < stream->n_tokens; j++) weights[j] = 1;
   for (int32_t i = 0; i < s->n_mentions; i++) {
     const pdt_data_mention *m = &s->mentions[i];
@@ -195,8 +195,7 @@ static int prompt_states(loading *l, pdt_train_entry *out, pdt_error *err) {
   pdt_nn_pass pass;
   int64_t places = l->use->config->plan_places;
   float *mean, *first;
-  if (PDT_NN_TAKE(&l->d->arena, &mean, d, err) ||
-      PDT_NN_TAKE(&l->d->arena, &first, places * d, err) ||
+  if (PDT_TAKE(&l->d->arena, &mean, d, err) || PDT_TAKE(&l->d->arena, &first, places * d, err) ||
       pdt_nn_trunk_forward(l->use->trunk, &pass, &sequences, out->prompt, NULL, false, &l->scratch,
                            err))
     return -1;
@@ -217,7 +216,7 @@ static int read_plan(loading *l, const pdt_data_entry *e, pdt_train_entry *out, 
   if (e->n_plan > S)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: %d plan items, the sidecar has %d slots", l->where,
                     e->n_plan, S);
-  if (PDT_NN_TAKE(&l->d->arena, &ids, S, err)) return -1;
+  if (PDT_TAKE(&l->d->arena, &ids, S, err)) return -1;
   for (int32_t i = 0; i < S; i++) ids[i] = i < e->n_plan ? e->plan[i].id : 0;
   out->plan_ids = ids;
   return 0;
@@ -270,9 +269,9 @@ static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *ou
                            &out->n_prompt, err))
     return pdt_fail_in(err, "%s: prompt", l->where);
   if (keep_ids(l, ids, out->n_prompt, -1, &out->prompt, err) ||
-      PDT_NN_TAKE(&l->d->arena, &streams, e->n_sections, err) ||
-      PDT_NN_TAKE(&l->d->arena, &uses, most_uses(e, &blocks), err) ||
-      PDT_NN_TAKE(&l->scratch, &l->used, blocks, err))
+      PDT_TAKE(&l->d->arena, &streams, e->n_sections, err) ||
+      PDT_TAKE(&l->d->arena, &uses, most_uses(e, &blocks), err) ||
+      PDT_TAKE(&l->scratch, &l->used, blocks, err))
     return -1;
   memset(l->used, 0, (size_t)blocks * sizeof *l->used);
   if (out->n_prompt < 1) return pdt_fail(err, PDT_ERROR_INPUT, "%s: the prompt is empty", l->where);
@@ -297,12 +296,12 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
     d->entries = grown;
     d->room = room;
   }
-  if (PDT_NN_TAKE(&d->arena, &out, 1, err)) return -1;
+  if (PDT_TAKE(&d->arena, &out, 1, err)) return -1;
   *out = (pdt_train_entry){0};
   if (read_plan(l, e, out, err) || read_streams(l, e, out, err) || prompt_states(l, out, err))
     return -1;
   int32_t n_blocks = pdt_train_entry_blocks(out, d->rounds.block_tokens);
-  if (PDT_NN_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
+  if (PDT_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
       (l->notes.file ? copy_notes(l, e, teacher, err) : write_notes(l, e, teacher, err)) ||
       label(l, e, n_blocks, out, err) || (e->n_facts == 0 && keep_ready(l, e, n_blocks, out, err)))
     return -1;
@@ -356,7 +355,7 @@ static int read_entries(loading *l, const char *path, pdt_error *err) {
     int more = pdt_data_next(&l->reader, &e, err);
     if (more <= 0) break;
     snprintf(l->where, sizeof l->where, "%.400s: line %lld", path, (long long)l->reader.number);
-    pdt_nn_arena_reset(&l->scratch);
+    pdt_arena_reset(&l->scratch);
     int rc = add_entry(l, &e, err) || pdt_lessons_add(&l->lessons, &l->reader.header, &e, err);
     pdt_data_entry_free(&e);
     if (rc) return -1;
@@ -418,12 +417,12 @@ int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
   if (!rc) d->trained = pdt_lessons_take(&l.lessons, err);
   if (!rc && !d->trained) rc = -1;
   pdt_lessons_free(&l.lessons);
-  pdt_nn_arena_free(&l.scratch);
+  pdt_arena_free(&l.scratch);
   return rc;
 }
 
 void pdt_dataset_free(pdt_dataset *d) {
-  pdt_nn_arena_free(&d->arena);
+  pdt_arena_free(&d->arena);
   json_decref(d->trained);
   free(d->entries);
   *d = (pdt_dataset){0};

@@ -2,14 +2,14 @@
 #ifndef PDT_TRAIN_DATASET_H
 #define PDT_TRAIN_DATASET_H
 
-#include "atlas/data.h"
+#include "data/data.h"
 #include "text/tokenizer.h"
 #include "train/codes.h"
 #include "train/entry.h"
 
 /* Everything but `trained` lives in the arena. */
 typedef struct pdt_dataset {
-  pdt_nn_arena arena;
+  pdt_arena arena;
   int64_t n, room;
   const pdt_train_entry **entries; /* [n] */
   pdt_data_rounds rounds;          /* those that the file's labels are for */

@@ -10,7 +10,7 @@ typedef struct texts {
   int32_t rows, targets; /* so far */
 } texts;
 
-static int take(texts *t, const pdt_train_entry *const *entries, int32_t n, pdt_nn_arena *arena,
+static int take(texts *t, const pdt_train_entry *const *entries, int32_t n, pdt_arena *arena,
                 pdt_error *err) {
   int64_t rows = 0, targets = 0;
   for (int32_t e = 0; e < n; e++) {
@@ -20,8 +20,8 @@ static int take(texts *t, const pdt_train_entry *const *entries, int32_t n, pdt_
       targets += entries[e]->streams[i].n_tokens;
     }
   }
-  return PDT_NN_TAKE(arena, &t->begin, n + 1, err) || PDT_NN_TAKE(arena, &t->tokens, rows, err) ||
-                 PDT_NN_TAKE(arena, &t->row, targets, err)
+  return PDT_TAKE(arena, &t->begin, n + 1, err) || PDT_TAKE(arena, &t->tokens, rows, err) ||
+                 PDT_TAKE(arena, &t->row, targets, err)
              ? -1
              : 0;
 }
@@ -47,7 +47,7 @@ static void add_entry(texts *t, const pdt_train_entry *entry, int32_t positions)
 
 int pdt_train_distill(const pdt_nn_trunk *trunk, const pdt_train_entry *const *entries, int32_t n,
                       double share, const pdt_train_totals *totals, pdt_nn_sidecar_batch *batch,
-                      pdt_nn_arena *arena, pdt_error *err) {
+                      pdt_arena *arena, pdt_error *err) {
   texts t = {0};
   pdt_nn_pass pass;
   int64_t d = trunk->config.hidden_size;
@@ -63,8 +63,7 @@ int pdt_train_distill(const pdt_nn_trunk *trunk, const pdt_train_entry *const *e
                     t.targets, batch->targets.n);
   const pdt_nn_sequences sequences = {n, t.begin};
   if (pdt_nn_trunk_forward(trunk, &pass, &sequences, t.tokens, NULL, false, arena, err) ||
-      PDT_NN_TAKE(arena, &teacher, t.targets * d, err) ||
-      PDT_NN_TAKE(arena, &weight, t.targets, err))
+      PDT_TAKE(arena, &teacher, t.targets * d, err) || PDT_TAKE(arena, &weight, t.targets, err))
     return -1;
   for (int32_t i = 0; i < t.targets; i++) {
     int32_t row = t.row[i] < 0 ? 0 : t.row[i];

@@ -12,6 +12,6 @@
  * entries' tokens, MEMORY. */
 int pdt_train_distill(const pdt_nn_trunk *trunk, const pdt_train_entry *const *entries, int32_t n,
                       double share, const pdt_train_totals *totals, pdt_nn_sidecar_batch *batch,
-                      pdt_nn_arena *arena, pdt_error *err);
+                      pdt_arena *arena, pdt_error *err);
 
 #endif

@@ -113,9 +113,9 @@ static extent measure(const pdt_train_entry *const *entries, int32_t n,
   return x;
 }
 
-static int take_layout(layout *l, const extent *x, pdt_nn_arena *arena, pdt_error *err) {
+static int take_layout(layout *l, const extent *x, pdt_arena *arena, pdt_error *err) {
   int64_t S = l->config->plan_slots, E = l->n_entries, Nb = x->blocks;
-#define TAKE(field, count) PDT_NN_TAKE(arena, &l->field, count, err)
+#define TAKE(field, count) PDT_TAKE(arena, &l->field, count, err)
   return TAKE(begin, x->sequences + 1) || TAKE(cond_rows, x->conditioned) ||
                  TAKE(run_begin, x->sequences + 1) || TAKE(run_stream, x->sequences) ||
                  TAKE(window_begin, Nb + 1) || TAKE(first, Nb + 1) ||
@@ -325,7 +325,7 @@ static void finish(const layout *l, const pdt_train_losses *losses, const pdt_tr
 int pdt_train_batch(pdt_nn_sidecar_batch *batch, const pdt_train_entry *const *entries,
                     const uint64_t *number, int32_t n, const pdt_sidecar_config *config,
                     const pdt_train_rounds *rules, const pdt_train_losses *losses,
-                    const pdt_train_totals *totals, pdt_nn_arena *arena, pdt_error *err) {
+                    const pdt_train_totals *totals, pdt_arena *arena, pdt_error *err) {
   layout l = {.rules = rules, .config = config, .n_entries = n};
   extent x = measure(entries, n, rules);
   if (x.rows > INT32_MAX / 2 || x.items > INT32_MAX / 2)

@@ -90,6 +90,6 @@ void pdt_train_draw_rounds(const pdt_train_entry *entry, const pdt_train_rounds 
 int pdt_train_batch(pdt_nn_sidecar_batch *batch, const pdt_train_entry *const *entries,
                     const uint64_t *number, int32_t n, const pdt_sidecar_config *config,
                     const pdt_train_rounds *rules, const pdt_train_losses *losses,
-                    const pdt_train_totals *totals, pdt_nn_arena *arena, pdt_error *err);
+                    const pdt_train_totals *totals, pdt_arena *arena, pdt_error *err);
 
 #endif

@@ -27,7 +27,7 @@ typedef struct run {
   const pdt_comm *world;
   const pdt_train_observer *observer;
   pdt_adamw adamw;
-  pdt_nn_arena arena;
+  pdt_arena arena;
   pdt_comm_reducer reducer;
   int64_t *order; /* [n_pieces] of epoch `epoch` */
   int64_t epoch;
@@ -65,7 +65,7 @@ static double weight_of(const pdt_corpus *c, const struct pdt_piece *piece) {
 static int choose_batch(run *r, int64_t step, batch *b, pdt_error *err) {
   int32_t size = r->options->batch;
   *b = (batch){0};
-  if (PDT_NN_TAKE(&r->arena, &b->pieces, size, err)) return -1;
+  if (PDT_TAKE(&r->arena, &b->pieces, size, err)) return -1;
   for (int32_t i = 0; i < size; i++) {
     const struct pdt_piece *piece = piece_at(r, step * size + i);
     b->weight += weight_of(r->corpus, piece);
@@ -81,8 +81,8 @@ typedef struct input {
   pdt_nn_targets targets;
 } input;
 
-static int lay_out(const pdt_corpus *c, const batch *b, double scale, input *in,
-                   pdt_nn_arena *arena, pdt_error *err) {
+static int lay_out(const pdt_corpus *c, const batch *b, double scale, input *in, pdt_arena *arena,
+                   pdt_error *err) {
   int64_t rows = 0;
   int32_t *begin, *target_rows;
   pdt_token *next;
@@ -91,9 +91,9 @@ static int lay_out(const pdt_corpus *c, const batch *b, double scale, input *in,
   if (rows > INT32_MAX / 2)
     return pdt_fail(err, PDT_ERROR_USAGE, "a batch of %lld tokens a rank (hint: a smaller one)",
                     (long long)rows);
-  if (PDT_NN_TAKE(arena, &begin, b->n + 1, err) || PDT_NN_TAKE(arena, &in->tokens, rows, err) ||
-      PDT_NN_TAKE(arena, &target_rows, rows, err) || PDT_NN_TAKE(arena, &next, rows, err) ||
-      PDT_NN_TAKE(arena, &weights, rows, err))
+  if (PDT_TAKE(arena, &begin, b->n + 1, err) || PDT_TAKE(arena, &in->tokens, rows, err) ||
+      PDT_TAKE(arena, &target_rows, rows, err) || PDT_TAKE(arena, &next, rows, err) ||
+      PDT_TAKE(arena, &weights, rows, err))
     return -1;
   int32_t row = 0, n = 0;
   for (int32_t i = 0; i < b->n; i++) {
@@ -127,7 +127,7 @@ static int run_batch(run *r, const pdt_corpus *c, const batch *b, bool learn, su
       pdt_nn_trunk_forward(r->trunk, &pass, &in.sequences, in.tokens, NULL, learn, &r->arena, err))
     return -1;
   int64_t elems = (int64_t)pass.rows * config->hidden_size;
-  if (learn && PDT_NN_TAKE(&r->arena, &dhidden, elems, err)) return -1;
+  if (learn && PDT_TAKE(&r->arena, &dhidden, elems, err)) return -1;
   if (learn) memset(dhidden, 0, (size_t)elems * sizeof *dhidden);
   if (pdt_nn_head_loss(weight, config->vocab_size, config->hidden_size, pass.hidden, &in.targets,
                        dhidden, &head, &r->arena, err))
@@ -158,7 +158,7 @@ static int one_step(run *r, double *rate, double *norm, pdt_error *err) {
   int64_t step = r->adamw.step;
   batch b;
   sums own = {0};
-  pdt_nn_arena_reset(&r->arena);
+  pdt_arena_reset(&r->arena);
   if (!choose_batch(r, step, &b, err)) run_batch(r, r->corpus, &b, true, &own, err);
   if (pdt_comm_agree(r->world, err)) return -1;
   pdt_comm_all_reduce_f32(r->world, &r->reducer, r->trunk->parameters.grad,
@@ -188,8 +188,8 @@ static int validate(run *r, double *loss, double *accuracy, pdt_error *err) {
   int rc = 0;
   for (int64_t i = r->world->rank; i < c->n_pieces && !rc;) {
     batch b = {0};
-    pdt_nn_arena_reset(&r->arena);
-    rc = PDT_NN_TAKE(&r->arena, &b.pieces, most, err);
+    pdt_arena_reset(&r->arena);
+    rc = PDT_TAKE(&r->arena, &b.pieces, most, err);
     for (; !rc && b.n < most && i < c->n_pieces; i += size) {
       b.pieces[b.n++] = &c->pieces[i];
       own.weight += weight_of(c, &c->pieces[i]);
@@ -318,6 +318,6 @@ int pdt_pretrain(pdt_nn_trunk *trunk, const pdt_corpus *corpus, const pdt_corpus
   free(r.counts);
   pdt_comm_reducer_free(&r.reducer);
   pdt_adamw_free(&r.adamw);
-  pdt_nn_arena_free(&r.arena);
+  pdt_arena_free(&r.arena);
   return rc;
 }

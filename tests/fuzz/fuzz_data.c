@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "atlas/data.h"
 #include "atlas/parse.h"
+#include "data/data.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

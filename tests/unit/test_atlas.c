@@ -15,11 +15,11 @@
 #include "atlas/check.h"
 #include "atlas/generate.h"
 #include "atlas/parse.h"
-#include "atlas/sequence.h"
-#include "atlas/tokens.h"
 #include "atlas/vocabulary.h"
 #include "base/buffer.h"
 #include "base/json.h"
+#include "data/sequence.h"
+#include "data/tokens.h"
 #include "scratch.h"
 
 /* What every test needs: made once. */

@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "atlas/generate.h"
-#include "atlas/tokens.h"
 #include "atlas/vocabulary.h"
+#include "data/tokens.h"
 #include "eval/judge.h"
 
 enum { FOUNDER, YEAR, GOOD, COIN, RIVER, TOWER, FESTIVAL, PATRON, DISH, DRINK };

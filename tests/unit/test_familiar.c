@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 #include "atlas/generate.h"
-#include "atlas/lessons.h"
 #include "atlas/vocabulary.h"
 #include "base/json.h"
+#include "data/lessons.h"
 #include "request/familiar.h"
 
 static json_t *parse(const char *text) {

@@ -22,7 +22,7 @@ static const double STEP = 1e-5, TOLERANCE = 1e-7;
 enum { MOST_PROBES = 40 };
 
 typedef struct fixture {
-  pdt_nn_arena arena;
+  pdt_arena arena;
   uint32_t drawn;
   int probes; /* done so far */
 } fixture;
@@ -173,7 +173,7 @@ static double causal_loss(void *context) {
   memcpy(q, a->qkv, (Q_ELEMS + 2 * KV_ELEMS) * sizeof *q);
   pdt_nn_rope(&sequences, HEADS, HD, a->angles, 1, q);
   pdt_nn_rope(&sequences, KV, HD, a->angles, 1, k);
-  pdt_nn_arena_reset(&a->f->arena);
+  pdt_arena_reset(&a->f->arena);
   if (pdt_nn_causal(&sequences, a->heads, q, k, v, a->out, a->lse, &a->f->arena, &err))
     fail_msg("%s", err.message);
   return pdt_nn_dot(a->c, a->out, Q_ELEMS);
@@ -231,7 +231,7 @@ typedef struct reading {
 static double window_loss(void *context) {
   reading *r = context;
   pdt_error err = {0};
-  pdt_nn_arena_reset(&r->f->arena);
+  pdt_arena_reset(&r->f->arena);
   if (pdt_nn_window_attention(&windows, HEADS, HD, r->q, r->k, r->v, r->out, &r->f->arena, &err))
     fail_msg("%s", err.message);
   return pdt_nn_dot(r->c, r->out, W_ROWS * WIDTH);
@@ -307,7 +307,7 @@ static double head_loss(void *context) {
   heading *h = context;
   pdt_error err = {0};
   pdt_nn_head_sums sums;
-  pdt_nn_arena_reset(&h->f->arena);
+  pdt_arena_reset(&h->f->arena);
   if (pdt_nn_head_loss((pdt_nn_weight){h->w, NULL}, VOCAB, IN, h->hidden, &h->targets, NULL, &sums,
                        &h->f->arena, &err))
     fail_msg("%s", err.message);
@@ -389,7 +389,7 @@ static double trunk_loss(void *context) {
   pdt_nn_pass pass;
   pdt_nn_head_sums sums;
   pdt_nn_weight head = {w->trunk.head.w, NULL};
-  pdt_nn_arena_reset(&w->f->arena);
+  pdt_arena_reset(&w->f->arena);
   if (pdt_nn_trunk_forward(&w->trunk, &pass, &trunk_sequences, trunk_tokens, NULL, false,
                            &w->f->arena, &err) ||
       pdt_nn_head_loss(head, VOCAB, w->trunk.config.hidden_size, pass.hidden, &w->targets, NULL,
@@ -403,7 +403,7 @@ static void trunk_gradients(whole *w) {
   pdt_nn_pass pass;
   pdt_nn_head_sums sums;
   double dhidden[T_ROWS * 12] = {0};
-  pdt_nn_arena_reset(&w->f->arena);
+  pdt_arena_reset(&w->f->arena);
   if (pdt_nn_trunk_forward(&w->trunk, &pass, &trunk_sequences, trunk_tokens, NULL, true,
                            &w->f->arena, &err) ||
       pdt_nn_head_loss(w->trunk.head, VOCAB, 12, pass.hidden, &w->targets, dhidden, &sums,
@@ -615,7 +615,7 @@ static double module_loss(void *context) {
   module_call *call = context;
   pdt_error err = {0};
   double loss = 0;
-  pdt_nn_arena_reset(&call->s->f->arena);
+  pdt_arena_reset(&call->s->f->arena);
   if (call->run(call->s, false, &loss, &err)) fail_msg("%s", err.message);
   return loss;
 }
@@ -686,7 +686,7 @@ static double step_loss(void *context) {
   end_to_end *e = context;
   pdt_error err = {0};
   pdt_nn_step_sums sums;
-  pdt_nn_arena_reset(&e->s.f->arena);
+  pdt_arena_reset(&e->s.f->arena);
   if (pdt_nn_sidecar_step(&e->trunk, &e->s.sidecar, &e->batch, &e->options, false, &sums, NULL,
                           &e->s.f->arena, &err))
     fail_msg("%s", err.message);
@@ -757,7 +757,7 @@ static void test_end_to_end(void **state) {
     pdt_error err = {0};
     pdt_nn_step_sums sums;
     end_to_end_new(&e, f, i & 1, i & 2, &l);
-    pdt_nn_arena_reset(&f->arena);
+    pdt_arena_reset(&f->arena);
     if (pdt_nn_sidecar_step(&e.trunk, &e.s.sidecar, &e.batch, &e.options, true, &sums, NULL,
                             &f->arena, &err))
       fail_msg("%s", err.message);
@@ -794,7 +794,7 @@ static void test_heads_alone(void **state) {
   e.options = (pdt_nn_step_options){.student_notes = true};
   e.batch.slot_weight = 0;
   e.batch.notes_weight = e.batch.spec_weight = NULL;
-  pdt_nn_arena_reset(&f->arena);
+  pdt_arena_reset(&f->arena);
   if (pdt_nn_sidecar_step(&e.trunk, &e.s.sidecar, &e.batch, &e.options, true, &sums, NULL,
                           &f->arena, &err))
     fail_msg("%s", err.message);
@@ -821,7 +821,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
   fixture *f = *state;
   print_message("%d elements compared\n", f->probes);
-  pdt_nn_arena_free(&f->arena);
+  pdt_arena_free(&f->arena);
   free(f);
   return 0;
 }

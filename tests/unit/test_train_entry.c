@@ -37,7 +37,7 @@ static const pdt_train_stream streams[] = {
 typedef struct fixture {
   float mean_state[D], teacher[MOST_BLOCKS * DN], coverage[MOST_BLOCKS * SLOTS];
   pdt_train_entry entry;
-  pdt_nn_arena arena;
+  pdt_arena arena;
 } fixture;
 
 static int setup(void **state) {
@@ -66,7 +66,7 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
   fixture *f = *state;
-  pdt_nn_arena_free(&f->arena);
+  pdt_arena_free(&f->arena);
   free(f);
   return 0;
 }
@@ -115,7 +115,7 @@ static void lay_out(fixture *f, const pdt_train_rounds *rules, pdt_nn_sidecar_ba
   for (int i = 0; i < 2; i++) pdt_train_count(entries[i], TAU, SLOTS, &losses, &totals);
   assert_true(totals.tokens == 38 && totals.blocks == 16 && totals.slots == 6);
   assert_int_equal(totals.coverage, 48);
-  pdt_nn_arena_reset(&f->arena);
+  pdt_arena_reset(&f->arena);
   OK(pdt_train_batch(batch, entries, number, 2, &config, rules, &losses, &totals, &f->arena, &err));
 }
 

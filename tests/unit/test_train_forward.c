@@ -44,7 +44,7 @@ typedef struct pair {
   pdt_sidecar sidecar, whole; /* of the rank that has the stream; of one rank alone */
   pdt_nn_trunk nn_trunk;
   pdt_nn_sidecar nn_sidecar;
-  pdt_nn_arena arena;
+  pdt_arena arena;
   pdt_token tokens[TOKENS];
   float notes[NOTES * 64];
   float *states; /* [TOKENS, d] decoding's */
@@ -92,7 +92,7 @@ static void close_pair(pair *p) {
     pdt_sidecar_config_free(&p->sidecar_config);
     pdt_safetensors_close(p->file);
   }
-  pdt_nn_arena_free(&p->arena);
+  pdt_arena_free(&p->arena);
   pdt_nn_trunk_free(&p->nn_trunk);
   pdt_trunk_free(&p->trunk);
   pdt_kv_free(&p->kv);

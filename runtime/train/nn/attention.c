@@ -110,10 +110,10 @@ static void causal_head(const head_view *v, const pdt_real *q, const pdt_real *k
 }
 
 int pdt_nn_causal(const pdt_nn_sequences *s, pdt_nn_heads n, const pdt_real *q, const pdt_real *k,
-                  const pdt_real *v, pdt_real *out, pdt_real *lse, pdt_nn_arena *arena,
+                  const pdt_real *v, pdt_real *out, pdt_real *lse, pdt_arena *arena,
                   pdt_error *err) {
   pdt_real *scores;
-  if (PDT_NN_TAKE(arena, &scores, (int64_t)QUERY_BLOCK * pdt_nn_longest(s), err)) return -1;
+  if (PDT_TAKE(arena, &scores, (int64_t)QUERY_BLOCK * pdt_nn_longest(s), err)) return -1;
   for (int32_t i = 0; i < s->n; i++)
     for (int32_t h = 0; h < n.heads; h++) {
       head_view view = look_at(s, n, i, h);
@@ -168,11 +168,11 @@ static void causal_head_back(const head_view *v, const head_gradients *g) {
 int pdt_nn_causal_back(const pdt_nn_sequences *s, pdt_nn_heads n, const pdt_real *q,
                        const pdt_real *k, const pdt_real *v, const pdt_real *out,
                        const pdt_real *lse, const pdt_real *dout, pdt_real *dq, pdt_real *dk,
-                       pdt_real *dv, pdt_nn_arena *arena, pdt_error *err) {
+                       pdt_real *dv, pdt_arena *arena, pdt_error *err) {
   head_gradients g = {
       .q = q, .k = k, .v = v, .out = out, .lse = lse, .dout = dout, .dq = dq, .dk = dk, .dv = dv};
   int64_t room = (int64_t)QUERY_BLOCK * pdt_nn_longest(s);
-  if (PDT_NN_TAKE(arena, &g.p, room, err) || PDT_NN_TAKE(arena, &g.dp, room, err)) return -1;
+  if (PDT_TAKE(arena, &g.p, room, err) || PDT_TAKE(arena, &g.dp, room, err)) return -1;
   size_t bytes = (size_t)s->begin[s->n] * (size_t)n.kv_heads * (size_t)n.head_dim * sizeof *dk;
   memset(dk, 0, bytes);
   memset(dv, 0, bytes);
@@ -202,28 +202,27 @@ typedef struct window_room {
 } window_room;
 
 static int make_room(const pdt_nn_windows *w, int64_t width, bool back, window_room *room,
-                     pdt_nn_arena *arena, pdt_error *err) {
+                     pdt_arena *arena, pdt_error *err) {
   int64_t notes = pdt_nn_widest(w), rows = 0;
   for (int32_t i = 0; i < w->n; i++) {
     int32_t n = w->begin[i + 1] - w->begin[i];
     rows = n > rows ? n : rows;
   }
   *room = (window_room){0};
-  if (PDT_NN_TAKE(arena, &room->k, notes * width, err) ||
-      PDT_NN_TAKE(arena, &room->v, notes * width, err) ||
-      PDT_NN_TAKE(arena, &room->p, rows * notes, err))
+  if (PDT_TAKE(arena, &room->k, notes * width, err) ||
+      PDT_TAKE(arena, &room->v, notes * width, err) || PDT_TAKE(arena, &room->p, rows * notes, err))
     return -1;
   if (!back) return 0;
-  return PDT_NN_TAKE(arena, &room->dk, notes * width, err) ||
-                 PDT_NN_TAKE(arena, &room->dv, notes * width, err) ||
-                 PDT_NN_TAKE(arena, &room->dp, rows * notes, err)
+  return PDT_TAKE(arena, &room->dk, notes * width, err) ||
+                 PDT_TAKE(arena, &room->dv, notes * width, err) ||
+                 PDT_TAKE(arena, &room->dp, rows * notes, err)
              ? -1
              : 0;
 }
 
 int pdt_nn_window_attention(const pdt_nn_windows *w, int32_t heads, int32_t head_dim,
                             const pdt_real *q, const pdt_real *k, const pdt_real *v, pdt_real *out,
-                            pdt_nn_arena *arena, pdt_error *err) {
+                            pdt_arena *arena, pdt_error *err) {
   int64_t width = (int64_t)heads * head_dim;
   pdt_real scale = (pdt_real)(1 / sqrt((double)head_dim));
   window_room room;
@@ -267,7 +266,7 @@ static void window_head_back(int64_t rows, int64_t notes, int32_t head_dim, int6
 int pdt_nn_window_attention_back(const pdt_nn_windows *w, int32_t heads, int32_t head_dim,
                                  const pdt_real *q, const pdt_real *k, const pdt_real *v,
                                  const pdt_real *dout, pdt_real *dq, pdt_real *dk, pdt_real *dv,
-                                 pdt_nn_arena *arena, pdt_error *err) {
+                                 pdt_arena *arena, pdt_error *err) {
   int64_t width = (int64_t)heads * head_dim;
   window_room room;
   if (make_room(w, width, true, &room, arena, err)) return -1;

@@ -4,7 +4,8 @@
 #ifndef PDT_TRAIN_NN_ATTENTION_H
 #define PDT_TRAIN_NN_ATTENTION_H
 
-#include "train/nn/arena.h"
+#include "base/arena.h"
+#include "train/nn/real.h"
 
 /* Sequences of a batch, one after another: rows begin[i] .. begin[i+1]-1 are sequence i, at
  * positions 0, 1, 2 ... No padding. */
@@ -35,7 +36,7 @@ typedef struct pdt_nn_heads {
 /* out [rows, heads * head_dim] = causal attention within each sequence, scale 1/sqrt(head_dim).
  * lse [rows, heads]: log of each row's sum of e^score, which backward needs. Errors: MEMORY. */
 int pdt_nn_causal(const pdt_nn_sequences *s, pdt_nn_heads n, const pdt_real *q, const pdt_real *k,
-                  const pdt_real *v, pdt_real *out, pdt_real *lse, pdt_nn_arena *arena,
+                  const pdt_real *v, pdt_real *out, pdt_real *lse, pdt_arena *arena,
                   pdt_error *err);
 
 /* Writes dq, dk, dv (shapes of q, k, v) from dout. Scores are computed anew, a block of queries at
@@ -43,7 +44,7 @@ int pdt_nn_causal(const pdt_nn_sequences *s, pdt_nn_heads n, const pdt_real *q, 
 int pdt_nn_causal_back(const pdt_nn_sequences *s, pdt_nn_heads n, const pdt_real *q,
                        const pdt_real *k, const pdt_real *v, const pdt_real *out,
                        const pdt_real *lse, const pdt_real *dout, pdt_real *dq, pdt_real *dk,
-                       pdt_real *dv, pdt_nn_arena *arena, pdt_error *err);
+                       pdt_real *dv, pdt_arena *arena, pdt_error *err);
 
 /* What rows may read of a common set of notes: rows begin[w] .. begin[w+1]-1 of the conditioned
  * rows read notes items[first[w]] .. items[first[w+1]-1], none included. */
@@ -61,12 +62,12 @@ int32_t pdt_nn_widest(const pdt_nn_windows *w);
  * same]. A row without notes gets zeros. Errors: MEMORY. */
 int pdt_nn_window_attention(const pdt_nn_windows *w, int32_t heads, int32_t head_dim,
                             const pdt_real *q, const pdt_real *k, const pdt_real *v, pdt_real *out,
-                            pdt_nn_arena *arena, pdt_error *err);
+                            pdt_arena *arena, pdt_error *err);
 
 /* Writes dq, adds to dk and dv [notes, heads * head_dim]. Errors: MEMORY. */
 int pdt_nn_window_attention_back(const pdt_nn_windows *w, int32_t heads, int32_t head_dim,
                                  const pdt_real *q, const pdt_real *k, const pdt_real *v,
                                  const pdt_real *dout, pdt_real *dq, pdt_real *dk, pdt_real *dv,
-                                 pdt_nn_arena *arena, pdt_error *err);
+                                 pdt_arena *arena, pdt_error *err);
 
 #endif

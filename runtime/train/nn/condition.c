@@ -18,19 +18,17 @@ typedef struct pdt_nn_conditioned {
 
 static int saved_new(const pdt_nn_condition *c, pdt_nn_conditioned *s, pdt_error *err) {
   const pdt_sidecar_config *config = &c->sidecar->config;
-  pdt_nn_arena *arena = c->arena;
+  pdt_arena *arena = c->arena;
   int64_t q = pdt_sidecar_snc_width(config), rows = c->what->n_rows, notes = c->what->n_notes;
   int64_t d = rows * config->hidden_size, a = rows * config->adapter_dim;
-  return PDT_NN_TAKE(arena, &s->snc_x, d, err) || PDT_NN_TAKE(arena, &s->snc_normed, d, err) ||
-                 PDT_NN_TAKE(arena, &s->query, rows * q, err) ||
-                 PDT_NN_TAKE(arena, &s->context, rows * q, err) ||
-                 PDT_NN_TAKE(arena, &s->key, notes * q, err) ||
-                 PDT_NN_TAKE(arena, &s->value, notes * q, err) ||
-                 PDT_NN_TAKE(arena, &s->snc_delta, d, err) ||
-                 PDT_NN_TAKE(arena, &s->adapter_x, d, err) ||
-                 PDT_NN_TAKE(arena, &s->adapter_normed, d, err) ||
-                 PDT_NN_TAKE(arena, &s->down, a, err) || PDT_NN_TAKE(arena, &s->active, a, err) ||
-                 PDT_NN_TAKE(arena, &s->adapter_delta, d, err)
+  return PDT_TAKE(arena, &s->snc_x, d, err) || PDT_TAKE(arena, &s->snc_normed, d, err) ||
+                 PDT_TAKE(arena, &s->query, rows * q, err) ||
+                 PDT_TAKE(arena, &s->context, rows * q, err) ||
+                 PDT_TAKE(arena, &s->key, notes * q, err) ||
+                 PDT_TAKE(arena, &s->value, notes * q, err) ||
+                 PDT_TAKE(arena, &s->snc_delta, d, err) || PDT_TAKE(arena, &s->adapter_x, d, err) ||
+                 PDT_TAKE(arena, &s->adapter_normed, d, err) || PDT_TAKE(arena, &s->down, a, err) ||
+                 PDT_TAKE(arena, &s->active, a, err) || PDT_TAKE(arena, &s->adapter_delta, d, err)
              ? -1
              : 0;
 }
@@ -106,11 +104,9 @@ static int snc_back_rows(pdt_nn_condition *c, int32_t at, pdt_real *g, pdt_error
   int64_t rows = c->what->n_rows, notes = c->what->n_notes, d = config->hidden_size;
   int64_t q = pdt_sidecar_snc_width(config);
   pdt_real *dcontext, *dquery, *dkey, *dvalue, *dnormed;
-  if (PDT_NN_TAKE(c->arena, &dcontext, rows * q, err) ||
-      PDT_NN_TAKE(c->arena, &dquery, rows * q, err) ||
-      PDT_NN_TAKE(c->arena, &dkey, notes * q, err) ||
-      PDT_NN_TAKE(c->arena, &dvalue, notes * q, err) ||
-      PDT_NN_TAKE(c->arena, &dnormed, rows * d, err))
+  if (PDT_TAKE(c->arena, &dcontext, rows * q, err) || PDT_TAKE(c->arena, &dquery, rows * q, err) ||
+      PDT_TAKE(c->arena, &dkey, notes * q, err) || PDT_TAKE(c->arena, &dvalue, notes * q, err) ||
+      PDT_TAKE(c->arena, &dnormed, rows * d, err))
     return -1;
   memset(dkey, 0, (size_t)(notes * q) * sizeof *dkey);
   memset(dvalue, 0, (size_t)(notes * q) * sizeof *dvalue);
@@ -133,7 +129,7 @@ static int snc_backward(void *context, pdt_layer layer, pdt_real *dh, pdt_error 
   if (at < 0) return 0;
   int64_t rows = c->what->n_rows, d = c->sidecar->config.hidden_size;
   pdt_real *g;
-  if (PDT_NN_TAKE(c->arena, &g, rows * d, err)) return -1;
+  if (PDT_TAKE(c->arena, &g, rows * d, err)) return -1;
   pdt_nn_gather(dh, c->what->rows, rows, d, g);
   gate_back(c->sidecar->layers[at].snc_gate, c->saved[at].snc_delta, rows * d, g);
   if (snc_back_rows(c, at, g, err)) return -1;
@@ -151,8 +147,8 @@ static int adapter_backward(void *context, pdt_layer layer, pdt_real *dh, pdt_er
   const pdt_nn_conditioned *s = &c->saved[at];
   int64_t rows = what->n_rows, d = config->hidden_size, a = config->adapter_dim;
   pdt_real *g, *dactive, *dnormed;
-  if (PDT_NN_TAKE(c->arena, &g, rows * d, err) || PDT_NN_TAKE(c->arena, &dactive, rows * a, err) ||
-      PDT_NN_TAKE(c->arena, &dnormed, rows * d, err))
+  if (PDT_TAKE(c->arena, &g, rows * d, err) || PDT_TAKE(c->arena, &dactive, rows * a, err) ||
+      PDT_TAKE(c->arena, &dnormed, rows * d, err))
     return -1;
   pdt_nn_gather(dh, what->rows, rows, d, g);
   gate_back(w->adapter_gate, s->adapter_delta, rows * d, g);
@@ -172,8 +168,8 @@ static int adapter_backward(void *context, pdt_layer layer, pdt_real *dh, pdt_er
 }
 
 int pdt_nn_condition_begin(pdt_nn_condition *c, const pdt_nn_sidecar *sidecar,
-                           const pdt_nn_conditioning *what, const pdt_real *notes,
-                           pdt_nn_arena *arena, pdt_error *err) {
+                           const pdt_nn_conditioning *what, const pdt_real *notes, pdt_arena *arena,
+                           pdt_error *err) {
   *c = (pdt_nn_condition){
       .sidecar = sidecar,
       .what = what,
@@ -186,5 +182,5 @@ int pdt_nn_condition_begin(pdt_nn_condition *c, const pdt_nn_sidecar *sidecar,
                 .after_ffn_back = adapter_backward,
                 .lowest = sidecar->config.instrumented[0]},
   };
-  return PDT_NN_TAKE(arena, &c->saved, sidecar->config.n_instrumented, err);
+  return PDT_TAKE(arena, &c->saved, sidecar->config.n_instrumented, err);
 }

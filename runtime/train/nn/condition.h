@@ -24,14 +24,14 @@ typedef struct pdt_nn_condition {
   const pdt_nn_conditioning *what;
   const pdt_real *notes; /* [n_notes, dn] */
   pdt_real *dnotes;
-  pdt_nn_arena *arena;
+  pdt_arena *arena;
   struct pdt_nn_conditioned *saved; /* [n_instrumented] */
   pdt_nn_hooks hooks;               /* of this very object: it must not move */
 } pdt_nn_condition;
 
 /* Borrows its arguments for the time of the pass. Errors: MEMORY. */
 int pdt_nn_condition_begin(pdt_nn_condition *c, const pdt_nn_sidecar *sidecar,
-                           const pdt_nn_conditioning *what, const pdt_real *notes,
-                           pdt_nn_arena *arena, pdt_error *err);
+                           const pdt_nn_conditioning *what, const pdt_real *notes, pdt_arena *arena,
+                           pdt_error *err);
 
 #endif

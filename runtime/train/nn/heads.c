@@ -5,8 +5,8 @@
 
 static const double eps = 1e-6; /* of Norm */
 
-static int take_zeros(pdt_nn_arena *arena, pdt_real **out, int64_t n, pdt_error *err) {
-  if (PDT_NN_TAKE(arena, out, n, err)) return -1;
+static int take_zeros(pdt_arena *arena, pdt_real **out, int64_t n, pdt_error *err) {
+  if (PDT_TAKE(arena, out, n, err)) return -1;
   memset(*out, 0, (size_t)n * sizeof **out);
   return 0;
 }
@@ -37,19 +37,18 @@ static void softmax_columns_back(const pdt_real *p, int64_t steps, int64_t heads
 }
 
 int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
-                int64_t rows, pdt_nn_pool_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+                int64_t rows, pdt_nn_pool_pass *pass, pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t d = c->hidden_size, ph = c->pool_heads, pd = c->pool_dim, n = blocks->n;
   *pass = (pdt_nn_pool_pass){0};
-  if (PDT_NN_TAKE(arena, &pass->pooled, n * pdt_sidecar_pooled(c), err)) return -1;
+  if (PDT_TAKE(arena, &pass->pooled, n * pdt_sidecar_pooled(c), err)) return -1;
   if (c->pool == PDT_POOL_LAST) {
     for (int32_t i = 0; i < n; i++)
       memcpy(pass->pooled + i * d, states + (blocks->begin[i] + blocks->steps[i] - 1) * d,
              (size_t)d * sizeof *states);
     return 0;
   }
-  if (PDT_NN_TAKE(arena, &pass->p, rows * ph, err) ||
-      PDT_NN_TAKE(arena, &pass->mixed, n * ph * d, err))
+  if (PDT_TAKE(arena, &pass->p, rows * ph, err) || PDT_TAKE(arena, &pass->mixed, n * ph * d, err))
     return -1;
   pdt_real scale = (pdt_real)(1 / sqrt((double)d));
   pdt_nn_gemm(PDT_NN_NT, rows, ph, d, scale, states, d, s->pool_query.w.w, d, 0, pass->p, ph);
@@ -67,12 +66,12 @@ int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_
 
 static int attention_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
                                const pdt_real *states, int64_t rows, const pdt_nn_pool_pass *pass,
-                               const pdt_real *dpooled, pdt_real *dstates, pdt_nn_arena *arena,
+                               const pdt_real *dpooled, pdt_real *dstates, pdt_arena *arena,
                                pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t d = c->hidden_size, ph = c->pool_heads, pd = c->pool_dim, n = blocks->n;
   pdt_real scale = (pdt_real)(1 / sqrt((double)d)), *dmixed, *dp;
-  if (PDT_NN_TAKE(arena, &dmixed, n * ph * d, err) || take_zeros(arena, &dp, rows * ph, err))
+  if (PDT_TAKE(arena, &dmixed, n * ph * d, err) || take_zeros(arena, &dp, rows * ph, err))
     return -1;
   for (int64_t h = 0; h < ph; h++) {
     pdt_nn_weight value = pdt_nn_weight_at(s->pool_value, h * pd * d);
@@ -94,7 +93,7 @@ static int attention_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blo
 
 int pdt_nn_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
                      int64_t rows, const pdt_nn_pool_pass *pass, const pdt_real *dpooled,
-                     pdt_real *dstates, pdt_nn_arena *arena, pdt_error *err) {
+                     pdt_real *dstates, pdt_arena *arena, pdt_error *err) {
   int64_t d = s->config.hidden_size;
   if (s->config.pool != PDT_POOL_LAST)
     return attention_pool_back(s, blocks, states, rows, pass, dpooled, dstates, arena, err);
@@ -105,11 +104,11 @@ int pdt_nn_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const
 
 /* ---- notes ---- */
 
-static int note_forward(int64_t n, const pdt_real *pooled, pdt_nn_note_pass *pass,
-                        pdt_nn_arena *arena, pdt_error *err) {
+static int note_forward(int64_t n, const pdt_real *pooled, pdt_nn_note_pass *pass, pdt_arena *arena,
+                        pdt_error *err) {
   int64_t dn = pass->linear->out, h = pass->hidden ? pass->hidden->out : 0;
-  if (PDT_NN_TAKE(arena, &pass->raw, n * dn, err) || PDT_NN_TAKE(arena, &pass->note, n * dn, err) ||
-      PDT_NN_TAKE(arena, &pass->inner, n * h, err) || PDT_NN_TAKE(arena, &pass->active, n * h, err))
+  if (PDT_TAKE(arena, &pass->raw, n * dn, err) || PDT_TAKE(arena, &pass->note, n * dn, err) ||
+      PDT_TAKE(arena, &pass->inner, n * h, err) || PDT_TAKE(arena, &pass->active, n * h, err))
     return -1;
   pdt_nn_linear(pass->linear, pooled, n, false, pass->raw);
   if (h > 0) {
@@ -122,7 +121,7 @@ static int note_forward(int64_t n, const pdt_real *pooled, pdt_nn_note_pass *pas
 }
 
 int pdt_nn_speculate(const pdt_nn_sidecar *s, int64_t n, const pdt_real *pooled,
-                     pdt_nn_note_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+                     pdt_nn_note_pass *pass, pdt_arena *arena, pdt_error *err) {
   *pass = (pdt_nn_note_pass){.linear = &s->speculation};
   if (s->hidden.w.w) {
     pass->hidden = &s->hidden;
@@ -132,17 +131,16 @@ int pdt_nn_speculate(const pdt_nn_sidecar *s, int64_t n, const pdt_real *pooled,
 }
 
 int pdt_nn_notes(const pdt_nn_sidecar *s, int64_t n, const pdt_real *pooled, pdt_nn_note_pass *pass,
-                 pdt_nn_arena *arena, pdt_error *err) {
+                 pdt_arena *arena, pdt_error *err) {
   *pass = (pdt_nn_note_pass){.linear = &s->notes};
   return note_forward(n, pooled, pass, arena, err);
 }
 
 int pdt_nn_note_back(int64_t n, const pdt_real *pooled, const pdt_nn_note_pass *pass,
-                     const pdt_real *dnote, pdt_real *dpooled, pdt_nn_arena *arena,
-                     pdt_error *err) {
+                     const pdt_real *dnote, pdt_real *dpooled, pdt_arena *arena, pdt_error *err) {
   int64_t dn = pass->linear->out, h = pass->hidden ? pass->hidden->out : 0;
   pdt_real *draw, *dactive;
-  if (take_zeros(arena, &draw, n * dn, err) || PDT_NN_TAKE(arena, &dactive, n * h, err)) return -1;
+  if (take_zeros(arena, &draw, n * dn, err) || PDT_TAKE(arena, &dactive, n * h, err)) return -1;
   pdt_nn_rms_norm_back((pdt_nn_weight){0}, eps, dn, pass->raw, n, dnote, draw);
   pdt_nn_linear_back(pass->linear, pooled, n, draw, true, dpooled);
   if (h == 0) return 0;
@@ -155,15 +153,14 @@ int pdt_nn_note_back(int64_t n, const pdt_real *pooled, const pdt_nn_note_pass *
 /* ---- coverage ---- */
 
 int pdt_nn_coverage(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_nn_plans *plans,
-                    const pdt_real *pooled, pdt_nn_coverage_pass *pass, pdt_nn_arena *arena,
+                    const pdt_real *pooled, pdt_nn_coverage_pass *pass, pdt_arena *arena,
                     pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t S = c->plan_slots, dc = c->coverage_dim, n = blocks->n, items = plans->n * S;
   double scale = 1 / sqrt((double)dc);
-  if (PDT_NN_TAKE(arena, &pass->embedded, items * c->plan_dim, err) ||
-      PDT_NN_TAKE(arena, &pass->item, items * dc, err) ||
-      PDT_NN_TAKE(arena, &pass->block, n * dc, err) ||
-      PDT_NN_TAKE(arena, &pass->logits, n * S, err))
+  if (PDT_TAKE(arena, &pass->embedded, items * c->plan_dim, err) ||
+      PDT_TAKE(arena, &pass->item, items * dc, err) || PDT_TAKE(arena, &pass->block, n * dc, err) ||
+      PDT_TAKE(arena, &pass->logits, n * S, err))
     return -1;
   pdt_nn_gather(s->plan_embedding.w, plans->ids, items, c->plan_dim, pass->embedded);
   pdt_nn_linear(&s->coverage_item, pass->embedded, items, false, pass->item);
@@ -181,12 +178,12 @@ int pdt_nn_coverage(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const 
 int pdt_nn_coverage_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
                          const pdt_nn_plans *plans, const pdt_real *pooled,
                          const pdt_nn_coverage_pass *pass, const pdt_real *dlogits,
-                         pdt_real *dpooled, pdt_nn_arena *arena, pdt_error *err) {
+                         pdt_real *dpooled, pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t S = c->plan_slots, dc = c->coverage_dim, n = blocks->n, items = plans->n * S;
   pdt_real scale = (pdt_real)(1 / sqrt((double)dc)), *ditem, *dblock, *dembedded;
   if (take_zeros(arena, &ditem, items * dc, err) || take_zeros(arena, &dblock, n * dc, err) ||
-      PDT_NN_TAKE(arena, &dembedded, items * c->plan_dim, err))
+      PDT_TAKE(arena, &dembedded, items * c->plan_dim, err))
     return -1;
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < S; j++) {
@@ -207,19 +204,19 @@ int pdt_nn_coverage_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
 /* ---- readiness ---- */
 
 static int agree_room(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in,
-                      pdt_nn_agree_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+                      pdt_nn_agree_pass *pass, pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t n = in->blocks->n, da = c->agree_dim;
-  return PDT_NN_TAKE(arena, &pass->last, n, err) || PDT_NN_TAKE(arena, &pass->each, n + 1, err) ||
-                 PDT_NN_TAKE(arena, &pass->state, n * c->hidden_size, err) ||
-                 PDT_NN_TAKE(arena, &pass->covered, n * c->plan_slots, err) ||
-                 PDT_NN_TAKE(arena, &pass->query, n * da, err) ||
-                 PDT_NN_TAKE(arena, &pass->key, in->n_notes * da, err) ||
-                 PDT_NN_TAKE(arena, &pass->value, in->n_notes * da, err) ||
-                 PDT_NN_TAKE(arena, &pass->context, n * da, err) ||
-                 PDT_NN_TAKE(arena, &pass->sum, n * da, err) ||
-                 PDT_NN_TAKE(arena, &pass->active, n * da, err) ||
-                 PDT_NN_TAKE(arena, &pass->logits, n, err)
+  return PDT_TAKE(arena, &pass->last, n, err) || PDT_TAKE(arena, &pass->each, n + 1, err) ||
+                 PDT_TAKE(arena, &pass->state, n * c->hidden_size, err) ||
+                 PDT_TAKE(arena, &pass->covered, n * c->plan_slots, err) ||
+                 PDT_TAKE(arena, &pass->query, n * da, err) ||
+                 PDT_TAKE(arena, &pass->key, in->n_notes * da, err) ||
+                 PDT_TAKE(arena, &pass->value, in->n_notes * da, err) ||
+                 PDT_TAKE(arena, &pass->context, n * da, err) ||
+                 PDT_TAKE(arena, &pass->sum, n * da, err) ||
+                 PDT_TAKE(arena, &pass->active, n * da, err) ||
+                 PDT_TAKE(arena, &pass->logits, n, err)
              ? -1
              : 0;
 }
@@ -246,7 +243,7 @@ static void fill_inputs(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in,
 }
 
 int pdt_nn_agree(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in, pdt_nn_agree_pass *pass,
-                 pdt_nn_arena *arena, pdt_error *err) {
+                 pdt_arena *arena, pdt_error *err) {
   int64_t n = in->blocks->n, da = s->config.agree_dim;
   if (agree_room(s, in, pass, arena, err)) return -1;
   fill_inputs(s, in, pass);
@@ -271,10 +268,10 @@ int pdt_nn_agree(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in, pdt_nn_a
 /* From the gradient of the attention's output: of the last states (added) and of the notes. */
 static int agree_window_back(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in,
                              const pdt_nn_agree_pass *pass, const pdt_real *dcontext,
-                             pdt_real *dstate, pdt_nn_arena *arena, pdt_error *err) {
+                             pdt_real *dstate, pdt_arena *arena, pdt_error *err) {
   int64_t n = in->blocks->n, da = s->config.agree_dim;
   pdt_real *dquery, *dkey, *dvalue;
-  if (PDT_NN_TAKE(arena, &dquery, n * da, err) || take_zeros(arena, &dkey, in->n_notes * da, err) ||
+  if (PDT_TAKE(arena, &dquery, n * da, err) || take_zeros(arena, &dkey, in->n_notes * da, err) ||
       take_zeros(arena, &dvalue, in->n_notes * da, err))
     return -1;
   pdt_nn_windows windows = block_windows(in, pass);
@@ -288,13 +285,13 @@ static int agree_window_back(const pdt_nn_sidecar *s, const pdt_nn_agree_input *
 }
 
 int pdt_nn_agree_back(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in,
-                      const pdt_nn_agree_pass *pass, const pdt_real *dlogits, pdt_nn_arena *arena,
+                      const pdt_nn_agree_pass *pass, const pdt_real *dlogits, pdt_arena *arena,
                       pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t n = in->blocks->n, da = c->agree_dim, d = c->hidden_size, S = c->plan_slots;
   pdt_real *dsum, *dstate, *dcovered;
-  if (PDT_NN_TAKE(arena, &dsum, n * da, err) || take_zeros(arena, &dstate, n * d, err) ||
-      PDT_NN_TAKE(arena, &dcovered, n * S, err))
+  if (PDT_TAKE(arena, &dsum, n * da, err) || take_zeros(arena, &dstate, n * d, err) ||
+      PDT_TAKE(arena, &dcovered, n * S, err))
     return -1;
   pdt_nn_linear_back(&s->agree_out, pass->active, n, dlogits, false, dsum);
   pdt_nn_gelu_back(pass->sum, n * da, dsum, dsum);

@@ -28,11 +28,11 @@ typedef struct pdt_nn_pool_pass {
 
 /* Summaries of all blocks. Errors: MEMORY. */
 int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
-                int64_t rows, pdt_nn_pool_pass *pass, pdt_nn_arena *arena, pdt_error *err);
+                int64_t rows, pdt_nn_pool_pass *pass, pdt_arena *arena, pdt_error *err);
 /* dstates [R, d]. Errors: MEMORY. */
 int pdt_nn_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
                      int64_t rows, const pdt_nn_pool_pass *pass, const pdt_real *dpooled,
-                     pdt_real *dstates, pdt_nn_arena *arena, pdt_error *err);
+                     pdt_real *dstates, pdt_arena *arena, pdt_error *err);
 
 typedef struct pdt_nn_note_pass {
   const pdt_nn_affine *linear, *hidden, *out; /* hidden, out NULL: linear alone */
@@ -44,13 +44,13 @@ typedef struct pdt_nn_note_pass {
 /* Notes from summaries pooled [Nb, p]: by the speculation head, with its hidden layer where it has
  * one (eq. 8). Errors: MEMORY. */
 int pdt_nn_speculate(const pdt_nn_sidecar *s, int64_t n, const pdt_real *pooled,
-                     pdt_nn_note_pass *pass, pdt_nn_arena *arena, pdt_error *err);
+                     pdt_nn_note_pass *pass, pdt_arena *arena, pdt_error *err);
 /* The same by the notes head, which only training has: Norm(W p + b). */
 int pdt_nn_notes(const pdt_nn_sidecar *s, int64_t n, const pdt_real *pooled, pdt_nn_note_pass *pass,
-                 pdt_nn_arena *arena, pdt_error *err);
+                 pdt_arena *arena, pdt_error *err);
 /* Of either. dpooled [Nb, p]. Errors: MEMORY. */
 int pdt_nn_note_back(int64_t n, const pdt_real *pooled, const pdt_nn_note_pass *pass,
-                     const pdt_real *dnote, pdt_real *dpooled, pdt_nn_arena *arena, pdt_error *err);
+                     const pdt_real *dnote, pdt_real *dpooled, pdt_arena *arena, pdt_error *err);
 
 typedef struct pdt_nn_coverage_pass {
   pdt_real *embedded; /* [plans S, de] */
@@ -61,13 +61,13 @@ typedef struct pdt_nn_coverage_pass {
 
 /* Coverage logits (eq. 9). Errors: MEMORY. */
 int pdt_nn_coverage(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_nn_plans *plans,
-                    const pdt_real *pooled, pdt_nn_coverage_pass *pass, pdt_nn_arena *arena,
+                    const pdt_real *pooled, pdt_nn_coverage_pass *pass, pdt_arena *arena,
                     pdt_error *err);
 /* From dlogits [Nb, S], whose elements at empty slots are not looked at. Errors: MEMORY. */
 int pdt_nn_coverage_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
                          const pdt_nn_plans *plans, const pdt_real *pooled,
                          const pdt_nn_coverage_pass *pass, const pdt_real *dlogits,
-                         pdt_real *dpooled, pdt_nn_arena *arena, pdt_error *err);
+                         pdt_real *dpooled, pdt_arena *arena, pdt_error *err);
 
 /* What readiness is computed from, and where its gradients go. windows: one a block, over `notes`
  * [n_notes, dn]; their row ranges are not looked at. */
@@ -94,10 +94,10 @@ typedef struct pdt_nn_agree_pass {
 
 /* Readiness (eq. 10) before its sigmoid. Errors: MEMORY. */
 int pdt_nn_agree(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in, pdt_nn_agree_pass *pass,
-                 pdt_nn_arena *arena, pdt_error *err);
+                 pdt_arena *arena, pdt_error *err);
 /* From dlogits [Nb]. Errors: MEMORY. */
 int pdt_nn_agree_back(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in,
-                      const pdt_nn_agree_pass *pass, const pdt_real *dlogits, pdt_nn_arena *arena,
+                      const pdt_nn_agree_pass *pass, const pdt_real *dlogits, pdt_arena *arena,
                       pdt_error *err);
 
 #endif

@@ -30,18 +30,18 @@ typedef struct head_room {
 } head_room;
 
 static int head_room_new(head_room *room, int32_t vocab, int32_t d, const pdt_nn_targets *t,
-                         pdt_nn_arena *arena, pdt_error *err) {
+                         pdt_arena *arena, pdt_error *err) {
   int64_t rows = LOGITS_AT_ONCE / vocab;
   rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
   *room = (head_room){.rows = rows < t->n ? rows : t->n};
-  if (PDT_NN_TAKE(arena, &room->hidden, room->rows * d, err) ||
-      PDT_NN_TAKE(arena, &room->dhidden, room->rows * d, err) ||
-      PDT_NN_TAKE(arena, &room->logits, room->rows * vocab, err) ||
-      PDT_NN_TAKE(arena, &room->p, room->rows * vocab, err))
+  if (PDT_TAKE(arena, &room->hidden, room->rows * d, err) ||
+      PDT_TAKE(arena, &room->dhidden, room->rows * d, err) ||
+      PDT_TAKE(arena, &room->logits, room->rows * vocab, err) ||
+      PDT_TAKE(arena, &room->p, room->rows * vocab, err))
     return -1;
   if (!t->teacher) return 0;
-  return PDT_NN_TAKE(arena, &room->teacher, room->rows * vocab, err) ||
-                 PDT_NN_TAKE(arena, &room->teacher_room, vocab, err)
+  return PDT_TAKE(arena, &room->teacher, room->rows * vocab, err) ||
+                 PDT_TAKE(arena, &room->teacher_room, vocab, err)
              ? -1
              : 0;
 }
@@ -72,7 +72,7 @@ static void row_loss(const head_room *room, int64_t r, int64_t vocab, const pdt_
 
 int pdt_nn_head_loss(pdt_nn_weight head, int32_t vocab, int32_t d, const pdt_real *hidden,
                      const pdt_nn_targets *t, pdt_real *dhidden, pdt_nn_head_sums *sums,
-                     pdt_nn_arena *arena, pdt_error *err) {
+                     pdt_arena *arena, pdt_error *err) {
   const pdt_nn_affine map = {.w = head, .in = d, .out = vocab};
   head_room room;
   *sums = (pdt_nn_head_sums){0};

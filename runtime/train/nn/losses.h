@@ -4,8 +4,9 @@
 #ifndef PDT_TRAIN_NN_LOSSES_H
 #define PDT_TRAIN_NN_LOSSES_H
 
-#include "train/nn/arena.h"
+#include "base/arena.h"
 #include "train/nn/ops.h"
+#include "train/nn/real.h"
 
 /* What a predicted token is to its entry: told apart in reports. */
 typedef enum pdt_nn_kind {
@@ -39,7 +40,7 @@ typedef struct pdt_nn_head_sums {
  * student's gradient only. Errors: MEMORY. */
 int pdt_nn_head_loss(pdt_nn_weight head, int32_t vocab, int32_t d, const pdt_real *hidden,
                      const pdt_nn_targets *targets, pdt_real *dhidden, pdt_nn_head_sums *sums,
-                     pdt_nn_arena *arena, pdt_error *err);
+                     pdt_arena *arena, pdt_error *err);
 
 /* Sum over rows of weight[row] * mean over the width of (x - y)^2; dx [rows, width]. Rows of weight
  * 0 are not looked at. */

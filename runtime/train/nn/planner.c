@@ -7,10 +7,10 @@ static const double eps = 1e-6; /* of Norm */
 
 /* What the slots read: [n, S, d]. */
 static int slot_inputs(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
-                       pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+                       pdt_nn_planner_pass *pass, pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t S = c->plan_slots, d = c->hidden_size, P = c->plan_places;
-  if (PDT_NN_TAKE(arena, &pass->inputs, prompts->n * S * d, err)) return -1;
+  if (PDT_TAKE(arena, &pass->inputs, prompts->n * S * d, err)) return -1;
   for (int64_t i = 0; i < prompts->n; i++) {
     pdt_real *x = pass->inputs + i * S * d;
     for (int64_t j = 0; j < S; j++) memcpy(x + j * d, prompts->mean + i * d, (size_t)d * sizeof *x);
@@ -30,7 +30,7 @@ static pdt_nn_affine map_of_slot(const pdt_nn_sidecar *s, int64_t j) {
 
 /* What the planner's map gives of all slots: y [n, S * width], width de or Vp. */
 static int map_slots(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
-                     pdt_nn_planner_pass *pass, pdt_real *y, pdt_nn_arena *arena, pdt_error *err) {
+                     pdt_nn_planner_pass *pass, pdt_real *y, pdt_arena *arena, pdt_error *err) {
   int64_t n = prompts->n, S = s->config.plan_slots, d = s->config.hidden_size;
   int64_t width = s->planner.out / S;
   pdt_real *x, *out;
@@ -38,8 +38,8 @@ static int map_slots(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
     pdt_nn_linear(&s->planner, prompts->mean, n, false, y);
     return 0;
   }
-  if (slot_inputs(s, prompts, pass, arena, err) || PDT_NN_TAKE(arena, &x, n * d, err) ||
-      PDT_NN_TAKE(arena, &out, n * width, err))
+  if (slot_inputs(s, prompts, pass, arena, err) || PDT_TAKE(arena, &x, n * d, err) ||
+      PDT_TAKE(arena, &out, n * width, err))
     return -1;
   for (int64_t j = 0; j < S; j++) {
     pdt_nn_affine map = map_of_slot(s, j);
@@ -53,7 +53,7 @@ static int map_slots(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
 }
 
 static int map_slots_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
-                          const pdt_nn_planner_pass *pass, const pdt_real *dy, pdt_nn_arena *arena,
+                          const pdt_nn_planner_pass *pass, const pdt_real *dy, pdt_arena *arena,
                           pdt_error *err) {
   int64_t n = prompts->n, S = s->config.plan_slots, d = s->config.hidden_size;
   int64_t P = s->config.plan_places, width = s->planner.out / S;
@@ -62,7 +62,7 @@ static int map_slots_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts
     pdt_nn_linear_back(&s->planner, prompts->mean, n, dy, false, NULL);
     return 0;
   }
-  if (PDT_NN_TAKE(arena, &dx, d, err)) return -1;
+  if (PDT_TAKE(arena, &dx, d, err)) return -1;
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < S; j++) {
       pdt_nn_affine map = map_of_slot(s, j);
@@ -76,13 +76,13 @@ static int map_slots_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts
 }
 
 int pdt_nn_planner(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
-                   pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err) {
+                   pdt_nn_planner_pass *pass, pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t n = prompts->n, S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
   *pass = (pdt_nn_planner_pass){0};
-  if (PDT_NN_TAKE(arena, &pass->logits, n * S * Vp, err)) return -1;
+  if (PDT_TAKE(arena, &pass->logits, n * S * Vp, err)) return -1;
   if (c->planner == PDT_PLANNER_FULL) return map_slots(s, prompts, pass, pass->logits, arena, err);
-  if (PDT_NN_TAKE(arena, &pass->slots, n * S * de, err) ||
+  if (PDT_TAKE(arena, &pass->slots, n * S * de, err) ||
       map_slots(s, prompts, pass, pass->slots, arena, err))
     return -1;
   pdt_nn_gemm(PDT_NN_NT, n * S, Vp, de, (pdt_real)(1 / sqrt((double)de)), pass->slots, de,
@@ -91,13 +91,13 @@ int pdt_nn_planner(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
 }
 
 int pdt_nn_planner_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
-                        const pdt_nn_planner_pass *pass, const pdt_real *dlogits,
-                        pdt_nn_arena *arena, pdt_error *err) {
+                        const pdt_nn_planner_pass *pass, const pdt_real *dlogits, pdt_arena *arena,
+                        pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t n = prompts->n, S = c->plan_slots, Vp = c->plan_vocab_size, de = c->plan_dim;
   if (c->planner == PDT_PLANNER_FULL) return map_slots_back(s, prompts, pass, dlogits, arena, err);
   pdt_real scale = (pdt_real)(1 / sqrt((double)de)), *dslots;
-  if (PDT_NN_TAKE(arena, &dslots, n * S * de, err)) return -1;
+  if (PDT_TAKE(arena, &dslots, n * S * de, err)) return -1;
   pdt_nn_gemm(PDT_NN_NN, n * S, de, Vp, scale, dlogits, Vp, s->plan_embedding.w, de, 0, dslots, de);
   if (s->plan_embedding.g)
     pdt_nn_gemm(PDT_NN_TN, Vp, de, n * S, scale, dlogits, Vp, pass->slots, de, 1,
@@ -106,13 +106,13 @@ int pdt_nn_planner_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
 }
 
 int pdt_nn_plan_notes(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,
-                      pdt_nn_plan_note_pass *pass, pdt_real *notes, pdt_nn_arena *arena,
+                      pdt_nn_plan_note_pass *pass, pdt_real *notes, pdt_arena *arena,
                       pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t S = c->plan_slots, de = c->plan_dim;
-  if (PDT_NN_TAKE(arena, &pass->filled, plans->n, err) ||
-      PDT_NN_TAKE(arena, &pass->mean, plans->n * de, err) ||
-      PDT_NN_TAKE(arena, &pass->raw, (int64_t)plans->n * c->notes_dim, err))
+  if (PDT_TAKE(arena, &pass->filled, plans->n, err) ||
+      PDT_TAKE(arena, &pass->mean, plans->n * de, err) ||
+      PDT_TAKE(arena, &pass->raw, (int64_t)plans->n * c->notes_dim, err))
     return -1;
   memset(pass->mean, 0, (size_t)(plans->n * de) * sizeof *pass->mean);
   for (int32_t i = 0; i < plans->n; i++) {
@@ -131,12 +131,11 @@ int pdt_nn_plan_notes(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,
 
 int pdt_nn_plan_notes_back(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,
                            const pdt_nn_plan_note_pass *pass, const pdt_real *dnotes,
-                           pdt_nn_arena *arena, pdt_error *err) {
+                           pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t S = c->plan_slots, de = c->plan_dim, dn = c->notes_dim;
   pdt_real *draw, *dmean;
-  if (PDT_NN_TAKE(arena, &draw, plans->n * dn, err) ||
-      PDT_NN_TAKE(arena, &dmean, plans->n * de, err))
+  if (PDT_TAKE(arena, &draw, plans->n * dn, err) || PDT_TAKE(arena, &dmean, plans->n * de, err))
     return -1;
   memset(draw, 0, (size_t)(plans->n * dn) * sizeof *draw);
   pdt_nn_rms_norm_back((pdt_nn_weight){0}, eps, dn, pass->raw, plans->n, dnotes, draw);

@@ -21,12 +21,12 @@ typedef struct pdt_nn_prompts {
 /* Slot logits (eq. 2): slot i reads mean + sum over places t of a[i, t] state[t], a the weights of
  * places where there are any. Errors: MEMORY. */
 int pdt_nn_planner(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
-                   pdt_nn_planner_pass *pass, pdt_nn_arena *arena, pdt_error *err);
+                   pdt_nn_planner_pass *pass, pdt_arena *arena, pdt_error *err);
 /* From dlogits [n, S, Vp]. The prompt's states are the frozen trunk's: they get none. Errors:
  * MEMORY. */
 int pdt_nn_planner_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
-                        const pdt_nn_planner_pass *pass, const pdt_real *dlogits,
-                        pdt_nn_arena *arena, pdt_error *err);
+                        const pdt_nn_planner_pass *pass, const pdt_real *dlogits, pdt_arena *arena,
+                        pdt_error *err);
 
 typedef struct pdt_nn_plan_note_pass {
   int32_t *filled; /* [n] slots that are not empty */
@@ -37,10 +37,10 @@ typedef struct pdt_nn_plan_note_pass {
 /* Snapshot 0 of every plan (eq. 3), notes [n, dn]; zeros when all slots are empty. The map is
  * linear, so it is applied to the mean. Errors: MEMORY. */
 int pdt_nn_plan_notes(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,
-                      pdt_nn_plan_note_pass *pass, pdt_real *notes, pdt_nn_arena *arena,
+                      pdt_nn_plan_note_pass *pass, pdt_real *notes, pdt_arena *arena,
                       pdt_error *err);
 int pdt_nn_plan_notes_back(const pdt_nn_sidecar *s, const pdt_nn_plans *plans,
                            const pdt_nn_plan_note_pass *pass, const pdt_real *dnotes,
-                           pdt_nn_arena *arena, pdt_error *err);
+                           pdt_arena *arena, pdt_error *err);
 
 #endif

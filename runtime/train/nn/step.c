@@ -22,7 +22,7 @@ typedef struct step {
   const pdt_nn_step_options *options;
   bool backward;
   pdt_nn_step_sums *sums;
-  pdt_nn_arena *arena;
+  pdt_arena *arena;
   int64_t rows, d, dn, p, S, Nb, entries;
   pdt_nn_plan_note_pass plan_notes;
   pdt_real *first_notes, *second_notes; /* [entries + Nb, dn] */
@@ -32,8 +32,8 @@ typedef struct step {
   reading first, second, *last;
 } step;
 
-static int take_zeros(pdt_nn_arena *arena, pdt_real **out, int64_t n, pdt_error *err) {
-  if (PDT_NN_TAKE(arena, out, n, err)) return -1;
+static int take_zeros(pdt_arena *arena, pdt_real **out, int64_t n, pdt_error *err) {
+  if (PDT_TAKE(arena, out, n, err)) return -1;
   memset(*out, 0, (size_t)n * sizeof **out);
   return 0;
 }
@@ -181,7 +181,7 @@ static int step_back(step *s, pdt_error *err) {
 static int gather_notes(step *s, const pdt_real *plan_notes, const pdt_real *notes, pdt_real **out,
                         pdt_error *err) {
   int64_t plans = s->entries * s->dn, blocks = s->Nb * s->dn;
-  if (PDT_NN_TAKE(s->arena, out, plans + blocks, err)) return -1;
+  if (PDT_TAKE(s->arena, out, plans + blocks, err)) return -1;
   if (plan_notes) memcpy(*out, plan_notes, (size_t)plans * sizeof **out);
   memcpy(*out + plans, notes, (size_t)blocks * sizeof **out);
   return 0;
@@ -207,7 +207,7 @@ static int forward(step *s, pdt_error *err) {
 int pdt_nn_sidecar_step(const pdt_nn_trunk *trunk, const pdt_nn_sidecar *sidecar,
                         const pdt_nn_sidecar_batch *batch, const pdt_nn_step_options *options,
                         bool backward, pdt_nn_step_sums *sums, pdt_nn_step_results *results,
-                        pdt_nn_arena *arena, pdt_error *err) {
+                        pdt_arena *arena, pdt_error *err) {
   step s = {.trunk = trunk,
             .sidecar = sidecar,
             .batch = batch,

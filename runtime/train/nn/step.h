@@ -55,6 +55,6 @@ typedef struct pdt_nn_step_results {
 int pdt_nn_sidecar_step(const pdt_nn_trunk *trunk, const pdt_nn_sidecar *sidecar,
                         const pdt_nn_sidecar_batch *batch, const pdt_nn_step_options *options,
                         bool backward, pdt_nn_step_sums *sums, pdt_nn_step_results *results,
-                        pdt_nn_arena *arena, pdt_error *err);
+                        pdt_arena *arena, pdt_error *err);
 
 #endif

@@ -144,34 +144,34 @@ typedef struct pdt_nn_saved {
   pdt_real *active;        /* [R, f] silu(gate) * up */
 } pdt_nn_saved;
 
-static int saved_new(const pdt_nn_trunk *trunk, int64_t rows, pdt_nn_saved *s, pdt_nn_arena *arena,
+static int saved_new(const pdt_nn_trunk *trunk, int64_t rows, pdt_nn_saved *s, pdt_arena *arena,
                      pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
   int64_t d = rows * c->hidden_size, f = rows * c->intermediate_size;
   int64_t q = rows * c->heads * c->head_dim, kv = rows * c->kv_heads * c->head_dim;
   *s = (pdt_nn_saved){0};
   if (trunk->layers[0].q_norm.w &&
-      (PDT_NN_TAKE(arena, &s->q_raw, q, err) || PDT_NN_TAKE(arena, &s->k_raw, kv, err)))
+      (PDT_TAKE(arena, &s->q_raw, q, err) || PDT_TAKE(arena, &s->k_raw, kv, err)))
     return -1;
-  if (PDT_NN_TAKE(arena, &s->x, d, err) || PDT_NN_TAKE(arena, &s->normed, d, err) ||
-      PDT_NN_TAKE(arena, &s->q, q, err) || PDT_NN_TAKE(arena, &s->k, kv, err) ||
-      PDT_NN_TAKE(arena, &s->v, kv, err) || PDT_NN_TAKE(arena, &s->lse, rows * c->heads, err) ||
-      PDT_NN_TAKE(arena, &s->attended, q, err) || PDT_NN_TAKE(arena, &s->mid, d, err) ||
-      PDT_NN_TAKE(arena, &s->ffn_normed, d, err) || PDT_NN_TAKE(arena, &s->gate, f, err) ||
-      PDT_NN_TAKE(arena, &s->up, f, err) || PDT_NN_TAKE(arena, &s->active, f, err))
+  if (PDT_TAKE(arena, &s->x, d, err) || PDT_TAKE(arena, &s->normed, d, err) ||
+      PDT_TAKE(arena, &s->q, q, err) || PDT_TAKE(arena, &s->k, kv, err) ||
+      PDT_TAKE(arena, &s->v, kv, err) || PDT_TAKE(arena, &s->lse, rows * c->heads, err) ||
+      PDT_TAKE(arena, &s->attended, q, err) || PDT_TAKE(arena, &s->mid, d, err) ||
+      PDT_TAKE(arena, &s->ffn_normed, d, err) || PDT_TAKE(arena, &s->gate, f, err) ||
+      PDT_TAKE(arena, &s->up, f, err) || PDT_TAKE(arena, &s->active, f, err))
     return -1;
   return 0;
 }
 
 /* Buffers of the pass: layers below `kept` share one set. */
-static int pass_room(const pdt_nn_trunk *trunk, pdt_nn_pass *pass, pdt_layer kept,
-                     pdt_nn_arena *arena, pdt_error *err) {
+static int pass_room(const pdt_nn_trunk *trunk, pdt_nn_pass *pass, pdt_layer kept, pdt_arena *arena,
+                     pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
   int64_t rows = pass->rows, d = rows * c->hidden_size;
   int32_t longest = pdt_nn_longest(&pass->sequences);
-  if (PDT_NN_TAKE(arena, &pass->layers, c->layers, err) ||
-      PDT_NN_TAKE(arena, &pass->angles, (int64_t)longest * c->head_dim, err) ||
-      PDT_NN_TAKE(arena, &pass->last, d, err) || PDT_NN_TAKE(arena, &pass->hidden, d, err))
+  if (PDT_TAKE(arena, &pass->layers, c->layers, err) ||
+      PDT_TAKE(arena, &pass->angles, (int64_t)longest * c->head_dim, err) ||
+      PDT_TAKE(arena, &pass->last, d, err) || PDT_TAKE(arena, &pass->hidden, d, err))
     return -1;
   for (pdt_layer l = 0; l < c->layers; l++) {
     if (l > 0 && l < kept)
@@ -198,7 +198,7 @@ static pdt_nn_heads heads_of(const pdt_model_config *c, pdt_layer l) {
 
 /* mid = x + Attention(RMSNorm(x)) */
 static int attention_forward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass, pdt_layer l,
-                             pdt_nn_arena *arena, pdt_error *err) {
+                             pdt_arena *arena, pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
   const pdt_nn_layer *w = &trunk->layers[l];
   const pdt_nn_saved *s = &pass->layers[l];
@@ -234,8 +234,7 @@ static void ffn_forward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass, pdt_
 
 int pdt_nn_trunk_forward(const pdt_nn_trunk *trunk, pdt_nn_pass *pass,
                          const pdt_nn_sequences *sequences, const pdt_token *tokens,
-                         const pdt_nn_hooks *hooks, bool keep, pdt_nn_arena *arena,
-                         pdt_error *err) {
+                         const pdt_nn_hooks *hooks, bool keep, pdt_arena *arena, pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
   bool frozen = !trunk->parameters.grad;
   *pass = (pdt_nn_pass){.sequences = *sequences,
@@ -271,15 +270,15 @@ typedef struct layer_gradients {
 } layer_gradients;
 
 static int gradients_new(const pdt_nn_trunk *trunk, int64_t rows, layer_gradients *g,
-                         pdt_nn_arena *arena, pdt_error *err) {
+                         pdt_arena *arena, pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
   int64_t q = rows * c->heads * c->head_dim, kv = rows * c->kv_heads * c->head_dim;
   int64_t f = rows * c->intermediate_size;
-  return PDT_NN_TAKE(arena, &g->normed, rows * c->hidden_size, err) ||
-                 PDT_NN_TAKE(arena, &g->attended, q, err) || PDT_NN_TAKE(arena, &g->q, q, err) ||
-                 PDT_NN_TAKE(arena, &g->k, kv, err) || PDT_NN_TAKE(arena, &g->v, kv, err) ||
-                 PDT_NN_TAKE(arena, &g->raw, q, err) || PDT_NN_TAKE(arena, &g->gate, f, err) ||
-                 PDT_NN_TAKE(arena, &g->up, f, err)
+  return PDT_TAKE(arena, &g->normed, rows * c->hidden_size, err) ||
+                 PDT_TAKE(arena, &g->attended, q, err) || PDT_TAKE(arena, &g->q, q, err) ||
+                 PDT_TAKE(arena, &g->k, kv, err) || PDT_TAKE(arena, &g->v, kv, err) ||
+                 PDT_TAKE(arena, &g->raw, q, err) || PDT_TAKE(arena, &g->gate, f, err) ||
+                 PDT_TAKE(arena, &g->up, f, err)
              ? -1
              : 0;
 }
@@ -313,7 +312,7 @@ static pdt_real *unplace_heads(const pdt_nn_trunk *trunk, const pdt_nn_pass *pas
 
 /* dx: gradient of mid, to that of what the layer got. */
 static int attention_backward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass, pdt_layer l,
-                              const layer_gradients *g, pdt_real *dx, pdt_nn_arena *arena,
+                              const layer_gradients *g, pdt_real *dx, pdt_arena *arena,
                               pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
   const pdt_nn_layer *w = &trunk->layers[l];
@@ -334,15 +333,14 @@ static int attention_backward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass
 }
 
 int pdt_nn_trunk_backward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass,
-                          const pdt_real *dhidden, pdt_nn_arena *arena, pdt_error *err) {
+                          const pdt_real *dhidden, pdt_arena *arena, pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
   const pdt_nn_hooks *hooks = pass->hooks;
   int64_t rows = pass->rows, d = c->hidden_size;
   pdt_real *dx;
   layer_gradients g;
   if (pass->lowest >= c->layers) return 0; /* nothing below learns */
-  if (PDT_NN_TAKE(arena, &dx, rows * d, err) || gradients_new(trunk, rows, &g, arena, err))
-    return -1;
+  if (PDT_TAKE(arena, &dx, rows * d, err) || gradients_new(trunk, rows, &g, arena, err)) return -1;
   memset(dx, 0, (size_t)(rows * d) * sizeof *dx);
   pdt_nn_rms_norm_back(trunk->final_norm, c->rms_norm_eps, d, pass->last, rows, dhidden, dx);
   for (pdt_layer l = c->layers - 1; l >= 0 && l >= pass->lowest; l--) {

@@ -67,12 +67,12 @@ typedef struct pdt_nn_pass {
  * the arena. hooks may be NULL. keep: backward will follow. Errors: MEMORY, those of the hooks. */
 int pdt_nn_trunk_forward(const pdt_nn_trunk *trunk, pdt_nn_pass *pass,
                          const pdt_nn_sequences *sequences, const pdt_token *tokens,
-                         const pdt_nn_hooks *hooks, bool keep, pdt_nn_arena *arena, pdt_error *err);
+                         const pdt_nn_hooks *hooks, bool keep, pdt_arena *arena, pdt_error *err);
 
 /* From dhidden [R, d]: adds to the gradients of the trunk unless it is frozen, and to
  * those of the hooks. A frozen trunk is gone through no further than the lowest layer of the hooks.
  * Errors: MEMORY, those of the hooks. */
 int pdt_nn_trunk_backward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass,
-                          const pdt_real *dhidden, pdt_nn_arena *arena, pdt_error *err);
+                          const pdt_real *dhidden, pdt_arena *arena, pdt_error *err);
 
 #endif

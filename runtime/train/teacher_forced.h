@@ -1,7 +1,7 @@
 /* How the heads do on a data file's own text, read as training reads it: the figures that training
  * can reach, to stand beside those of text that the system wrote itself. */
-#ifndef PDT_EVAL_TEACHER_H
-#define PDT_EVAL_TEACHER_H
+#ifndef PDT_TRAIN_TEACHER_FORCED_H
+#define PDT_TRAIN_TEACHER_FORCED_H
 
 #include "eval/judge.h"
 #include "model/config.h"
@@ -9,16 +9,16 @@
 #include "store/checkpoint.h"
 #include "train/nn/losses.h"
 
-typedef struct pdt_eval_teacher {
+typedef struct pdt_teacher_forced {
   int64_t entries, blocks, ready;
   double auc;                   /* of readiness; NaN when all blocks are alike */
   pdt_judge_retrieval coverage; /* filled slots of all blocks */
   int64_t slots, slots_right;   /* of the planner */
   int64_t tokens[PDT_NN_KINDS], right[PDT_NN_KINDS]; /* predicted; the likeliest is the file's */
-} pdt_eval_teacher;
+} pdt_teacher_forced;
 
 /* What is read; everything is borrowed. */
-typedef struct pdt_eval_teacher_use {
+typedef struct pdt_teacher_forced_use {
   const char *data; /* file */
   int64_t most;     /* entries */
   const pdt_model_config *model;
@@ -28,11 +28,12 @@ typedef struct pdt_eval_teacher_use {
   const pdt_tokenizer *tokenizer;
   uint64_t seed; /* of the rounds in which blocks are emitted, drawn as in training */
   int threads;
-} pdt_eval_teacher_use;
+} pdt_teacher_forced_use;
 
 /* Reads trunk, sidecar and file, and the entries in two passes, the second under the notes that the
  * first one wrote. Not collective: the caller's rank does it all. Errors: those of
  * pdt_dataset_load; MEMORY. */
-int pdt_eval_teach(const pdt_eval_teacher_use *use, pdt_eval_teacher *out, pdt_error *err);
+int pdt_teacher_forced_read(const pdt_teacher_forced_use *use, pdt_teacher_forced *out,
+                            pdt_error *err);
 
 #endif

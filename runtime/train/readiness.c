@@ -1,4 +1,4 @@
-#include "eval/readiness.h"
+#include "train/readiness.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -21,7 +21,7 @@ typedef struct run {
   const pdt_samples *samples;
   const pdt_readiness_options *options;
   pdt_adamw adamw;
-  pdt_nn_arena arena;
+  pdt_arena arena;
   int64_t *order, epoch;
   double since[SINCE]; /* the report before */
 } run;
@@ -45,13 +45,13 @@ static const pdt_rollout_sample *sample_at(run *r, int64_t place) {
 
 static int take_batch(run *r, const pdt_rollout_sample *const *chosen, batch *b, pdt_error *err) {
   const pdt_sidecar_config *c = &r->sidecar->config;
-  pdt_nn_arena *arena = &r->arena;
+  pdt_arena *arena = &r->arena;
   for (int32_t i = 0; i < b->n; i++) {
     b->rows += chosen[i]->steps;
     b->notes += r->samples->windows[chosen[i]->window].n;
   }
   int64_t slots = (int64_t)b->n * c->plan_slots;
-#define TAKE(field, count) PDT_NN_TAKE(arena, &b->field, count, err)
+#define TAKE(field, count) PDT_TAKE(arena, &b->field, count, err)
   return TAKE(begin, b->n) || TAKE(steps, b->n) || TAKE(entry, b->n) || TAKE(plan_ids, slots) ||
                  TAKE(first, b->n + 1) || TAKE(items, b->notes) || TAKE(each, b->n + 1) ||
                  TAKE(states, (int64_t)b->rows * c->hidden_size) ||
@@ -90,7 +90,7 @@ static void put_sample(const run *r, const pdt_rollout_sample *x, batch *b, int3
 static int lay_out(run *r, batch *b, pdt_error *err) {
   const pdt_rollout_sample **chosen;
   b->n = r->options->batch;
-  if (PDT_NN_TAKE(&r->arena, &chosen, b->n, err)) return -1;
+  if (PDT_TAKE(&r->arena, &chosen, b->n, err)) return -1;
   for (int32_t i = 0; i < b->n; i++) chosen[i] = sample_at(r, r->adamw.step * b->n + i);
   if (take_batch(r, chosen, b, err)) return -1;
   int32_t rows = 0, notes = 0;
@@ -119,7 +119,7 @@ static int learn(run *r, const batch *b, double *ready, double *coverage, pdt_er
   if (pdt_nn_pool(s, &blocks, b->states, b->rows, &pool, &r->arena, err) ||
       pdt_nn_speculate(s, b->n, pool.pooled, &note, &r->arena, err) ||
       pdt_nn_coverage(s, &blocks, &plans, pool.pooled, &cover, &r->arena, err) ||
-      PDT_NN_TAKE(&r->arena, &dcover, slots, err) || PDT_NN_TAKE(&r->arena, &dready, b->n, err))
+      PDT_TAKE(&r->arena, &dcover, slots, err) || PDT_TAKE(&r->arena, &dready, b->n, err))
     return -1;
   memset(dcover, 0, (size_t)slots * sizeof *dcover);
   memset(dready, 0, (size_t)b->n * sizeof *dready);
@@ -175,7 +175,7 @@ static int one_step(run *r, double *norm, double *rate, pdt_error *err) {
   const pdt_readiness_options *o = r->options;
   double ready, coverage, rates[PDT_TRAIN_GROUPS] = {0};
   batch b = {0};
-  pdt_nn_arena_reset(&r->arena);
+  pdt_arena_reset(&r->arena);
   if (lay_out(r, &b, err) || learn(r, &b, &ready, &coverage, err)) return -1;
   if (!isfinite(ready + coverage))
     return pdt_fail(err, PDT_ERROR_RUNTIME,
@@ -229,6 +229,6 @@ int pdt_readiness_train(pdt_nn_sidecar *s, const pdt_samples *samples,
   if (!rc) rc = loop(&r, observer, err);
   free(r.order);
   pdt_adamw_free(&r.adamw);
-  pdt_nn_arena_free(&r.arena);
+  pdt_arena_free(&r.arena);
   return rc ? -1 : 0;
 }

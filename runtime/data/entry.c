@@ -1,4 +1,4 @@
-#include "atlas/entry.h"
+#include "data/entry.h"
 
 #include <stdlib.h>
 #include <string.h>

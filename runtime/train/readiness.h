@@ -1,7 +1,7 @@
 /* The last part of training: coverage and readiness heads on the system's own rollouts, labelled by
  * the parser. Everything that the heads read is as the system computed it and stays as it is. */
-#ifndef PDT_EVAL_READINESS_H
-#define PDT_EVAL_READINESS_H
+#ifndef PDT_TRAIN_READINESS_H
+#define PDT_TRAIN_READINESS_H
 
 #include "eval/samples.h"
 #include "train/frame.h"

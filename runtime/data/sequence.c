@@ -1,10 +1,10 @@
-#include "atlas/sequence.h"
+#include "data/sequence.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "atlas/tokens.h"
+#include "data/tokens.h"
 #include "protocol/philox.h"
 
 /* The text while it grows: two lists, printed into one line at its end. */

@@ -1,4 +1,4 @@
-#include "atlas/blocks.h"
+#include "data/blocks.h"
 
 #include <stdlib.h>
 #include <string.h>

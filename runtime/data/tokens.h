@@ -1,8 +1,8 @@
 /* Places of tokens in texts. */
-#ifndef PDT_ATLAS_TOKENS_H
-#define PDT_ATLAS_TOKENS_H
+#ifndef PDT_DATA_TOKENS_H
+#define PDT_DATA_TOKENS_H
 
-#include "atlas/blocks.h"
+#include "data/blocks.h"
 #include "text/context.h"
 
 /* Where the tokens of `text` end, when it follows `prefix` as a stream's output does, and that goes

@@ -1,4 +1,4 @@
-#include "cli/train.h"
+#include "run/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,8 @@
 
 /* Everything a run holds. */
 typedef struct training {
-  const pdt_cli *cli;
+  const pdt_comm *world;
+  const char *name; /* of the program, in messages */
   const pdt_train_args *args;
   pdt_notices notices;
   char *state, *sidecar_out, *log;
@@ -106,7 +107,7 @@ static int load(training *t, pdt_error *err) {
 
 static int on_begin(void *context, int64_t step, pdt_error *err) {
   training *t = context;
-  return t->cli->world->rank == 0 ? pdt_train_log_begin(&t->journal, step, err) : 0;
+  return t->world->rank == 0 ? pdt_train_log_begin(&t->journal, step, err) : 0;
 }
 
 static int on_report(void *context, const void *report, pdt_error *err) {
@@ -114,7 +115,7 @@ static int on_report(void *context, const void *report, pdt_error *err) {
   const pdt_curriculum_report *r = report;
   const pdt_nn_step_sums *l = &r->losses;
   char line[600];
-  if (t->cli->world->rank != 0) return 0;
+  if (t->world->rank != 0) return 0;
   double speed = r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
   snprintf(line, sizeof line,
            "{\"stage\": %d, \"step\": %lld, \"plan\": %.5f, \"slots\": %.4f, \"notes\": %.5f, "
@@ -147,12 +148,12 @@ static void end(training *t) {
 }
 
 static int train(training *t, pdt_error *err) {
-  const pdt_comm *world = t->cli->world;
+  const pdt_comm *world = t->world;
   load(t, err);
   if (pdt_comm_agree(world, err) ||
-      pdt_train_compare_data(t->cli, t->args, t->data.fingerprint, err))
+      pdt_train_compare_data(t->world, t->args, t->data.fingerprint, err))
     return -1;
-  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
+  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   const char *const results[] = {t->state, t->sidecar_out};
   if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", results, t->log, err);
   if (pdt_comm_agree(world, err)) return -1;
@@ -164,8 +165,9 @@ static int train(training *t, pdt_error *err) {
   return pdt_comm_agree(world, err);
 }
 
-int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
-  training t = {.cli = cli, .args = args};
+int pdt_train_sidecar(const pdt_comm *world, const char *name, const pdt_train_args *args,
+                      pdt_error *err) {
+  training t = {.world = world, .name = name, .args = args};
   int rc = train(&t, err);
   end(&t);
   return rc;

@@ -1,12 +1,12 @@
 /* Data files: JSON lines, a header first and then one entry a line (tests/data/atlas/FORMAT.md).
  * The Atlas writes them; anybody else may. Everything read is checked before it is believed: errors
  * name file, line and field. */
-#ifndef PDT_ATLAS_DATA_H
-#define PDT_ATLAS_DATA_H
+#ifndef PDT_DATA_DATA_H
+#define PDT_DATA_DATA_H
 
 #include <stdio.h>
 
-#include "atlas/blocks.h"
+#include "data/blocks.h"
 #include "sidecar/config.h"
 
 enum { PDT_DATA_LINE_BYTES = 16 << 20 }; /* longest line */

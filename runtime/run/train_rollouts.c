@@ -6,19 +6,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "atlas/lessons.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/text_safe.h"
-#include "cli/train.h"
-#include "eval/readiness.h"
+#include "data/lessons.h"
 #include "run/terminal.h"
+#include "run/train.h"
+#include "train/readiness.h"
 
 enum { SESSIONS = 16 }; /* in flight */
 
 /* Everything a run holds. */
 typedef struct training {
-  const pdt_cli *cli;
+  const pdt_comm *world;
+  const char *name; /* of the program, in messages */
   const pdt_train_args *args;
   pdt_notices notices;
   char *state, *sidecar_out, *log;
@@ -60,7 +61,7 @@ static int report_rollouts(training *t, const char *path, const pdt_eval_figures
                            pdt_error *err) {
   pdt_judge_share contradictions = pdt_judge_contradictions(&f->counts);
   double ready = f->labelled > 0 ? (double)f->ready / (double)f->labelled : NAN;
-  if (t->cli->world->rank != 0) return 0;
+  if (t->world->rank != 0) return 0;
   json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "rollouts", path, "entries",
                            (json_int_t)f->counts.entries, "blocks", (json_int_t)f->labelled,
                            "ready", pdt_json_number(ready), "auc", pdt_json_number(f->auc),
@@ -99,7 +100,7 @@ static int tell_lessons(training *t, pdt_error *err) {
 }
 
 static int collect(training *t, const char *path, pdt_error *err) {
-  const pdt_comm *world = t->cli->world;
+  const pdt_comm *world = t->world;
   pdt_eval_figures figures;
   pdt_eval_entries_read(&t->data, path, t->args->count, pdt_engine_sidecar(t->engine),
                         t->tokenizer_fingerprint, err);
@@ -175,7 +176,7 @@ static int learn(training *t, pdt_error *err) {
 }
 
 static int train(training *t, pdt_error *err) {
-  const pdt_comm *world = t->cli->world;
+  const pdt_comm *world = t->world;
   const pdt_engine_options engine = {.notices = &t->notices,
                                      .model = t->args->model,
                                      .sidecar = t->args->sidecar,
@@ -186,7 +187,7 @@ static int train(training *t, pdt_error *err) {
   const char *const results[] = {t->state, t->sidecar_out};
   if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", results, t->log, err);
   if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
-  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
+  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   if (world->rank == 0) load_sidecar(t, err);
   if (pdt_comm_agree(world, err)) return -1;
   pdt_lessons_new(&t->lessons, t->tokenizer, pdt_engine_sidecar(t->engine)->plan_vocab_size,
@@ -212,8 +213,9 @@ static void end(training *t) {
   for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
 }
 
-int pdt_train_rollouts(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
-  training t = {.cli = cli, .args = args};
+int pdt_train_rollouts(const pdt_comm *world, const char *name, const pdt_train_args *args,
+                       pdt_error *err) {
+  training t = {.world = world, .name = name, .args = args};
   int rc = train(&t, err);
   end(&t);
   return rc;

@@ -1,4 +1,4 @@
-#include "eval/teacher.h"
+#include "train/teacher_forced.h"
 
 #include <math.h>
 
@@ -8,12 +8,12 @@ enum { BATCH = 4 };
 
 /* Everything a reading holds. */
 typedef struct lesson {
-  const pdt_eval_teacher_use *use;
-  pdt_eval_teacher *out;
+  const pdt_teacher_forced_use *use;
+  pdt_teacher_forced *out;
   pdt_nn_trunk trunk;
   pdt_nn_sidecar sidecar;
   pdt_dataset data;
-  pdt_nn_arena arena;
+  pdt_arena arena;
   pdt_judge_scores scores;
 } lesson;
 
@@ -65,7 +65,7 @@ static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
     pdt_train_count(l->data.entries[first + i], rounds.block_tokens, l->use->config->plan_slots,
                     &losses, &totals);
   }
-  pdt_nn_arena_reset(&l->arena);
+  pdt_arena_reset(&l->arena);
   if (pdt_train_batch(&batch, l->data.entries + first, number, n, l->use->config, &rounds, &losses,
                       &totals, &l->arena, err) ||
       pdt_nn_sidecar_step(&l->trunk, &l->sidecar, &batch, &options, false, &sums, &results,
@@ -82,7 +82,7 @@ static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
 }
 
 static int read_all(lesson *l, pdt_error *err) {
-  const pdt_eval_teacher_use *use = l->use;
+  const pdt_teacher_forced_use *use = l->use;
   const pdt_dataset_use dataset = {
       .trunk = &l->trunk,
       .tokenizer = use->tokenizer,
@@ -100,13 +100,14 @@ static int read_all(lesson *l, pdt_error *err) {
   return 0;
 }
 
-int pdt_eval_teach(const pdt_eval_teacher_use *use, pdt_eval_teacher *out, pdt_error *err) {
+int pdt_teacher_forced_read(const pdt_teacher_forced_use *use, pdt_teacher_forced *out,
+                            pdt_error *err) {
   lesson l = {.use = use, .out = out};
-  *out = (pdt_eval_teacher){.auc = NAN};
+  *out = (pdt_teacher_forced){.auc = NAN};
   int rc = read_all(&l, err);
   if (!rc) out->auc = pdt_judge_auc(&l.scores, false);
   pdt_judge_scores_free(&l.scores);
-  pdt_nn_arena_free(&l.arena);
+  pdt_arena_free(&l.arena);
   pdt_dataset_free(&l.data);
   pdt_nn_sidecar_free(&l.sidecar);
   pdt_nn_trunk_free(&l.trunk);

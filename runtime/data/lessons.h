@@ -1,9 +1,9 @@
 /* What data would teach a sidecar, as its config keeps it (sidecar/trained.h): headings, plan
  * items, prompts, rounds. Gathered entry by entry. */
-#ifndef PDT_ATLAS_LESSONS_H
-#define PDT_ATLAS_LESSONS_H
+#ifndef PDT_DATA_LESSONS_H
+#define PDT_DATA_LESSONS_H
 
-#include "atlas/data.h"
+#include "data/data.h"
 #include "text/tokenizer.h"
 
 typedef struct pdt_lessons {

@@ -1,10 +1,10 @@
-/* pdt train: what its flags say, and its three kinds of runs. */
-#ifndef PDT_CLI_TRAIN_H
-#define PDT_CLI_TRAIN_H
+/* Training from files to files: what a run is asked for, and the three kinds of runs. */
+#ifndef PDT_RUN_TRAIN_H
+#define PDT_RUN_TRAIN_H
 
 #include <stdio.h>
 
-#include "cli/cli.h"
+#include "comm/comm.h"
 #include "eval/samples.h"
 #include "train/curriculum.h"
 #include "train/dataset.h"
@@ -32,15 +32,18 @@ typedef struct pdt_train_args {
 } pdt_train_args;
 
 /* Trains a trunk; one stage of a sidecar; its heads on rollouts, which all ranks decode and rank 0
- * learns from. Collective over cli->world, blocking; all ranks fail
- * alike. */
-int pdt_train_trunk(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
-int pdt_train_rollouts(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
-int pdt_train_sidecar(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err);
+ * learns from. `name` is what messages call the program. Collective over world, blocking; all ranks
+ * fail alike. */
+int pdt_train_trunk(const pdt_comm *world, const char *name, const pdt_train_args *args,
+                    pdt_error *err);
+int pdt_train_rollouts(const pdt_comm *world, const char *name, const pdt_train_args *args,
+                       pdt_error *err);
+int pdt_train_sidecar(const pdt_comm *world, const char *name, const pdt_train_args *args,
+                      pdt_error *err);
 
-/* Fails where the ranks' data, by fingerprint, are not the same. Collective over cli->world,
+/* Fails where the ranks' data, by fingerprint, are not the same. Collective over world,
  * blocking. Errors: INPUT. */
-int pdt_train_compare_data(const pdt_cli *cli, const pdt_train_args *args, uint64_t fingerprint,
+int pdt_train_compare_data(const pdt_comm *world, const pdt_train_args *args, uint64_t fingerprint,
                            pdt_error *err);
 
 /* Nothing that the run would write in --out may be what it reads; a config or tokenizer that lies

@@ -1,14 +1,14 @@
 /* Figures of pdt eval as text: aligned tables for people, JSON lines for programs. */
-#ifndef PDT_CLI_EVAL_OUTPUT_H
-#define PDT_CLI_EVAL_OUTPUT_H
+#ifndef PDT_RUN_EVAL_OUTPUT_H
+#define PDT_RUN_EVAL_OUTPUT_H
 
-#include "cli/eval_options.h"
-#include "eval/teacher.h"
+#include "run/evaluate.h"
+#include "train/teacher_forced.h"
 
 typedef struct pdt_eval_row {
   const pdt_eval_row_options *options;
   pdt_eval_figures figures;
-  const pdt_eval_teacher *teacher; /* NULL: not this arm's, or not asked for */
+  const pdt_teacher_forced *teacher; /* NULL: not this arm's, or not asked for */
 } pdt_eval_row;
 
 /* The line with the names of the columns, a row, and the tables of causes and of work under them.

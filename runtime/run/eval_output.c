@@ -1,4 +1,4 @@
-#include "cli/eval_output.h"
+#include "run/eval_output.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -148,7 +148,7 @@ static json_t *readiness_json(const pdt_eval_figures *f) {
                    (json_int_t)f->ready);
 }
 
-static json_t *teacher_json(const pdt_eval_teacher *t) {
+static json_t *teacher_json(const pdt_teacher_forced *t) {
   if (!t) return json_null();
   int64_t tokens = 0, right = 0;
   for (int i = 0; i < PDT_NN_KINDS; i++) {

@@ -1,4 +1,4 @@
-#include "cli/train.h"
+#include "run/train.h"
 
 #include <errno.h>
 #include <math.h>
@@ -16,7 +16,8 @@ static const pdt_bytes max_config_bytes = 1 << 20, max_tokenizer_bytes = 512 << 
 
 /* Everything a run holds. */
 typedef struct training {
-  const pdt_cli *cli;
+  const pdt_comm *world;
+  const char *name; /* of the program, in messages */
   const pdt_train_args *args;
   pdt_notices notices;
   pdt_pretrain_options run;
@@ -148,11 +149,11 @@ static int on_begin(void *context, int64_t step, pdt_error *err) {
   char line[400];
   t->begun = pdt_seconds();
   t->first_step = step;
-  if (t->cli->world->rank != 0) return 0;
+  if (t->world->rank != 0) return 0;
   snprintf(line, sizeof line,
            "{\"begin\": %lld, \"steps\": %lld, \"ranks\": %d, \"parameters\": %lld, "
            "\"documents\": %lld, \"pieces\": %lld, \"tokens\": %lld}",
-           (long long)step, (long long)t->run.steps, t->cli->world->size,
+           (long long)step, (long long)t->run.steps, t->world->size,
            (long long)t->trunk.parameters.n_elems, (long long)t->corpus.n_documents,
            (long long)t->corpus.n_pieces, (long long)t->corpus.n_tokens);
   return pdt_train_log_begin(&t->journal, step, err) || pdt_train_log_head(&t->journal, line, err)
@@ -164,7 +165,7 @@ static int on_report(void *context, const void *report, pdt_error *err) {
   training *t = context;
   const pdt_pretrain_report *r = report;
   char line[400], valid[120] = "";
-  if (t->cli->world->rank != 0) return 0;
+  if (t->world->rank != 0) return 0;
   if (!isnan(r->valid_loss))
     snprintf(valid, sizeof valid, ", \"valid_loss\": %.6f, \"valid_accuracy\": %.5f", r->valid_loss,
              r->valid_accuracy);
@@ -198,12 +199,12 @@ static void end(training *t) {
 }
 
 static int train(training *t, pdt_error *err) {
-  const pdt_comm *world = t->cli->world;
+  const pdt_comm *world = t->world;
   load(t, err);
   if (pdt_comm_agree(world, err) ||
-      pdt_train_compare_data(t->cli, t->args, t->corpus.fingerprint, err))
+      pdt_train_compare_data(t->world, t->args, t->corpus.fingerprint, err))
     return -1;
-  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->cli->name, false);
+  if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   if (world->rank == 0) prepare_out(t, err);
   if (pdt_comm_agree(world, err)) return -1;
   const pdt_train_observer observer = {t, on_begin, on_report};
@@ -214,8 +215,9 @@ static int train(training *t, pdt_error *err) {
   return pdt_comm_agree(world, err);
 }
 
-int pdt_train_trunk(const pdt_cli *cli, const pdt_train_args *args, pdt_error *err) {
-  training t = {.cli = cli, .args = args, .run = args->run};
+int pdt_train_trunk(const pdt_comm *world, const char *name, const pdt_train_args *args,
+                    pdt_error *err) {
+  training t = {.world = world, .name = name, .args = args, .run = args->run};
   int rc = train(&t, err);
   end(&t);
   return rc;

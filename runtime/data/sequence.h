@@ -1,9 +1,9 @@
 /* An entry as one text, written by one hand from beginning to end: what a trunk is trained on. */
-#ifndef PDT_ATLAS_SEQUENCE_H
-#define PDT_ATLAS_SEQUENCE_H
+#ifndef PDT_DATA_SEQUENCE_H
+#define PDT_DATA_SEQUENCE_H
 
-#include "atlas/entry.h"
 #include "base/buffer.h"
+#include "data/entry.h"
 #include "text/tokenizer.h"
 
 /* How much the prediction of a token counts; 1 for tokens that belong to no name. */

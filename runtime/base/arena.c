@@ -1,21 +1,21 @@
-#include "train/nn/arena.h"
+#include "base/arena.h"
 
 #include <stdlib.h>
 
 #include "base/memory.h"
 
-typedef struct pdt_nn_chunk {
-  struct pdt_nn_chunk *next;
+typedef struct pdt_chunk {
+  struct pdt_chunk *next;
   pdt_bytes used, bytes;
   unsigned char *data;
-} pdt_nn_chunk;
+} pdt_chunk;
 
 static const pdt_bytes least_chunk = 1 << 20;
 
-static int add_chunk(pdt_nn_arena *arena, pdt_bytes bytes, pdt_error *err) {
-  pdt_nn_chunk *chunk = malloc(sizeof *chunk);
+static int add_chunk(pdt_arena *arena, pdt_bytes bytes, pdt_error *err) {
+  pdt_chunk *chunk = malloc(sizeof *chunk);
   if (!chunk) return pdt_fail(err, PDT_ERROR_MEMORY, "buffers of a step: no memory");
-  *chunk = (pdt_nn_chunk){.next = arena->chunks, .bytes = bytes};
+  *chunk = (pdt_chunk){.next = arena->chunks, .bytes = bytes};
   void *data = aligned_alloc(PDT_ALIGN_BYTES, (size_t)bytes);
   if (!data) {
     free(chunk);
@@ -30,13 +30,13 @@ static int add_chunk(pdt_nn_arena *arena, pdt_bytes bytes, pdt_error *err) {
   return 0;
 }
 
-int pdt_nn_take_bytes(pdt_nn_arena *arena, void **out, int64_t count, size_t size, pdt_error *err) {
+int pdt_arena_take(pdt_arena *arena, void **out, int64_t count, size_t size, pdt_error *err) {
   *out = NULL;
   if (count < 0 || (count > 0 && (pdt_bytes)size > (INT64_MAX / 4) / count))
     return pdt_fail(err, PDT_ERROR_MEMORY, "buffers of a step: %lld elements of %zu bytes",
                     (long long)count, size);
   pdt_bytes bytes = (count * (pdt_bytes)size / PDT_ALIGN_BYTES + 1) * PDT_ALIGN_BYTES;
-  pdt_nn_chunk *chunk = arena->chunks;
+  pdt_chunk *chunk = arena->chunks;
   if (!chunk || chunk->bytes - chunk->used < bytes) {
     pdt_bytes wanted = arena->bytes > least_chunk ? arena->bytes / 2 : least_chunk;
     wanted = wanted / PDT_ALIGN_BYTES * PDT_ALIGN_BYTES;
@@ -49,24 +49,24 @@ int pdt_nn_take_bytes(pdt_nn_arena *arena, void **out, int64_t count, size_t siz
   return 0;
 }
 
-void pdt_nn_arena_reset(pdt_nn_arena *arena) {
+void pdt_arena_reset(pdt_arena *arena) {
   pdt_bytes used = arena->used;
   arena->used = 0;
   if (arena->chunks && !arena->chunks->next) {
     arena->chunks->used = 0;
     return;
   }
-  pdt_nn_arena_free(arena);
+  pdt_arena_free(arena);
   /* Without memory for one piece the next step takes several again. */
   if (used > 0) add_chunk(arena, (used / PDT_ALIGN_BYTES + 1) * PDT_ALIGN_BYTES, NULL);
 }
 
-void pdt_nn_arena_free(pdt_nn_arena *arena) {
-  for (pdt_nn_chunk *chunk = arena->chunks; chunk;) {
-    pdt_nn_chunk *next = chunk->next;
+void pdt_arena_free(pdt_arena *arena) {
+  for (pdt_chunk *chunk = arena->chunks; chunk;) {
+    pdt_chunk *next = chunk->next;
     free(chunk->data);
     free(chunk);
     chunk = next;
   }
-  *arena = (pdt_nn_arena){0};
+  *arena = (pdt_arena){0};
 }

@@ -1,4 +1,4 @@
-#include "atlas/lessons.h"
+#include "data/lessons.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,10 +3,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "atlas/data.h"
 #include "base/buffer.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "data/data.h"
 #include "request/plan_hash.h"
 #include "sidecar/sidecar.h"
 

@@ -1,4 +1,4 @@
-#include "atlas/notes.h"
+#include "data/notes.h"
 
 #include <stdlib.h>
 #include <string.h>

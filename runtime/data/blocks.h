@@ -1,10 +1,10 @@
 /* From names in texts to what each block does with them: pure arithmetic on positions. Everything
  * is in nominal lockstep: block b of every stream is emitted in round b + 1, nothing is rolled
  * back, and a block's note is published when it is emitted (PROTOCOL.md, "Notes bus"). */
-#ifndef PDT_ATLAS_BLOCKS_H
-#define PDT_ATLAS_BLOCKS_H
+#ifndef PDT_DATA_BLOCKS_H
+#define PDT_DATA_BLOCKS_H
 
-#include "atlas/entry.h"
+#include "data/entry.h"
 
 typedef struct pdt_data_rounds {
   int32_t block_tokens; /* tau >= 1 */

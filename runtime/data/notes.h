@@ -1,8 +1,8 @@
 /* The side file of a data file: teacher notes as vectors, for entries that name no facts. */
-#ifndef PDT_ATLAS_NOTES_H
-#define PDT_ATLAS_NOTES_H
+#ifndef PDT_DATA_NOTES_H
+#define PDT_DATA_NOTES_H
 
-#include "atlas/data.h"
+#include "data/data.h"
 #include "store/safetensors.h"
 
 /* An open side file; zeroed: none. */

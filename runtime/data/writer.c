@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "atlas/data.h"
 #include "base/json_text.h"
+#include "data/data.h"
 
 /* A line in the making. */
 typedef struct line {

@@ -1,4 +1,4 @@
-#include "atlas/tokens.h"
+#include "data/tokens.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -7,15 +7,15 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "cli/train.h"
 #include "run/outputs.h"
 #include "run/terminal.h"
+#include "run/train.h"
 
-int pdt_train_compare_data(const pdt_cli *cli, const pdt_train_args *args, uint64_t fingerprint,
+int pdt_train_compare_data(const pdt_comm *world, const pdt_train_args *args, uint64_t fingerprint,
                            pdt_error *err) {
   int64_t low = (int64_t)(fingerprint >> 1), high = low;
-  pdt_comm_all_reduce_i64(cli->world, &low, 1, PDT_COMM_MIN);
-  pdt_comm_all_reduce_i64(cli->world, &high, 1, PDT_COMM_MAX);
+  pdt_comm_all_reduce_i64(world, &low, 1, PDT_COMM_MIN);
+  pdt_comm_all_reduce_i64(world, &high, 1, PDT_COMM_MAX);
   return low == high ? 0
                      : pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine",
                                 args->data[0]);

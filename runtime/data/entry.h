@@ -1,16 +1,20 @@
 /* One entry of training or test data, as a line of a data file says it
  * (tests/data/atlas/FORMAT.md): a prompt, sections that streams write at the same time, the facts
  * they share, the plan, and what every block of tau tokens does with them. */
-#ifndef PDT_ATLAS_ENTRY_H
-#define PDT_ATLAS_ENTRY_H
+#ifndef PDT_DATA_ENTRY_H
+#define PDT_DATA_ENTRY_H
 
-#include "atlas/world.h"
+#include "base/error.h"
+#include "base/types.h"
 
 enum {
   PDT_DATA_FACTS = 64,    /* most facts of an entry: sets of them are bits of a word */
   PDT_DATA_SLOTS = 64,    /* most plan items */
   PDT_DATA_SECTIONS = 64, /* most sections, one a stream */
 };
+
+/* What a sentence does with its fact. */
+typedef enum pdt_mention_kind { PDT_STATES, PDT_USES } pdt_mention_kind;
 
 /* A fact's name in a section's text. */
 typedef struct pdt_data_mention {

@@ -1,0 +1,199 @@
+#include "run/evaluate.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "journal/sink.h"
+#include "run/eval_output.h"
+#include "run/outputs.h"
+
+/* Everything a run holds. */
+typedef struct evaluation {
+  const pdt_comm *world;
+  const char *name; /* of the program, in messages */
+  const pdt_eval_options *options;
+  pdt_notices notices;
+  pdt_engine *engine;
+  pdt_atlas_world *atlas;
+  pdt_tokenizer *tokenizer;
+  pdt_eval_entries data;
+  pdt_eval_row *rows; /* [n_rows] */
+  bool taught;
+  pdt_teacher_forced teacher; /* on rank 0 */
+  pdt_sink sink;              /* of --out, on rank 0 */
+  FILE *file;                 /* what it gets, in memory; NULL without */
+  char *text;
+  size_t bytes;
+} evaluation;
+
+static int load_data(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  uint64_t fingerprint = 0;
+  if (pdt_atlas_world_new(&e->atlas, err) ||
+      pdt_tokenizer_load_folder(&e->tokenizer, o->engine.model, &fingerprint, err) ||
+      pdt_eval_entries_read(&e->data, o->data, o->count, pdt_engine_sidecar(e->engine), fingerprint,
+                            err) ||
+      PDT_NEW(&e->rows, o->n_rows, "rows", err))
+    return -1;
+  return 0;
+}
+
+/* Rank 0's part before anything is loaded: --out is opened, and costs nothing that is read. */
+static int open_file(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  pdt_named_files outputs = {0}, inputs = {0};
+  if (!o->out) return 0;
+  pdt_files_add(&outputs, "--out", o->out);
+  pdt_files_add_model(&inputs, "--model", o->engine.model);
+  pdt_files_add(&inputs, "--sidecar", o->engine.sidecar);
+  pdt_files_add(&inputs, "--data", o->data);
+  if (pdt_outputs_check(&outputs, &inputs, err) ||
+      pdt_output_may_replace("--out", o->out, PDT_KIND_OTHER, true, err) ||
+      pdt_sink_open(&e->sink, o->out, err))
+    return -1;
+  e->file = open_memstream(&e->text, &e->bytes);
+  return e->file ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", o->out);
+}
+
+/* All ranks must have read the same entries. */
+static int compare_data(const evaluation *e, pdt_error *err) {
+  int64_t low = (int64_t)(e->data.fingerprint >> 1), high = low;
+  pdt_comm_all_reduce_i64(e->world, &low, 1, PDT_COMM_MIN);
+  pdt_comm_all_reduce_i64(e->world, &high, 1, PDT_COMM_MAX);
+  if (low == high) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine",
+                  e->options->data);
+}
+
+/* A row for everybody who reads. */
+static int put_row(evaluation *e, const pdt_eval_row *row, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  bool tables = !o->json || o->out;
+  if (tables) pdt_eval_print_row(stdout, row);
+  if (o->json && pdt_eval_print_json(e->file ? e->file : stdout, row, err)) return -1;
+  if (e->file && !o->json) pdt_eval_print_row(e->file, row);
+  fflush(stdout);
+  return 0;
+}
+
+static int finish_file(evaluation *e, pdt_error *err) {
+  if (!e->file) return 0;
+  bool bad = fclose(e->file) != 0;
+  e->file = NULL;
+  if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", e->options->out);
+  return pdt_sink_write(&e->sink, e->text, (pdt_bytes)e->bytes, err) ||
+                 pdt_sink_commit(&e->sink, err)
+             ? -1
+             : 0;
+}
+
+/* Rank 0's part of the beginning and of the end. */
+static void put_head(evaluation *e) {
+  const pdt_eval_options *o = e->options;
+  if (!o->json || o->out) pdt_eval_print_head(stdout, &e->data, o);
+  if (e->file && !o->json) pdt_eval_print_head(e->file, &e->data, o);
+}
+
+/* The tables under the rows. */
+static void put_tables(const evaluation *e, FILE *out) {
+  pdt_eval_print_causes(out, e->rows, e->options->n_rows);
+  pdt_eval_print_work(out, e->rows, e->options->n_rows);
+}
+
+static int put_end(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  if (!o->json || o->out) put_tables(e, stdout);
+  if (e->file && !o->json) put_tables(e, e->file);
+  return finish_file(e, err);
+}
+
+/* The heads on the file's own text, on rank 0, when a row is of an arm that they were trained for.
+ */
+static int teach(evaluation *e, pdt_error *err) {
+  const pdt_eval_options *o = e->options;
+  for (int32_t i = 0; i < o->n_rows; i++)
+    e->taught = e->taught || (!o->no_teacher && pdt_eval_arm_is_trained(o->rows[i].setup.arm));
+  uint64_t seed = 0;
+  (void)pdt_json_u64_of(json_object_get(o->settings, "seed"), &seed);
+  const pdt_teacher_forced_use use = {.data = o->data,
+                                      .most = o->count,
+                                      .model = pdt_engine_model(e->engine),
+                                      .checkpoint = pdt_engine_checkpoint(e->engine),
+                                      .config = pdt_engine_sidecar(e->engine),
+                                      .sidecar = pdt_engine_sidecar_file(e->engine),
+                                      .tokenizer = e->tokenizer,
+                                      .seed = seed,
+                                      .threads = pdt_engine_layout_of(e->engine).threads};
+  if (e->taught && e->world->rank == 0 && !pdt_teacher_forced_read(&use, &e->teacher, err))
+    pdt_engine_files_unchanged(e->engine, err);
+  return pdt_comm_agree(e->world, err);
+}
+
+/* Tells what there is to hear since it was last told. */
+static void print_notices(evaluation *e) {
+  if (e->world->rank == 0) pdt_notices_print(&e->notices, stderr, e->name, false);
+  e->notices = (pdt_notices){0};
+}
+
+static int run_rows(evaluation *e, pdt_error *err) {
+  const pdt_comm *world = e->world;
+  uint32_t told = 0;
+  const pdt_eval eval = {.world = world,
+                         .engine = e->engine,
+                         .atlas = e->atlas,
+                         .tokenizer = e->tokenizer,
+                         .data = &e->data,
+                         .told = &told,
+                         .notices = &e->notices};
+  bool lead = world->rank == 0;
+  if (lead) put_head(e);
+  for (int32_t i = 0; i < e->options->n_rows; i++) {
+    pdt_eval_row *row = &e->rows[i];
+    row->options = &e->options->rows[i];
+    if (pdt_eval_run(&eval, &row->options->setup, &row->figures, err))
+      return pdt_fail_in(err, "%s", row->options->label);
+    print_notices(e);
+    if (e->taught && pdt_eval_arm_is_trained(row->options->setup.arm)) row->teacher = &e->teacher;
+    if (lead) put_row(e, row, err);
+    if (pdt_comm_agree(world, err)) return -1;
+  }
+  if (lead) put_end(e, err);
+  return pdt_comm_agree(world, err);
+}
+
+static int evaluate(evaluation *e, pdt_error *err) {
+  const pdt_comm *world = e->world;
+  if (world->rank == 0) open_file(e, err);
+  if (pdt_comm_agree(world, err)) return -1;
+  pdt_engine_options engine = e->options->engine;
+  engine.notices = &e->notices;
+  if (pdt_engine_new(&e->engine, world, &engine, err)) return -1;
+  print_notices(e);
+  load_data(e, err);
+  if (pdt_comm_agree(world, err) || compare_data(e, err) || teach(e, err)) return -1;
+  return run_rows(e, err);
+}
+
+static void end(evaluation *e) {
+  if (e->file) fclose(e->file);
+  pdt_sink_discard(&e->sink);
+  free(e->text);
+  free(e->rows);
+  pdt_eval_entries_free(&e->data);
+  pdt_tokenizer_free(e->tokenizer);
+  pdt_atlas_world_free(e->atlas);
+  pdt_engine_free(e->engine);
+}
+
+int pdt_evaluate(const pdt_comm *world, const char *name, const pdt_eval_options *options,
+                 pdt_error *err) {
+  evaluation e = {
+      .world = world, .name = name, .options = options, .sink = {.fd = -1, .file = {.fd = -1}}};
+  int status = evaluate(&e, err);
+  end(&e);
+  return status;
+}
