@@ -4,6 +4,7 @@
 usage: command_line.py PDT [--ranks 4]   (0: one process only)
 """
 import os
+import re
 import tempfile
 
 import harness
@@ -63,6 +64,27 @@ def help_of(pdt, ranks):
         if result.status != 0 or result.out.count("Usage:") != 1:
             wrong.append(f"--help on {n} ranks: {result.status} {result.out[:60]!r}")
     return "\n".join(wrong) or None
+
+
+def settings_of_help(pdt):
+    """Key, meaning and default of every setting, as pdt decode --help tells them."""
+    text = harness.run([pdt, "decode", "--help"]).out
+    text = re.sub(r"\n {20,}", " ", text[text.index(" Settings"):text.index(" Where it runs")])
+    found = re.findall(r"^ +--([a-z-]+)=\w+ +(.*) \((.*)\)$", text, flags=re.M)
+    return {flag.replace("-", "_"): (meaning, default) for flag, meaning, default in found}
+
+
+def settings(pdt):
+    """README's table of settings says what the program says."""
+    with open(os.path.join(harness.ROOT, "README.md")) as f:
+        table = f.read().split("| setting | meaning | default |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [re.fullmatch(r"\| `(\w+)` \| (.*) \| (.*) \|", line) for line in table.splitlines()]
+    told = {row[1]: (row[2].replace("`", ""), row[3]) for row in rows if row}
+    known = settings_of_help(pdt)
+    if len(known) != 14 or not all(rows) or len(rows) != len(told):
+        return f"cannot read {known} or {table}"
+    wrong = [key for key in {**known, **told} if known.get(key) != told.get(key)]
+    return "\n".join(f"{key}: README has {told.get(key)}, --help {known.get(key)}" for key in wrong) or None
 
 
 def values(pdt, folder):
@@ -139,7 +161,7 @@ def main():
     parallel = [
         ["decode", "--nonsense"], ["decode", "--model", ""], ["train", "--steps", "0"], ["eval", "--gamma", "nan"], ["decode", "--prompt"],
     ]
-    checks = [("help", lambda: help_of(pdt, ranks))]
+    checks = [("help", lambda: help_of(pdt, ranks)), ("README's settings", lambda: settings(pdt))]
     with tempfile.TemporaryDirectory() as folder:
         checks += [("values", lambda: values(pdt, folder)), ("seeds", lambda: seeds(pdt, folder)),
                    ("refusals", lambda: harness.refusals(one, "pdt "))]

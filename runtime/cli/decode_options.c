@@ -26,6 +26,7 @@ enum {
   KEY_ROUNDS,
 };
 
+/* Without the settings, whose options come from their table. */
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to decode:", 1},
     {"model", KEY_ENGINE + PDT_FLAG_MODEL, "DIR", 0,
@@ -41,24 +42,6 @@ static const struct argp_option options[] = {
      "a plan as JSON: [{\"stream\": 0, \"text\": \"...\"}, ...]; else the sidecar plans", 1},
     {"session", KEY_SESSION, "N", 0, "session number, part of the random counter", 1},
     {NULL, 0, NULL, 0, "Settings (flags override a request's, which override the sidecar's):", 2},
-    {"streams", KEY_SETTINGS + 0, "K", 0,
-     "streams; by default one a section, or all that the sidecar has", 2},
-    {"block-tokens", KEY_SETTINGS + 1, "TAU", 0, "tokens of a provisional block", 2},
-    {"reveal-delay", KEY_SETTINGS + 2, "ROUNDS", 0,
-     "rounds until a note is seen by others; from 2 on its exchange overlaps decoding", 2},
-    {"window", KEY_SETTINGS + 3, "NOTES", 0, "most notes a stream sees, the plan's included", 2},
-    {"horizon", KEY_SETTINGS + 4, "TOKENS", 0, "most tokens a stream may hold uncommitted", 2},
-    {"gamma", KEY_SETTINGS + 5, "R", 0, "readiness that the gate asks for, 0 to 1", 2},
-    {"policy", KEY_SETTINGS + 6, "NAME", 0, "selective, stall or global", 2},
-    {"max-attempts", KEY_SETTINGS + 7, "N", 0, "attempts at a block before it is forced (4)", 2},
-    {"max-tokens", KEY_SETTINGS + 8, "N", 0, "most tokens of one stream (64)", 2},
-    {"max-rounds", KEY_SETTINGS + 9, "N", 0, "rounds after which a session ends, complete or not",
-     2},
-    {"temperature", KEY_SETTINGS + 10, "X", 0, "0 takes the likeliest token (0)", 2},
-    {"top-k", KEY_SETTINGS + 11, "N", 0, "sample among the N likeliest; 0 is off (0)", 2},
-    {"top-p", KEY_SETTINGS + 12, "P", 0, "sample among the likeliest that make up P; 1 is off (1)",
-     2},
-    {"seed", KEY_SETTINGS + 13, "N", 0, "seed of the random numbers (0)", 2},
     {NULL, 0, NULL, 0, "Where it runs:", 3},
     {"tp", KEY_ENGINE + PDT_FLAG_TP, "T", 0,
      "ranks that share one copy of the trunk (those of a machine)", 3},
@@ -85,6 +68,8 @@ static const struct argp_option options[] = {
      "tell every round: what each stream emitted, how ready it was, what was decided", 4},
     {"verbose", KEY_VERBOSE, NULL, 0, "tell the layout, and memory of every rank", 4},
     {0}};
+
+enum { OPTIONS = sizeof options / sizeof *options }; /* their end included */
 
 static error_t add_section(pdt_decode_options *o, char *arg, struct argp_state *state) {
   if (!o->sections) o->sections = json_array();
@@ -114,51 +99,60 @@ static error_t check(const pdt_decode_options *o, struct argp_state *state) {
   return EINVAL;
 }
 
+/* Where the word behind a flag goes as it is; NULL where it does not. */
+static const char **word_of(pdt_decode_options *o, int key) {
+  switch (key) {
+  case KEY_REQUEST:
+    return &o->request;
+  case KEY_REQUESTS:
+    return &o->requests;
+  case KEY_PROMPT:
+    return &o->prompt;
+  case KEY_PLAN:
+    return &o->plan;
+  case KEY_TRACE:
+    return &o->trace;
+  case KEY_OUT:
+    return &o->out;
+  case KEY_JOURNAL:
+    return &o->journal;
+  default:
+    return NULL;
+  }
+}
+
+/* What a flag without a word turns on; NULL where it is none. */
+static bool *switch_of(pdt_decode_options *o, int key) {
+  switch (key) {
+  case KEY_JSON:
+    return &o->json;
+  case KEY_OVERWRITE:
+    return &o->overwrite;
+  case KEY_QUIET:
+    return &o->quiet;
+  case KEY_VERBOSE:
+    return &o->verbose;
+  case KEY_ROUNDS:
+    return &o->rounds;
+  default:
+    return NULL;
+  }
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_decode_options *o = state->input;
+  const char **word = word_of(o, key);
+  bool *on = switch_of(o, key);
+  if (word) *word = arg;
+  if (on) *on = true;
+  if (word || on) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
-    return pdt_setting_parse(o->settings, (pdt_setting)(key - KEY_SETTINGS), arg, state);
+    return pdt_setting_parse(o->settings, key - KEY_SETTINGS, arg, state);
   if (key >= KEY_ENGINE && key < KEY_SETTINGS)
     return pdt_engine_flag_parse(&o->engine, (pdt_engine_flag)(key - KEY_ENGINE), arg, state);
   switch (key) {
-  case KEY_REQUEST:
-    o->request = arg;
-    return 0;
-  case KEY_REQUESTS:
-    o->requests = arg;
-    return 0;
-  case KEY_PROMPT:
-    o->prompt = arg;
-    return 0;
-  case KEY_PLAN:
-    o->plan = arg;
-    return 0;
   case KEY_SECTION:
     return add_section(o, arg, state);
-  case KEY_TRACE:
-    o->trace = arg;
-    return 0;
-  case KEY_OUT:
-    o->out = arg;
-    return 0;
-  case KEY_JOURNAL:
-    o->journal = arg;
-    return 0;
-  case KEY_JSON:
-    o->json = true;
-    return 0;
-  case KEY_OVERWRITE:
-    o->overwrite = true;
-    return 0;
-  case KEY_QUIET:
-    o->quiet = true;
-    return 0;
-  case KEY_VERBOSE:
-    o->verbose = true;
-    return 0;
-  case KEY_ROUNDS:
-    o->rounds = true;
-    return 0;
   case KEY_SESSION:
     return pdt_cli_integer(state, "session", arg, 0, UINT32_MAX, &o->session);
   case ARGP_KEY_ARG:
@@ -187,7 +181,11 @@ static const char doc[] =
 
 int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc, char **argv,
                              pdt_error *err) {
-  static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
+  struct argp_option all[OPTIONS + PDT_SETTINGS];
+  const struct argp argp = {all, parse_option, NULL, doc, NULL, NULL, NULL};
+  pdt_setting_texts texts;
+  memcpy(all, options, sizeof options);
+  pdt_setting_options(&all[OPTIONS - 1], &texts, KEY_SETTINGS, 2, NULL, 0);
   *o = (pdt_decode_options){.session = -1, .settings = json_object()};
   o->engine.max_sessions = 8;
   if (!o->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "no memory");

@@ -22,6 +22,7 @@ enum {
   KEY_OUT,
 };
 
+/* Without the settings, whose options come from their table. */
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to evaluate:", 1},
     {"model", KEY_ENGINE + PDT_FLAG_MODEL, "DIR", 0, "Hugging Face directory, with tokenizer.json",
@@ -41,31 +42,7 @@ static const struct argp_option options[] = {
      1},
     {"no-teacher", KEY_NO_TEACHER, NULL, 0,
      "leave out the figures of heads that read the file's own text", 1},
-    {NULL, 0, NULL, 0, "Settings (else the sidecar's):", 2},
-    {"block-tokens", KEY_SETTINGS + PDT_SETTING_BLOCK_TOKENS, "TAU", 0,
-     "tokens of a provisional block", 2},
-    {"reveal-delay", KEY_SETTINGS + PDT_SETTING_REVEAL_DELAY, "ROUNDS", 0,
-     "rounds until a note is seen by others", 2},
-    {"window", KEY_SETTINGS + PDT_SETTING_WINDOW, "NOTES", 0,
-     "most notes a stream sees, the plan's included", 2},
-    {"horizon", KEY_SETTINGS + PDT_SETTING_HORIZON, "TOKENS", 0,
-     "most tokens a stream may hold uncommitted", 2},
-    {"gamma", KEY_SETTINGS + PDT_SETTING_GAMMA, "R", 0, "readiness that the gate asks for, 0 to 1",
-     2},
-    {"policy", KEY_SETTINGS + PDT_SETTING_POLICY, "NAME", 0, "selective, stall or global", 2},
-    {"max-attempts", KEY_SETTINGS + PDT_SETTING_MAX_ATTEMPTS, "N", 0,
-     "attempts at a block before it is forced (4)", 2},
-    {"max-tokens", KEY_SETTINGS + PDT_SETTING_MAX_TOKENS, "N", 0,
-     "most tokens of one stream (128 a section, 700 for all in one stream)", 2},
-    {"max-rounds", KEY_SETTINGS + PDT_SETTING_MAX_ROUNDS, "N", 0,
-     "rounds after which an entry ends, complete or not", 2},
-    {"temperature", KEY_SETTINGS + PDT_SETTING_TEMPERATURE, "X", 0,
-     "0 takes the likeliest token (0.8)", 2},
-    {"top-k", KEY_SETTINGS + PDT_SETTING_TOP_K, "N", 0,
-     "sample among the N likeliest; 0 is off (0)", 2},
-    {"top-p", KEY_SETTINGS + PDT_SETTING_TOP_P, "P", 0,
-     "sample among the likeliest that make up P; 1 is off (1)", 2},
-    {"seed", KEY_SETTINGS + PDT_SETTING_SEED, "N", 0, "seed of the random numbers (0)", 2},
+    {NULL, 0, NULL, 0, "Settings:", 2},
     {NULL, 0, NULL, 0, "Where it runs:", 3},
     {"tp", KEY_ENGINE + PDT_FLAG_TP, "T", 0,
      "ranks that share one copy of the trunk (those of a machine)", 3},
@@ -85,22 +62,28 @@ static const struct argp_option options[] = {
      4},
     {0}};
 
+enum { OPTIONS = sizeof options / sizeof *options }; /* their end included */
+
+/* What is otherwise here: how many streams there are, an entry's sections say. */
+static const pdt_setting_words own_words[] = {
+    {"streams", NULL},
+    {"max_tokens", "128 a section, 700 for all in one stream"},
+    {"temperature", "0.8"},
+};
+
 /* ---- rows ---- */
 
-/* What can be swept. */
+/* What can be swept, and the setting that it is. */
 typedef struct sweep_key {
-  const char *name, *setting; /* setting NULL: chooses entries by their sections */
-  bool integer;
-  double low, high;
+  const char *name, *setting; /* setting NULL: it chooses entries by how many sections they have */
 } sweep_key;
 
 static const sweep_key sweep_keys[] = {
-    {"gamma", "gamma", false, 0, 1},
-    {"delay", "reveal_delay", true, 1, 1 << 20},
-    {"tau", "block_tokens", true, 1, 1 << 24},
-    {"window", "window", true, 1, 1 << 20},
-    {"streams", NULL, true, 1, 64},
+    {"gamma", "gamma"},   {"delay", "reveal_delay"}, {"tau", "block_tokens"},
+    {"window", "window"}, {"streams", NULL},
 };
+
+static const pdt_setting sections = {.kind = PDT_SETTING_INTEGER, .low = 1, .high = 64};
 
 static error_t memory_error(struct argp_state *state) {
   argp_error(state, "no memory");
@@ -123,16 +106,13 @@ static error_t add_row(pdt_eval_options *o, pdt_eval_arm arm, const sweep_key *k
            key ? key->name : "", key ? "=" : "", key ? value : "");
   if (!key) return 0;
   char option[32];
-  int64_t integer = 0;
-  double real = 0;
+  json_t *number;
   snprintf(option, sizeof option, "sweep %s", key->name);
-  error_t code = key->integer ? pdt_cli_integer(state, option, value, (int64_t)key->low,
-                                                (int64_t)key->high, &integer)
-                              : pdt_cli_real(state, option, value, key->low, key->high, &real);
+  error_t code = pdt_setting_value(
+      &number, key->setting ? pdt_setting_find(key->setting) : &sections, option, value, state);
   if (code) return code;
-  if (!key->setting) row->setup.streams = (int32_t)integer;
-  json_t *number = key->integer ? json_integer(integer) : json_real(real);
   if (key->setting) return json_object_set_new(settings, key->setting, number) ? ENOMEM : 0;
+  row->setup.streams = (int32_t)json_integer_value(number);
   json_decref(number);
   return 0;
 }
@@ -213,7 +193,7 @@ static error_t finish(pdt_eval_options *o, struct argp_state *state) {
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_eval_options *o = state->input;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
-    return pdt_setting_parse(o->settings, (pdt_setting)(key - KEY_SETTINGS), arg, state);
+    return pdt_setting_parse(o->settings, key - KEY_SETTINGS, arg, state);
   if (key >= KEY_ENGINE && key < KEY_SETTINGS)
     return pdt_engine_flag_parse(&o->engine, (pdt_engine_flag)(key - KEY_ENGINE), arg, state);
   switch (key) {
@@ -266,7 +246,12 @@ static const char doc[] =
 
 int pdt_eval_options_parse(pdt_eval_options *o, const pdt_cli *cli, int argc, char **argv,
                            pdt_error *err) {
-  static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
+  struct argp_option all[OPTIONS + PDT_SETTINGS];
+  const struct argp argp = {all, parse_option, NULL, doc, NULL, NULL, NULL};
+  pdt_setting_texts texts;
+  memcpy(all, options, sizeof options);
+  pdt_setting_options(&all[OPTIONS - 1], &texts, KEY_SETTINGS, 2, own_words,
+                      sizeof own_words / sizeof *own_words);
   *o = (pdt_eval_options){.count = INT32_MAX, .settings = json_object()};
   o->engine.max_sessions = 16;
   if (!o->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "no memory");

@@ -1,65 +1,84 @@
 #include "cli/setting_flags.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/json.h"
 
-typedef struct setting_flag {
-  const char *flag, *key;
-  enum { INTEGER, REAL, WORD, SEED } kind;
-  double low, high;
-} setting_flag;
+static void flag_name(const pdt_setting *setting, char *name, size_t room) {
+  snprintf(name, room, "%s", setting->key);
+  for (char *c = name; *c; c++)
+    if (*c == '_') *c = '-';
+}
 
-static const setting_flag setting_flags[PDT_SETTINGS] = {
-    {"streams", "streams", INTEGER, 1, 65536},
-    {"block-tokens", "block_tokens", INTEGER, 1, 1 << 24},
-    {"reveal-delay", "reveal_delay", INTEGER, 1, 1 << 20},
-    {"window", "window", INTEGER, 1, 1 << 20},
-    {"horizon", "horizon", INTEGER, 1, 1 << 24},
-    {"gamma", "gamma", REAL, 0, 1},
-    {"policy", "policy", WORD, 0, 0},
-    {"max-attempts", "max_attempts", INTEGER, 1, 1 << 20},
-    {"max-tokens", "max_tokens", INTEGER, 1, 1 << 24},
-    {"max-rounds", "max_rounds", INTEGER, 1, INT32_MAX},
-    {"temperature", "temperature", REAL, 0, 1e6},
-    {"top-k", "top_k", INTEGER, 0, INT32_MAX},
-    {"top-p", "top_p", REAL, 1e-9, 1},
-    {"seed", "seed", SEED, 0, 0},
-};
+/* What a command says of a setting; NULL: nothing of its own. */
+static const pdt_setting_words *find_words(const pdt_setting *setting, const pdt_setting_words *own,
+                                           int n_own) {
+  for (int i = 0; i < n_own; i++)
+    if (strcmp(own[i].key, setting->key) == 0) return &own[i];
+  return NULL;
+}
+
+void pdt_setting_options(struct argp_option *end, pdt_setting_texts *texts, int key, int group,
+                         const pdt_setting_words *own, int n_own) {
+  for (int i = 0; i < PDT_SETTINGS; i++) {
+    const pdt_setting *setting = &pdt_setting_table[i];
+    const pdt_setting_words *words = find_words(setting, own, n_own);
+    char usual[64];
+    if (words && !words->words) continue;
+    pdt_setting_default(setting, usual, sizeof usual);
+    flag_name(setting, texts->name[i], sizeof texts->name[i]);
+    snprintf(texts->help[i], sizeof texts->help[i], "%s (%s)", setting->help,
+             words ? words->words : usual);
+    *end++ =
+        (struct argp_option){texts->name[i], key + i, setting->argument, 0, texts->help[i], group};
+  }
+  *end = (struct argp_option){0};
+}
 
 /* Any 64 bits: a negative number is the one with the same bits. */
-static error_t parse_seed(struct argp_state *state, const char *flag, const char *arg,
+static error_t parse_seed(struct argp_state *state, const char *option, const char *arg,
                           uint64_t *seed) {
   int64_t negative = 0;
-  if (*arg != '-') return pdt_cli_seed(state, flag, arg, seed);
-  error_t code = pdt_cli_integer(state, flag, arg, INT64_MIN, INT64_MAX, &negative);
+  if (*arg != '-') return pdt_cli_seed(state, option, arg, seed);
+  error_t code = pdt_cli_integer(state, option, arg, INT64_MIN, INT64_MAX, &negative);
   *seed = (uint64_t)negative;
   return code;
 }
 
-error_t pdt_setting_parse(json_t *settings, pdt_setting setting, char *arg,
+error_t pdt_setting_value(json_t **out, const pdt_setting *setting, const char *option, char *arg,
                           struct argp_state *state) {
-  const setting_flag *flag = &setting_flags[setting];
-  json_t *value = NULL;
-  int64_t integer;
-  double real;
-  uint64_t seed;
+  int64_t integer = 0;
+  double real = 0;
+  uint64_t seed = 0;
   error_t code = 0;
-  if (flag->kind == INTEGER) {
-    code =
-        pdt_cli_integer(state, flag->flag, arg, (int64_t)flag->low, (int64_t)flag->high, &integer);
-    if (!code) value = json_integer(integer);
-  } else if (flag->kind == REAL) {
-    code = pdt_cli_real(state, flag->flag, arg, flag->low, flag->high, &real);
-    if (!code) value = json_real(real);
-  } else if (flag->kind == SEED) {
-    code = parse_seed(state, flag->flag, arg, &seed);
-    if (!code) value = pdt_json_u64(seed);
+  *out = NULL;
+  if (setting->kind == PDT_SETTING_INTEGER) {
+    code = pdt_cli_integer(state, option, arg, (int64_t)setting->low, (int64_t)setting->high,
+                           &integer);
+    if (!code) *out = json_integer(integer);
+  } else if (setting->kind == PDT_SETTING_REAL) {
+    code = pdt_cli_real(state, option, arg, setting->low, setting->high, &real);
+    if (!code) *out = json_real(real);
+  } else if (setting->kind == PDT_SETTING_SEED) {
+    code = parse_seed(state, option, arg, &seed);
+    if (!code) *out = pdt_json_u64(seed);
   } else {
-    value = json_string(arg);
+    *out = json_string(arg); /* the reader of requests knows the names */
   }
-  if (code) return code;
-  if (value && json_object_set_new(settings, flag->key, value) == 0) return 0;
-  argp_error(state, "--%s: '%s' is not UTF-8", flag->flag, arg);
+  if (code || *out) return code;
+  argp_error(state, "--%s: '%s' is not UTF-8", option, arg);
   return EINVAL;
+}
+
+error_t pdt_setting_parse(json_t *settings, int index, char *arg, struct argp_state *state) {
+  const pdt_setting *setting = &pdt_setting_table[index];
+  char name[sizeof((pdt_setting_texts *)NULL)->name[0]];
+  json_t *value;
+  flag_name(setting, name, sizeof name);
+  error_t code = pdt_setting_value(&value, setting, name, arg, state);
+  if (code || json_object_set_new(settings, setting->key, value) == 0) return code;
+  argp_error(state, "--%s: no memory", name);
+  return ENOMEM;
 }

@@ -11,43 +11,30 @@
 
 enum { MAX_PACKED_BYTES = 1 << 30 };
 
+static_assert(sizeof(pdt_policy) == 4 && sizeof(Pdt__Policy) == 4 && sizeof(double) == 8,
+              "settings have the same bits in both");
 static_assert(PDT__POLICY__POLICY_SELECTIVE == (int)PDT_SELECTIVE, "policies share their values");
 static_assert(PDT__POLICY__POLICY_STALL == (int)PDT_STALL, "policies share their values");
 static_assert(PDT__POLICY__POLICY_GLOBAL == (int)PDT_GLOBAL, "policies share their values");
 
-static void put_settings(Pdt__Settings *m, const pdt_settings *s) {
-  pdt__settings__init(m);
-  m->streams = (uint32_t)s->streams;
-  m->block_tokens = (uint32_t)s->limits.block_tokens;
-  m->reveal_delay = (uint32_t)s->reveal_delay;
-  m->window = (uint32_t)s->window;
-  m->horizon = (uint32_t)s->limits.horizon;
-  m->gamma = s->gamma;
-  m->policy = (Pdt__Policy)s->limits.policy;
-  m->max_attempts = (uint32_t)s->max_attempts;
-  m->max_tokens = (uint32_t)s->limits.max_tokens;
-  m->max_rounds = (uint32_t)s->max_rounds;
-  m->temperature = s->sampling.temperature;
-  m->top_k = (uint32_t)s->sampling.top_k;
-  m->top_p = s->sampling.top_p;
-  m->seed = s->seed;
+/* Numbers of one size have the same bits in both: an integer above 2^31 in a message becomes a
+ * negative one, which no setting may be. */
+static size_t setting_bytes(const pdt_setting *setting) {
+  bool wide = setting->kind == PDT_SETTING_REAL || setting->kind == PDT_SETTING_SEED;
+  return wide ? sizeof(uint64_t) : sizeof(uint32_t);
 }
 
-/* A number above 2^31 becomes a negative one, which no setting may be. */
+static void put_settings(Pdt__Settings *m, const pdt_settings *s) {
+  pdt__settings__init(m);
+  for (const pdt_setting *i = pdt_setting_table; i < pdt_setting_table + PDT_SETTINGS; i++)
+    memcpy((char *)m + i->message_place, (const char *)s + i->place, setting_bytes(i));
+}
+
 static pdt_settings settings_of(const Pdt__Settings *m, int32_t slots) {
-  return (pdt_settings){.streams = (int32_t)m->streams,
-                        .reveal_delay = (int32_t)m->reveal_delay,
-                        .window = (int32_t)m->window,
-                        .max_attempts = (int32_t)m->max_attempts,
-                        .max_rounds = (int32_t)m->max_rounds,
-                        .gamma = m->gamma,
-                        .seed = m->seed,
-                        .sampling = {m->temperature, (int32_t)m->top_k, m->top_p},
-                        .limits = {.block_tokens = (int32_t)m->block_tokens,
-                                   .horizon = (int32_t)m->horizon,
-                                   .max_tokens = (int32_t)m->max_tokens,
-                                   .slots = slots,
-                                   .policy = (pdt_policy)m->policy}};
+  pdt_settings s = {.limits = {.slots = slots}};
+  for (const pdt_setting *i = pdt_setting_table; i < pdt_setting_table + PDT_SETTINGS; i++)
+    memcpy((char *)&s + i->place, (const char *)m + i->message_place, setting_bytes(i));
+  return s;
 }
 
 int pdt_request_message_new(pdt_request_message *m, const pdt_request *r, pdt_error *err) {
@@ -212,30 +199,23 @@ int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, 
 
 /* ---- as JSON ---- */
 
-static void put_number(FILE *out, const char *key, uint32_t value) {
-  (void)fprintf(out, "\"%s\":%" PRIu32 ",", key, value);
-}
-
-static void put_json_settings(FILE *out, const Pdt__Settings *s) {
-  put_number(out, "streams", s->streams);
-  put_number(out, "block_tokens", s->block_tokens);
-  put_number(out, "reveal_delay", s->reveal_delay);
-  put_number(out, "window", s->window);
-  put_number(out, "horizon", s->horizon);
-  (void)fputs("\"gamma\":", out);
-  pdt_json_put_double(out, s->gamma);
-  (void)fprintf(out, ",\"policy\":\"%s\",", pdt_policy_name((pdt_policy)s->policy));
-  put_number(out, "max_attempts", s->max_attempts);
-  put_number(out, "max_tokens", s->max_tokens);
-  put_number(out, "max_rounds", s->max_rounds);
-  (void)fputs("\"temperature\":", out);
-  pdt_json_put_double(out, s->temperature);
-  (void)fputc(',', out);
-  put_number(out, "top_k", s->top_k);
-  (void)fputs("\"top_p\":", out);
-  pdt_json_put_double(out, s->top_p);
-  (void)fputs(",\"seed\":", out);
-  pdt_json_put_u64(out, s->seed);
+static void put_json_setting(FILE *out, const pdt_setting *setting, const Pdt__Settings *s) {
+  const void *value = (const char *)s + setting->message_place;
+  (void)fprintf(out, "\"%s\":", setting->key);
+  switch (setting->kind) {
+  case PDT_SETTING_INTEGER:
+    (void)fprintf(out, "%" PRIu32, *(const uint32_t *)value);
+    break;
+  case PDT_SETTING_REAL:
+    pdt_json_put_double(out, *(const double *)value);
+    break;
+  case PDT_SETTING_POLICY:
+    (void)fprintf(out, "\"%s\"", pdt_policy_name((pdt_policy) * (const Pdt__Policy *)value));
+    break;
+  default:
+    pdt_json_put_u64(out, *(const uint64_t *)value);
+    break;
+  }
 }
 
 void pdt_request_put_json(FILE *out, const Pdt__Request *r) {
@@ -254,6 +234,9 @@ void pdt_request_put_json(FILE *out, const Pdt__Request *r) {
     pdt_json_put_i32s(out, r->plan_ids, r->n_plan_ids);
   }
   (void)fputs(",\"settings\":{", out);
-  put_json_settings(out, r->settings);
+  for (int i = 0; i < PDT_SETTINGS; i++) {
+    if (i) (void)fputc(',', out);
+    put_json_setting(out, &pdt_setting_table[i], r->settings);
+  }
   (void)fputs("}}", out);
 }

@@ -1,12 +1,12 @@
-/* What the settings of a request may be, whoever names them. */
+/* What the settings of a request may be, whoever names them: the table of request/setting_table.h,
+ * as readers use it. */
 #ifndef PDT_REQUEST_SETTINGS_H
 #define PDT_REQUEST_SETTINGS_H
 
 #include <jansson.h>
 
-#include "request/parse.h"
-
-enum { PDT_MAX_REQUEST_TOKENS = 1 << 24 }; /* of a prompt, a prefix, max_tokens */
+#include "request/setting_table.h"
+#include "sidecar/config.h"
 
 /* Reads settings (an object, or NULL: all by default) that `where` names in errors. `streams` is
  * how many streams the rest of the request speaks of; 0: of none, and all are meant. Errors: USAGE

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/text_safe.h"
+#include "request/setting_table.h"
 
 static double share(int64_t some, int64_t all) {
   return all > 0 ? (double)some / (double)all : NAN;
@@ -165,14 +166,11 @@ static json_t *teacher_json(const pdt_teacher_forced *t) {
       (json_int_t)t->entries);
 }
 
+/* Those of every entry alike: how many streams there are, its sections say. */
 static json_t *settings_json(const pdt_settings *s) {
-  return json_pack("{s:i,s:i,s:i,s:i,s:f,s:s,s:i,s:i,s:i,s:f,s:i,s:f,s:o}", "block_tokens",
-                   s->limits.block_tokens, "reveal_delay", s->reveal_delay, "window", s->window,
-                   "horizon", s->limits.horizon, "gamma", s->gamma, "policy",
-                   pdt_policy_name(s->limits.policy), "max_attempts", s->max_attempts, "max_tokens",
-                   s->limits.max_tokens, "max_rounds", s->max_rounds, "temperature",
-                   s->sampling.temperature, "top_k", s->sampling.top_k, "top_p", s->sampling.top_p,
-                   "seed", pdt_json_u64(s->seed));
+  json_t *json = pdt_settings_json(s);
+  (void)json_object_del(json, "streams");
+  return json;
 }
 
 int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {

@@ -16,6 +16,7 @@
 #include "oracle_cases.h"
 #include "request/message.h"
 #include "request/plan_hash.h"
+#include "request/setting_table.h"
 #include "sidecar/sidecar.h"
 
 static const pdt_model_config model = {.vocab_size = 100, .max_positions = 200};
@@ -131,6 +132,55 @@ static void every_field(void **state) {
   assert_int_equal(pdt_request_own_tokens(&r, 0), 21);
   assert_int_equal(pdt_request_own_tokens(&r, 1), 24);
   assert_int_equal(pdt_request_positions(&r), 3 - 1 + 24);
+  pdt_request_free(&r);
+}
+
+/* The table has every field of the message, under its name and in its place. */
+static void a_table_of_all_settings(void **state) {
+  (void)state;
+  const ProtobufCMessageDescriptor *message = &pdt__settings__descriptor;
+  assert_int_equal(message->n_fields, PDT_SETTINGS);
+  for (unsigned i = 0; i < message->n_fields; i++) {
+    const pdt_setting *setting = &pdt_setting_table[i];
+    assert_string_equal(setting->key, message->fields[i].name);
+    assert_int_equal(setting->message_place, message->fields[i].offset);
+    assert_ptr_equal(pdt_setting_find(setting->key), setting);
+    assert_true(*setting->argument && *setting->help);
+  }
+  assert_null(pdt_setting_find("slots"));
+  static const char *const usual[][2] = {{"streams", "one a section, or all that the sidecar has"},
+                                         {"gamma", "sidecar's"},
+                                         {"policy", "selective"},
+                                         {"max_rounds", "100000"},
+                                         {"top_p", "1"}};
+  for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) {
+    char text[64];
+    pdt_setting_default(pdt_setting_find(usual[i][0]), text, sizeof text);
+    assert_string_equal(text, usual[i][1]);
+  }
+}
+
+/* What is written of every setting: in the message, field by field, and as an object. */
+static void settings_are_written(void **state) {
+  (void)state;
+  pdt_request r = accept(everything, &ids_only);
+  pdt_request_message m;
+  assert_int_equal(pdt_request_message_new(&m, &r, NULL), 0);
+  const Pdt__Settings *s = &m.settings;
+  assert_true(s->streams == 2 && s->block_tokens == 5 && s->reveal_delay == 3 && s->window == 7 &&
+              s->horizon == 9 && s->gamma == 0.1 && s->policy == PDT__POLICY__POLICY_GLOBAL);
+  assert_true(s->max_attempts == 6 && s->max_tokens == 21 && s->max_rounds == INT32_MAX &&
+              s->temperature == 0.3 && s->top_k == 40 && s->top_p == 0.95 && s->seed == 1ULL << 63);
+  pdt_request_message_free(&m);
+  json_t *json = pdt_settings_json(&r.settings);
+  char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
+  assert_string_equal(
+      text, "{\"streams\":2,\"block_tokens\":5,\"reveal_delay\":3,\"window\":7,\"horizon\":"
+            "9,\"gamma\":0.1,\"policy\":\"global\",\"max_attempts\":6,\"max_tokens\":21,"
+            "\"max_rounds\":2147483647,\"temperature\":0.3,\"top_k\":40,\"top_p\":0.95,"
+            "\"seed\":\"9223372036854775808\"}");
+  free(text);
+  json_decref(json);
   pdt_request_free(&r);
 }
 
@@ -724,6 +774,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(defaults),
       cmocka_unit_test(every_field),
+      cmocka_unit_test(a_table_of_all_settings),
+      cmocka_unit_test(settings_are_written),
       cmocka_unit_test(null_is_absent),
       cmocka_unit_test(streams_are_as_many_as_prefixes),
       cmocka_unit_test(a_default_horizon_holds_a_block),
