@@ -130,6 +130,29 @@ int pdt_cli_parse(const pdt_cli *cli, const struct argp *argp, int argc, char **
   return in.asked ? 1 : code ? -1 : 0;
 }
 
+bool pdt_cli_keep(const pdt_cli_kept *options, size_t n, int key, const char *arg) {
+  for (size_t i = 0; i < n; i++) {
+    if (options[i].key != key) continue;
+    if (options[i].text) *options[i].text = arg;
+    if (options[i].given) *options[i].given = true;
+    return true;
+  }
+  return false;
+}
+
+error_t pdt_cli_argument(struct argp_state *state, const char *word, const char *arg,
+                         const char **place) {
+  if (place && !*place) {
+    *place = arg;
+    return 0;
+  }
+  if (place)
+    argp_error(state, "expected one %s, found '%s' after it", word, arg);
+  else
+    argp_error(state, "expected options only, found '%s'", arg);
+  return EINVAL;
+}
+
 /* Are these the only characters? The C library also takes white space in front, and hexadecimal. */
 static bool is_written_as(const char *arg, const char *characters) {
   return arg[strspn(arg, characters)] == '\0';

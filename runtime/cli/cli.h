@@ -45,6 +45,22 @@ int pdt_cmd_data_tokenizer(const pdt_cli *cli, int argc, char **argv, pdt_error 
 int pdt_cli_parse(const pdt_cli *cli, const struct argp *argp, int argc, char **argv, void *input,
                   pdt_error *err);
 
+/* An option of which nothing is asked but to be kept: its argument, or that it was given. */
+typedef struct pdt_cli_kept {
+  int key;
+  const char **text;
+  bool *given;
+} pdt_cli_kept;
+
+/* For use in an argp parser: keeps what one of n options brings. False: the key is none of them. */
+bool pdt_cli_keep(const pdt_cli_kept *options, size_t n, int key, const char *arg);
+
+/* For use in an argp parser, at ARGP_KEY_ARG: *place gets the one argument that there may be,
+ * `word` in messages; a command with a place of NULL has options only. 0, or the error code that
+ * the parser returns. */
+error_t pdt_cli_argument(struct argp_state *state, const char *word, const char *arg,
+                         const char **place);
+
 /* For use in an argp parser: parse the argument of option --`option` as an integer in [low, high]
  * (or a finite real number in that range); 0, or the error code that the parser returns. */
 error_t pdt_cli_integer(struct argp_state *state, const char *option, const char *arg, int64_t low,

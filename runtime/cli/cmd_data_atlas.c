@@ -1,0 +1,151 @@
+/* pdt data atlas. */
+#include <errno.h>
+
+#include "cli/cli.h"
+#include "run/atlas.h"
+
+enum {
+  OPT_COUNT = 256,
+  OPT_FIRST,
+  OPT_SEED,
+  OPT_SPLIT,
+  OPT_HARD,
+  OPT_MODEL,
+  OPT_TAU,
+  OPT_DELAY,
+  OPT_WINDOW,
+  OPT_MIN,
+  OPT_MAX,
+  OPT_MIN_TOKENS,
+  OPT_MAX_TOKENS,
+  OPT_SLOTS,
+  OPT_VOCAB,
+  OPT_SALT,
+  OPT_SEQUENTIAL,
+  OPT_OUT,
+  OPT_OVERWRITE,
+};
+
+static const struct argp_option options[] = {
+    {"count", OPT_COUNT, "N", 0, "entries to write (default 1000)", 0},
+    {"first", OPT_FIRST, "I", 0, "index of the first one (default 0)", 0},
+    {"seed", OPT_SEED, "N", 0, "of the random numbers (default 0)", 0},
+    {"split", OPT_SPLIT, "NAME", 0,
+     "train, valid or test (default train); no entry is in two of them, whatever the seeds", 0},
+    {"hard", OPT_HARD, NULL, 0,
+     "names of two tokens, two facts in one sentence, streams that wait for each other", 0},
+    {"sequential", OPT_SEQUENTIAL, NULL, 0,
+     "write texts for pdt train --stage trunk: an entry as one text, its sections one after "
+     "another, "
+     "in the prompt's order or, one in two, in another",
+     0},
+    {"model", OPT_MODEL, "DIR", 0,
+     "cut blocks by the tokenizer.json in DIR (default: the Atlas's own, see pdt data tokenizer)",
+     0},
+    {"block-tokens", OPT_TAU, "N", 0, "tokens in a block (default 6)", 0},
+    {"reveal-delay", OPT_DELAY, "N", 0, "rounds until a note is visible (default 1)", 0},
+    {"window", OPT_WINDOW, "N", 0, "notes in a window, the plan's included (default 0: all)", 0},
+    {"min-sections", OPT_MIN, "N", 0, "fewest sections of an entry (default 2)", 0},
+    {"max-sections", OPT_MAX, "N", 0, "most of them (default 6)", 0},
+    {"min-tokens", OPT_MIN_TOKENS, "N", 0, "fewest tokens of a section's text (default 30)", 0},
+    {"max-tokens", OPT_MAX_TOKENS, "N", 0, "most of them (default 90)", 0},
+    {"plan-slots", OPT_SLOTS, "N", 0, "of the sidecar (default 16)", 0},
+    {"plan-vocab", OPT_VOCAB, "N", 0, "of the sidecar (default 65536)", 0},
+    {"plan-salt", OPT_SALT, "TEXT", 0, "of the sidecar's hash (default parallel-decoder-v1)", 0},
+    {"out", OPT_OUT, "FILE", 0, "where the entries are written; - is standard output", 0},
+    {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a file that is there", 0},
+    {0},
+};
+
+static const char doc[] =
+    "Writes entries of the Atlas: short texts about invented places whose sections share facts, "
+    "as JSON lines."
+    "\vEntry i of a seed, split and kind is the same for ever.\n\n"
+    "Examples:\n"
+    "  pdt data atlas --count 20000 --seed 1 --out train.jsonl\n"
+    "  pdt data atlas --count 500 --split test --hard --out test-hard.jsonl\n"
+    "  pdt data atlas --count 100 --model m --block-tokens 8 --out m.jsonl\n"
+    "  pdt data atlas --count 40000 --sequential --out text.jsonl\n";
+
+static error_t parse_int32(struct argp_state *state, const char *option, const char *arg,
+                           int32_t low, int32_t high, int32_t *out) {
+  int64_t value;
+  error_t rc = pdt_cli_integer(state, option, arg, low, high, &value);
+  if (!rc) *out = (int32_t)value;
+  return rc;
+}
+
+/* Options that are numbers of pdt_atlas_options. */
+static error_t parse_number(int key, const char *arg, struct argp_state *state) {
+  pdt_atlas_file *a = state->input;
+  pdt_atlas_options *o = &a->atlas;
+  const struct {
+    int key;
+    const char *name;
+    int32_t low, high, *out;
+  } numbers[] = {
+      {OPT_TAU, "block-tokens", 1, 1 << 20, &o->rounds.block_tokens},
+      {OPT_DELAY, "reveal-delay", 1, 1 << 20, &o->rounds.reveal_delay},
+      {OPT_WINDOW, "window", 0, 1 << 20, &o->rounds.window},
+      {OPT_MIN, "min-sections", 2, PDT_ATLAS_SECTIONS, &o->min_sections},
+      {OPT_MAX, "max-sections", 2, PDT_ATLAS_SECTIONS, &o->max_sections},
+      {OPT_MIN_TOKENS, "min-tokens", 1, 1 << 20, &o->min_tokens},
+      {OPT_MAX_TOKENS, "max-tokens", 1, 1 << 20, &o->max_tokens},
+      {OPT_SLOTS, "plan-slots", 4, PDT_DATA_SLOTS, &o->plan_slots},
+      {OPT_VOCAB, "plan-vocab", 2, 1 << 24, &o->plan_vocab_size},
+  };
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+    if (numbers[i].key == key)
+      return parse_int32(state, numbers[i].name, arg, numbers[i].low, numbers[i].high,
+                         numbers[i].out);
+  return ARGP_ERR_UNKNOWN;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state) {
+  pdt_atlas_file *a = state->input;
+  const pdt_cli_kept kept[] = {
+      {OPT_HARD, NULL, &a->atlas.hard},      {OPT_SEQUENTIAL, NULL, &a->sequential},
+      {OPT_MODEL, &a->model, NULL},          {OPT_OUT, &a->out, NULL},
+      {OPT_SALT, &a->atlas.plan_salt, NULL}, {OPT_OVERWRITE, NULL, &a->overwrite}};
+  if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
+  switch (key) {
+  case OPT_COUNT:
+    return pdt_cli_integer(state, "count", arg, 1, UINT32_MAX, &a->count);
+  case OPT_FIRST:
+    return pdt_cli_integer(state, "first", arg, 0, UINT32_MAX, &a->first);
+  case OPT_SEED:
+    return pdt_cli_seed(state, "seed", arg, &a->atlas.seed);
+  case OPT_SPLIT:
+    if (pdt_atlas_split_parse(arg, &a->atlas.split)) return 0;
+    argp_error(state, "--split: expected train, valid or test, found '%s'", arg);
+    return EINVAL;
+  case ARGP_KEY_ARG:
+    return pdt_cli_argument(state, NULL, arg, NULL);
+  case ARGP_KEY_END:
+    if (a->out) return 0;
+    argp_error(state, "expected --out");
+    return EINVAL;
+  default:
+    return parse_number(key, arg, state);
+  }
+}
+
+int pdt_cmd_data_atlas(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
+  pdt_atlas_file args = {.count = 1000,
+                         .atlas = {.split = PDT_TRAIN,
+                                   .min_sections = 2,
+                                   .max_sections = PDT_ATLAS_SECTIONS,
+                                   .min_tokens = PDT_ATLAS_MIN_TOKENS,
+                                   .max_tokens = PDT_ATLAS_MAX_TOKENS,
+                                   .rounds = {6, 1, 0},
+                                   .plan_slots = 16,
+                                   .plan_vocab_size = 65536,
+                                   .plan_salt = "parallel-decoder-v1"}};
+  const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
+  int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
+  if (parsed) return parsed < 0 ? -1 : 0;
+  if (args.first + args.count - 1 > UINT32_MAX)
+    return pdt_fail(err, PDT_ERROR_USAGE, "--first: expected entries up to %u, found up to %lld",
+                    UINT32_MAX, (long long)(args.first + args.count - 1));
+  return pdt_atlas_write(&args, err);
+}
