@@ -1,28 +1,10 @@
-#include <dirent.h>
+/* pdt model random. */
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/file.h"
-#include "base/json.h"
-#include "base/text_safe.h"
 #include "cli/cli.h"
-#include "model/preset.h"
-#include "model/random.h"
-#include "run/outputs.h"
-
-static const pdt_bytes max_config_bytes = 1 << 20;
-static const pdt_bytes max_tokenizer_bytes = 256 << 20;
+#include "run/random_model.h"
 
 enum { OPT_CONFIG = 256, OPT_PRESET, OPT_OUT, OPT_DTYPE, OPT_SEED, OPT_SCALE, OPT_SHARD, OPT_TEXT };
-
-typedef struct model_args {
-  const char *config, *preset, *out, *tokenizer;
-  pdt_random_options random;
-} model_args;
 
 static const struct argp_option options[] = {
     {"config", OPT_CONFIG, "FILE", 0, "config.json of the shape wanted", 0},
@@ -52,162 +34,38 @@ static const char doc[] =
     "  pdt model random --preset llama-1b --out m --shard-bytes 1000000000\n";
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
-  model_args *a = state->input;
+  pdt_random_model *m = state->input;
+  const pdt_cli_kept kept[] = {{OPT_CONFIG, &m->config, NULL},
+                               {OPT_PRESET, &m->preset, NULL},
+                               {OPT_OUT, &m->out, NULL},
+                               {OPT_TEXT, &m->tokenizer, NULL}};
+  if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   switch (key) {
-  case OPT_CONFIG:
-    a->config = arg;
-    break;
-  case OPT_PRESET:
-    a->preset = arg;
-    break;
-  case OPT_OUT:
-    a->out = arg;
-    break;
-  case OPT_TEXT:
-    a->tokenizer = arg;
-    break;
   case OPT_DTYPE:
-    if (pdt_dtype_parse(arg, &a->random.dtype)) return 0;
+    if (pdt_dtype_parse(arg, &m->random.dtype)) return 0;
     argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
     return EINVAL;
   case OPT_SEED:
-    return pdt_cli_seed(state, "seed", arg, &a->random.seed);
+    return pdt_cli_seed(state, "seed", arg, &m->random.seed);
   case OPT_SCALE:
-    return pdt_cli_real(state, "scale", arg, 0, 1000, &a->random.scale);
+    return pdt_cli_real(state, "scale", arg, 0, 1000, &m->random.scale);
   case OPT_SHARD:
-    return pdt_cli_integer(state, "shard-bytes", arg, 1, INT64_MAX, &a->random.shard_bytes);
+    return pdt_cli_integer(state, "shard-bytes", arg, 1, INT64_MAX, &m->random.shard_bytes);
   case ARGP_KEY_ARG:
-    argp_error(state, "expected options only, found '%s'", arg);
-    return EINVAL;
+    return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
-    if (!a->out || !a->config == !a->preset) {
-      argp_error(state, "expected --out and one of --config and --preset");
-      return EINVAL;
-    }
-    break;
+    if (m->out && !m->config != !m->preset) return 0;
+    argp_error(state, "expected --out and one of --config and --preset");
+    return EINVAL;
   default:
     return ARGP_ERR_UNKNOWN;
   }
-  return 0;
-}
-
-/* Is there a shard that no index tells of any more? */
-static bool has_shard(const char *directory) {
-  bool found = false;
-  int number, of, end;
-  DIR *list = opendir(directory);
-  for (const struct dirent *e; list && !found && (e = readdir(list)); found = end > 0) {
-    end = 0;
-    (void)sscanf(e->d_name, "model-%d-of-%d.safetensors%n", &number, &of, &end);
-  }
-  if (list) closedir(list);
-  return found;
-}
-
-/* Makes the directory; refuses one that a model is in. *made: it was not there. */
-static int make_directory(const char *directory, bool *made, pdt_error *err) {
-  static const char *const names[] = {"config.json", "model.safetensors",
-                                      "model.safetensors.index.json", "tokenizer.json"};
-  const char *taken = NULL;
-  *made = mkdir(directory, 0777) == 0;
-  if (!*made && errno != EEXIST)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", directory,
-                    strerror(errno));
-  for (size_t i = 0; i < sizeof names / sizeof *names && !taken; i++) {
-    char *path;
-    if (pdt_path_join(&path, directory, names[i], err)) return -1;
-    if (access(path, F_OK) == 0) taken = names[i];
-    free(path);
-  }
-  if (!taken && has_shard(directory)) taken = "shard of a model";
-  return taken ? pdt_fail(err, PDT_ERROR_IO,
-                          "%s: has a %s already (hint: remove it, or choose another directory)",
-                          directory, taken)
-               : 0;
-}
-
-/* The config's text and what it says. */
-static int read_config(const model_args *a, pdt_model_config *config, char **text, pdt_error *err) {
-  pdt_bytes length;
-  json_t *object;
-  const char *where = a->config ? a->config : a->preset;
-  if (a->config ? pdt_file_read(text, &length, a->config, max_config_bytes, err)
-                : pdt_model_preset(a->preset, text, err))
-    return -1;
-  if (pdt_json_parse_python(&object, *text, strlen(*text), where, err)) return -1;
-  int rc = pdt_model_config_parse(config, object, NULL, where, NULL, err);
-  json_decref(object);
-  return rc;
-}
-
-static int write_into(const char *directory, const char *name, const char *text, pdt_error *err) {
-  char *path;
-  if (pdt_path_join(&path, directory, name, err)) return -1;
-  int rc = pdt_file_write_text(path, text, err);
-  free(path);
-  return rc;
-}
-
-/* The tokenizer given, or one made for the config; *text NULL when its vocabulary is too small. */
-static int get_tokenizer(const model_args *a, const pdt_model_config *config, char **text,
-                         pdt_error *err) {
-  pdt_bytes length;
-  if (!a->tokenizer) return pdt_random_tokenizer(config, text, err);
-  return pdt_file_read(text, &length, a->tokenizer, max_tokenizer_bytes, err);
-}
-
-/* Nothing of a model that failed stays. */
-static void remove_made(const model_args *a, const pdt_random_summary *summary, bool made) {
-  char *path;
-  pdt_model_random_remove(&a->random, a->out, summary);
-  if (pdt_path_join(&path, a->out, "tokenizer.json", NULL) == 0) {
-    unlink(path);
-    free(path);
-  }
-  if (made) rmdir(a->out);
-}
-
-static void print_summary(const model_args *a, const pdt_random_summary *summary) {
-  pdt_say(stdout, "%s: %.1f million random parameters, %s, %.1f MB in %d file%s", a->out,
-          (double)summary->parameters * 1e-6, pdt_dtype_name(a->random.dtype),
-          (double)summary->bytes * 1e-6, summary->files, summary->files == 1 ? "" : "s");
-}
-
-/* config.json comes last: a directory that has one is whole. */
-static int write_model(const model_args *a, const pdt_model_config *config, const char *config_text,
-                       pdt_error *err) {
-  char *tokenizer = NULL;
-  bool made = false;
-  pdt_random_summary summary = {0};
-  int rc = get_tokenizer(a, config, &tokenizer, err);
-  if (!rc) rc = pdt_output_folder_check("--out", a->out, err);
-  if (!rc) rc = make_directory(a->out, &made, err);
-  if (!rc) {
-    rc = pdt_model_random(config, &a->random, a->out, &summary, err);
-    if (!rc && tokenizer) rc = write_into(a->out, "tokenizer.json", tokenizer, err);
-    if (!rc) rc = write_into(a->out, "config.json", config_text, err);
-    if (rc) remove_made(a, &summary, made);
-  }
-  if (!rc) {
-    print_summary(a, &summary);
-    if (!tokenizer)
-      pdt_say(stdout,
-              "%s: no tokenizer.json: %d ids have no room for 256 bytes and the special tokens",
-              a->out, config->vocab_size);
-  }
-  free(tokenizer);
-  return rc;
 }
 
 int pdt_cmd_model_random(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
-  model_args args = {.random = {.dtype = PDT_BF16, .scale = 1}};
-  const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
-  int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
+  pdt_random_model model = {.random = {.dtype = PDT_BF16, .scale = 1}};
+  static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
+  int parsed = pdt_cli_parse(cli, &argp, argc, argv, &model, err);
   if (parsed) return parsed < 0 ? -1 : 0;
-  pdt_model_config config;
-  char *text = NULL;
-  int rc = read_config(&args, &config, &text, err);
-  if (!rc) rc = write_model(&args, &config, text, err);
-  free(text);
-  return rc;
+  return pdt_random_model_write(&model, err);
 }

@@ -1,21 +1,10 @@
+/* pdt sidecar init. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
-#include "base/text_safe.h"
 #include "cli/cli.h"
-#include "journal/sink.h"
-#include "run/outputs.h"
-#include "sidecar/init.h"
-
-typedef struct sidecar_args {
-  const char *model, *out, *layers;
-  bool gate_given, overwrite;
-  pdt_sidecar_config config;
-  pdt_sidecar_init_options init;
-} sidecar_args;
+#include "run/fresh_sidecar.h"
 
 /* Options with an integer: the key is this plus the place in the table below. */
 enum {
@@ -38,11 +27,11 @@ enum {
 typedef struct size_option {
   const char *name;
   int64_t low, high;
-  size_t offset; /* of an int32_t in sidecar_args */
+  size_t offset; /* of an int32_t in pdt_fresh_sidecar */
 } size_option;
 
 #define SIZE(name, high, field)                                                                    \
-  { name, 1, high, offsetof(sidecar_args, config.field) }
+  { name, 1, high, offsetof(pdt_fresh_sidecar, config.field) }
 
 static const size_option size_options[] = {
     SIZE("streams", 4096, streams),
@@ -57,8 +46,8 @@ static const size_option size_options[] = {
     SIZE("pool-dim", 1 << 14, pool_dim),
     SIZE("coverage-dim", 1 << 16, coverage_dim),
     SIZE("agree-dim", 1 << 16, agree_dim),
-    {"speculation-hidden", 0, 1 << 20, offsetof(sidecar_args, config.speculation_hidden)},
-    {"plan-places", 0, PDT_PLAN_PLACES, offsetof(sidecar_args, config.plan_places)},
+    {"speculation-hidden", 0, 1 << 20, offsetof(pdt_fresh_sidecar, config.speculation_hidden)},
+    {"plan-places", 0, PDT_PLAN_PLACES, offsetof(pdt_fresh_sidecar, config.plan_places)},
     SIZE("block-tokens", INT32_MAX, defaults.block_tokens),
     SIZE("reveal-delay", INT32_MAX, defaults.reveal_delay),
     SIZE("window", INT32_MAX, defaults.window),
@@ -123,7 +112,7 @@ static error_t bad_choice(struct argp_state *state, const char *option, const ch
   return EINVAL;
 }
 
-static error_t parse_size(sidecar_args *a, const size_option *o, const char *arg,
+static error_t parse_size(pdt_fresh_sidecar *a, const size_option *o, const char *arg,
                           struct argp_state *state) {
   int64_t value;
   error_t rc = pdt_cli_integer(state, o->name, arg, o->low, o->high, &value);
@@ -131,7 +120,8 @@ static error_t parse_size(sidecar_args *a, const size_option *o, const char *arg
   return rc;
 }
 
-static error_t parse_kind(sidecar_args *a, int key, const char *arg, struct argp_state *state) {
+static error_t parse_kind(pdt_fresh_sidecar *a, int key, const char *arg,
+                          struct argp_state *state) {
   bool first;
   switch (key) {
   case OPT_DTYPE:
@@ -158,22 +148,19 @@ static error_t parse_kind(sidecar_args *a, int key, const char *arg, struct argp
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
-  sidecar_args *a = state->input;
+  pdt_fresh_sidecar *a = state->input;
+  const pdt_cli_kept kept[] = {{OPT_MODEL, &a->model, NULL},
+                               {OPT_OUT, &a->out, NULL},
+                               {OPT_LAYERS, &a->layers, NULL},
+                               {OPT_OVERWRITE, NULL, &a->overwrite},
+                               {OPT_NO_SNC, NULL, &a->init.snc_closed}};
+  if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= OPT_SIZE && key < OPT_SIZE + N_SIZES)
     return parse_size(a, &size_options[key - OPT_SIZE], arg, state);
   switch (key) {
-  case OPT_MODEL:
-    a->model = arg;
-    break;
-  case OPT_OUT:
-    a->out = arg;
-    break;
-  case OPT_LAYERS:
-    a->layers = arg;
-    break;
   case OPT_RANDOM:
     a->init.start = PDT_SIDECAR_RANDOM;
-    break;
+    return 0;
   case OPT_DTYPE:
   case OPT_PLANNER:
   case OPT_POOL:
@@ -181,124 +168,45 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return parse_kind(a, key, arg, state);
   case OPT_SEED:
     return pdt_cli_seed(state, "seed", arg, &a->init.seed);
-  case OPT_OVERWRITE:
-    a->overwrite = true;
-    return 0;
-  case OPT_NO_SNC:
-    a->init.snc_closed = true;
-    return 0;
   case OPT_GATE:
     a->gate_given = true;
     return pdt_cli_real(state, "gate", arg, -1000, 1000, &a->init.gate);
   case OPT_GAMMA:
     return pdt_cli_real(state, "gamma", arg, 0, 1, &a->config.defaults.gamma);
   case ARGP_KEY_ARG:
-    argp_error(state, "expected options only, found '%s'", arg);
-    return EINVAL;
+    return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
-    if (a->model && a->out) break;
+    if (a->model && a->out) return 0;
     argp_error(state, "expected --model and --out");
     return EINVAL;
   default:
     return ARGP_ERR_UNKNOWN;
   }
-  return 0;
-}
-
-/* "8,10,12": ascending layers of the model. */
-static int parse_layers(pdt_sidecar_config *c, const char *text, pdt_layer n_layers,
-                        pdt_error *err) {
-  const char *at = text;
-  int64_t last = -1;
-  for (;;) {
-    char *end;
-    errno = 0;
-    long long layer = strtoll(at, &end, 10);
-    if (end == at || errno || layer <= last || layer >= n_layers || (*end && *end != ','))
-      return pdt_fail(err, PDT_ERROR_USAGE,
-                      "--layers: expected ascending layers from 0 to %d with commas between, found "
-                      "'%.200s'",
-                      n_layers - 1, text);
-    c->instrumented[c->n_instrumented++] = (pdt_layer)layer;
-    last = layer;
-    if (!*end) return 0;
-    at = end + 1;
-  }
-}
-
-/* Four layers, the last among them, evenly down to the middle of the stack. */
-static void default_layers(pdt_sidecar_config *c, pdt_layer n_layers) {
-  int32_t n = n_layers < 4 ? n_layers : 4, step = n_layers / 2 / n;
-  if (step < 1) step = 1;
-  for (int32_t i = 0; i < n; i++) c->instrumented[i] = n_layers - 1 - (n - 1 - i) * step;
-  c->n_instrumented = n;
-}
-
-/* What depends on the model or on other options. */
-static int complete(sidecar_args *a, pdt_error *err) {
-  pdt_model_config model;
-  pdt_sidecar_config *c = &a->config;
-  pdt_sidecar_defaults *d = &c->defaults;
-  if (pdt_model_config_load(&model, a->model, NULL, err)) return -1;
-  c->hidden_size = model.hidden_size;
-  if (!d->window) d->window = 1 + 8 * c->streams;
-  if (!d->horizon) d->horizon = d->block_tokens < INT32_MAX / 4 ? 4 * d->block_tokens : INT32_MAX;
-  if (d->horizon < d->block_tokens)
-    return pdt_fail(err, PDT_ERROR_USAGE,
-                    "--horizon: expected at least the %d tokens of a block, found %d",
-                    d->block_tokens, d->horizon);
-  if (a->init.start == PDT_SIDECAR_RANDOM && !a->gate_given) a->init.gate = 0;
-  if (PDT_NEW(&c->instrumented, model.layers, "list of layers", err)) return -1;
-  if (a->layers) return parse_layers(c, a->layers, model.layers, err);
-  default_layers(c, model.layers);
-  return 0;
-}
-
-/* A sidecar takes long to train: none is replaced unasked. */
-static int check_output(const sidecar_args *a, pdt_error *err) {
-  pdt_named_files outputs = {0}, inputs = {0};
-  pdt_files_add(&outputs, "--out", a->out);
-  pdt_files_add_model(&inputs, "--model", a->model);
-  if (pdt_outputs_check(&outputs, &inputs, err)) return -1;
-  if (pdt_sink_descriptor(a->out) >= 0)
-    return pdt_fail(err, PDT_ERROR_USAGE, "--out: expected the name of a file, found '%s'", a->out);
-  return pdt_output_may_replace("--out", a->out, PDT_KIND_SIDECAR, a->overwrite, err);
 }
 
 int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
-  sidecar_args a = {.config = {.streams = 4,
-                               .notes_dim = 256,
-                               .snc_heads = 8,
-                               .snc_head_dim = 32,
-                               .adapter_dim = 64,
-                               .planner = PDT_PLANNER_TIED,
-                               .plan_slots = 16,
-                               .plan_vocab_size = 65536,
-                               .plan_dim = 128,
-                               .plan_hash_salt = "parallel-decoder-v1",
-                               .pool = PDT_POOL_ATTENTION,
-                               .pool_heads = 4,
-                               .pool_dim = 64,
-                               .coverage_dim = 64,
-                               .agree_dim = 128,
-                               .defaults = {.block_tokens = 16, .reveal_delay = 1, .gamma = 0.5}},
-                    .init = {.dtype = PDT_F32, .gate = -4}};
+  pdt_fresh_sidecar a = {
+      .config = {.streams = 4,
+                 .notes_dim = 256,
+                 .snc_heads = 8,
+                 .snc_head_dim = 32,
+                 .adapter_dim = 64,
+                 .planner = PDT_PLANNER_TIED,
+                 .plan_slots = 16,
+                 .plan_vocab_size = 65536,
+                 .plan_dim = 128,
+                 .plan_hash_salt = "parallel-decoder-v1",
+                 .pool = PDT_POOL_ATTENTION,
+                 .pool_heads = 4,
+                 .pool_dim = 64,
+                 .coverage_dim = 64,
+                 .agree_dim = 128,
+                 .defaults = {.block_tokens = 16, .reveal_delay = 1, .gamma = 0.5}},
+      .init = {.dtype = PDT_F32, .gate = -4}};
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &a, err);
   if (parsed) return parsed < 0 ? -1 : 0;
-  int64_t parameters;
-  pdt_bytes bytes;
-  int rc = check_output(&a, err);
-  if (!rc) rc = complete(&a, err);
-  if (!rc && a.init.start == PDT_SIDECAR_FRESH) { /* says of itself that it is untrained */
-    a.config.trained = json_object();
-    if (!a.config.trained) rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", a.out);
-  }
-  if (!rc) rc = pdt_sidecar_init(a.out, &a.config, &a.init, &parameters, &bytes, err);
-  if (!rc)
-    pdt_say(stdout, "%s: %.1f million parameters, %s, %.1f MB, for %d streams", a.out,
-            (double)parameters * 1e-6, pdt_dtype_name(a.init.dtype), (double)bytes * 1e-6,
-            a.config.streams);
+  int rc = pdt_fresh_sidecar_write(&a, err);
   pdt_sidecar_config_free(&a.config);
   return rc;
 }

@@ -296,17 +296,12 @@ static error_t check_args(struct argp_state *state, pdt_train_args *a) {
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_train_args *a = state->input;
-  struct {
-    int key;
-    const char **value;
-  } texts[] = {{KEY_STAGE, &a->stage},    {KEY_VALID, &a->valid}, {KEY_CONFIG, &a->config},
-               {KEY_MODEL, &a->model},    {KEY_OUT, &a->out},     {KEY_TOKENIZER, &a->tokenizer},
-               {KEY_SIDECAR, &a->sidecar}};
-  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-    if (key == texts[i].key) {
-      *texts[i].value = arg;
-      return 0;
-    }
+  const pdt_cli_kept kept[] = {
+      {KEY_STAGE, &a->stage, NULL},     {KEY_VALID, &a->valid, NULL},
+      {KEY_CONFIG, &a->config, NULL},   {KEY_MODEL, &a->model, NULL},
+      {KEY_OUT, &a->out, NULL},         {KEY_TOKENIZER, &a->tokenizer, NULL},
+      {KEY_SIDECAR, &a->sidecar, NULL}, {KEY_RESUME, NULL, &a->run.resume}};
+  if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   switch (key) {
   case KEY_DATA:
     if (a->n_data == PDT_TRAIN_DATA) {
@@ -315,16 +310,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     }
     a->data[a->n_data++] = arg;
     return 0;
-  case KEY_RESUME:
-    a->run.resume = true;
-    return 0;
   case KEY_DTYPE:
     if (pdt_dtype_parse(arg, &a->run.dtype)) return 0;
     argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
     return EINVAL;
   case ARGP_KEY_ARG:
-    argp_error(state, "expected options only, found '%s'", arg);
-    return EINVAL;
+    return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
     return check_args(state, a);
   default:

@@ -1,0 +1,23 @@
+/* What a sidecar was trained with, told afterwards. */
+#ifndef PDT_RUN_DESCRIBE_H
+#define PDT_RUN_DESCRIBE_H
+
+#include "base/error.h"
+#include "base/types.h"
+
+enum { PDT_DESCRIBE_DATA = 16 }; /* most data files */
+
+typedef struct pdt_describe_options {
+  const char *model, *sidecar, *out; /* a directory, two files */
+  const char *data[PDT_DESCRIBE_DATA];
+  int32_t n_data;
+  const char *stages; /* "0,1,2" */
+  bool overwrite;
+  double temperature; /* of the rollouts; below 0: not given */
+} pdt_describe_options;
+
+/* Writes the sidecar to `out`, its tensors as they were, with what the data files teach in its
+ * config, and says so on standard output. Errors: USAGE, INPUT, IO, MEMORY. */
+int pdt_describe(const pdt_describe_options *options, pdt_error *err);
+
+#endif
