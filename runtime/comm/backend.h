@@ -9,7 +9,7 @@ struct pdt_comm_backend {
   int (*split)(const pdt_comm *comm, int color, bool by_node, pdt_comm *out, pdt_error *err);
   void (*release)(pdt_comm *comm);
   void (*finish)(pdt_comm *world);
-  void (*abort)(const pdt_comm *world, int exit_status);
+  void (*abort)(const pdt_comm *world, const pdt_error *err); /* does not return */
   void (*barrier)(const pdt_comm *comm);
   void (*broadcast)(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root);
   void (*gather)(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,

@@ -119,11 +119,9 @@ void pdt_comm_finish(pdt_comm *world) {
 }
 
 _Noreturn void pdt_comm_abort(const pdt_comm *world, const pdt_error *err) {
-  int exit_status = pdt_exit_status(err->code);
+  if (world->backend) world->backend->abort(world, err);
   pdt_say(stderr, "pdt: %s", err->message);
-  fflush(stderr);
-  if (world->backend) world->backend->abort(world, exit_status);
-  exit(exit_status);
+  exit(pdt_exit_status(err->code));
 }
 
 int pdt_comm_split(const pdt_comm *comm, int color, pdt_comm *out, pdt_error *err) {

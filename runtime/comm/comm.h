@@ -1,6 +1,7 @@
 /* Communication behind one small interface. A pdt_comm is one communicator: the world of all ranks
- * that were started, a shard group inside it, or a single process on its own. Two backends: one
- * process without MPI (every operation a copy), and MPI.
+ * that were started, a shard group inside it, or a single process on its own. Three backends: one
+ * process without MPI (every operation a copy), MPI, and for tests a cluster whose ranks are
+ * threads of one process (comm_memory.h).
  *
  * Every operation below is collective over the communicator it is given: all its ranks call it, in
  * the same order. Counts and displacements are in elements unless named bytes. Buffers belong to
@@ -40,7 +41,8 @@ int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);
 void pdt_comm_finish(pdt_comm *world);
 
 /* Prints the error and ends every rank of the world now, with its exit status: for what one rank
- * alone met where no agreement with the others is possible. Not collective. Does not return. */
+ * alone met where no agreement with the others is possible. (In a cluster in one process who runs
+ * it gets the error.) Not collective. Does not return. */
 _Noreturn void pdt_comm_abort(const pdt_comm *world, const pdt_error *err);
 
 /* The communicator of the ranks that name the same color, ordered by their rank in comm.

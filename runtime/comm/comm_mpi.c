@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "comm/backend.h"
 
 /* MPI counts and displacements are ints. What is longer goes in pieces of this many bytes. */
@@ -182,8 +183,10 @@ static void mpi_finish(pdt_comm *world) {
   watch(false);
 }
 
-static void mpi_abort(const pdt_comm *world, int exit_status) {
-  MPI_Abort(comm_of(world), exit_status);
+static void mpi_abort(const pdt_comm *world, const pdt_error *err) {
+  pdt_say(stderr, "pdt: %s", err->message);
+  fflush(stderr);
+  MPI_Abort(comm_of(world), pdt_exit_status(err->code));
 }
 
 static void mpi_barrier(const pdt_comm *comm) {
