@@ -1,38 +1,12 @@
-/* Does a data file say what is so? Beyond its form, which the reader checks: labels agree with
- * mentions, teacher notes are there, and the texts of an Atlas are read back fact by fact. */
+/* Is a data file sound, and does one of the Atlas say what its sentences say? */
 #ifndef PDT_ATLAS_CHECK_H
 #define PDT_ATLAS_CHECK_H
 
-#include "data/data.h"
-#include "text/tokenizer.h"
+#include "data/check.h"
 
-enum { PDT_STATS_SECTIONS = 9 }; /* entries of 8 sections and more are counted together */
-
-/* What is in a file. Sums; tokens are those of sections' texts with their end-of-text tokens. */
-typedef struct pdt_data_stats {
-  int64_t entries, sections, facts, tokens, statements, mentions_of_uses;
-  int64_t by_sections[PDT_STATS_SECTIONS]; /* entries by number of sections */
-  int32_t min_tokens, max_tokens;          /* of a section */
-  int64_t blocks, crowded, unready;        /* as in pdt_data_shape */
-  int64_t uses, unseen;           /* in blocks; two uses of a fact in touching blocks are one */
-  int64_t circular;               /* entries whose blocks wait in a circle */
-  int64_t rounds, waiting_rounds; /* of entries without circle: in lockstep, and waiting */
-  int64_t begin_with_use;         /* sections whose first mention is a use */
-  pdt_bytes bytes;
-  bool recut;     /* blocks were cut again by a tokenizer, and were the same */
-  bool read_back; /* texts were parsed, and said what the mentions say */
-} pdt_data_stats;
-
-/* A tokenizer to cut the blocks again with, and its fingerprint. */
-typedef struct pdt_data_tokenizer {
-  const pdt_tokenizer *tokenizer;
-  uint64_t fingerprint;
-} pdt_data_tokenizer;
-
-/* Reads the whole file and stops at the first thing that is wrong, naming line and field. given:
- * a tokenizer, or NULL; the Atlas's own is made when the file was cut by it. Errors: IO, INPUT,
- * MEMORY. */
-int pdt_data_check(const char *path, const pdt_data_tokenizer *given, pdt_data_stats *out,
-                   pdt_error *err);
+/* pdt_data_check, of files of the Atlas and of others: the Atlas's texts are parsed and compared
+ * with mentions and facts, and those with the split. */
+int pdt_atlas_check(const char *path, const pdt_data_tokenizer *given, pdt_data_stats *out,
+                    pdt_error *err);
 
 #endif

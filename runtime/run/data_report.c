@@ -67,7 +67,7 @@ int pdt_data_report(const char *path, const char *model, bool json, pdt_error *e
   double start = pdt_seconds();
   if (model && pdt_tokenizer_load_folder(&tokenizer, model, &given.fingerprint, err)) return -1;
   given.tokenizer = tokenizer;
-  int rc = pdt_data_check(path, tokenizer ? &given : NULL, &stats, err);
+  int rc = pdt_atlas_check(path, tokenizer ? &given : NULL, &stats, err);
   if (!rc) rc = print_report(path, json, &stats, pdt_seconds() - start, err);
   pdt_tokenizer_free(tokenizer);
   return rc;

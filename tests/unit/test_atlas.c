@@ -734,7 +734,7 @@ static void files_are_read_as_written(void **state) {
 static const char *check_text(fixture *f, const char *text, pdt_data_stats *stats) {
   scratch_text(f->files, "c.jsonl", text);
   f->err = (pdt_error){0};
-  int rc = pdt_data_check(scratch_path(f->files, "c.jsonl"), NULL, stats, &f->err);
+  int rc = pdt_atlas_check(scratch_path(f->files, "c.jsonl"), NULL, stats, &f->err);
   assert_int_equal(rc != 0, *f->err.message != '\0');
   return f->err.message;
 }
@@ -826,7 +826,7 @@ static void the_example_is_sound(void **state) {
   pdt_data_entry e;
   pdt_atlas_options o = options_of(false, PDT_TEST, 77);
   pdt_atlas_generator g = generator_of(f, &o);
-  if (pdt_data_check(path, NULL, &stats, &f->err)) fail_msg("%s", f->err.message);
+  if (pdt_atlas_check(path, NULL, &stats, &f->err)) fail_msg("%s", f->err.message);
   assert_true(stats.recut && stats.read_back);
   assert_int_equal(pdt_data_open(&r, path, &f->err), 0);
   for (uint32_t i = 0; pdt_data_next(&r, &e, &f->err) == 1; i++) {
