@@ -16,7 +16,7 @@ int pdt_fail(pdt_error *err, pdt_error_code code, const char *format, ...) {
 
 int pdt_fail_in(pdt_error *err, const char *format, ...) {
   if (!err) return -1;
-  char text[sizeof err->message], prefix[256];
+  char text[sizeof err->message], prefix[640];
   va_list args;
   va_start(args, format);
   vsnprintf(prefix, sizeof prefix, format, args);
