@@ -1,14 +1,10 @@
 #include "journal/turns.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "base/file.h"
 #include "base/memory.h"
+#include "base/spill.h"
 
 enum { COPY_BYTES = 1 << 16, NONE = -1 };
 
@@ -27,9 +23,8 @@ struct pdt_turns {
   int32_t n, next;
   waiting *texts; /* [n] */
   int32_t n_waiting;
-  int fd; /* of the waiting file; -1 before it is needed */
-  int64_t end;
-  char *folder;
+  pdt_spill file;
+  int64_t end; /* of what is in it */
   pdt_turns_writer write;
   void *context;
 };
@@ -37,9 +32,9 @@ struct pdt_turns {
 int pdt_turns_new(pdt_turns **turns, int32_t n, const char *folder, pdt_turns_writer write,
                   void *context, pdt_error *err) {
   if (PDT_NEW(turns, 1, "results", err)) return -1;
-  **turns =
-      (pdt_turns){.n = n, .fd = -1, .folder = strdup(folder), .write = write, .context = context};
-  if (!(*turns)->folder || PDT_NEW(&(*turns)->texts, n, "results", err)) {
+  **turns = (pdt_turns){.n = n, .write = write, .context = context};
+  if (pdt_spill_new(&(*turns)->file, folder, "results that wait for their turn", err) ||
+      PDT_NEW(&(*turns)->texts, n, "results", err)) {
     pdt_turns_free(*turns);
     *turns = NULL;
     return pdt_fail(err, PDT_ERROR_MEMORY, "results: no memory for %d sessions", n);
@@ -50,9 +45,8 @@ int pdt_turns_new(pdt_turns **turns, int32_t n, const char *folder, pdt_turns_wr
 
 void pdt_turns_free(pdt_turns *turns) {
   if (!turns) return;
-  if (turns->fd >= 0) close(turns->fd);
+  pdt_spill_free(&turns->file);
   free(turns->texts);
-  free(turns->folder);
   free(turns);
 }
 
@@ -60,50 +54,15 @@ int32_t pdt_turns_next(const pdt_turns *turns) {
   return turns->next;
 }
 
-static int io_error(const pdt_turns *t, const char *what, pdt_error *err) {
-  return pdt_fail(err, PDT_ERROR_IO, "%s: cannot %s results that wait for their turn: %s",
-                  t->folder, what, strerror(errno));
-}
-
-/* Writes all of it at a place of the waiting file. */
-static int put_at(const pdt_turns *t, const void *data, int64_t bytes, int64_t at, pdt_error *err) {
-  for (const char *from = data; bytes > 0;) {
-    ssize_t n = pwrite(t->fd, from, (size_t)bytes, at);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return io_error(t, "keep", err);
-    from += n;
-    at += n;
-    bytes -= n;
-  }
-  return 0;
-}
-
-static int get_at(const pdt_turns *t, void *data, int64_t bytes, int64_t at, pdt_error *err) {
-  for (char *to = data; bytes > 0;) {
-    ssize_t n = pread(t->fd, to, (size_t)bytes, at);
-    if (n < 0 && errno == EINTR) continue;
-    if (n == 0) errno = EIO; /* nobody else knows the file */
-    if (n <= 0) return io_error(t, "read", err);
-    to += n;
-    at += n;
-    bytes -= n;
-  }
-  return 0;
-}
-
-static int open_waiting(pdt_turns *t, pdt_error *err) {
-  if (t->fd < 0) t->fd = pdt_nameless_open(t->folder, NULL);
-  if (t->fd < 0) t->fd = memfd_create("pdt results", MFD_CLOEXEC);
-  return t->fd < 0 ? io_error(t, "keep", err) : 0;
-}
-
 /* Appends a piece to the waiting file and chains it to the text's others. */
 static int keep(pdt_turns *t, waiting *w, const void *data, pdt_bytes bytes, pdt_error *err) {
   const head h = {.next = NONE, .bytes = bytes};
   int64_t at = t->end;
-  if (open_waiting(t, err) || put_at(t, &h, sizeof h, at, err) ||
-      put_at(t, data, bytes, at + (int64_t)sizeof h, err) ||
-      (w->last != NONE && put_at(t, &at, sizeof at, w->last + (int64_t)offsetof(head, next), err)))
+  pdt_spill *file = &t->file;
+  if (pdt_spill_put(file, &h, sizeof h, at, err) ||
+      pdt_spill_put(file, data, bytes, at + (int64_t)sizeof h, err) ||
+      (w->last != NONE &&
+       pdt_spill_put(file, &at, sizeof at, w->last + (int64_t)offsetof(head, next), err)))
     return -1;
   if (w->first == NONE) {
     w->first = at;
@@ -117,15 +76,16 @@ static int keep(pdt_turns *t, waiting *w, const void *data, pdt_bytes bytes, pdt
 /* Passes one waiting piece on and gives its room back; *next: the text's next one. */
 static int pass_piece(pdt_turns *t, int64_t at, int64_t *next, char *buffer, pdt_error *err) {
   head h;
-  if (get_at(t, &h, sizeof h, at, err)) return -1;
+  if (pdt_spill_get(&t->file, &h, sizeof h, at, err)) return -1;
   int64_t from = at + (int64_t)sizeof h;
   for (int64_t done = 0; done < h.bytes;) {
     int64_t n = h.bytes - done < COPY_BYTES ? h.bytes - done : COPY_BYTES;
-    if (get_at(t, buffer, n, from + done, err) || t->write(t->context, buffer, n, err)) return -1;
+    if (pdt_spill_get(&t->file, buffer, n, from + done, err) ||
+        t->write(t->context, buffer, n, err))
+      return -1;
     done += n;
   }
-  (void)fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
-                  (int64_t)sizeof h + h.bytes); /* where that cannot be, it waits for the end */
+  pdt_spill_release(&t->file, at, (int64_t)sizeof h + h.bytes);
   *next = h.next;
   return 0;
 }
@@ -141,7 +101,7 @@ static int pass_on(pdt_turns *t, waiting *w, pdt_error *err) {
   w->first = w->last = NONE;
   if (--t->n_waiting == 0 && !rc) {
     t->end = 0;
-    if (ftruncate(t->fd, 0)) rc = io_error(t, "drop", err);
+    rc = pdt_spill_clear(&t->file, err);
   }
   return rc;
 }
