@@ -1,10 +1,10 @@
 #include "run/decode_input.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <xxhash.h>
 
+#include "journal/sink.h"
 #include "request/message.h"
+#include "run/decode_journal.h"
 #include "run/request_source.h"
 
 enum {
@@ -32,11 +32,47 @@ int pdt_decode_input_check(const pdt_decode_input *in, const pdt_engine *engine,
                   pdt_engine_checkpoint(engine)->directory);
 }
 
+/* ---- rank 0 reads, resolves and checks ---- */
+
+/* Takes one resolved request. */
+static int put_request(pdt_decode_input *in, const pdt_request_source *source, const pdt_request *r,
+                       pdt_largest *decisions, pdt_error *err) {
+  int32_t index = pdt_request_spool_count(in->spool);
+  if (source->options->journal && pdt_decode_journal_check(in, r, index, decisions, err)) return -1;
+  return pdt_request_spool_put(in->spool, r, source->where, err);
+}
+
+static int put_all(pdt_decode_input *in, pdt_request_source *source, pdt_error *err) {
+  pdt_largest decisions = {.most = source->options->engine.max_sessions};
+  pdt_request r;
+  int more;
+  while ((more = pdt_request_source_next(source, &r, err)) > 0) {
+    int status = put_request(in, source, &r, &decisions, err);
+    pdt_request_free(&r);
+    if (status) break;
+  }
+  pdt_largest_free(&decisions);
+  return more == 0 ? 0 : -1;
+}
+
+/* All requests, from the first to the last. */
+static int resolve_all(pdt_decode_input *in, const pdt_decode_options *o, pdt_error *err) {
+  pdt_request_source source;
+  if (pdt_request_spool_new(&in->spool, pdt_temporary_folder(), err) ||
+      pdt_tokenizer_load_if_any(&in->tokenizer, o->engine.model, err))
+    return -1;
+  const pdt_request_context context = {&in->model, &in->sidecar, in->tokenizer};
+  int status = pdt_request_source_open(&source, o, &context, err);
+  if (!status) status = put_all(in, &source, err);
+  pdt_request_source_close(&source);
+  return status;
+}
+
+/* ---- every rank gets them ---- */
+
 /* Requests on their way to every rank. */
 typedef struct exchange {
   const pdt_comm *world;
-  pdt_request_source source; /* on rank 0, as the hash */
-  XXH3_state_t *hash;
   pdt_buffer piece;
   size_t room; /* of the list of requests */
 } exchange;
@@ -49,28 +85,20 @@ typedef struct piece_head {
 } piece_head;
 
 /* Rank 0: the next requests, packed one behind another. */
-static int fill_piece(exchange *x, piece_head *head, pdt_error *err) {
+static void fill_piece(pdt_decode_input *in, exchange *x, piece_head *head, pdt_error *err) {
+  const char *bytes;
+  size_t n;
+  int more = 1;
   x->piece.bytes = 0;
   *head = (piece_head){0};
-  while (x->piece.bytes < PIECE_BYTES) {
-    pdt_request r;
-    int more = pdt_request_source_next(&x->source, &r, err);
-    head->last = more == 0;
-    if (more <= 0) break;
-    int status = head->n == INT32_MAX - 1
-                     ? pdt_fail(err, PDT_ERROR_INPUT, "%s: too many requests", x->source.where)
-                     : pdt_request_pack(&x->piece, &r, x->source.where, err);
-    pdt_request_free(&r);
-    if (status) break;
-    head->n++;
+  while (x->piece.bytes < PIECE_BYTES && more > 0) {
+    more = pdt_request_spool_next(in->spool, &bytes, &n, err);
+    if (more > 0 && pdt_buffer_put(&x->piece, bytes, n, err)) more = -1;
+    head->n += more > 0;
   }
-  if (err->code != PDT_ERROR_NONE) {
-    head->n = -1;
-    return -1;
-  }
+  head->last = more == 0;
   head->bytes = (int64_t)x->piece.bytes;
-  (void)XXH3_64bits_update(x->hash, x->piece.data, x->piece.bytes);
-  return 0;
+  if (more < 0) *head = (piece_head){.n = -1};
 }
 
 /* Every rank adds the requests of a piece to its list. */
@@ -92,7 +120,7 @@ static int take_piece(pdt_decode_input *in, exchange *x, int32_t n, pdt_error *e
 /* One piece from rank 0 to all; sets *last. All ranks fail alike. */
 static int share_piece(pdt_decode_input *in, exchange *x, bool *last, pdt_error *err) {
   piece_head head = {0};
-  if (x->world->rank == 0) fill_piece(x, &head, err);
+  if (x->world->rank == 0) fill_piece(in, x, &head, err);
   pdt_comm_broadcast(x->world, &head, sizeof head, 0);
   *last = head.last;
   if (head.n > 0 && x->world->rank != 0) {
@@ -109,28 +137,15 @@ static int share_piece(pdt_decode_input *in, exchange *x, bool *last, pdt_error 
   return pdt_comm_agree(x->world, err);
 }
 
-/* Rank 0's beginning: where requests come from. */
-static int open_source(pdt_decode_input *in, exchange *x, const pdt_decode_options *o,
-                       pdt_error *err) {
-  if (pdt_tokenizer_load_if_any(&in->tokenizer, o->engine.model, err)) return -1;
-  const pdt_request_context context = {&in->model, &in->sidecar, in->tokenizer};
-  x->hash = XXH3_createState();
-  if (!x->hash) return pdt_fail(err, PDT_ERROR_MEMORY, "requests: no memory");
-  (void)XXH3_64bits_reset(x->hash);
-  return pdt_request_source_open(&x->source, o, &context, err);
-}
-
 int pdt_decode_input_read(pdt_decode_input *in, const pdt_comm *world,
                           const pdt_decode_options *options, pdt_error *err) {
   exchange x = {.world = world};
   bool last = false;
   *in = (pdt_decode_input){0};
-  if (!load_configs(in, options, err) && world->rank == 0) open_source(in, &x, options, err);
+  if (!load_configs(in, options, err) && world->rank == 0) resolve_all(in, options, err);
   int status = pdt_comm_agree(world, err);
   while (!status && !last) status = share_piece(in, &x, &last, err);
-  if (x.hash) in->fingerprint = XXH3_64bits_digest(x.hash);
-  (void)XXH3_freeState(x.hash);
-  pdt_request_source_close(&x.source);
+  if (!status && world->rank == 0) in->fingerprint = pdt_request_spool_fingerprint(in->spool);
   pdt_buffer_free(&x.piece);
   if (status) pdt_decode_input_free(in);
   return status;
@@ -139,6 +154,7 @@ int pdt_decode_input_read(pdt_decode_input *in, const pdt_comm *world,
 void pdt_decode_input_free(pdt_decode_input *in) {
   for (int32_t i = 0; i < in->n; i++) pdt_request_free(&in->requests[i]);
   free(in->requests);
+  pdt_request_spool_free(in->spool);
   pdt_tokenizer_free(in->tokenizer);
   pdt_sidecar_config_free(&in->sidecar);
   *in = (pdt_decode_input){0};

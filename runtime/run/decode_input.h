@@ -3,12 +3,14 @@
 #define PDT_RUN_DECODE_INPUT_H
 
 #include "request/parse.h"
+#include "request/spool.h"
 #include "run/decode.h"
 
 typedef struct pdt_decode_input {
   pdt_request *requests; /* [n] */
   int32_t n;
   uint64_t fingerprint;     /* of all requests; on rank 0 */
+  pdt_request_spool *spool; /* all of them once more; on rank 0 */
   pdt_tokenizer *tokenizer; /* on rank 0, NULL where the model has none */
   pdt_model_config model;
   pdt_sidecar_config sidecar;

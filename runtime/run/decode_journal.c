@@ -1,8 +1,5 @@
 #include "run/decode_journal.h"
 
-#include <stdlib.h>
-
-#include "base/memory.h"
 #include "pdt_version.h"
 #include "request/message.h"
 
@@ -24,8 +21,8 @@ static int64_t decision_bytes(const pdt_decode_input *in, const pdt_request *r) 
 }
 
 /* A request's start fits into an entry. */
-static int check_start(const pdt_decode_input *in, int32_t i, pdt_error *err) {
-  const pdt_request *r = &in->requests[i];
+static int check_start(const pdt_decode_input *in, const pdt_request *r, int32_t index,
+                       pdt_error *err) {
   char name[PDT_REQUEST_NAME_BYTES];
   pdt_request_message m;
   int status = pdt_request_message_new(&m, r, err);
@@ -33,24 +30,19 @@ static int check_start(const pdt_decode_input *in, int32_t i, pdt_error *err) {
   pdt_request_message_free(&m);
   bytes += 2 * MESSAGE_BYTES + (in->sidecar.plan_slots + in->sidecar.notes_dim) * (int64_t)5;
   if (status || bytes <= PDT_JOURNAL_MAX_ENTRY_BYTES) return status;
-  pdt_request_name(name, sizeof name, r, i);
+  pdt_request_name(name, sizeof name, r, index);
   return pdt_fail(err, PDT_ERROR_USAGE,
                   "--journal: %s would be an entry of up to %lld bytes: expected at most %d (hint: "
                   "a shorter request, or no journal)",
                   name, (long long)bytes, PDT_JOURNAL_MAX_ENTRY_BYTES);
 }
 
-int pdt_decode_journal_check(const pdt_decode_input *in, int32_t max_sessions, pdt_error *err) {
-  int64_t *amounts;
-  if (PDT_NEW(&amounts, in->n, "journal", err)) return -1;
-  int status = 0;
-  for (int32_t i = 0; i < in->n && !status; i++) {
-    amounts[i] = decision_bytes(in, &in->requests[i]);
-    status = check_start(in, i, err);
-  }
-  int64_t most = status ? 0 : MESSAGE_BYTES + pdt_most_at_once(amounts, in->n, max_sessions);
-  free(amounts);
-  if (status || most <= PDT_JOURNAL_MAX_ENTRY_BYTES) return status;
+int pdt_decode_journal_check(const pdt_decode_input *in, const pdt_request *r, int32_t index,
+                             pdt_largest *decisions, pdt_error *err) {
+  if (check_start(in, r, index, err) || pdt_largest_add(decisions, decision_bytes(in, r), err))
+    return -1;
+  int64_t most = MESSAGE_BYTES + decisions->sum;
+  if (most <= PDT_JOURNAL_MAX_ENTRY_BYTES) return 0;
   return pdt_fail(err, PDT_ERROR_USAGE,
                   "--journal: a decision would be an entry of up to %lld bytes: expected at most "
                   "%d (hint: fewer --max-sessions, streams or block_tokens, or no journal)",

@@ -3,12 +3,15 @@
 #ifndef PDT_RUN_DECODE_JOURNAL_H
 #define PDT_RUN_DECODE_JOURNAL_H
 
+#include "base/largest.h"
 #include "journal/journal.h"
 #include "run/decode_input.h"
 
-/* Is there room in a journal's entries for every request, and for every decision of max_sessions of
- * them together? Told before anything is loaded. Errors: USAGE, which names the request; MEMORY. */
-int pdt_decode_journal_check(const pdt_decode_input *input, int32_t max_sessions, pdt_error *err);
+/* Is there room in a journal's entries for request `index`, and for every decision of so many
+ * requests together as `decisions` adds up? It is told of all, one by one, before anything is
+ * loaded; of `input`, the configs are there. Errors: USAGE, which names the request; MEMORY. */
+int pdt_decode_journal_check(const pdt_decode_input *input, const pdt_request *r, int32_t index,
+                             pdt_largest *decisions, pdt_error *err);
 
 /* The first entry: what runs, on what. Errors: those of an append, and IO of the files whose
  * fingerprints it takes. */

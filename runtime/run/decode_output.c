@@ -45,8 +45,6 @@ static int open_answers(pdt_decode_output *o, pdt_error *err) {
 int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *options,
                            const pdt_decode_input *input, pdt_error *err) {
   *o = (pdt_decode_output){.options = options, .input = input, .journal = {.fd = -1}};
-  if (options->journal && pdt_decode_journal_check(input, options->engine.max_sessions, err))
-    return -1;
   pdt_output_format format = options->json ? PDT_OUTPUT_JSONL : PDT_OUTPUT_PROTO;
   const char *out = options->out ? options->out : options->json ? "-" : NULL;
   if ((options->trace && pdt_trace_open(&o->trace, options->trace, input->n, err)) ||
