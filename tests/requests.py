@@ -175,6 +175,35 @@ class Checks:
                     return f"{name}, {ranks} ranks: {grown:.1f} bytes a byte of the file"
         return None
 
+    def from_pipes(self):
+        """A file that can be read but once: named, of another descriptor, and standard input; what is wrong in it is told all the same."""
+        requests = self.varied(5)
+        source = self.file("p.jsonl", requests)
+        with open(source, "rb") as f:
+            text = f.read()
+        want = harness.run(self.text_decode(source, "--json")).out
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        writer = subprocess.Popen(["sh", "-c", 'sleep 0.3 && cat "$1" > "$2"', "sh", source, pipe])
+        runs = [harness.run(self.text_decode(pipe, "--json"))]
+        writer.wait()
+        runs += [harness.run(self.text_decode(name, "--json"), stdin=text) for name in ("-", "/dev/stdin")]
+        for n in self.ranks:
+            forward = [os.path.join(harness.ROOT, "launch", "mpirun"), "--stdin", "0", "-n", str(n)]
+            runs.append(harness.run([*forward, *self.text_decode("-", "--json")], stdin=text))
+        for i, run in enumerate(runs):
+            if run.status != 0 or run.out != want:
+                return f"{i}: status {run.status}: {run.err[-300:]}"
+        bad = harness.run(self.text_decode("-"), stdin=text + b"{\n")
+        if bad.status != 1 or "-: line 6: " not in bad.err or bad.out:
+            return f"a broken line: {bad.status} {bad.err}"
+        with open(source, "rb") as f:
+            lost = subprocess.run(self.text_decode("-", "--out", source), stdin=f, stderr=subprocess.PIPE)
+        if lost.returncode != 2 or b"would be lost" not in lost.stderr or os.path.getsize(source) != len(text):
+            return f"its own input: {lost.returncode} {lost.stderr}"
+        folder = harness.run(self.text_decode(self.folder))
+        return None if folder.status == 1 and "found a folder" in folder.err else folder.err
+
     def lines_are_named(self):
         """Errors name file and line, also behind blank lines, many pieces of requests and in a path that is too long to be shown."""
         folder = self.path("/".join(["Zwölf" * 20] * 4))
@@ -317,6 +346,7 @@ class Checks:
             ("max_rounds ends a session, and it is said", self.out_of_rounds),
             ("large settings take no memory", self.large_settings),
             ("many requests cost a few times their file", self.many_requests),
+            ("requests come from pipes, too", self.from_pipes),
             ("errors name file and line", self.lines_are_named),
             ("seeds take 64 bits", self.seeds),
             ("a journal holds requests where their sessions start", self.requests_in_the_journal),

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "run/decode_output.h"
@@ -77,6 +79,12 @@ static int run(const pdt_comm *world, const char *name, const pdt_decode_options
   return status;
 }
 
+/* The file that many requests are read from; NULL: none that could be lost. */
+static const char *requests_file(const pdt_decode_options *o) {
+  if (!o->requests || strcmp(o->requests, "-") != 0) return o->requests;
+  return isatty(STDIN_FILENO) ? NULL : "/dev/stdin";
+}
+
 /* Before anything is read or written: no output costs an input or another output. */
 static int check_outputs(const pdt_decode_options *o, pdt_error *err) {
   pdt_named_files outputs = {0}, inputs = {0};
@@ -87,7 +95,7 @@ static int check_outputs(const pdt_decode_options *o, pdt_error *err) {
   pdt_files_add_model(&inputs, "--model", o->engine.model);
   pdt_files_add(&inputs, "--sidecar", o->engine.sidecar);
   pdt_files_add(&inputs, "--request", o->request);
-  pdt_files_add(&inputs, "--requests", o->requests);
+  pdt_files_add(&inputs, "--requests", requests_file(o));
   pdt_files_add(&inputs, "--plan", o->plan);
   if (pdt_outputs_check(&outputs, &inputs, err) ||
       (o->out && pdt_output_may_replace("--out", o->out, PDT_KIND_OTHER, true, err)) ||

@@ -9,12 +9,13 @@
 
 typedef struct pdt_decode_options {
   pdt_engine_options engine;
-  const char *request, *requests, *prompt; /* exactly one is not NULL */
-  const char *plan;                        /* file, or NULL */
-  json_t *sections;                        /* list of texts, or NULL */
-  json_t *settings;                        /* those that flags override; never NULL */
-  int64_t session;                         /* -1: not given */
-  const char *trace, *out, *journal;       /* files, or NULL */
+  const char *request, *requests,
+      *prompt;                       /* exactly one is not NULL; requests "-": standard input */
+  const char *plan;                  /* file, or NULL */
+  json_t *sections;                  /* list of texts, or NULL */
+  json_t *settings;                  /* those that flags override; never NULL */
+  int64_t session;                   /* -1: not given */
+  const char *trace, *out, *journal; /* files, or NULL */
   bool json, overwrite, quiet, verbose, rounds;
 } pdt_decode_options;
 

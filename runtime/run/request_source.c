@@ -1,12 +1,14 @@
 #include "run/request_source.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
-#include "journal/bytes.h"
 #include "request/familiar.h"
 
 enum { MAX_REQUEST_BYTES = 256 << 20, READ_BYTES = 1 << 18, SHOWN_PATH_BYTES = 200 };
@@ -20,11 +22,25 @@ void pdt_where(char where[PDT_WHERE_BYTES], const char *path, int32_t line) {
   if (line > 0) snprintf(where + n, PDT_WHERE_BYTES - (size_t)n, ": line %d", line);
 }
 
+/* A file that is read once, from front to back: a pipe will do. */
+static int open_lines(FILE **file, const char *path, pdt_error *err) {
+  struct stat status;
+  int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
+  *file = NULL;
+  if (fd < 0 || fstat(fd, &status))
+    pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
+  else if (S_ISDIR(status.st_mode))
+    pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a file, found a folder", path);
+  else if (!(*file = fdopen(fd, "r")))
+    pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
+  if (!*file && fd >= 0) close(fd);
+  return *file ? 0 : -1;
+}
+
 int pdt_request_source_open(pdt_request_source *s, const pdt_decode_options *options,
                             const pdt_request_context *context, pdt_error *err) {
-  pdt_bytes size;
   *s = (pdt_request_source){.options = options, .context = *context};
-  return options->requests ? pdt_bytes_open(&s->file, &size, options->requests, err) : 0;
+  return options->requests ? open_lines(&s->file, options->requests, err) : 0;
 }
 
 void pdt_request_source_close(pdt_request_source *s) {

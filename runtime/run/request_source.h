@@ -13,7 +13,7 @@ enum { PDT_WHERE_BYTES = 300 };
 typedef struct pdt_request_source {
   const pdt_decode_options *options; /* borrowed, as what the context points to */
   pdt_request_context context;
-  FILE *file;                  /* of --requests */
+  FILE *file;                  /* of --requests: a pipe or standard input, too */
   pdt_buffer read;             /* what was read of it */
   size_t begin;                /* of the line in work, in what was read */
   size_t line_bytes;           /* its length */
@@ -24,8 +24,8 @@ typedef struct pdt_request_source {
   char where[PDT_WHERE_BYTES]; /* of the one in work, for errors */
 } pdt_request_source;
 
-/* Opens what the options name. Closed by pdt_request_source_close, also after an error. Errors: IO,
- * INPUT (no regular file). */
+/* Opens what the options name; a pipe blocks until somebody writes to it. Closed by
+ * pdt_request_source_close, also after an error. Errors: IO, INPUT (a folder), MEMORY. */
 int pdt_request_source_open(pdt_request_source *s, const pdt_decode_options *options,
                             const pdt_request_context *context, pdt_error *err);
 
