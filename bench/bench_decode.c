@@ -60,9 +60,9 @@ typedef struct figure {
 } figure;
 
 /* Remembers or checks what stream 0 wrote. Called on rank 0. */
-static int check_tokens(void *context, const pdt_session *s, pdt_error *err) {
+static int check_tokens(void *context, const pdt_running *s, pdt_error *err) {
   written *t = context;
-  const pdt_stream_state *stream = &s->streams[0];
+  const pdt_stream_state *stream = &s->session.streams[0];
   (void)err;
   if (t->n == 0) {
     t->n = stream->n_committed;

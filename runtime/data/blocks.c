@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "protocol/window.h"
 
 int32_t pdt_data_token_at(const pdt_data_tokens *t, int32_t at) {
   int32_t low = 0, high = t->n;
@@ -57,16 +58,15 @@ static int32_t stated_in(const pdt_data_entry *e, int32_t fact) {
 /* Is the note of block j of stream k in the window of block b? */
 static bool is_visible(const pdt_data_entry *e, const pdt_data_rounds *r, pdt_stream k, int32_t j,
                        int32_t b) {
-  int32_t newest = b - r->reveal_delay;
-  if (j > newest) return false;
-  if (r->window == 0) return true;
-  int64_t before = 1; /* the plan note, then newer notes, then those of streams before */
-  for (pdt_stream i = 0; i < e->n_sections; i++) {
-    int32_t end = e->sections[i].n_blocks - 1 < newest ? e->sections[i].n_blocks - 1 : newest;
-    int32_t begin = i < k ? j : j + 1;
-    if (end >= begin) before += end - begin + 1;
-  }
-  return before < r->window;
+  const pdt_note_name note = {j, k};
+  if (!pdt_note_is_revealed(note, b, r->reveal_delay)) return false;
+  int64_t before = 1; /* notes that a window shows before it; the plan's comes first */
+  for (pdt_stream i = 0; i < e->n_sections && r->window > 0; i++)
+    for (int32_t at = e->sections[i].n_blocks - 1; at >= j; at--) { /* older ones come behind it */
+      const pdt_note_name other = {at, i};
+      before += pdt_note_is_revealed(other, b, r->reveal_delay) && pdt_note_order(other, note) < 0;
+    }
+  return r->window == 0 || before < r->window;
 }
 
 /* Facts whose notes block b of stream k sees. */
@@ -143,7 +143,8 @@ static void run_waiting(const pdt_data_entry *e, const pdt_data_rounds *r, const
     for (int32_t i = 0; i < e->n_facts; i++) {
       pdt_stream k = e->facts[i].stream;
       if (stated[i] >= 0 && stated[i] < done[k] &&
-          at[(int64_t)k * most + stated[i]] <= round - r->reveal_delay)
+          pdt_note_is_revealed((pdt_note_name){at[(int64_t)k * most + stated[i]], k}, round,
+                               r->reveal_delay))
         visible |= (uint64_t)1 << i;
     }
     for (pdt_stream k = 0; k < e->n_sections; k++) {

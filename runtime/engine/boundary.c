@@ -126,10 +126,10 @@ static int assess_all(pdt_engine *e, pdt_error *err) {
   const pdt_observer *o = e->observer;
   for (int32_t i = 0; i < e->buffers.n_lanes && o->assess; i++) {
     pdt_lane *lane = &e->buffers.lanes[i];
-    int32_t attempt = lane->session->streams[lane->stream].attempt;
+    int32_t attempt = lane->running->session.streams[lane->stream].attempt;
     pdt_block_report block = report_of(e, lane, attempt, PDT_ACTION_NONE);
     block.note = block.states = block.last_hidden = NULL; /* on their way */
-    if (o->assess(o->context, lane->session, &block, &lane->readiness, err)) return -1;
+    if (o->assess(o->context, lane->running, &block, &lane->readiness, err)) return -1;
   }
   return 0;
 }
@@ -175,17 +175,17 @@ static int new_draft(decision_draft *d, int32_t n_sessions, int32_t n_lanes, pdt
 }
 
 /* Decides about lanes [first, first + n) of one session. */
-static void decide_session(pdt_engine *e, decision_draft *d, const pdt_session *s, int32_t first,
+static void decide_session(pdt_engine *e, decision_draft *d, const pdt_running *s, int32_t first,
                            int32_t n, Pdt__SessionDecision *out) {
   const pdt_settings *settings = &s->request->settings;
   const pdt_lane *lanes = e->buffers.lanes + first;
   for (int32_t i = 0; i < n; i++)
-    d->votes[i] =
-        (pdt_vote){lanes[i].stream, s->streams[lanes[i].stream].attempt, lanes[i].readiness};
+    d->votes[i] = (pdt_vote){lanes[i].stream, s->session.streams[lanes[i].stream].attempt,
+                             lanes[i].readiness};
   pdt__session_decision__init(out);
   out->session = s->request->session;
   out->request = (uint32_t)s->index;
-  out->round = (uint32_t)s->round;
+  out->round = (uint32_t)s->session.round;
   out->gate = pdt_decide(d->votes, n, settings->gamma, settings->limits.policy,
                          settings->max_attempts, d->actions);
   out->n_streams = (size_t)n;
@@ -224,7 +224,7 @@ static int decide_all(pdt_engine *e, uint64_t bus_hash, int64_t *bytes, pdt_erro
   int status = new_draft(&d, e->n_sessions, b->n_lanes, err);
   for (int32_t i = 0, at = 0; i < e->n_sessions && !status; i++) {
     int32_t n = 0;
-    while (at + n < b->n_lanes && b->lanes[at + n].session == e->sessions[i]) n++;
+    while (at + n < b->n_lanes && b->lanes[at + n].running == e->sessions[i]) n++;
     d.session_list[i] = &d.sessions[i];
     decide_session(e, &d, e->sessions[i], at, n, &d.sessions[i]);
     at += n;
@@ -265,68 +265,60 @@ static int decide_and_broadcast(pdt_engine *e, uint64_t bus_hash, int64_t *bytes
   return 0;
 }
 
-/* What a decision says of lane `lane`; checked against what this rank knows of it. */
-static int verdict_of(const pdt_engine *e, const pdt_lane *lane, const Pdt__StreamDecision *d,
-                      pdt_block_verdict *verdict, pdt_error *err) {
-  if (d->stream != (uint32_t)lane->stream || d->n_tokens == 0 || d->n_tokens > (size_t)lane->room ||
-      d->n_coverage != (size_t)e->sidecar.config.plan_slots ||
-      d->action <= PDT__ACTION__ACTION_NONE || d->action > PDT__ACTION__ACTION_FORCE)
-    return pdt_fail(err, PDT_ERROR_RUNTIME,
-                    "boundary %llu: rank %d: the decision about stream %u does not fit stream %d",
-                    (unsigned long long)e->boundary, e->world->rank, d->stream, lane->stream);
-  *verdict = (pdt_block_verdict){.action = (pdt_action)d->action,
-                                 .tokens = d->tokens,
-                                 .n_tokens = (int32_t)d->n_tokens,
-                                 .ended = d->ended,
-                                 .coverage = d->coverage};
+/* Reads what a decision says of the blocks of one session, whose lanes are [first, first + n), into
+ * e->verdicts. Whether it can have been decided is judged by pdt_session_apply. */
+static int read_verdicts(pdt_engine *e, const Pdt__SessionDecision *d, pdt_error *err) {
+  for (size_t i = 0; i < d->n_streams; i++) {
+    const Pdt__StreamDecision *b = d->streams[i];
+    if (b->n_coverage != (size_t)e->sidecar.config.plan_slots || b->n_tokens > INT32_MAX)
+      return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: coverage of %zu plan slots: expected %d",
+                      b->stream, b->n_coverage, e->sidecar.config.plan_slots);
+    e->buffers.verdicts[i] = (pdt_block_verdict){.stream = (pdt_stream)b->stream,
+                                                 .attempt = (int32_t)b->attempt,
+                                                 .readiness = b->readiness,
+                                                 .action = (pdt_action)b->action,
+                                                 .tokens = b->tokens,
+                                                 .n_tokens = (int32_t)b->n_tokens,
+                                                 .ended = b->ended,
+                                                 .coverage = b->coverage};
+  }
   return 0;
 }
 
-static void count_action(pdt_run_stats *stats, const pdt_block_verdict *v) {
+static void count_block(pdt_run_stats *stats, const pdt_block_verdict *v) {
   int64_t *counts[] = {NULL, &stats->commits, &stats->holds, &stats->rollbacks, &stats->forced};
   if (v->action != PDT_ACTION_NONE) ++*counts[v->action];
   stats->emitted_tokens += v->n_tokens;
 }
 
-/* Applies a verdict to one stream: its tokens, the bus, the cache. */
-static int apply_stream(pdt_engine *e, pdt_session *s, pdt_stream k, bool gate,
-                        const pdt_block_verdict *v, pdt_error *err) {
-  const pdt_request *r = s->request;
-  pdt_stream_state *stream = &s->streams[k];
-  int32_t before = stream->n_committed;
-  pdt_round withdraw_from;
-  if (pdt_stream_apply(stream, &r->settings.limits, s->round, gate, v, &withdraw_from, err))
-    return -1;
-  if (withdraw_from > 0) pdt_bus_withdraw(&s->bus, k, withdraw_from);
-  bool published = v->action != PDT_ACTION_NONE && v->action != PDT_ACTION_ROLLBACK;
-  if (published && pdt_bus_publish(&s->bus, s->round, k, err)) return -1;
-  if (v->action == PDT_ACTION_ROLLBACK && s->sequences[k].pages)
-    pdt_kv_truncate(&s->sequences[k], &e->kv,
-                    r->n_prompt - 1 + r->n_prefix[k] + stream->n_committed);
-  count_action(e->stats, v);
-  e->stats->committed_tokens += stream->n_committed - before;
-  return 0;
+/* Takes a stream's cache back to its commit point. */
+static void roll_back(pdt_engine *e, pdt_running *r, pdt_stream k) {
+  if (r->sequences[k].pages)
+    pdt_kv_truncate(&r->sequences[k], &e->kv,
+                    r->request->n_prompt - 1 + r->request->n_prefix[k] +
+                        r->session.streams[k].n_committed);
 }
 
-/* Applies one session's part; its lanes are [first, first + n). */
-static int apply_session(pdt_engine *e, pdt_session *s, const Pdt__SessionDecision *d,
-                         int32_t first, int32_t n, pdt_error *err) {
-  if (d->request != (uint32_t)s->index || d->round != (uint32_t)s->round ||
-      d->n_streams != (size_t)n)
+/* Applies one session's part: to the replica, and to the cache. */
+static int apply_session(pdt_engine *e, pdt_running *r, const Pdt__SessionDecision *d,
+                         pdt_error *err) {
+  int64_t committed;
+  if (d->request != (uint32_t)r->index || d->n_streams > (size_t)r->request->settings.streams)
     return pdt_fail(err, PDT_ERROR_RUNTIME,
-                    "boundary %llu: rank %d expected round %d of session %llu (request %d), the "
-                    "decision is about round %u of session %llu (request %u)",
-                    (unsigned long long)e->boundary, e->world->rank, s->round,
-                    (unsigned long long)s->request->session, s->index, d->round,
-                    (unsigned long long)d->session, d->request);
-  for (pdt_stream k = 0, i = 0; k < s->request->settings.streams; k++) {
-    pdt_block_verdict verdict = {0};
-    if (i < n && e->buffers.lanes[first + i].stream == k) {
-      if (verdict_of(e, &e->buffers.lanes[first + i], d->streams[i], &verdict, err)) return -1;
-      i++;
-    }
-    if (apply_stream(e, s, k, d->gate, &verdict, err)) return -1;
+                    "expected the decision about request %d, found request %u with %zu blocks",
+                    r->index, d->request, d->n_streams);
+  const pdt_session_decision decision = {.round = (pdt_round)d->round,
+                                         .gate = d->gate,
+                                         .blocks = e->buffers.verdicts,
+                                         .n_blocks = (int32_t)d->n_streams};
+  if (read_verdicts(e, d, err) || pdt_session_apply(&r->session, &decision, &committed, err))
+    return -1;
+  for (int32_t i = 0; i < decision.n_blocks; i++) {
+    count_block(e->stats, &decision.blocks[i]);
+    if (decision.blocks[i].action == PDT_ACTION_ROLLBACK)
+      roll_back(e, r, decision.blocks[i].stream);
   }
+  e->stats->committed_tokens += committed;
   e->stats->rounds++;
   return 0;
 }
@@ -338,12 +330,13 @@ static int apply_decision(pdt_engine *e, const Pdt__Decision *d, pdt_error *err)
         err, PDT_ERROR_RUNTIME,
         "boundary %llu: rank %d could not read the decision it was sent (hint: out of memory?)",
         (unsigned long long)e->boundary, e->world->rank);
-  for (int32_t i = 0, at = 0; i < e->n_sessions; i++) {
-    int32_t n = 0;
-    while (at + n < e->buffers.n_lanes && e->buffers.lanes[at + n].session == e->sessions[i]) n++;
-    if (apply_session(e, e->sessions[i], d->sessions[i], at, n, err)) return -1;
-    at += n;
-  }
+  for (int32_t i = 0; i < e->n_sessions; i++)
+    if (apply_session(e, e->sessions[i], d->sessions[i], err)) {
+      char name[PDT_REQUEST_NAME_BYTES];
+      pdt_request_name(name, sizeof name, e->sessions[i]->request, e->sessions[i]->index);
+      return pdt_fail_in(err, "boundary %llu: rank %d: %s", (unsigned long long)e->boundary,
+                         e->world->rank, name);
+    }
   return 0;
 }
 
@@ -362,8 +355,8 @@ static int report_rounds(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) 
       blocks[j] =
           report_of(e, lane, (int32_t)sd->streams[j]->attempt, (pdt_action)sd->streams[j]->action);
     }
-    const pdt_round_report report = {.session = e->sessions[i],
-                                     .round = e->sessions[i]->round,
+    const pdt_round_report report = {.running = e->sessions[i],
+                                     .round = (pdt_round)sd->round,
                                      .gate = sd->gate,
                                      .blocks = blocks,
                                      .n_blocks = (int32_t)sd->n_streams,
@@ -379,7 +372,7 @@ static int report_rounds(pdt_engine *e, const Pdt__Decision *d, pdt_error *err) 
 static uint64_t hash_buses(const pdt_engine *e) {
   uint64_t hash = 0;
   for (int32_t i = 0; i < e->n_sessions; i++)
-    hash = (hash * 0x9E3779B97F4A7C15u) ^ pdt_bus_hash(&e->sessions[i]->bus);
+    hash = (hash * 0x9E3779B97F4A7C15u) ^ pdt_bus_hash(&e->sessions[i]->session.bus);
   return hash;
 }
 

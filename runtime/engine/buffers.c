@@ -19,7 +19,7 @@ enum amount_kind {
 
 static int64_t amount_of(const pdt_engine *e, const pdt_request *r, enum amount_kind kind) {
   const pdt_place *p = &e->place;
-  int64_t K = r->settings.streams, block = pdt_request_block(r);
+  int64_t K = r->settings.streams, block = pdt_settings_block(&r->settings);
   int64_t own = pdt_streams_among(r->settings.streams, p->rank, p->rank + 1, p->ranks);
   switch (kind) {
   case LANES:
@@ -37,7 +37,7 @@ static int64_t amount_of(const pdt_engine *e, const pdt_request *r, enum amount_
   case OWN_RECORDS:
     return own * pdt_record_bytes(e, (int32_t)block);
   default:
-    return pdt_session_pages(r, p->group_begin, p->group_end, p->ranks);
+    return pdt_running_pages(r, p->group_begin, p->group_end, p->ranks);
   }
 }
 
@@ -54,7 +54,8 @@ static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, in
   free(amounts);
   for (int32_t i = 0; i < n; i++) {
     int32_t positions = pdt_request_positions(&requests[i]);
-    int32_t block = pdt_request_block(&requests[i]), window = pdt_request_window(&requests[i]);
+    int32_t block = pdt_settings_block(&requests[i].settings),
+            window = pdt_settings_window(&requests[i].settings);
     if (positions > b->max_positions) b->max_positions = positions;
     if (block > b->max_block) b->max_block = block;
     if (window > b->max_window) b->max_window = window;
@@ -87,6 +88,7 @@ static int new_lane_buffers(pdt_engine *e, const int64_t *worst, int32_t n_reque
          PDT_NEW(&b->record, 64 + worst[OWN_RECORDS], "round", err) ||
          PDT_NEW(&b->records, all, "round", err) ||
          PDT_NEW(&b->record_bytes, ranks, "round", err) ||
+         PDT_NEW(&b->verdicts, lanes, "round", err) ||
          PDT_NEW(&b->note_bytes, ranks, "round", err) ||
          PDT_NEW(&e->exchange.targets, lanes, "round", err) ||
          PDT_NEW(&e->sessions, at_once, "round", err);
@@ -149,10 +151,13 @@ int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_
 
 void pdt_round_buffers_free(pdt_engine *e) {
   pdt_round_buffers *b = &e->buffers;
-  void *all[] = {b->lanes,    b->group,        b->tokens,     b->states,        b->notes,
-                 b->coverage, b->hidden,       b->rows,       b->conditioning,  b->row_lanes,
-                 b->chosen,   b->begin,        b->candidates, b->block_scratch, b->record,
-                 b->records,  b->record_bytes, b->note_bytes, b->decision,      e->exchange.targets,
+  void *all[] = {b->lanes,      b->group,         b->tokens,
+                 b->states,     b->notes,         b->coverage,
+                 b->hidden,     b->rows,          b->conditioning,
+                 b->row_lanes,  b->chosen,        b->begin,
+                 b->candidates, b->block_scratch, b->record,
+                 b->records,    b->record_bytes,  b->note_bytes,
+                 b->verdicts,   b->decision,      e->exchange.targets,
                  e->sessions};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   e->buffers = (pdt_round_buffers){0};

@@ -208,18 +208,18 @@ static int fail_request(const pdt_request *r, int32_t index, pdt_error *err) {
 static int admit(pdt_engine *e, const pdt_request *requests, int32_t n, int32_t *next,
                  pdt_error *err) {
   while (*next < n && e->n_sessions < e->options.max_sessions) {
-    pdt_session *s = NULL;
+    pdt_running *s = NULL;
     int status = PDT_NEW(&s, 1, "session", err);
     if (!status)
-      status = pdt_session_new(s, &requests[*next], *next, &e->place, &e->sidecar, &e->kv, err);
+      status = pdt_running_new(s, &requests[*next], *next, &e->place, &e->sidecar, &e->kv, err);
     if (pdt_comm_agree(e->world, err)) {
-      if (s && !status) pdt_session_free(s, &e->kv);
+      if (s && !status) pdt_running_free(s, &e->kv);
       free(s);
       return fail_request(&requests[*next], *next, err);
     }
     e->sessions[e->n_sessions++] = s;
     ++*next;
-    if (pdt_session_begin(e, s, err)) return fail_request(s->request, s->index, err);
+    if (pdt_running_begin(e, s, err)) return fail_request(s->request, s->index, err);
 
     pdt_error own = {0};
     const pdt_observer *o = e->observer;
@@ -234,11 +234,10 @@ static void dismiss(pdt_engine *e) {
   const pdt_observer *o = e->observer;
   int32_t kept = 0;
   for (int32_t i = 0; i < e->n_sessions; i++) {
-    pdt_session *s = e->sessions[i];
-    bool complete = pdt_session_complete(s);
-    bool over = complete || s->round >= s->request->settings.max_rounds;
+    pdt_running *s = e->sessions[i];
+    bool complete = pdt_session_complete(&s->session);
+    bool over = pdt_session_over(&s->session);
     e->stats->out_of_rounds += over && !complete;
-    s->round++;
     if (!over) {
       e->sessions[kept++] = s;
       continue;
@@ -246,7 +245,7 @@ static void dismiss(pdt_engine *e) {
     pdt_error own = {0};
     if (e->world->rank == 0 && o->session_ended && o->session_ended(o->context, s, &own))
       pdt_engine_note_failure(e, &own);
-    pdt_session_free(s, &e->kv);
+    pdt_running_free(s, &e->kv);
     free(s);
   }
   e->n_sessions = kept;
@@ -285,7 +284,7 @@ int pdt_engine_run(pdt_engine *engine, const pdt_request *requests, int32_t n_re
   if (!status) status = run_rounds(e, requests, n_requests, err);
   if (e->exchange.under_way) pdt_notes_finish(e);
   for (int32_t i = 0; i < e->n_sessions; i++) {
-    pdt_session_free(e->sessions[i], &e->kv);
+    pdt_running_free(e->sessions[i], &e->kv);
     free(e->sessions[i]);
   }
   e->n_sessions = 0;

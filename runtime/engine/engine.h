@@ -8,7 +8,7 @@
 #define PDT_ENGINE_ENGINE_H
 
 #include "comm/comm.h"
-#include "engine/session.h"
+#include "engine/running.h"
 #include "request/request.h"
 #include "sidecar/sidecar.h"
 #include "trunk/trunk.h"
@@ -41,7 +41,7 @@ typedef struct pdt_block_report {
 
 /* One round of one session, after the decision was applied. */
 typedef struct pdt_round_report {
-  const pdt_session *session; /* its streams are as they are after the round */
+  const pdt_running *running; /* its streams are as they are after the round */
   pdt_round round;
   bool gate;
   const pdt_block_report *blocks;
@@ -56,12 +56,12 @@ typedef struct pdt_round_report {
  * the bytes of a Decision before anybody acts on it: the journal. */
 typedef struct pdt_observer {
   void *context;
-  int (*session_started)(void *context, const pdt_session *session, pdt_error *err);
-  int (*assess)(void *context, const pdt_session *session, const pdt_block_report *block,
+  int (*session_started)(void *context, const pdt_running *running, pdt_error *err);
+  int (*assess)(void *context, const pdt_running *running, const pdt_block_report *block,
                 float *readiness, pdt_error *err);
   int (*decided)(void *context, const void *packed, pdt_bytes bytes, pdt_error *err);
   int (*round_done)(void *context, const pdt_round_report *report, pdt_error *err);
-  int (*session_ended)(void *context, const pdt_session *session, pdt_error *err);
+  int (*session_ended)(void *context, const pdt_running *running, pdt_error *err);
 } pdt_observer;
 
 /* What a run did; counts are over all sessions and the same on every rank, seconds are this rank's.

@@ -9,7 +9,7 @@ enum { PDT_PROMPT_ROWS = 128 }; /* prompt tokens encoded in one batch */
 /* One active stream in one round. Every rank holds the list of all lanes of the world, by session
  * and stream; what is computed is the owner's alone. */
 typedef struct pdt_lane {
-  pdt_session *session;
+  pdt_running *running;
   pdt_stream stream;
   pdt_rank owner;    /* world rank */
   int32_t room;      /* most tokens of this block */
@@ -49,12 +49,13 @@ typedef struct pdt_round_buffers {
   pdt_candidate *candidates;      /* [threads, vocab] */
   float *block_scratch;           /* [threads, block_elems] */
   int64_t block_elems;
-  char *record;            /* this rank's records of a boundary */
-  char *records;           /* everybody's, on rank 0 */
-  pdt_bytes *record_bytes; /* [P] */
-  pdt_bytes *note_bytes;   /* [P] */
-  uint8_t *decision;       /* [decision_bytes]: the boundary's message */
-  int64_t decision_bytes;  /* grown when a message asks for it: alike on every rank */
+  char *record;                /* this rank's records of a boundary */
+  char *records;               /* everybody's, on rank 0 */
+  pdt_bytes *record_bytes;     /* [P] */
+  pdt_bytes *note_bytes;       /* [P] */
+  pdt_block_verdict *verdicts; /* [max_lanes]: of one session's decision */
+  uint8_t *decision;           /* [decision_bytes]: the boundary's message */
+  int64_t decision_bytes;      /* grown when a message asks for it: alike on every rank */
 } pdt_round_buffers;
 
 /* Notes on their way between ranks. */
@@ -91,7 +92,7 @@ struct pdt_engine {
   pdt_trunk trunk;
   pdt_round_buffers buffers;
   pdt_notes_exchange exchange;
-  pdt_session **sessions; /* [max_sessions] in flight, by request */
+  pdt_running **sessions; /* [max_sessions] in flight, by request */
   int32_t n_sessions;
   const pdt_observer *observer;
   pdt_run_stats *stats;
@@ -106,7 +107,7 @@ int pdt_survey_node(pdt_engine *e, pdt_error *err);
 
 /* prompt.c: encodes the session's prompt in every group that decodes it, plans, and publishes
  * snapshot 0. Collective over the world, blocking; all ranks fail alike. */
-int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err);
+int pdt_running_begin(pdt_engine *e, pdt_running *s, pdt_error *err);
 
 /* round.c: lists the lanes of the next round and lets every one emit a block, note, coverage and
  * readiness. Collective over each group. Failures of this rank go to engine->failure. */

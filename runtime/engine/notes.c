@@ -34,8 +34,8 @@ void pdt_notes_start(pdt_engine *e) {
     for (int32_t i = 0; i < b->n_lanes; i++) {
       const pdt_lane *lane = &b->lanes[i];
       if (lane->owner != owner) continue;
-      x->targets[x->n++] =
-          (struct pdt_note_target){lane->session->index, lane->session->round, lane->stream};
+      x->targets[x->n++] = (struct pdt_note_target){lane->running->index,
+                                                    lane->running->session.round, lane->stream};
     }
     b->note_bytes[owner] = (x->n - before) * note_bytes;
   }
@@ -44,7 +44,7 @@ void pdt_notes_start(pdt_engine *e) {
 }
 
 /* The session in flight of a request; NULL when it has ended. */
-static pdt_session *session_of(const pdt_engine *e, int32_t request) {
+static pdt_running *running_of(const pdt_engine *e, int32_t request) {
   for (int32_t i = 0; i < e->n_sessions; i++)
     if (e->sessions[i]->index == request) return e->sessions[i];
   return NULL;
@@ -56,10 +56,10 @@ void pdt_notes_finish(pdt_engine *e) {
   double start = pdt_seconds();
   pdt_comm_wait(e->world, &x->request);
   for (int32_t i = 0; i < x->n; i++) {
-    pdt_session *s = session_of(e, x->targets[i].request);
+    pdt_running *s = running_of(e, x->targets[i].request);
     const float *note = notes_half(e, x->which) + (int64_t)i * e->sidecar.config.notes_dim;
-    /* a session that ended, or a note that was withdrawn, is nobody's any more */
-    if (s) pdt_bus_fill(&s->bus, x->targets[i].round, x->targets[i].stream, note);
+    /* The session may have ended or the note been withdrawn while it travelled: then drop it. */
+    if (s) pdt_bus_fill(&s->session.bus, x->targets[i].round, x->targets[i].stream, note);
   }
   x->under_way = false;
   x->which = 1 - x->which;

@@ -47,7 +47,7 @@ static void add_states(pdt_engine *e, const float *own, int32_t first, const int
 
 /* Runs prompt tokens 0 .. n-1 through the plain trunk; the planner reads their states if it
  * `plans`. Fails alike on all ranks of the group. */
-static int encode(pdt_engine *e, pdt_session *s, int32_t n, bool plans, const prompt_room *room,
+static int encode(pdt_engine *e, pdt_running *s, int32_t n, bool plans, const prompt_room *room,
                   pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
   pdt_rank T = e->group.size;
@@ -66,7 +66,7 @@ static int encode(pdt_engine *e, pdt_session *s, int32_t n, bool plans, const pr
 
 /* The planner's slots from its inputs, which rank 0 has: the vocabulary is shared among all ranks
  * of the world. */
-static int plan(pdt_engine *e, pdt_session *s, const prompt_room *room, pdt_error *err) {
+static int plan(pdt_engine *e, pdt_running *s, const prompt_room *room, pdt_error *err) {
   int32_t S = e->sidecar.config.plan_slots;
   pdt_bytes bytes =
       pdt_plan_inputs(&e->sidecar) * (pdt_bytes)e->model.hidden_size * (pdt_bytes)sizeof(float);
@@ -82,7 +82,7 @@ static int plan(pdt_engine *e, pdt_session *s, const prompt_room *room, pdt_erro
 
 /* The embeddings of the plan's ids, whose rows are shared among all ranks, onto every one of them.
  */
-static const float *embed_plan(pdt_engine *e, const pdt_session *s, const prompt_room *room) {
+static const float *embed_plan(pdt_engine *e, const pdt_running *s, const prompt_room *room) {
   int64_t S = e->sidecar.config.plan_slots, de = e->sidecar.config.plan_dim;
   float *slots = room->embedded, *arrived = slots + S * de, *own = arrived + S * de;
   pdt_bytes *counts = e->buffers.note_bytes, row_bytes = de * (pdt_bytes)sizeof(float);
@@ -102,7 +102,7 @@ static const float *embed_plan(pdt_engine *e, const pdt_session *s, const prompt
 /* The prompt's states as far as this group needs them: group 0, which always has stream 0, works
  * out what the planner reads of the whole prompt; the others only fill their caches, which end one
  * token earlier. */
-static int read_prompt(pdt_engine *e, pdt_session *s, const prompt_room *room, pdt_error *err) {
+static int read_prompt(pdt_engine *e, pdt_running *s, const prompt_room *room, pdt_error *err) {
   int32_t n = s->request->n_prompt;
   bool plans = e->place.group_begin == 0;
   if (encode(e, s, plans ? n : n - 1, plans, room, err)) return -1;
@@ -111,7 +111,7 @@ static int read_prompt(pdt_engine *e, pdt_session *s, const prompt_room *room, p
   return 0;
 }
 
-int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err) {
+int pdt_running_begin(pdt_engine *e, pdt_running *s, pdt_error *err) {
   const pdt_request *r = s->request;
   double start = pdt_seconds();
   prompt_room room = {0};
@@ -127,8 +127,7 @@ int pdt_session_begin(pdt_engine *e, pdt_session *s, pdt_error *err) {
   else if (!status)
     status = plan(e, s, &room, err);
   if (!status) status = pdt_plan_embed(&s->plan, &e->sidecar, embed_plan(e, s, &room), err);
-  if (!status) status = pdt_bus_publish(&s->bus, 0, PDT_PLANNER, err);
-  if (!status) pdt_bus_fill(&s->bus, 0, PDT_PLANNER, s->plan.note);
+  if (!status) status = pdt_session_plan(&s->session, s->plan.ids, s->plan.note, err);
   free_room(&room);
   e->stats->prompt_tokens += r->n_prompt;
   e->stats->prompt_seconds += pdt_seconds() - start;

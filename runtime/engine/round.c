@@ -15,22 +15,22 @@ static void list_lanes(pdt_engine *e) {
   int64_t tokens = 0, own_tokens = 0; /* room handed out */
   b->n_lanes = b->n_group = b->n_own = 0;
   for (int32_t i = 0; i < e->n_sessions; i++) {
-    pdt_session *s = e->sessions[i];
+    pdt_running *s = e->sessions[i];
     for (pdt_stream k = 0; k < s->request->settings.streams; k++) {
-      if (!pdt_stream_active(&s->streams[k])) {
-        e->stats->stalls += !s->streams[k].done;
+      if (!pdt_stream_active(&s->session.streams[k])) {
+        e->stats->stalls += !s->session.streams[k].done;
         continue;
       }
       int32_t at = b->n_lanes++;
       b->lanes[at] = (pdt_lane){
-          .session = s,
+          .running = s,
           .stream = k,
           .owner = pdt_owner_of(k, e->place.ranks),
-          .room = pdt_stream_room(&s->streams[k], &s->request->settings.limits),
+          .room = pdt_stream_room(&s->session.streams[k], &s->request->settings.limits),
           .tokens = b->tokens + tokens,
           .coverage = b->coverage + (int64_t)at * e->sidecar.config.plan_slots,
       };
-      tokens += pdt_request_block(s->request);
+      tokens += pdt_settings_block(&s->request->settings);
     }
   }
   for (pdt_rank owner = e->place.group_begin; owner < e->place.group_end; owner++) {
@@ -39,7 +39,7 @@ static void list_lanes(pdt_engine *e) {
       if (b->lanes[i].owner != owner) continue;
       if (owner == e->place.rank) {
         b->lanes[i].states = b->states + own_tokens * e->model.hidden_size;
-        own_tokens += pdt_request_block(b->lanes[i].session->request);
+        own_tokens += pdt_settings_block(&b->lanes[i].running->request->settings);
         b->n_own++;
       }
       b->group[b->n_group++] = &b->lanes[i];
@@ -53,16 +53,16 @@ static void open_windows(pdt_engine *e) {
   size_t note_bytes = (size_t)e->sidecar.config.notes_dim * sizeof(float);
   double start = pdt_seconds();
   for (int32_t i = 0; i < e->n_sessions; i++) {
-    pdt_session *s = e->sessions[i];
-    s->n_window = pdt_bus_window(&s->bus, s->round, s->window_notes);
+    pdt_running *s = e->sessions[i];
+    s->n_window = pdt_bus_window(&s->session.bus, s->session.round, s->window_notes);
     for (int32_t j = 0; j < s->n_window; j++) {
-      const pdt_note *note = &s->bus.notes[s->window_notes[j]];
-      s->window_names[j] = (pdt_note_name){note->round, note->stream};
+      const pdt_note *note = &s->session.bus.notes[s->window_notes[j]];
+      s->window_names[j] = note->name;
     }
     if (!s->owns) continue;
     for (int32_t j = 0; j < s->n_window; j++)
       memcpy((char *)s->window.notes + (size_t)j * note_bytes,
-             s->bus.notes[s->window_notes[j]].vector, note_bytes);
+             s->session.bus.notes[s->window_notes[j]].vector, note_bytes);
     pdt_window_project(&s->window, &e->sidecar, s->n_window);
   }
   e->stats->sidecar_seconds += pdt_seconds() - start;
@@ -88,7 +88,7 @@ static int run_rows(pdt_engine *e, int32_t n, pdt_error *err) {
     for (; at < n && b->row_lanes[at]->owner == e->place.group_begin + t; at++)
       if (t == e->group.rank)
         b->conditioning[own++] =
-            (pdt_conditioning){&b->row_lanes[at]->session->window, b->row_lanes[at]->stream};
+            (pdt_conditioning){&b->row_lanes[at]->running->window, b->row_lanes[at]->stream};
   }
   b->begin[e->group.size] = n;
   const pdt_engine_variant *v = &e->variant;
@@ -109,8 +109,8 @@ static int read_leads(pdt_engine *e, pdt_error *err) {
   int32_t n = 0;
   for (int32_t i = 0; i < b->n_group; i++) {
     pdt_lane *lane = b->group[i];
-    pdt_session *s = lane->session;
-    int32_t leads = s->round == 1 ? s->request->n_prefix[lane->stream] : 0;
+    pdt_running *s = lane->running;
+    int32_t leads = s->session.round == 1 ? s->request->n_prefix[lane->stream] : 0;
     for (int32_t j = 0; j < leads; j++) {
       b->row_lanes[n] = lane;
       b->rows[n++] = (pdt_trunk_row){&s->sequences[lane->stream], s->request->n_prompt - 1 + j,
@@ -125,9 +125,9 @@ static int read_leads(pdt_engine *e, pdt_error *err) {
 
 /* Sets up the decode step of one lane: it consumes the token before the one it emits. */
 static pdt_trunk_row step_row(const pdt_lane *lane) {
-  pdt_session *s = lane->session;
+  pdt_running *s = lane->running;
   const pdt_request *r = s->request;
-  const pdt_stream_state *stream = &s->streams[lane->stream];
+  const pdt_stream_state *stream = &s->session.streams[lane->stream];
   int32_t leads = r->n_prefix[lane->stream], have = stream->n_tokens + lane->emitted;
   pdt_token token = lane->emitted > 0      ? lane->tokens[lane->emitted - 1]
                     : stream->n_tokens > 0 ? stream->tokens[stream->n_tokens - 1]
@@ -138,10 +138,10 @@ static pdt_trunk_row step_row(const pdt_lane *lane) {
 /* Samples one own row. */
 static pdt_token choose(const pdt_engine *e, const pdt_lane *lane, const float *logits,
                         pdt_candidate *scratch) {
-  const pdt_settings *settings = &lane->session->request->settings;
-  const pdt_stream_state *stream = &lane->session->streams[lane->stream];
+  const pdt_settings *settings = &lane->running->request->settings;
+  const pdt_stream_state *stream = &lane->running->session.streams[lane->stream];
   double u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + lane->emitted), lane->stream,
-                         stream->attempt, lane->session->request->session);
+                         stream->attempt, lane->running->request->session);
   return pdt_sample(logits, e->model.vocab_size, &settings->sampling, u, scratch);
 }
 
@@ -152,7 +152,7 @@ static void choose_all(pdt_engine *e, int32_t n) {
   int64_t vocab = e->model.vocab_size;
   bool greedy = true;
   for (int32_t i = 0; i < n; i++)
-    greedy = greedy && b->row_lanes[i]->session->request->settings.sampling.temperature == 0;
+    greedy = greedy && b->row_lanes[i]->running->request->settings.sampling.temperature == 0;
   if (greedy) {
     pdt_trunk_argmax(&e->trunk, b->begin, b->hidden, b->chosen + first);
     return;
@@ -168,12 +168,12 @@ static void choose_all(pdt_engine *e, int32_t n) {
  * then. */
 static void fail_lane(pdt_engine *e, const pdt_lane *lane, const char *what, const char *hint) {
   pdt_error err = {0};
-  const pdt_session *s = lane->session;
+  const pdt_running *s = lane->running;
   char name[PDT_REQUEST_NAME_BYTES];
   pdt_request_name(name, sizeof name, s->request, s->index);
   pdt_fail(&err, PDT_ERROR_RUNTIME,
            "%s, round %d, stream %d: %s: expected finite numbers, found NaN or infinity (hint: %s)",
-           name, s->round, lane->stream, what, hint);
+           name, s->session.round, lane->stream, what, hint);
   pdt_engine_note_failure(e, &err);
 }
 
@@ -237,8 +237,8 @@ static void close_blocks(pdt_engine *e) {
 #pragma omp parallel for num_threads(e->threads) if (e->threads > 1 && b->n_own > 1)
   for (int32_t i = 0; i < b->n_own; i++) {
     pdt_lane *lane = b->own[i];
-    pdt_sidecar_close_block(&e->sidecar, lane->states, lane->emitted, &lane->session->window,
-                            &lane->session->plan, b->block_scratch + pdt_thread() * b->block_elems,
+    pdt_sidecar_close_block(&e->sidecar, lane->states, lane->emitted, &lane->running->window,
+                            &lane->running->plan, b->block_scratch + pdt_thread() * b->block_elems,
                             lane->note, lane->coverage, &lane->readiness);
     lane->emitted_states = lane->states;
   }

@@ -9,12 +9,12 @@
 
 /* ---- what rank 0 sees ---- */
 
-static int on_start(void *context, const pdt_session *session, pdt_error *err) {
+static int on_start(void *context, const pdt_running *running, pdt_error *err) {
   pdt_eval_trial *t = context;
-  return t->rules->one_stream ? 0 : pdt_eval_session_begin(t, session->index, err);
+  return t->rules->one_stream ? 0 : pdt_eval_session_begin(t, running->index, err);
 }
 
-static int on_block(void *context, const pdt_session *session, const pdt_block_report *block,
+static int on_block(void *context, const pdt_running *running, const pdt_block_report *block,
                     float *readiness, pdt_error *err) {
   pdt_eval_trial *t = context;
   if (t->rules->one_stream) return 0;
@@ -25,24 +25,24 @@ static int on_block(void *context, const pdt_session *session, const pdt_block_r
     if (block->coverage[i] > 0) covered |= (uint64_t)1 << i;
   const pdt_rollout_emission emission = {
       .stream = block->stream,
-      .round = session->round,
+      .round = running->session.round,
       .tokens = block->tokens,
       .n = block->n_tokens,
       .ended = pdt_model_is_eos(model, block->tokens[block->n_tokens - 1]),
-      .window = session->window_names,
-      .n_window = session->n_window};
-  if (pdt_eval_session_block(t, session->index, &emission, *readiness, covered, err)) return -1;
+      .window = running->window_names,
+      .n_window = running->n_window};
+  if (pdt_eval_session_block(t, running->index, &emission, *readiness, covered, err)) return -1;
   if (t->rules->parser_gate)
-    *readiness = t->sessions[session->index].blocks[block->stream].ready ? 1 : 0;
+    *readiness = t->sessions[running->index].blocks[block->stream].ready ? 1 : 0;
   return 0;
 }
 
 /* Tells the listener of a block. */
-static int tell(const pdt_eval_trial *t, const pdt_session *session, const pdt_block_report *report,
+static int tell(const pdt_eval_trial *t, const pdt_running *running, const pdt_block_report *report,
                 const pdt_rollout_block *block, pdt_error *err) {
   const pdt_eval *eval = t->eval;
-  int32_t entry = t->entries[session->index];
-  const pdt_eval_heard heard = {&eval->data->entries[entry], &eval->data->owners[entry], session,
+  int32_t entry = t->entries[running->index];
+  const pdt_eval_heard heard = {&eval->data->entries[entry], &eval->data->owners[entry], running,
                                 report, block};
   return eval->listen ? eval->listen(eval->context, &heard, err) : 0;
 }
@@ -50,11 +50,11 @@ static int tell(const pdt_eval_trial *t, const pdt_session *session, const pdt_b
 static int on_round(void *context, const pdt_round_report *report, pdt_error *err) {
   pdt_eval_trial *t = context;
   if (t->rules->one_stream) return 0;
-  pdt_eval_session *s = &t->sessions[report->session->index];
+  pdt_eval_session *s = &t->sessions[report->running->index];
   for (pdt_stream k = 0, i = 0; k < s->rollout.owners.streams; k++) {
     const pdt_block_report *block = &report->blocks[i];
     bool emitted = i < report->n_blocks && block->stream == k;
-    if (emitted && tell(t, report->session, block, &s->blocks[k], err)) return -1;
+    if (emitted && tell(t, report->running, block, &s->blocks[k], err)) return -1;
     if (pdt_rollout_decide(&s->rollout, k, emitted ? block->action : PDT_ACTION_NONE, report->gate,
                            &s->blocks[k], emitted ? block->tokens : NULL, err))
       return -1;
@@ -63,18 +63,18 @@ static int on_round(void *context, const pdt_round_report *report, pdt_error *er
   return 0;
 }
 
-static int on_end(void *context, const pdt_session *session, pdt_error *err) {
+static int on_end(void *context, const pdt_running *running, pdt_error *err) {
   pdt_eval_trial *t = context;
-  const pdt_stream_state *first = &session->streams[0];
+  const pdt_stream_state *first = &running->session.streams[0];
   if (t->rules->one_stream)
-    return pdt_eval_judge_sequence(t, session->index, first->tokens, first->n_tokens, first->ended,
+    return pdt_eval_judge_sequence(t, running->index, first->tokens, first->n_tokens, first->ended,
                                    err);
   bool *ended;
-  int32_t K = session->request->settings.streams;
+  int32_t K = running->request->settings.streams;
   if (PDT_NEW(&ended, K, "streams", err)) return -1;
-  for (pdt_stream k = 0; k < K; k++) ended[k] = session->streams[k].ended;
-  int rc = pdt_eval_session_end(t, session->index, ended,
-                                t->rules->no_plan ? NULL : session->plan.ids, err);
+  for (pdt_stream k = 0; k < K; k++) ended[k] = running->session.streams[k].ended;
+  int rc = pdt_eval_session_end(t, running->index, ended,
+                                t->rules->no_plan ? NULL : running->plan.ids, err);
   free(ended);
   return rc;
 }

@@ -35,7 +35,7 @@ bool pdt_eval_arm_is_trained(pdt_eval_arm arm);
 typedef struct pdt_eval_heard {
   const pdt_data_entry *entry;
   const pdt_rollout_owners *owners;
-  const pdt_session *session; /* its window is still the round's */
+  const pdt_running *running; /* its window is still the round's */
   const pdt_block_report *report;
   const pdt_rollout_block *block;
 } pdt_eval_heard;

@@ -10,7 +10,7 @@
 typedef struct collecting {
   pdt_samples *s;
   const pdt_eval *eval;
-  const pdt_session *session; /* of the newest window */
+  int32_t index; /* of the request, and the round, of the newest window; round 0: none yet */
   pdt_round round;
 } collecting;
 
@@ -28,21 +28,21 @@ static int keep(pdt_samples *s, const float *x, int64_t n, const float **out, pd
 }
 
 /* The window and plan of a session's round, once. */
-static int keep_round(collecting *c, const pdt_session *session, pdt_error *err) {
+static int keep_round(collecting *c, const pdt_running *running, pdt_error *err) {
   pdt_samples *s = c->s;
   const pdt_sidecar_config *config = pdt_engine_sidecar(c->eval->engine);
   int32_t *ids;
-  if (c->session == session && c->round == session->round) return 0;
-  c->session = session;
-  c->round = session->round;
+  if (c->round == running->session.round && c->index == running->index) return 0;
+  c->index = running->index;
+  c->round = running->session.round;
   if (PDT_GROW(&s->windows, (size_t)s->n_windows, &s->windows_room, err) ||
       PDT_GROW(&s->plans, (size_t)s->n_plans, &s->plans_room, err) ||
       PDT_TAKE(&s->arena, &ids, config->plan_slots, err))
     return -1;
   pdt_sample_window *w = &s->windows[s->n_windows];
-  *w = (pdt_sample_window){.n = session->window.n};
-  if (keep(s, session->window.notes, (int64_t)w->n * config->notes_dim, &w->notes, err)) return -1;
-  memcpy(ids, session->plan.ids, (size_t)config->plan_slots * sizeof *ids);
+  *w = (pdt_sample_window){.n = running->window.n};
+  if (keep(s, running->window.notes, (int64_t)w->n * config->notes_dim, &w->notes, err)) return -1;
+  memcpy(ids, running->plan.ids, (size_t)config->plan_slots * sizeof *ids);
   s->plans[s->n_plans++] = ids;
   s->n_windows++;
   return 0;
@@ -52,7 +52,7 @@ static int keep_round(collecting *c, const pdt_session *session, pdt_error *err)
 static uint64_t covered_by(const collecting *c, const pdt_eval_heard *heard) {
   const pdt_sidecar_config *config = pdt_engine_sidecar(c->eval->engine);
   const pdt_judge_plan plan =
-      pdt_judge_plan_of(heard->entry, heard->owners, heard->session->plan.ids, config->plan_slots);
+      pdt_judge_plan_of(heard->entry, heard->owners, heard->running->plan.ids, config->plan_slots);
   uint64_t slots = 0;
   for (int t = 0; t < PDT_ATLAS_TYPES; t++)
     if (heard->block->stated >> t & 1) slots |= plan.slots[t];
@@ -64,7 +64,7 @@ static int on_block(void *context, const pdt_eval_heard *heard, pdt_error *err) 
   pdt_samples *s = c->s;
   const pdt_block_report *b = heard->report;
   int64_t d = pdt_engine_sidecar(c->eval->engine)->hidden_size;
-  if (keep_round(c, heard->session, err) || PDT_GROW(&s->items, (size_t)s->n, &s->room, err))
+  if (keep_round(c, heard->running, err) || PDT_GROW(&s->items, (size_t)s->n, &s->room, err))
     return -1;
   pdt_rollout_sample *x = &s->items[s->n];
   *x = (pdt_rollout_sample){.steps = b->n_tokens,

@@ -66,7 +66,8 @@ static int32_t whole_sentences(const pdt_rollout_text *text, int32_t n) {
 static int put_sibling(const text_bus *b, const writer *w, id_list *out, pdt_error *err) {
   const pdt_eval *eval = b->trial->eval;
   const pdt_request *r = &b->trial->requests[w->entry];
-  int32_t shown = b->round - b->delay; /* rounds that are revealed */
+  pdt_round shown = 0; /* the last round that is revealed */
+  while (pdt_note_is_revealed((pdt_note_name){shown + 1, w->stream}, b->round, b->delay)) shown++;
   int32_t n = shown > 0 ? w->round_ends[shown - 1] : 0;
   const pdt_rollout_reader reader = {eval->atlas, eval->tokenizer};
   pdt_rollout_text text = {0};
@@ -143,11 +144,11 @@ static void free_requests(text_bus *b) {
 }
 
 /* Rank 0: one stream has written its block. */
-static int on_end(void *context, const pdt_session *session, pdt_error *err) {
+static int on_end(void *context, const pdt_running *running, pdt_error *err) {
   text_bus *b = context;
   (void)err;
-  const pdt_stream_state *s = &session->streams[0];
-  int32_t *written = b->written + (int64_t)session->index * (1 + b->tau);
+  const pdt_stream_state *s = &running->session.streams[0];
+  int32_t *written = b->written + (int64_t)running->index * (1 + b->tau);
   written[0] = s->n_tokens;
   memcpy(written + 1, s->tokens, (size_t)s->n_tokens * sizeof *written);
   return 0;
@@ -177,7 +178,10 @@ static int follow(text_bus *b, const writer *w, const pdt_token *tokens, int32_t
   int32_t n_window = 0;
   if (PDT_NEW(&window, (int64_t)r->owners.streams * b->round, "window", err)) return -1;
   for (pdt_stream k = 0; k < r->owners.streams; k++)
-    for (pdt_round v = 1; v <= b->round - b->delay; v++) window[n_window++] = (pdt_note_name){v, k};
+    for (pdt_round v = 1; v < b->round; v++) {
+      const pdt_note_name note = {v, k};
+      if (pdt_note_is_revealed(note, b->round, b->delay)) window[n_window++] = note;
+    }
   const pdt_rollout_emission emission = {.stream = w->stream,
                                          .round = b->round,
                                          .tokens = tokens,

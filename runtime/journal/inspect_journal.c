@@ -5,7 +5,7 @@
 
 #include "base/json_text.h"
 #include "journal/inspect.h"
-#include "journal/verify.h"
+#include "journal/replay.h"
 #include "protocol/decide.h"
 #include "request/message.h"
 
@@ -43,7 +43,7 @@ static void table_round(FILE *out, const Pdt__Decision *d, const Pdt__SessionDec
   (void)fputc('\n', out);
 }
 
-static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_journal_check *c) {
+static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_replay *replay) {
   const Pdt__JournalEntry *m = e->message;
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER) table_header(out, m->header);
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START) {
@@ -62,7 +62,7 @@ static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_journal
                   m->end->complete ? "complete" : "ended by max_rounds, streams were not done");
   for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++) {
     const Pdt__SessionDecision *s = e->decision->sessions[i];
-    table_round(out, e->decision, s, c->sessions[s->request].n_streams);
+    table_round(out, e->decision, s, (size_t)replay->slots[s->request].n_streams);
   }
 }
 
@@ -160,21 +160,23 @@ static void json_totals(FILE *out, const pdt_journal_totals *t, const pdt_journa
                 t->committed, (long long)r->size, (long long)r->torn);
 }
 
-static int print_entries(pdt_journal_reader *r, pdt_journal_check *c, bool json, FILE *out,
+static int print_entries(pdt_journal_reader *r, pdt_replay *replay, bool json, FILE *out,
                          pdt_error *err) {
   pdt_journal_entry entry;
+  const pdt_replay_session *ended;
   int more;
   while ((more = pdt_journal_reader_next(r, &entry, err)) > 0) {
-    if (pdt_journal_check_entry(c, &entry, err)) return pdt_fail_in(err, "%s: journal", r->name);
+    if (pdt_replay_entry(replay, &entry, &ended, err))
+      return pdt_fail_in(err, "%s: journal", r->name);
     if (json)
       json_entry(out, &entry);
     else
-      table_entry(out, &entry, c);
+      table_entry(out, &entry, replay);
   }
   if (more < 0) return -1;
-  if (!c->have_header)
+  if (!replay->have_header)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: it has no header", r->name);
-  (json ? json_totals : table_totals)(out, &c->totals, r);
+  (json ? json_totals : table_totals)(out, &replay->totals, r);
   if (fflush(out) || ferror(out))
     return pdt_fail(err, PDT_ERROR_IO, "cannot write what %s holds: %s", r->name, strerror(errno));
   return 0;
@@ -182,11 +184,11 @@ static int print_entries(pdt_journal_reader *r, pdt_journal_check *c, bool json,
 
 int pdt_inspect_journal(const char *path, bool json, FILE *out, pdt_error *err) {
   pdt_journal_reader reader;
-  pdt_journal_check check;
+  pdt_replay replay;
   if (pdt_journal_reader_open(&reader, path, err)) return -1;
-  pdt_journal_check_init(&check);
-  int rc = print_entries(&reader, &check, json, out, err);
-  pdt_journal_check_free(&check);
+  pdt_replay_init(&replay);
+  int rc = print_entries(&reader, &replay, json, out, err);
+  pdt_replay_free(&replay);
   pdt_journal_reader_close(&reader);
   return rc;
 }

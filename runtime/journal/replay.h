@@ -1,38 +1,77 @@
 /* A journal's sessions, brought back by what was decided about them: the same rules, applied to the
- * same verdicts, give the same tokens, coverage and ends. No model is needed, and no memory that
- * the journal's own bytes do not account for. */
+ * same verdicts (protocol/session.h), give the same tokens, coverage and ends. So a journal that
+ * can be replayed tells a story that can have happened. Beyond what the reader checks byte by byte:
+ * the header comes first and once; boundaries ascend by one; sessions start in the order of their
+ * requests, before they decide, and decide nothing after their end; their requests are sound; every
+ * decision follows from the session's settings and from the decisions before it; tokens, readiness
+ * and coverage are in range; a session ends as its streams say. No model is needed, and no memory
+ * that the journal's own bytes do not account for. */
 #ifndef PDT_JOURNAL_REPLAY_H
 #define PDT_JOURNAL_REPLAY_H
 
-#include "journal/verify.h"
-#include "protocol/stream.h"
+#include "journal/journal.h"
+#include "protocol/session.h"
 #include "request/request.h"
+
+/* Counts over the entries accepted so far. */
+typedef struct pdt_journal_totals {
+  int64_t entries;
+  int64_t requests; /* to serve, by the header */
+  int64_t started;  /* sessions */
+  int64_t ended;    /* of them, those with a SessionEnd */
+  int64_t complete; /* of those, with every stream done */
+  int64_t boundaries;
+  int64_t rounds;                            /* of sessions */
+  int64_t gates;                             /* rounds whose gate passed */
+  int64_t commits, holds, rollbacks, forced; /* blocks */
+  int64_t tokens;                            /* emitted */
+  int64_t committed;                         /* tokens */
+} pdt_journal_totals;
 
 typedef struct pdt_replay_session {
   pdt_request request;
   int32_t index;     /* of the request */
   int32_t *plan_ids; /* [slots] */
   int32_t slots;
-  pdt_stream_state *streams; /* [K]; NULL before its first round */
-  bool complete;             /* once it has ended: every stream is done */
+  uint64_t boundary;   /* the last one that decided about it, 0 before */
+  pdt_session session; /* streams are NULL before its first round */
+  bool complete;       /* once it has ended: every stream is done */
 } pdt_replay_session;
 
+/* What is kept of a session after its end. */
+typedef struct pdt_replay_slot {
+  uint64_t number;  /* of the session */
+  pdt_round rounds; /* that it has had */
+  int32_t n_streams;
+  pdt_replay_session *session; /* NULL once it has ended */
+} pdt_replay_slot;
+
 typedef struct pdt_replay {
-  pdt_journal_check check;
-  size_t n, room;
-  pdt_replay_session **sessions; /* [n], by request; NULL when it was handed out and is gone */
-  pdt_replay_session *ended;     /* handed out by the last call */
+  bool have_header;
+  uint64_t boundary;           /* the last one */
+  size_t n, room;              /* sessions that have started */
+  pdt_replay_slot *slots;      /* [n], by request */
+  pdt_replay_session *ended;   /* handed out by the last call */
+  pdt_block_verdict *verdicts; /* of one decision */
+  size_t verdicts_room;
+  pdt_journal_totals totals;
 } pdt_replay;
 
 /* Starts with nothing seen. Ended by pdt_replay_free. */
 void pdt_replay_init(pdt_replay *r);
 
-/* Takes the next entry. *ended is the session that it ends, which lasts until the next call, or
- * NULL. Errors: those of pdt_journal_check_entry, and INPUT where a verdict, or an end, does not
- * follow from the request and what was decided before. After one, r is good for free only. */
+/* Takes the next entry, or says with its offset why it cannot follow what came before. *ended is
+ * the session that it ends, which lasts until the next call, or NULL. Errors: INPUT, MEMORY. After
+ * one, r is good for free only. */
 int pdt_replay_entry(pdt_replay *r, const pdt_journal_entry *entry,
                      const pdt_replay_session **ended, pdt_error *err);
 
 void pdt_replay_free(pdt_replay *r);
+
+/* Reads and replays the whole file at path. A torn end is no error: *torn is its bytes. Sessions
+ * without an end are none either: totals tell. Both outputs may be NULL. Errors: as the reader's
+ * and the replay's, and INPUT when there is no header. */
+int pdt_journal_verify(const char *path, pdt_journal_totals *totals, pdt_bytes *torn,
+                       pdt_error *err);
 
 #endif

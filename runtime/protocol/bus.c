@@ -6,17 +6,52 @@
 
 #include "base/memory.h"
 
-int pdt_bus_new(pdt_bus *bus, int32_t dim, int32_t delay, int32_t budget, int32_t capacity,
-                pdt_error *err) {
-  *bus = (pdt_bus){.dim = dim, .delay = delay, .budget = budget, .capacity = capacity};
-  if (PDT_NEW(&bus->notes, capacity, "notes bus", err) ||
-      PDT_NEW(&bus->vectors, (int64_t)capacity * dim, "notes bus", err) ||
-      PDT_NEW(&bus->free_slots, capacity, "notes bus", err)) {
-    pdt_bus_free(bus);
+int pdt_bus_new(pdt_bus *bus, int32_t dim, pdt_window_rule rule, int32_t capacity, pdt_error *err) {
+  *bus = (pdt_bus){.dim = dim, .rule = rule};
+  return pdt_bus_reserve(bus, capacity, err);
+}
+
+/* Takes the notes and their vectors to the larger arrays. */
+static void move_notes(pdt_bus *bus, pdt_note *notes, float *vectors) {
+  for (int32_t i = 0; i < bus->count; i++) {
+    notes[i] = bus->notes[i];
+    notes[i].vector = vectors + (int64_t)notes[i].slot * bus->dim;
+    if (bus->dim > 0)
+      memcpy(notes[i].vector, bus->notes[i].vector, (size_t)bus->dim * sizeof *vectors);
+  }
+}
+
+int pdt_bus_reserve(pdt_bus *bus, int32_t n, pdt_error *err) {
+  int64_t wanted = (int64_t)bus->count + n, larger = 2 * (int64_t)bus->capacity;
+  if (wanted <= bus->capacity && bus->notes) return 0;
+  if (larger < wanted) larger = wanted;
+  pdt_note *notes = NULL;
+  float *vectors = NULL;
+  int32_t *free_slots = NULL;
+  if (larger > INT32_MAX)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "notes bus: room for %lld notes is too much",
+                    (long long)larger);
+  if (PDT_NEW(&notes, larger, "notes bus", err) ||
+      PDT_NEW(&vectors, larger * bus->dim, "notes bus", err) ||
+      PDT_NEW(&free_slots, larger, "notes bus", err)) {
+    free(notes);
+    free(vectors);
     return -1;
   }
-  for (int32_t i = 0; i < capacity; i++) bus->free_slots[i] = capacity - 1 - i;
-  bus->n_free = capacity;
+  for (int32_t slot = (int32_t)larger; slot > bus->capacity; slot--)
+    free_slots[larger - slot] = slot - 1;
+  int32_t fresh = (int32_t)larger - bus->capacity;
+  if (bus->n_free > 0)
+    memcpy(free_slots + fresh, bus->free_slots, (size_t)bus->n_free * sizeof *free_slots);
+  move_notes(bus, notes, vectors);
+  free(bus->notes);
+  free(bus->vectors);
+  free(bus->free_slots);
+  bus->notes = notes;
+  bus->vectors = vectors;
+  bus->free_slots = free_slots;
+  bus->n_free += fresh;
+  bus->capacity = (int32_t)larger;
   return 0;
 }
 
@@ -32,22 +67,22 @@ int pdt_bus_publish(pdt_bus *bus, pdt_round round, pdt_stream stream, pdt_error 
     return pdt_fail(err, PDT_ERROR_RUNTIME, "notes bus: full with %d notes at round %d, stream %d",
                     bus->count, round, stream);
   if (bus->count > 0) {
-    const pdt_note *last = &bus->notes[bus->count - 1];
-    if (last->round > round || (last->round == round && last->stream >= stream))
+    pdt_note_name last = bus->notes[bus->count - 1].name;
+    if (last.round > round || (last.round == round && last.stream >= stream))
       return pdt_fail(err, PDT_ERROR_RUNTIME,
                       "notes bus: note (%d, %d) published after (%d, %d): out of order", round,
-                      stream, last->round, last->stream);
+                      stream, last.round, last.stream);
   }
   int32_t slot = bus->free_slots[--bus->n_free];
   bus->notes[bus->count++] = (pdt_note){
-      .round = round, .stream = stream, .vector = bus->vectors + (int64_t)slot * bus->dim};
+      .name = {round, stream}, .slot = slot, .vector = bus->vectors + (int64_t)slot * bus->dim};
   return 0;
 }
 
 bool pdt_bus_fill(pdt_bus *bus, pdt_round round, pdt_stream stream, const float *vector) {
-  for (int32_t i = bus->count - 1; i >= 0 && bus->notes[i].round >= round; i--) {
+  for (int32_t i = bus->count - 1; i >= 0 && bus->notes[i].name.round >= round; i--) {
     pdt_note *note = &bus->notes[i];
-    if (note->round != round || note->stream != stream) continue;
+    if (note->name.round != round || note->name.stream != stream) continue;
     memcpy(note->vector, vector, (size_t)bus->dim * sizeof *vector);
     note->hash = XXH3_64bits(note->vector, (size_t)bus->dim * sizeof *vector);
     note->filled = true;
@@ -60,8 +95,8 @@ void pdt_bus_withdraw(pdt_bus *bus, pdt_stream stream, pdt_round first_round) {
   int32_t kept = 0;
   for (int32_t i = 0; i < bus->count; i++) {
     const pdt_note *note = &bus->notes[i];
-    if (note->stream == stream && note->round >= first_round)
-      bus->free_slots[bus->n_free++] = (int32_t)((note->vector - bus->vectors) / bus->dim);
+    if (note->name.stream == stream && note->name.round >= first_round)
+      bus->free_slots[bus->n_free++] = note->slot;
     else
       bus->notes[kept++] = *note;
   }
@@ -69,24 +104,17 @@ void pdt_bus_withdraw(pdt_bus *bus, pdt_stream stream, pdt_round first_round) {
 }
 
 int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window) {
-  int32_t n = 0, end = bus->count;
-  if (bus->count > 0 && bus->notes[0].stream == PDT_PLANNER && bus->budget > 0) window[n++] = 0;
-  while (end > 0 && n < bus->budget) { /* one round's run of notes at a time, newest first */
-    int32_t begin = end - 1;
-    while (begin > 0 && bus->notes[begin - 1].round == bus->notes[end - 1].round) begin--;
-    bool visible = bus->notes[begin].round <= round - bus->delay;
-    for (int32_t i = begin; i < end && n < bus->budget && visible; i++)
-      if (bus->notes[i].stream != PDT_PLANNER) window[n++] = i;
-    end = begin;
-  }
-  return n;
+  const pdt_note_names names = {bus->count > 0 ? &bus->notes[0].name : NULL, sizeof *bus->notes,
+                                bus->count};
+  return pdt_window_notes(names, round, bus->rule, window);
 }
 
 uint64_t pdt_bus_hash(const pdt_bus *bus) {
   uint64_t hash = 0;
   for (int32_t i = 0; i < bus->count; i++) {
     const pdt_note *note = &bus->notes[i];
-    const uint64_t words[3] = {(uint64_t)(uint32_t)note->round << 32 | (uint32_t)note->stream,
+    const uint64_t words[3] = {(uint64_t)(uint32_t)note->name.round << 32 |
+                                   (uint32_t)note->name.stream,
                                note->filled, note->hash};
     hash = XXH3_64bits_withSeed(words, sizeof words, hash);
   }

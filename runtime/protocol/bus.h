@@ -6,27 +6,19 @@
 
 #include "base/error.h"
 #include "base/types.h"
-
-enum { PDT_PLANNER = -1 }; /* the stream of the plan note, round 0 */
-
-/* What names a note. */
-typedef struct pdt_note_name {
-  pdt_round round;
-  pdt_stream stream;
-} pdt_note_name;
+#include "protocol/window.h"
 
 typedef struct pdt_note {
-  pdt_round round; /* in which it was emitted */
-  pdt_stream stream;
+  pdt_note_name name;
+  int32_t slot;  /* of its vector */
   bool filled;   /* its vector has arrived */
   uint64_t hash; /* of the vector, once filled */
   float *vector; /* [dim], inside the bus */
 } pdt_note;
 
 typedef struct pdt_bus {
-  int32_t dim;    /* width of a note */
-  int32_t delay;  /* Delta, >= 1 */
-  int32_t budget; /* B, the plan note included, >= 0 */
+  int32_t dim; /* width of a note; 0 for a bus of names alone */
+  pdt_window_rule rule;
   int32_t count, capacity;
   pdt_note *notes; /* [capacity], by (round, stream) ascending: the order of publishing */
   float *vectors;  /* [capacity, dim], handed out by slot */
@@ -34,10 +26,12 @@ typedef struct pdt_bus {
   int32_t n_free;
 } pdt_bus;
 
-/* An empty bus with room for capacity notes of dim floats; it never grows. Errors: MEMORY. */
-int pdt_bus_new(pdt_bus *bus, int32_t dim, int32_t delay, int32_t budget, int32_t capacity,
-                pdt_error *err);
+/* An empty bus with room for capacity notes of dim floats. Errors: MEMORY. */
+int pdt_bus_new(pdt_bus *bus, int32_t dim, pdt_window_rule rule, int32_t capacity, pdt_error *err);
 void pdt_bus_free(pdt_bus *bus);
+
+/* Makes room for n more notes, where a bus was made with less. Errors: MEMORY. */
+int pdt_bus_reserve(pdt_bus *bus, int32_t n, pdt_error *err);
 
 /* Adds a note of this round and stream. Its vector may come later (pdt_bus_fill), but before a
  * window shows it. Rounds must not decrease, nor streams within a round. Errors: RUNTIME when full
@@ -50,8 +44,7 @@ bool pdt_bus_fill(pdt_bus *bus, pdt_round round, pdt_stream stream, const float 
 /* Takes back the notes of a stream from first_round on: those of its pending blocks. */
 void pdt_bus_withdraw(pdt_bus *bus, pdt_stream stream, pdt_round first_round);
 
-/* W_v (eq. 4): the plan note, then notes of rounds <= round - delay, newest round first, streams
- * ascending, cut to the budget. Fills window[budget] with indices into bus->notes and returns how
+/* W_v (eq. 4, protocol/window.h): fills window[budget] with indices into bus->notes and returns how
  * many. Pure. */
 int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window);
 

@@ -2,20 +2,25 @@
 
 #include <string.h>
 
+bool pdt_is_ready(float readiness, double gamma) {
+  return (double)readiness > gamma;
+}
+
+pdt_action pdt_decide_block(const pdt_vote *vote, bool gate, double gamma, pdt_policy policy,
+                            int32_t max_attempts) {
+  bool exhausted = vote->attempt + 1 >= max_attempts;
+  if (gate) return PDT_ACTION_COMMIT;
+  if (!pdt_is_ready(vote->readiness, gamma))
+    return exhausted ? PDT_ACTION_FORCE : PDT_ACTION_ROLLBACK;
+  return policy == PDT_GLOBAL && !exhausted ? PDT_ACTION_ROLLBACK : PDT_ACTION_HOLD;
+}
+
 bool pdt_decide(const pdt_vote *votes, int32_t n, double gamma, pdt_policy policy,
                 int32_t max_attempts, pdt_action *actions) {
   bool gate = true;
-  for (int32_t i = 0; i < n; i++) gate = gate && votes[i].readiness > gamma;
-  for (int32_t i = 0; i < n; i++) {
-    bool weak = !(votes[i].readiness > gamma);
-    bool exhausted = votes[i].attempt + 1 >= max_attempts;
-    if (gate)
-      actions[i] = PDT_ACTION_COMMIT;
-    else if (weak)
-      actions[i] = exhausted ? PDT_ACTION_FORCE : PDT_ACTION_ROLLBACK;
-    else
-      actions[i] = policy == PDT_GLOBAL && !exhausted ? PDT_ACTION_ROLLBACK : PDT_ACTION_HOLD;
-  }
+  for (int32_t i = 0; i < n; i++) gate = gate && pdt_is_ready(votes[i].readiness, gamma);
+  for (int32_t i = 0; i < n; i++)
+    actions[i] = pdt_decide_block(&votes[i], gate, gamma, policy, max_attempts);
   return gate;
 }
 

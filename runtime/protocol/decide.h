@@ -22,6 +22,13 @@ typedef struct pdt_vote {
   float readiness;
 } pdt_vote;
 
+/* Is a block strong: above gamma? A NaN is weak. */
+bool pdt_is_ready(float readiness, double gamma);
+
+/* What becomes of one block, given the gate. Pure. */
+pdt_action pdt_decide_block(const pdt_vote *vote, bool gate, double gamma, pdt_policy policy,
+                            int32_t max_attempts);
+
 /* Fills actions[n] and returns the gate: all readiness > gamma, true when nobody emitted. Pure. */
 bool pdt_decide(const pdt_vote *votes, int32_t n, double gamma, pdt_policy policy,
                 int32_t max_attempts, pdt_action *actions);

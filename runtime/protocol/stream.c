@@ -93,10 +93,9 @@ static pdt_round roll_back(pdt_stream_state *s) {
   return oldest;
 }
 
-/* Could the stream have emitted this block? Whole blocks only: so there are never more of them than
- * there is room for. */
-static int check_block(const pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
-                       const pdt_block_verdict *v, pdt_error *err) {
+/* Whole blocks only: so there are never more of them than there is room for. */
+int pdt_stream_check(const pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
+                     const pdt_block_verdict *v, pdt_error *err) {
   if (!pdt_stream_active(s))
     return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %d, round %d: it is %s, yet there is a block",
                     s->index, round, s->done ? "done" : "waiting");
@@ -136,7 +135,8 @@ int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_r
                      bool gate, const pdt_block_verdict *verdict, pdt_round *withdraw_from,
                      pdt_error *err) {
   *withdraw_from = 0;
-  if (verdict->action != PDT_ACTION_NONE && check_block(s, limits, round, verdict, err)) return -1;
+  if (verdict->action != PDT_ACTION_NONE && pdt_stream_check(s, limits, round, verdict, err))
+    return -1;
   if (verdict->action == PDT_ACTION_ROLLBACK)
     *withdraw_from = roll_back(s);
   else if (verdict->action != PDT_ACTION_NONE)
@@ -150,4 +150,22 @@ int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_r
   s->done = complete && s->n_pending == 0;
   s->stalled = s->n_pending > 0 && (complete || at_horizon || limits->policy == PDT_STALL);
   return 0;
+}
+
+/* The same n elements of `size` bytes? */
+static bool same_list(const void *a, const void *b, int64_t n, size_t size) {
+  return n == 0 || memcmp(a, b, (size_t)n * size) == 0;
+}
+
+bool pdt_stream_equal(const pdt_stream_state *a, const pdt_stream_state *b,
+                      const pdt_stream_limits *limits) {
+  return a->index == b->index && a->attempt == b->attempt && a->n_committed == b->n_committed &&
+         a->n_tokens == b->n_tokens && a->n_pending == b->n_pending && a->n_forced == b->n_forced &&
+         a->ended == b->ended && a->stalled == b->stalled && a->done == b->done &&
+         same_list(a->tokens, b->tokens, a->n_tokens, sizeof *a->tokens) &&
+         same_list(a->pending, b->pending, a->n_pending, sizeof *a->pending) &&
+         same_list(a->forced, b->forced, a->n_forced, sizeof *a->forced) &&
+         same_list(a->pending_coverage, b->pending_coverage, (int64_t)a->n_pending * limits->slots,
+                   sizeof *a->pending_coverage) &&
+         same_list(a->best_coverage, b->best_coverage, limits->slots, sizeof *a->best_coverage);
 }

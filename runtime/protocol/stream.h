@@ -61,12 +61,20 @@ int32_t pdt_stream_room(const pdt_stream_state *s, const pdt_stream_limits *limi
 
 /* What one stream emitted this round, and what was decided. action NONE: it emitted nothing. */
 typedef struct pdt_block_verdict {
+  pdt_stream stream;
+  int32_t attempt; /* before the decision */
+  float readiness; /* that it was decided by */
   pdt_action action;
   const pdt_token *tokens;
   int32_t n_tokens;
   bool ended;
   const float *coverage; /* [slots] */
 } pdt_block_verdict;
+
+/* Could the stream have emitted this block: is it active, and is the block as long as its room, or
+ * ended? Errors: RUNTIME. Pure. */
+int pdt_stream_check(const pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
+                     const pdt_block_verdict *verdict, pdt_error *err);
 
 /* Applies a round's decision (step 2) and works out whether the stream waits or is done (3, 4).
  * Sets *withdraw_from to the first round whose note the bus must take back, or 0. A verdict that
@@ -75,5 +83,9 @@ typedef struct pdt_block_verdict {
 int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_round round,
                      bool gate, const pdt_block_verdict *verdict, pdt_round *withdraw_from,
                      pdt_error *err);
+
+/* Are two states the same, whatever room they have? Pure. */
+bool pdt_stream_equal(const pdt_stream_state *a, const pdt_stream_state *b,
+                      const pdt_stream_limits *limits);
 
 #endif

@@ -100,7 +100,7 @@ static void look_at_window(const look *l) {
   const json_t *most = pdt_json_get(l->trained, "notes");
   int64_t notes = json_integer_value(most);
   int64_t limit = json_integer_value(pdt_json_get(l->trained, "window"));
-  int64_t window = l->r->settings.window, there = pdt_request_notes(l->r);
+  int64_t window = l->r->settings.window, there = pdt_settings_notes(&l->r->settings);
   bool cuts = window < there && 5 * window < 2 * notes;
   bool floods = limit > 0 && window > 2 * limit && there > 2 * limit;
   if (!most || (!cuts && !floods) || !first_of(l, WINDOW)) return;

@@ -24,25 +24,6 @@ void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t ind
     snprintf(text, room, "session %llu (request %d)", (unsigned long long)r->session, index);
 }
 
-int32_t pdt_request_block(const pdt_request *r) {
-  const pdt_stream_limits *limits = &r->settings.limits;
-  return limits->block_tokens < limits->max_tokens ? limits->block_tokens : limits->max_tokens;
-}
-
-int32_t pdt_request_tokens(const pdt_request *r) {
-  return pdt_stream_most_tokens(&r->settings.limits, r->settings.max_rounds);
-}
-
-int64_t pdt_request_notes(const pdt_request *r) {
-  int64_t block = pdt_request_block(r), blocks = (pdt_request_tokens(r) + block - 1) / block;
-  return 1 + r->settings.streams * blocks;
-}
-
-int32_t pdt_request_window(const pdt_request *r) {
-  int64_t notes = pdt_request_notes(r);
-  return notes < r->settings.window ? (int32_t)notes : r->settings.window;
-}
-
 static int descending(const void *a, const void *b) {
   int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
   return (x < y) - (x > y);
@@ -56,7 +37,7 @@ int64_t pdt_most_at_once(int64_t *amounts, int32_t n, int32_t max_sessions) {
 }
 
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream) {
-  return r->n_prefix[stream] + pdt_request_tokens(r);
+  return r->n_prefix[stream] + pdt_settings_tokens(&r->settings);
 }
 
 int32_t pdt_request_positions(const pdt_request *r) {

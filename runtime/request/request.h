@@ -5,21 +5,8 @@
 #ifndef PDT_REQUEST_REQUEST_H
 #define PDT_REQUEST_REQUEST_H
 
-#include "protocol/decide.h"
-#include "protocol/sample.h"
-#include "protocol/stream.h"
-
-typedef struct pdt_settings {
-  int32_t streams;      /* K */
-  int32_t reveal_delay; /* Delta, rounds */
-  int32_t window;       /* B, notes, the plan note included */
-  int32_t max_attempts;
-  int32_t max_rounds;
-  double gamma;
-  uint64_t seed;
-  pdt_sampling sampling;
-  pdt_stream_limits limits; /* tau, horizon, max_tokens, plan slots, policy */
-} pdt_settings;
+#include "base/error.h"
+#include "protocol/settings.h"
 
 typedef struct pdt_request {
   uint64_t session; /* below 2^32: a word of the random counter */
@@ -41,14 +28,6 @@ void pdt_request_free(pdt_request *r);
 /* What a session of request `index` is called: "session 9 (request 2, line 3)". Two requests of a
  * run may name one session, which is then no more than the same words of the random counter. */
 void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t index);
-
-/* The most that there can be, however much more the settings allow; what takes memory is sized by
- * these. Tokens of one block; tokens that one stream writes in all rounds; notes on the bus, the
- * plan's included; notes in a window. Pure. */
-int32_t pdt_request_block(const pdt_request *r);
-int32_t pdt_request_tokens(const pdt_request *r);
-int64_t pdt_request_notes(const pdt_request *r);
-int32_t pdt_request_window(const pdt_request *r);
 
 /* Most positions of the key/value cache that a stream's own pages hold: prefix and tokens. */
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream);

@@ -21,7 +21,7 @@ typedef struct pass {
 static int write_session(const pass *p, const pdt_replay_session *s, pdt_error *err) {
   const pdt_outcome outcome = {.request = &s->request,
                                .index = s->index,
-                               .streams = s->streams,
+                               .streams = s->session.streams,
                                .plan_ids = s->plan_ids,
                                .slots = s->slots,
                                .complete = s->complete};
@@ -49,7 +49,7 @@ static int go_through(pass *p, pdt_error *err) {
     if (!more && ended && p->output) more = write_session(p, ended, err);
     if (more) break;
   }
-  if (more == 0 && !p->replay.check.have_header)
+  if (more == 0 && !p->replay.have_header)
     more = pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: it has no header", reader.name);
   p->torn = reader.torn;
   pdt_journal_reader_close(&reader);
@@ -76,19 +76,19 @@ static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *e
 /* Sessions that the journal leaves without an end. */
 static void name_unfinished(const pass *p) {
   enum { NAMED = 20 };
-  const pdt_journal_check *c = &p->replay.check;
+  const pdt_replay *r = &p->replay;
   int64_t unfinished = 0;
-  for (size_t i = 0; i < c->n_started; i++) {
-    const pdt_journal_session *s = &c->sessions[i];
-    if (s->ended || unfinished++ >= NAMED) continue;
-    fprintf(stderr, "session %" PRIu64 " (request %zu) had no end after round %" PRIu32 "\n",
-            s->session, i, s->round);
+  for (size_t i = 0; i < r->n; i++) {
+    const pdt_replay_slot *s = &r->slots[i];
+    if (!s->session || unfinished++ >= NAMED) continue;
+    fprintf(stderr, "session %" PRIu64 " (request %zu) had no end after round %" PRId32 "\n",
+            s->number, i, s->rounds);
   }
   if (unfinished > NAMED)
     fprintf(stderr, "and %" PRId64 " more sessions had no end\n", unfinished - NAMED);
-  if (c->totals.requests > c->totals.started)
+  if (r->totals.requests > r->totals.started)
     fprintf(stderr, "%" PRId64 " of %" PRId64 " requests had not started\n",
-            c->totals.requests - c->totals.started, c->totals.requests);
+            r->totals.requests - r->totals.started, r->totals.requests);
   if (p->torn > 0)
     fprintf(stderr, "the end of the journal is torn: its last %lld bytes are no whole entry\n",
             (long long)p->torn);
@@ -98,12 +98,12 @@ static void name_unfinished(const pass *p) {
  * for their turn. */
 static int write_all(pass *p, pdt_error *err) {
   const pdt_answers_options *o = p->options;
-  const pdt_journal_check *c = &p->replay.check;
+  const pdt_replay *r = &p->replay;
   pdt_output_format format = o->json ? PDT_OUTPUT_JSONL : PDT_OUTPUT_PROTO;
   if (pdt_output_open(&p->output, o->out, format, err)) return -1;
-  int status = pdt_output_in_turns(p->output, (int32_t)c->n_started, err);
-  for (size_t i = 0; i < c->n_started && !status; i++)
-    if (!c->sessions[i].ended) status = pdt_output_end(p->output, (int32_t)i, err);
+  int status = pdt_output_in_turns(p->output, (int32_t)r->n, err);
+  for (size_t i = 0; i < r->n && !status; i++)
+    if (r->slots[i].session) status = pdt_output_end(p->output, (int32_t)i, err);
   if (!status) status = go_through(p, err);
   if (!status) return pdt_output_close(p->output, err);
   pdt_output_discard(p->output);

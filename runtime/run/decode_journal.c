@@ -16,7 +16,8 @@ static int64_t varint_bytes(int64_t end) {
 /* The most bytes of a session's part of a decision. */
 static int64_t decision_bytes(const pdt_decode_input *in, const pdt_request *r) {
   int64_t token = varint_bytes(in->model.vocab_size);
-  int64_t block = MESSAGE_BYTES + pdt_request_block(r) * token + in->sidecar.plan_slots * 4;
+  int64_t block =
+      MESSAGE_BYTES + pdt_settings_block(&r->settings) * token + in->sidecar.plan_slots * 4;
   return MESSAGE_BYTES + r->settings.streams * block;
 }
 
@@ -62,7 +63,7 @@ int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
   return pdt_journal_append_header(j, &header, err);
 }
 
-int pdt_decode_journal_start(pdt_journal *j, const pdt_session *s,
+int pdt_decode_journal_start(pdt_journal *j, const pdt_running *s,
                              const pdt_sidecar_config *sidecar, pdt_error *err) {
   pdt_request_message m;
   Pdt__SessionStart start = PDT__SESSION_START__INIT;
@@ -79,10 +80,10 @@ int pdt_decode_journal_start(pdt_journal *j, const pdt_session *s,
   return status;
 }
 
-int pdt_decode_journal_end(pdt_journal *j, const pdt_session *s, pdt_error *err) {
+int pdt_decode_journal_end(pdt_journal *j, const pdt_running *s, pdt_error *err) {
   Pdt__SessionEnd end = PDT__SESSION_END__INIT;
   end.session = s->request->session;
   end.request = (uint32_t)s->index;
-  end.complete = pdt_session_complete(s);
+  end.complete = pdt_session_complete(&s->session);
   return pdt_journal_append_end(j, &end, err);
 }

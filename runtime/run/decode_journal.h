@@ -19,8 +19,8 @@ int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
                               const pdt_engine *engine, const pdt_comm *world, pdt_error *err);
 
 /* A session joined, with its request, or left. Errors: those of an append. */
-int pdt_decode_journal_start(pdt_journal *j, const pdt_session *s,
+int pdt_decode_journal_start(pdt_journal *j, const pdt_running *s,
                              const pdt_sidecar_config *sidecar, pdt_error *err);
-int pdt_decode_journal_end(pdt_journal *j, const pdt_session *s, pdt_error *err);
+int pdt_decode_journal_end(pdt_journal *j, const pdt_running *s, pdt_error *err);
 
 #endif

@@ -68,14 +68,14 @@ void pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine,
 
 /* The first session to start begins the journal: by then nothing is left to be refused, and an
  * older journal may go. */
-static int journal_start(pdt_decode_output *o, const pdt_session *s, pdt_error *err) {
+static int journal_start(pdt_decode_output *o, const pdt_running *s, pdt_error *err) {
   if (!o->begun && pdt_decode_journal_header(&o->journal, o->input, o->engine, o->world, err))
     return -1;
   o->begun = true;
   return pdt_decode_journal_start(&o->journal, s, &o->input->sidecar, err);
 }
 
-static int on_session_started(void *context, const pdt_session *s, pdt_error *err) {
+static int on_session_started(void *context, const pdt_running *s, pdt_error *err) {
   pdt_decode_output *o = context;
   int32_t S = o->input->sidecar.plan_slots, dn = o->input->sidecar.notes_dim;
   if (o->trace && pdt_trace_begin(o->trace, s->index, s->plan.ids, S, s->plan.note, dn, err))
@@ -98,7 +98,7 @@ typedef struct trace_room {
 
 static void fill_trace_round(const pdt_decode_output *o, const pdt_round_report *report,
                              const trace_room *room, pdt_trace_round *out) {
-  const pdt_session *s = report->session;
+  const pdt_running *s = report->running;
   *out = (pdt_trace_round){.round = report->round,
                            .window = room->window,
                            .n_window = s->n_window,
@@ -124,21 +124,21 @@ static void fill_trace_round(const pdt_decode_output *o, const pdt_round_report 
                                         .n_hidden = o->input->model.hidden_size};
   }
   for (pdt_stream k = 0; k < s->request->settings.streams; k++) {
-    if (s->streams[k].stalled) room->stalled[out->n_stalled++] = k;
-    room->committed[k] = s->streams[k].n_committed;
+    if (s->session.streams[k].stalled) room->stalled[out->n_stalled++] = k;
+    room->committed[k] = s->session.streams[k].n_committed;
   }
 }
 
 static int trace_round(pdt_decode_output *o, const pdt_round_report *report, pdt_error *err) {
-  int32_t K = report->session->request->settings.streams;
+  int32_t K = report->running->request->settings.streams;
   trace_room room = {0};
   pdt_trace_round round;
-  int status = PDT_NEW(&room.window, report->session->n_window, "trace", err) ||
+  int status = PDT_NEW(&room.window, report->running->n_window, "trace", err) ||
                PDT_NEW(&room.blocks, report->n_blocks, "trace", err) ||
                PDT_NEW(&room.stalled, K, "trace", err) || PDT_NEW(&room.committed, K, "trace", err);
   if (!status) {
     fill_trace_round(o, report, &room, &round);
-    status = pdt_trace_add_round(o->trace, report->session->index, &round, err);
+    status = pdt_trace_add_round(o->trace, report->running->index, &round, err);
   }
   free(room.window);
   free(room.blocks);
@@ -157,13 +157,13 @@ static int on_round_done(void *context, const pdt_round_report *report, pdt_erro
   return o->trace ? trace_round(o, report, err) : 0;
 }
 
-static int trace_end(pdt_decode_output *o, const pdt_session *s, const pdt_stream *owner,
+static int trace_end(pdt_decode_output *o, const pdt_running *s, const pdt_stream *owner,
                      const pdt_stream *order, pdt_error *err) {
   int32_t K = s->request->settings.streams;
   pdt_trace_stream *streams;
   if (PDT_NEW(&streams, K, "trace", err)) return -1;
   for (pdt_stream k = 0; k < K; k++) {
-    const pdt_stream_state *stream = &s->streams[k];
+    const pdt_stream_state *stream = &s->session.streams[k];
     streams[k] = (pdt_trace_stream){.tokens = stream->tokens,
                                     .n_tokens = stream->n_committed,
                                     .uncommitted = stream->tokens + stream->n_committed,
@@ -203,14 +203,14 @@ static int write_result(pdt_decode_output *o, const pdt_result *r, pdt_error *er
   return o->answers ? print_answer(o, &r->answer, err) : 0;
 }
 
-static int on_session_ended(void *context, const pdt_session *s, pdt_error *err) {
+static int on_session_ended(void *context, const pdt_running *s, pdt_error *err) {
   pdt_decode_output *o = context;
   const pdt_outcome outcome = {.request = s->request,
                                .index = s->index,
-                               .streams = s->streams,
+                               .streams = s->session.streams,
                                .plan_ids = s->plan.ids,
                                .slots = o->input->sidecar.plan_slots,
-                               .complete = pdt_session_complete(s)};
+                               .complete = pdt_session_complete(&s->session)};
   pdt_result r;
   pdt_progress_session_ended(&o->progress);
   int status = pdt_result_make(&r, &outcome, o->input->tokenizer, err);

@@ -39,12 +39,12 @@ static void draw_bar(int32_t committed, int32_t pending, int32_t most, int width
 }
 
 static void draw_stream(const pdt_round_report *report, pdt_stream k, int columns) {
-  const pdt_stream_state *s = &report->session->streams[k];
+  const pdt_stream_state *s = &report->running->session.streams[k];
   const pdt_block_report *block = block_of(report, k);
   int width = columns > 76 ? columns - 60 : 16;
   fprintf(stderr, "  %3d ", k);
   draw_bar(s->n_committed, s->n_tokens - s->n_committed,
-           report->session->request->settings.limits.max_tokens, width > 40 ? 40 : width);
+           report->running->request->settings.limits.max_tokens, width > 40 ? 40 : width);
   fprintf(stderr, " %5d committed %4d pending", s->n_committed, s->n_tokens - s->n_committed);
   if (block)
     fprintf(stderr, "  r %.3f %s", (double)block->readiness, pdt_action_name(block->action));
@@ -53,7 +53,7 @@ static void draw_stream(const pdt_round_report *report, pdt_stream k, int column
 
 void pdt_progress_round(pdt_progress *p, const pdt_round_report *report) {
   double now = pdt_seconds();
-  const pdt_session *s = report->session;
+  const pdt_running *s = report->running;
   if (!p->on) return;
   if (now - p->drawn < 0.1) return;
   p->drawn = now;

@@ -29,7 +29,7 @@ static int print_text(FILE *out, const pdt_block_report *b, const pdt_tokenizer 
 
 int pdt_rounds_print(FILE *out, const pdt_round_report *report, bool many,
                      const pdt_tokenizer *tokenizer, pdt_error *err) {
-  const pdt_session *s = report->session;
+  const pdt_running *s = report->running;
   fprintf(out, "session %llu", (unsigned long long)s->request->session);
   if (many) fprintf(out, " (request %d)", s->index);
   fprintf(out, ", round %d: %d notes in the window, gate %s\n", report->round, s->n_window,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "protocol/philox.h"
+#include "protocol/window.h"
 
 int32_t pdt_train_stream_blocks(const pdt_train_stream *stream, int32_t block_tokens) {
   return (stream->n_tokens - 1) / block_tokens + 1;
@@ -60,15 +61,17 @@ void pdt_train_draw_rounds(const pdt_train_entry *entry, const pdt_train_rounds 
 
 /* ---- windows ---- */
 
-/* A note of an entry, in the order windows show it. */
+/* A note of an entry. */
 typedef struct note {
-  int32_t round, stream, block; /* block of the entry */
+  pdt_note_name name;
+  int32_t block; /* of the entry; -1: the plan's */
 } note;
 
-static int by_window_order(const void *a, const void *b) {
-  const note *x = a, *y = b;
-  if (x->round != y->round) return x->round > y->round ? -1 : 1;
-  return x->stream < y->stream ? -1 : x->stream > y->stream;
+/* As windows ask for them: rounds ascend, and streams within a round. */
+static int by_name(const void *a, const void *b) {
+  const pdt_note_name x = ((const note *)a)->name, y = ((const note *)b)->name;
+  if (x.round != y.round) return x.round < y.round ? -1 : 1;
+  return (x.stream > y.stream) - (x.stream < y.stream);
 }
 
 /* The batch while it is laid out; writable faces of its arrays. */
@@ -84,7 +87,7 @@ typedef struct layout {
   uint8_t *kinds; /* of targets */
   float *ce_weight, *mean_states, *place_states, *teacher, *coverage, *coverage_weight, *ready;
   float *notes_weight, *spec_weight, *ready_weight;
-  note *sorted;    /* of the entry at hand */
+  note *sorted;    /* of the entry at hand: the plan's, then those of its blocks by name */
   int32_t *rounds; /* the same */
 } layout;
 
@@ -127,23 +130,24 @@ static int take_layout(layout *l, const extent *x, pdt_arena *arena, pdt_error *
                  TAKE(place_states, E * l->config->plan_places * l->config->hidden_size) ||
                  TAKE(teacher, Nb * l->config->notes_dim) || TAKE(coverage, Nb * S) ||
                  TAKE(coverage_weight, Nb * S) || TAKE(ready, Nb) || TAKE(notes_weight, Nb) ||
-                 TAKE(spec_weight, Nb) || TAKE(ready_weight, Nb) || TAKE(sorted, x->most_blocks) ||
-                 TAKE(rounds, x->most_blocks)
+                 TAKE(spec_weight, Nb) || TAKE(ready_weight, Nb) ||
+                 TAKE(sorted, x->most_blocks + 1) || TAKE(rounds, x->most_blocks)
              ? -1
              : 0;
 #undef TAKE
 }
 
-/* The window of a block emitted in `round` (eq. 4): plan note, then what is revealed, newest round
- * first, streams ascending. `base`: number of the entry's first block in the batch. */
-static void add_window(layout *l, int32_t entry, int32_t round, int32_t n_blocks, int32_t base) {
-  int32_t room = l->rules->window;
-  if (room-- > 0) l->window_items[l->items++] = entry;
-  for (int32_t i = 0; i < n_blocks && room > 0; i++) {
-    if (l->sorted[i].round > round - l->rules->reveal_delay) continue;
-    l->window_items[l->items++] = l->n_entries + base + l->sorted[i].block;
-    room--;
+/* The window of a block emitted in `round`, of the entry whose notes are sorted [n]. `base`: number
+ * of the entry's first block in the batch. */
+static void add_window(layout *l, int32_t entry, int32_t round, int32_t n, int32_t base) {
+  const pdt_window_rule rule = {l->rules->reveal_delay, l->rules->window};
+  const pdt_note_names names = {&l->sorted[0].name, sizeof *l->sorted, n};
+  int32_t *items = l->window_items + l->items, shown = pdt_window_notes(names, round, rule, items);
+  for (int32_t i = 0; i < shown; i++) {
+    int32_t block = l->sorted[items[i]].block;
+    items[i] = block < 0 ? entry : l->n_entries + base + block;
   }
+  l->items += shown;
 }
 
 /* A stream's sequence: the prompt but its last token, then the rows that are conditioned, and its
@@ -171,7 +175,7 @@ static void add_stream(layout *l, const pdt_train_entry *entry, int32_t e, int32
     l->block_entry[at] = e;
     l->window_begin[at] = l->conditioned + (b == 0 ? 0 : s->n_prefix + b * tau);
     l->first[at] = l->items;
-    add_window(l, e, l->rounds[first_block + b], n_blocks, base);
+    add_window(l, e, l->rounds[first_block + b], 1 + n_blocks, base);
   }
   l->conditioned += conditioned;
   l->rows = emit + s->n_tokens;
@@ -263,8 +267,9 @@ static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64
   pdt_train_draw_rounds(entry, l->rules, number, l->rounds);
   for (int32_t i = 0, at = 0; i < entry->n_streams; i++)
     for (int32_t b = pdt_train_stream_blocks(&entry->streams[i], tau); b > 0; b--, at++)
-      l->sorted[at] = (note){l->rounds[at], entry->streams[i].stream, at};
-  qsort(l->sorted, (size_t)n_blocks, sizeof *l->sorted, by_window_order);
+      l->sorted[1 + at] = (note){{l->rounds[at], entry->streams[i].stream}, at};
+  l->sorted[0] = (note){{0, PDT_PLANNER}, -1};
+  qsort(l->sorted + 1, (size_t)n_blocks, sizeof *l->sorted, by_name);
   for (int32_t i = 0, at = 0; i < entry->n_streams; i++) {
     int32_t emit = l->rows + entry->n_prompt + entry->streams[i].n_prefix - 1;
     add_stream(l, entry, e, i, at, n_blocks, base);

@@ -27,8 +27,8 @@ static void mend(uint8_t *data, size_t size) {
 
 /* What an ended session promises. */
 static void check_session(const pdt_replay_session *s) {
-  for (pdt_stream k = 0; k < s->request.settings.streams; k++) {
-    const pdt_stream_state *stream = &s->streams[k];
+  for (pdt_stream k = 0; s->session.streams && k < s->request.settings.streams; k++) {
+    const pdt_stream_state *stream = &s->session.streams[k];
     if (stream->n_committed > stream->n_tokens || stream->n_tokens > stream->max_tokens ||
         stream->n_tokens > s->request.settings.limits.max_tokens || (s->complete && !stream->done))
       abort();

@@ -15,7 +15,7 @@
 enum { DIM = 3, MOST = 200 };
 
 static void new_bus(pdt_bus *bus, int32_t delay, int32_t budget, int32_t capacity) {
-  assert_int_equal(pdt_bus_new(bus, DIM, delay, budget, capacity, NULL), 0);
+  assert_int_equal(pdt_bus_new(bus, DIM, (pdt_window_rule){delay, budget}, capacity, NULL), 0);
 }
 
 /* The vector of a note: distinct numbers. */
@@ -35,11 +35,11 @@ static void expect_window(const pdt_bus *bus, pdt_round round, const char *expec
   char text[512] = "";
   int32_t indices[MOST], n = pdt_bus_window(bus, round, indices);
   size_t at = 0;
-  assert_in_range(n, 0, bus->budget);
+  assert_in_range(n, 0, bus->rule.budget);
   for (int32_t i = 0; i < n; i++) {
     const pdt_note *note = &bus->notes[indices[i]];
-    at += (size_t)snprintf(text + at, sizeof text - at, "%s%d.%d", i ? " " : "", note->round,
-                           note->stream);
+    at += (size_t)snprintf(text + at, sizeof text - at, "%s%d.%d", i ? " " : "", note->name.round,
+                           note->name.stream);
   }
   assert_string_equal(text, expected);
 }
@@ -118,7 +118,7 @@ static void withdrawal(void **state) {
   expect_window(&bus, 5, "0.-1 4.0 4.1 3.0 2.0 1.0 1.1");
   for (int32_t i = 0; i < bus.count; i++) { /* whoever got whose place, each has its own vector */
     float vector[DIM];
-    vector_of(bus.notes[i].round, bus.notes[i].stream, vector);
+    vector_of(bus.notes[i].name.round, bus.notes[i].name.stream, vector);
     assert_memory_equal(bus.notes[i].vector, vector, sizeof vector);
   }
   pdt_bus_withdraw(&bus, 0, 1);
@@ -151,7 +151,7 @@ static void order_and_capacity(void **state) {
   refuse(&bus, 0, PDT_PLANNER, "full");
   pdt_bus_free(&bus);
   pdt_error err = {0};
-  assert_int_equal(pdt_bus_new(&bus, INT32_MAX, 1, 1, INT32_MAX, &err), -1);
+  assert_int_equal(pdt_bus_new(&bus, INT32_MAX, (pdt_window_rule){1, 1}, INT32_MAX, &err), -1);
   assert_int_equal(err.code, PDT_ERROR_MEMORY);
   assert_null(bus.notes);
 }
@@ -249,16 +249,17 @@ static void check_window(const pdt_bus *bus, const plain_note *notes, int32_t n,
   plain_note sorted[MOST];
   int32_t visible = 0, indices[MOST];
   for (int32_t i = 0; i < n; i++)
-    if (notes[i].stream < 0 || notes[i].round <= round - bus->delay) sorted[visible++] = notes[i];
+    if (notes[i].stream < 0 || notes[i].round <= round - bus->rule.delay)
+      sorted[visible++] = notes[i];
   qsort(sorted, (size_t)visible, sizeof *sorted, shown_before);
-  if (visible > bus->budget) visible = bus->budget;
+  if (visible > bus->rule.budget) visible = bus->rule.budget;
   assert_int_equal(pdt_bus_window(bus, round, indices), visible);
   for (int32_t i = 0; i < visible; i++) {
     const pdt_note *note = &bus->notes[indices[i]];
     float vector[DIM];
-    assert_int_equal(note->round, sorted[i].round);
-    assert_int_equal(note->stream, sorted[i].stream);
-    vector_of(note->round, note->stream, vector);
+    assert_int_equal(note->name.round, sorted[i].round);
+    assert_int_equal(note->name.stream, sorted[i].stream);
+    vector_of(note->name.round, note->name.stream, vector);
     assert_memory_equal(note->vector, vector, sizeof vector);
   }
 }

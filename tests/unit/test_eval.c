@@ -73,7 +73,7 @@ static void begin(fixture *f) {
   pdt_rollout_free(&f->rollout);
   pdt_bus_free(&f->bus);
   check(f, pdt_rollout_new(&f->rollout, &reader, &owners, none, zeros, &f->err));
-  check(f, pdt_bus_new(&f->bus, 1, 1, MOST_WINDOW, MOST_WINDOW, &f->err));
+  check(f, pdt_bus_new(&f->bus, 1, (pdt_window_rule){1, MOST_WINDOW}, MOST_WINDOW, &f->err));
   check(f, pdt_bus_publish(&f->bus, 0, PDT_PLANNER, &f->err));
   f->round = 1;
 }
@@ -89,8 +89,7 @@ static const pdt_rollout_block *emit(fixture *f, pdt_stream k, const char *text)
   int32_t window[MOST_WINDOW], n;
   pdt_note_name names[MOST_WINDOW];
   int32_t n_window = pdt_bus_window(&f->bus, f->round, window);
-  for (int32_t i = 0; i < n_window; i++)
-    names[i] = (pdt_note_name){f->bus.notes[window[i]].round, f->bus.notes[window[i]].stream};
+  for (int32_t i = 0; i < n_window; i++) names[i] = f->bus.notes[window[i]].name;
   free(f->tokens[k]);
   f->tokens[k] = encode(f, text, &n);
   const pdt_rollout_emission emission = {.stream = k,
@@ -348,8 +347,7 @@ static void play_round(fixture *f, playback *p, int32_t b) {
   int32_t window[MOST_WINDOW], tau = p->rounds->block_tokens;
   pdt_note_name names[MOST_WINDOW];
   int32_t n_window = pdt_bus_window(&p->bus, b + 1, window);
-  for (int32_t i = 0; i < n_window; i++)
-    names[i] = (pdt_note_name){p->bus.notes[window[i]].round, p->bus.notes[window[i]].stream};
+  for (int32_t i = 0; i < n_window; i++) names[i] = p->bus.notes[window[i]].name;
   for (pdt_stream k = 0; k < p->e->n_sections; k++) {
     const pdt_data_section *s = &p->e->sections[k];
     if (b >= s->n_blocks) continue;
@@ -400,10 +398,11 @@ static void play(fixture *f, const pdt_data_entry *e, const pdt_data_rounds *rou
   playback p = {.e = e, .rounds = rounds};
   pdt_rollout_owners owners;
   int32_t most = 0;
+  const pdt_window_rule rule = {rounds->reveal_delay,
+                                rounds->window ? rounds->window : MOST_WINDOW};
   check(f, pdt_rollout_owners_of(&owners, e, &f->err));
   check(f, pdt_rollout_new(&p.rollout, &reader, &owners, none, zeros, &f->err));
-  check(f, pdt_bus_new(&p.bus, 1, rounds->reveal_delay,
-                       rounds->window ? rounds->window : MOST_WINDOW, MOST_WINDOW, &f->err));
+  check(f, pdt_bus_new(&p.bus, 1, rule, MOST_WINDOW, &f->err));
   check(f, pdt_bus_publish(&p.bus, 0, PDT_PLANNER, &f->err));
   for (pdt_stream k = 0; k < e->n_sections; k++) {
     pdt_data_tokens places;

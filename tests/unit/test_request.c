@@ -11,7 +11,7 @@
 
 #include "base/json.h"
 #include "base/json_text.h"
-#include "engine/session.h"
+#include "engine/running.h"
 #include "numbers.h"
 #include "oracle_cases.h"
 #include "request/message.h"
@@ -541,27 +541,27 @@ static void the_most_there_can_be(void **state) {
   pdt_request r = accept("{'prompt_ids':[1],'settings':{'streams':3,'block_tokens':5,"
                          "'max_tokens':21,'window':1048576,'horizon':16777216}}",
                          &ids_only);
-  assert_int_equal(pdt_request_block(&r), 5);
-  assert_int_equal(pdt_request_tokens(&r), 21);
-  assert_int_equal(pdt_request_notes(&r), 1 + 3 * 5);
-  assert_int_equal(pdt_request_window(&r), 16);
+  assert_int_equal(pdt_settings_block(&r.settings), 5);
+  assert_int_equal(pdt_settings_tokens(&r.settings), 21);
+  assert_int_equal(pdt_settings_notes(&r.settings), 1 + 3 * 5);
+  assert_int_equal(pdt_settings_window(&r.settings), 16);
   r.settings.window = 15;
-  assert_int_equal(pdt_request_window(&r), 15);
+  assert_int_equal(pdt_settings_window(&r.settings), 15);
   r.settings.max_rounds = 2; /* two blocks, and a third that does not come to be */
-  assert_int_equal(pdt_request_tokens(&r), 10);
+  assert_int_equal(pdt_settings_tokens(&r.settings), 10);
   assert_int_equal(pdt_request_own_tokens(&r, 1), 10);
-  assert_int_equal(pdt_request_notes(&r), 1 + 3 * 2);
+  assert_int_equal(pdt_settings_notes(&r.settings), 1 + 3 * 2);
   assert_int_equal(pdt_request_positions(&r), 21);
   r.settings.max_rounds = INT32_MAX;
   r.settings.limits.block_tokens = 1 << 24;
-  assert_int_equal(pdt_request_block(&r), 21);
-  assert_int_equal(pdt_request_tokens(&r), 21);
-  assert_int_equal(pdt_request_notes(&r), 1 + 3);
+  assert_int_equal(pdt_settings_block(&r.settings), 21);
+  assert_int_equal(pdt_settings_tokens(&r.settings), 21);
+  assert_int_equal(pdt_settings_notes(&r.settings), 1 + 3);
   r.settings.limits.max_tokens = 1 << 24;
   r.settings.limits.block_tokens = 1;
   r.settings.streams = 1 << 16;
-  assert_true(pdt_request_notes(&r) == 1 + ((int64_t)1 << 40));
-  assert_int_equal(pdt_request_window(&r), 15);
+  assert_true(pdt_settings_notes(&r.settings) == 1 + ((int64_t)1 << 40));
+  assert_int_equal(pdt_settings_window(&r.settings), 15);
   r.settings.streams = 3;
   pdt_request_free(&r);
 }
@@ -572,10 +572,10 @@ static void pages_of_a_session(void **state) {
   pdt_request r = accept("{'prompt_ids':[1,2],'prefix_ids':[[],[1],[],[]],"
                          "'settings':{'max_tokens':32}}",
                          &ids_only);
-  assert_int_equal(pdt_session_pages(&r, 0, 1, 1), 1 + 2 + 3 + 2 + 2);
-  assert_int_equal(pdt_session_pages(&r, 0, 1, 4), 1 + 2);
-  assert_int_equal(pdt_session_pages(&r, 1, 2, 4), 1 + 3);
-  assert_int_equal(pdt_session_pages(&r, 4, 6, 6), 0); /* nothing to decode, no prompt either */
+  assert_int_equal(pdt_running_pages(&r, 0, 1, 1), 1 + 2 + 3 + 2 + 2);
+  assert_int_equal(pdt_running_pages(&r, 0, 1, 4), 1 + 2);
+  assert_int_equal(pdt_running_pages(&r, 1, 2, 4), 1 + 3);
+  assert_int_equal(pdt_running_pages(&r, 4, 6, 6), 0); /* nothing to decode, no prompt either */
   assert_int_equal(pdt_streams_among(4, 0, 2, 3), 3);
   assert_int_equal(pdt_streams_among(4, 2, 3, 3), 1);
   assert_int_equal(pdt_streams_among(4, 5, 8, 8), 0);
@@ -587,7 +587,7 @@ static void pages_of_a_session(void **state) {
   huge.settings.max_rounds = INT32_MAX;
   huge.settings.limits.max_tokens = 1 << 24;
   huge.settings.limits.block_tokens = 16;
-  assert_true(pdt_session_pages(&huge, 0, 1, 1) == ((int64_t)1 << 32) + 1);
+  assert_true(pdt_running_pages(&huge, 0, 1, 1) == ((int64_t)1 << 32) + 1);
 }
 
 /* id, stream and text, from Python: int.from_bytes(sha256(f"parallel-decoder-v1::stream_{k}::" +

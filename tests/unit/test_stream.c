@@ -35,7 +35,8 @@ static pdt_round apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt
   pdt_token tokens[MOST_TOKENS];
   const float coverage[SLOTS] = {(float)first, (float)-first};
   for (int32_t i = 0; i < n; i++) tokens[i] = first + i;
-  const pdt_block_verdict v = {action, tokens, n, ended, coverage};
+  const pdt_block_verdict v = {
+      .action = action, .tokens = tokens, .n_tokens = n, .ended = ended, .coverage = coverage};
   pdt_round withdraw_from = -1;
   pdt_error err = {0};
   if (pdt_stream_apply(s, limits, round, gate, &v, &withdraw_from, &err))
@@ -163,7 +164,8 @@ static void refuse(pdt_stream_state *s, pdt_action action, int32_t n, bool ended
                    const char *part) {
   const pdt_token tokens[MOST_TOKENS] = {0};
   const float coverage[SLOTS] = {0};
-  const pdt_block_verdict v = {action, tokens, n, ended, coverage};
+  const pdt_block_verdict v = {
+      .action = action, .tokens = tokens, .n_tokens = n, .ended = ended, .coverage = coverage};
   pdt_round withdraw_from;
   pdt_error err = {0};
   pdt_stream_state before = *s;
@@ -291,8 +293,14 @@ static void random_walk(numbers *r, int seen[5]) {
     seen[action]++;
     model_block block = random_block(r, round, pdt_stream_room(&s, &limits));
     if (action == PDT_ACTION_NONE) block.n = 0;
-    const pdt_block_verdict v = {action, block.tokens, block.n,
-                                 block.n > 0 && block.tokens[block.n - 1] == 0, block.coverage};
+    const pdt_block_verdict v = {0,
+                                 0,
+                                 0,
+                                 action,
+                                 block.tokens,
+                                 block.n,
+                                 block.n > 0 && block.tokens[block.n - 1] == 0,
+                                 block.coverage};
     pdt_round expected = action == PDT_ACTION_ROLLBACK && m.n_pending ? m.pending[0].round : 0;
     pdt_round withdraw_from;
     pdt_error err = {0};
@@ -357,9 +365,8 @@ static void replay_new(replay *p, const json_t *settings, const json_t *trace) {
   assert_true(pdt_policy_parse(oracle_string(settings, "policy"), &p->limits.policy));
   int32_t blocks = (p->limits.max_tokens + p->limits.block_tokens - 1) / p->limits.block_tokens;
   assert_in_range(p->K, 1, MOST_STREAMS);
-  assert_int_equal(pdt_bus_new(&p->bus, DIM, (int32_t)oracle_int(settings, "reveal_delay"),
-                               p->budget, 1 + p->K * blocks, NULL),
-                   0);
+  const pdt_window_rule rule = {(int32_t)oracle_int(settings, "reveal_delay"), p->budget};
+  assert_int_equal(pdt_bus_new(&p->bus, DIM, rule, 1 + p->K * blocks, NULL), 0);
   for (pdt_stream k = 0; k < p->K; k++)
     assert_int_equal(pdt_stream_new(&p->streams[k], k, &p->limits, INT32_MAX, NULL), 0);
   floats(json_object_get(trace, "plan_note"), note, DIM);
@@ -374,7 +381,7 @@ static void replay_free(replay *p) {
 
 /* Notes arrive as late as they may: when a window is about to show them. */
 static void deliver(replay *p, pdt_round round) {
-  for (; p->arrived < round - p->bus.delay; p->arrived++)
+  for (; p->arrived < round - p->bus.rule.delay; p->arrived++)
     for (pdt_stream k = 0; k < p->K; k++)
       pdt_bus_fill(&p->bus, p->arrived + 1, k, p->notes[p->arrived + 1][k]);
 }
@@ -386,11 +393,12 @@ static void check_window(replay *p, pdt_round round, const json_t *expected) {
   assert_int_equal(n, size_of(expected));
   for (int32_t i = 0; i < n; i++) {
     const pdt_note *note = &p->bus.notes[window[i]];
-    assert_int_equal(note->round, int_at(at(expected, i), 0));
-    assert_int_equal(note->stream, int_at(at(expected, i), 1));
+    assert_int_equal(note->name.round, int_at(at(expected, i), 0));
+    assert_int_equal(note->name.stream, int_at(at(expected, i), 1));
     assert_true(note->filled);
-    if (note->stream != PDT_PLANNER)
-      assert_memory_equal(note->vector, p->notes[note->round][note->stream], sizeof p->notes[0][0]);
+    if (note->name.stream != PDT_PLANNER)
+      assert_memory_equal(note->vector, p->notes[note->name.round][note->name.stream],
+                          sizeof p->notes[0][0]);
   }
 }
 
@@ -525,7 +533,8 @@ static void room_for_what_can_be(void **state) {
   assert_int_equal(s.max_pending, 2);
   const pdt_token tokens[4] = {1, 2, 3, 4};
   const float coverage[1] = {0};
-  const pdt_block_verdict hold = {PDT_ACTION_HOLD, tokens, 4, false, coverage};
+  const pdt_block_verdict hold = {
+      .action = PDT_ACTION_HOLD, .tokens = tokens, .n_tokens = 4, .coverage = coverage};
   pdt_round withdraw;
   pdt_error err = {0};
   for (pdt_round round = 1; round <= 2; round++)

@@ -212,7 +212,8 @@ static void compare_with_bus(const fixture *f, const pdt_nn_sidecar_batch *b,
   pdt_error err = {0};
   pdt_bus bus;
   int32_t window[MOST_BLOCKS + 1], base = e * 8, last = 0, starts[] = {0, 3, 5, 8};
-  OK(pdt_bus_new(&bus, DN, rules->reveal_delay, rules->window, MOST_BLOCKS + 1, &err));
+  OK(pdt_bus_new(&bus, DN, (pdt_window_rule){rules->reveal_delay, rules->window}, MOST_BLOCKS + 1,
+                 &err));
   for (int i = 0; i < 8; i++) last = rounds[i] > last ? rounds[i] : last;
   OK(pdt_bus_publish(&bus, 0, PDT_PLANNER, &err));
   int32_t block_of[MOST_BLOCKS + 1] = {-1}, n = 1;

@@ -1,30 +1,28 @@
-/* One session in flight: the replica that every rank keeps of it, and the parts that only ranks
- * with something to compute for it have. */
-#ifndef PDT_ENGINE_SESSION_H
-#define PDT_ENGINE_SESSION_H
+/* A session in flight on this rank: the replica that every rank keeps of it (protocol/session.h),
+ * and the parts that only ranks with something to compute for it have. */
+#ifndef PDT_ENGINE_RUNNING_H
+#define PDT_ENGINE_RUNNING_H
 
-#include "protocol/bus.h"
-#include "protocol/stream.h"
+#include "protocol/session.h"
 #include "request/request.h"
 #include "sidecar/sidecar.h"
 #include "trunk/kv.h"
 
-typedef struct pdt_session {
+typedef struct pdt_running {
   const pdt_request *request; /* borrowed */
   int32_t index;              /* of the request in the run; its number is request->session */
-  pdt_round round;            /* the next one to run, from 1 */
-  pdt_plan plan;
-  pdt_bus bus;
-  pdt_stream_state *streams; /* [K] */
-  int32_t *window_notes;     /* [pdt_request_window]: this round's window, indices into bus.notes */
-  pdt_note_name *window_names; /* likewise: the same by name, still true after the round */
+  pdt_session session;
+  pdt_plan plan;         /* as coverage reads it */
+  int32_t *window_notes; /* [pdt_settings_window]: this round's window, indices into bus.notes */
+  pdt_note_name *window_names; /* [pdt_settings_window]: (round, stream) of each of them. Indices
+                                  change when notes are published or withdrawn; these do not */
   int32_t n_window;
   pdt_window window;          /* its projections; on ranks that own a stream of the session */
   pdt_kv_sequence prompt;     /* on ranks whose group has a stream of the session */
   pdt_kv_sequence *sequences; /* [K]; those of streams in this group */
   bool computes;              /* this rank's group has a stream of the session */
   bool owns;                  /* this rank owns one */
-} pdt_session;
+} pdt_running;
 
 /* World rank that owns stream k of any session. */
 static inline pdt_rank pdt_owner_of(pdt_stream k, pdt_rank ranks) {
@@ -35,7 +33,7 @@ static inline pdt_rank pdt_owner_of(pdt_stream k, pdt_rank ranks) {
 int32_t pdt_streams_among(int32_t K, pdt_rank begin, pdt_rank end, pdt_rank ranks);
 
 /* Cache pages that a session takes on the ranks of a group that holds world ranks [begin, end). */
-int64_t pdt_session_pages(const pdt_request *request, pdt_rank begin, pdt_rank end, pdt_rank ranks);
+int64_t pdt_running_pages(const pdt_request *request, pdt_rank begin, pdt_rank end, pdt_rank ranks);
 
 /* Where this rank stands. */
 typedef struct pdt_place {
@@ -45,11 +43,8 @@ typedef struct pdt_place {
 
 /* A session before its first round, its prompt not yet encoded; reserves its cache pages. Errors:
  * MEMORY. */
-int pdt_session_new(pdt_session *s, const pdt_request *request, int32_t index,
+int pdt_running_new(pdt_running *r, const pdt_request *request, int32_t index,
                     const pdt_place *place, pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_error *err);
-void pdt_session_free(pdt_session *s, pdt_kv_cache *kv);
-
-/* Are all its streams done? */
-bool pdt_session_complete(const pdt_session *s);
+void pdt_running_free(pdt_running *r, pdt_kv_cache *kv);
 
 #endif

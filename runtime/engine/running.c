@@ -1,0 +1,81 @@
+#include "engine/running.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+int32_t pdt_streams_among(int32_t K, pdt_rank begin, pdt_rank end, pdt_rank ranks) {
+  int32_t n = 0;
+  for (pdt_stream k = 0; k < K; k++) {
+    pdt_rank owner = pdt_owner_of(k, ranks);
+    n += owner >= begin && owner < end;
+  }
+  return n;
+}
+
+int64_t pdt_running_pages(const pdt_request *request, pdt_rank begin, pdt_rank end,
+                          pdt_rank ranks) {
+  int64_t pages = 0;
+  for (pdt_stream k = 0; k < request->settings.streams; k++) {
+    pdt_rank owner = pdt_owner_of(k, ranks);
+    if (owner >= begin && owner < end) pages += pdt_kv_pages(pdt_request_own_tokens(request, k));
+  }
+  return pages > 0 ? pages + pdt_kv_pages(request->n_prompt) : 0;
+}
+
+/* Replicated parts. */
+static int new_replica(pdt_running *r, const pdt_sidecar *sidecar, pdt_error *err) {
+  const pdt_settings *settings = &r->request->settings;
+  int32_t window = pdt_settings_window(settings);
+  return pdt_session_new(&r->session, settings, sidecar->config.notes_dim, PDT_ROOM_FOR_ALL, err) ||
+                 PDT_NEW(&r->sequences, settings->streams, "streams", err) ||
+                 PDT_NEW(&r->window_notes, window, "window", err) ||
+                 PDT_NEW(&r->window_names, window, "window", err) ||
+                 pdt_plan_new(&r->plan, sidecar, err)
+             ? -1
+             : 0;
+}
+
+/* Page tables on the ranks of a group that decodes some of the streams. */
+static int new_sequences(pdt_running *r, const pdt_place *place, pdt_kv_cache *kv, pdt_error *err) {
+  const pdt_request *q = r->request;
+  if (pdt_kv_sequence_new(&r->prompt, kv, NULL, 0, q->n_prompt, err)) return -1;
+  for (pdt_stream k = 0; k < q->settings.streams; k++) {
+    pdt_rank owner = pdt_owner_of(k, place->ranks);
+    if (owner < place->group_begin || owner >= place->group_end) continue;
+    /* every stream reads the last prompt token itself */
+    if (pdt_kv_sequence_new(&r->sequences[k], kv, &r->prompt, q->n_prompt - 1,
+                            pdt_request_own_tokens(q, k), err))
+      return -1;
+  }
+  return 0;
+}
+
+int pdt_running_new(pdt_running *r, const pdt_request *request, int32_t index,
+                    const pdt_place *place, pdt_sidecar *sidecar, pdt_kv_cache *kv,
+                    pdt_error *err) {
+  int32_t K = request->settings.streams;
+  *r = (pdt_running){.request = request, .index = index};
+  r->computes = pdt_streams_among(K, place->group_begin, place->group_end, place->ranks) > 0;
+  r->owns = pdt_streams_among(K, place->rank, place->rank + 1, place->ranks) > 0;
+  if (new_replica(r, sidecar, err) || (r->computes && new_sequences(r, place, kv, err)) ||
+      (r->owns &&
+       pdt_window_new(&r->window, sidecar, pdt_settings_window(&request->settings), err))) {
+    pdt_running_free(r, kv);
+    return -1;
+  }
+  return 0;
+}
+
+void pdt_running_free(pdt_running *r, pdt_kv_cache *kv) {
+  for (pdt_stream k = 0; r->sequences && k < r->request->settings.streams; k++)
+    pdt_kv_sequence_free(&r->sequences[k], kv);
+  pdt_kv_sequence_free(&r->prompt, kv);
+  free(r->sequences);
+  free(r->window_notes);
+  free(r->window_names);
+  pdt_session_free(&r->session);
+  pdt_plan_free(&r->plan);
+  pdt_window_free(&r->window);
+  *r = (pdt_running){0};
+}
