@@ -100,53 +100,17 @@ static error_t check(const pdt_decode_options *o, struct argp_state *state) {
   return EINVAL;
 }
 
-/* Where the word behind a flag goes as it is; NULL where it does not. */
-static const char **word_of(pdt_decode_options *o, int key) {
-  switch (key) {
-  case KEY_REQUEST:
-    return &o->request;
-  case KEY_REQUESTS:
-    return &o->requests;
-  case KEY_PROMPT:
-    return &o->prompt;
-  case KEY_PLAN:
-    return &o->plan;
-  case KEY_TRACE:
-    return &o->trace;
-  case KEY_OUT:
-    return &o->out;
-  case KEY_JOURNAL:
-    return &o->journal;
-  default:
-    return NULL;
-  }
-}
-
-/* What a flag without a word turns on; NULL where it is none. */
-static bool *switch_of(pdt_decode_options *o, int key) {
-  switch (key) {
-  case KEY_JSON:
-    return &o->json;
-  case KEY_OVERWRITE:
-    return &o->overwrite;
-  case KEY_QUIET:
-    return &o->quiet;
-  case KEY_VERBOSE:
-    return &o->verbose;
-  case KEY_ROUNDS:
-    return &o->rounds;
-  default:
-    return NULL;
-  }
-}
-
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_decode_options *o = state->input;
-  const char **word = word_of(o, key);
-  bool *on = switch_of(o, key);
-  if (word) *word = arg;
-  if (on) *on = true;
-  if (word || on) return 0;
+  const pdt_cli_kept kept[] = {
+      {KEY_REQUEST, &o->request, NULL},     {KEY_REQUESTS, &o->requests, NULL},
+      {KEY_PROMPT, &o->prompt, NULL},       {KEY_PLAN, &o->plan, NULL},
+      {KEY_TRACE, &o->trace, NULL},         {KEY_OUT, &o->out, NULL},
+      {KEY_JOURNAL, &o->journal, NULL},     {KEY_JSON, NULL, &o->json},
+      {KEY_OVERWRITE, NULL, &o->overwrite}, {KEY_QUIET, NULL, &o->quiet},
+      {KEY_VERBOSE, NULL, &o->verbose},     {KEY_ROUNDS, NULL, &o->rounds},
+  };
+  if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
     return pdt_setting_parse(o->settings, key - KEY_SETTINGS, arg, state);
   if (key >= KEY_ENGINE && key < KEY_SETTINGS)

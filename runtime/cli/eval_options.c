@@ -192,26 +192,17 @@ static error_t finish(pdt_eval_options *o, struct argp_state *state) {
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_eval_options *o = state->input;
+  const pdt_cli_kept kept[] = {{KEY_DATA, &o->data, NULL},
+                               {KEY_ARMS, &o->arms, NULL},
+                               {KEY_SWEEP, &o->sweep, NULL},
+                               {KEY_NO_TEACHER, NULL, &o->no_teacher},
+                               {KEY_JSON, NULL, &o->json}};
+  if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
     return pdt_setting_parse(o->settings, key - KEY_SETTINGS, arg, state);
   if (key >= KEY_ENGINE && key < KEY_SETTINGS)
     return pdt_engine_flag_parse(&o->engine, (pdt_engine_flag)(key - KEY_ENGINE), arg, state);
   switch (key) {
-  case KEY_DATA:
-    o->data = arg;
-    return 0;
-  case KEY_ARMS:
-    o->arms = arg;
-    return 0;
-  case KEY_SWEEP:
-    o->sweep = arg;
-    return 0;
-  case KEY_NO_TEACHER:
-    o->no_teacher = true;
-    return 0;
-  case KEY_JSON:
-    o->json = true;
-    return 0;
   case KEY_OUT: /* what goes to standard output is there without */
     o->out = pdt_sink_descriptor(arg) == STDOUT_FILENO ? NULL : arg;
     return 0;
