@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 
 struct pdt_comm_backend {
+  bool checks_calls; /* finds calls of ranks that do not fit each other by itself */
   int (*split)(const pdt_comm *comm, int color, bool by_node, pdt_comm *out, pdt_error *err);
   void (*release)(pdt_comm *comm);
   void (*finish)(pdt_comm *world);
@@ -24,6 +25,12 @@ struct pdt_comm_backend {
                      const pdt_bytes *recv_at);
   void (*all_reduce_i64)(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
 };
+
+/* check.c: ends all ranks where they do not make the same call, with an error that names two of
+ * them and what they call. What is not an argument of the call is 0 or NULL. For backends that do
+ * not find that by themselves. Collective, blocking. */
+void pdt_comm_check_call(const pdt_comm *comm, const char *name, pdt_bytes bytes,
+                         const pdt_bytes *counts_bytes, pdt_rank root);
 
 /* The MPI backend. Starts MPI and fills in world; on failure, alike on all ranks, MPI has ended
  * again. Collective over all processes started, blocking. */

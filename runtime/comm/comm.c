@@ -9,6 +9,14 @@
 #include "base/text_safe.h"
 #include "comm/backend.h"
 
+/* In builds that check: does every rank call this? */
+#ifdef PDT_CHECKS
+#define CHECK_CALL(comm, bytes, counts, root)                                                      \
+  pdt_comm_check_call(comm, __func__, bytes, counts, root)
+#else
+#define CHECK_CALL(comm, bytes, counts, root) ((void)0)
+#endif
+
 /* What Open MPI takes of addresses when it starts: its modules, a helping thread with an arena, and
  * a piece of every neighbour's shared memory. With less it hangs sooner or later, at its start or
  * at its end. (Measured: 211 MiB for 4
@@ -140,6 +148,7 @@ void pdt_comm_free(pdt_comm *comm) {
 }
 
 void pdt_comm_barrier(const pdt_comm *comm) {
+  CHECK_CALL(comm, 0, NULL, 0);
   if (comm->size > 1) comm->backend->barrier(comm);
 }
 
@@ -152,11 +161,13 @@ int pdt_comm_agree(const pdt_comm *comm, pdt_error *err) {
 }
 
 void pdt_comm_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root) {
+  CHECK_CALL(comm, bytes, NULL, root);
   if (comm->size > 1) comm->backend->broadcast(comm, data, bytes, root);
 }
 
 void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
                      const pdt_bytes *counts_bytes, pdt_rank root) {
+  CHECK_CALL(comm, 0, counts_bytes, root);
   if (comm->size > 1)
     comm->backend->gather(comm, send, bytes, recv, counts_bytes, root);
   else if (bytes > 0 && recv != send)
@@ -165,6 +176,7 @@ void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, vo
 
 void pdt_comm_all_gather(const pdt_comm *comm, const void *send, void *recv,
                          const pdt_bytes *counts_bytes) {
+  CHECK_CALL(comm, 0, counts_bytes, 0);
   if (comm->size > 1)
     comm->backend->all_gather(comm, send, recv, counts_bytes);
   else if (counts_bytes[0] > 0 && recv != send)
@@ -173,6 +185,7 @@ void pdt_comm_all_gather(const pdt_comm *comm, const void *send, void *recv,
 
 void pdt_comm_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
                                const pdt_bytes *counts_bytes, pdt_comm_request *request) {
+  CHECK_CALL(comm, 0, counts_bytes, 0);
   *request = (pdt_comm_request){0};
   if (comm->size > 1)
     comm->backend->all_gather_start(comm, send, recv, counts_bytes, request);
@@ -187,6 +200,7 @@ void pdt_comm_wait(const pdt_comm *comm, pdt_comm_request *request) {
 void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
                          const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
                          const pdt_bytes *recv_at) {
+  CHECK_CALL(comm, 0, NULL, 0);
   if (send_bytes[comm->rank] > 0)
     memcpy((char *)recv + recv_at[comm->rank], (const char *)send + send_at[comm->rank],
            (size_t)send_bytes[comm->rank]);
@@ -195,6 +209,7 @@ void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes
 }
 
 void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op) {
+  CHECK_CALL(comm, n_elems * (pdt_bytes)sizeof *data, NULL, op);
   if (comm->size > 1) comm->backend->all_reduce_i64(comm, data, n_elems, op);
 }
 

@@ -109,6 +109,18 @@ void pdt_comm_reducer_free(pdt_comm_reducer *r);
 void pdt_comm_all_reduce_f32(const pdt_comm *comm, pdt_comm_reducer *r, float *data,
                              int64_t n_elems);
 
+/* PDT_CHECK_SAME(comm, value): a number that must be the same on every rank of comm. In builds with
+ * PDT_CHECKS (base/check.h), where it is not, all ranks end with an error that names two of them
+ * and what they have; in others nothing is done, and value is not looked at. Collective, blocking.
+ */
+#ifdef PDT_CHECKS
+#define PDT_CHECK_SAME(comm, value) pdt_comm_check_same(comm, (int64_t)(value), __func__, #value)
+#else
+#define PDT_CHECK_SAME(comm, value) ((void)0)
+#endif
+void pdt_comm_check_same(const pdt_comm *comm, int64_t value, const char *function,
+                         const char *name);
+
 /* What this build's MPI library says of itself, one line into text[bytes]; for --version. May be
  * called without MPI having been started. */
 void pdt_comm_library(char *text, size_t bytes);

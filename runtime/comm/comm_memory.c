@@ -524,6 +524,7 @@ static void memory_abort(const pdt_comm *world, const pdt_error *err) {
 }
 
 static const pdt_comm_backend memory_backend = {
+    .checks_calls = true,
     .split = memory_split,
     .release = memory_release,
     .finish = memory_finish,

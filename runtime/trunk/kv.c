@@ -1,6 +1,7 @@
 #include "trunk/kv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 
@@ -33,6 +34,7 @@ int pdt_kv_new(pdt_kv_cache *kv, pdt_layer layers, int32_t kv_heads, int32_t hea
                        .n_pages = n_pages,
                        .n_free = n_pages};
   if (PDT_NEW(&kv->free_pages, n_pages, "key/value cache", err) ||
+      PDT_NEW(&kv->seen, n_pages, "key/value cache", err) ||
       PDT_NEW(&kv->data, n_pages * kv->page_elems, "key/value cache", err)) {
     pdt_kv_free(kv);
     return -1;
@@ -43,6 +45,7 @@ int pdt_kv_new(pdt_kv_cache *kv, pdt_layer layers, int32_t kv_heads, int32_t hea
 
 void pdt_kv_free(pdt_kv_cache *kv) {
   free(kv->free_pages);
+  free(kv->seen);
   free(kv->data);
   *kv = (pdt_kv_cache){0};
 }
@@ -99,6 +102,46 @@ void pdt_kv_truncate(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length) {
     kv->free_pages[kv->n_free++] = s->pages[--s->n_pages];
     kv->n_reserved++;
   }
+}
+
+/* Marks n pages as seen; false where one is none, or was seen before. */
+static bool see(const pdt_kv_cache *kv, const int32_t *pages, int32_t n) {
+  for (int32_t i = 0; i < n; i++) {
+    if (pages[i] < 0 || pages[i] >= kv->n_pages || kv->seen[pages[i]]) return false;
+    kv->seen[pages[i]] = true;
+  }
+  return true;
+}
+
+/* Begins with the free pages. */
+static bool see_free(const pdt_kv_cache *kv) {
+  if (kv->n_free < 0 || kv->n_free > kv->n_pages) return false;
+  if (kv->n_reserved < 0 || kv->n_reserved > kv->n_free) return false;
+  if (kv->n_pages > 0) memset(kv->seen, 0, (size_t)kv->n_pages);
+  return see(kv, kv->free_pages, kv->n_free);
+}
+
+/* Is the table as long as the positions need, and no longer than was reserved? */
+static bool length_is_valid(const pdt_kv_sequence *s) {
+  return s->tokens >= 0 && s->shared_tokens >= 0 && s->n_pages == pdt_kv_pages(s->tokens) &&
+         s->n_pages <= s->max_pages;
+}
+
+bool pdt_kv_is_valid(const pdt_kv_cache *kv, const pdt_kv_sequence *const *sequences, int32_t n) {
+  int64_t promised = 0, pages = kv->n_free;
+  if (!see_free(kv)) return false;
+  for (int32_t i = 0; i < n; i++) {
+    const pdt_kv_sequence *s = sequences[i];
+    if (!length_is_valid(s) || !see(kv, s->pages, s->n_pages)) return false;
+    promised += s->max_pages - s->n_pages;
+    pages += s->n_pages;
+  }
+  return promised == kv->n_reserved && pages == kv->n_pages;
+}
+
+bool pdt_kv_sequence_is_valid(const pdt_kv_sequence *s, const pdt_kv_cache *kv) {
+  return see_free(kv) && length_is_valid(s) && s->max_pages - s->n_pages <= kv->n_reserved &&
+         see(kv, s->shared_pages, pdt_kv_pages(s->shared_tokens)) && see(kv, s->pages, s->n_pages);
 }
 
 /* Elements from a page's start to (layer, head). */

@@ -19,6 +19,7 @@ typedef struct pdt_kv_cache {
   int64_t page_elems;                  /* layers * kv_heads * 2 * PDT_PAGE_TOKENS * head_dim */
   int32_t n_pages, n_free, n_reserved; /* reserved ones are free, but promised */
   int32_t *free_pages;                 /* [n_pages], the first n_free valid */
+  bool *seen;                          /* [n_pages]: of the two checks below alone */
   float *data;                         /* [n_pages, page_elems] */
 } pdt_kv_cache;
 
@@ -60,6 +61,15 @@ int pdt_kv_extend(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length, pdt_erro
 /* Drops positions from `length` on, and gives the pages they leave empty back to the reservation.
  * Shared positions cannot be dropped: length is at least their number. */
 void pdt_kv_truncate(pdt_kv_sequence *s, pdt_kv_cache *kv, int32_t length);
+
+/* Is every page free or in one of these sequences, and in one place only; are tables as long as
+ * their positions need; do the sequences' promises add up to n_reserved? sequences [n] are all that
+ * live, in any order. For PDT_INVARIANT; not for two threads at once. */
+bool pdt_kv_is_valid(const pdt_kv_cache *kv, const pdt_kv_sequence *const *sequences, int32_t n);
+
+/* The same as far as one sequence alone can tell: that its pages, shared ones included, are neither
+ * free nor twice in it. */
+bool pdt_kv_sequence_is_valid(const pdt_kv_sequence *s, const pdt_kv_cache *kv);
 
 /* Where the key and the value of one position of (layer, local kv head) are stored: key element j
  * at (*key)[j * PDT_PAGE_TOKENS], value element j at (*value)[j]. The position must be the

@@ -3,6 +3,7 @@
  * back to the owner. */
 #include <math.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/clock.h"
 #include "protocol/sample.h"
@@ -14,6 +15,7 @@ static void share_logits(pdt_trunk *t, const int32_t *begin, const float *hidden
   pdt_trunk_scratch *s = t->scratch;
   int64_t d = t->weights->config.hidden_size;
   const float *all = hidden;
+  PDT_CHECK_SAME(group, XXH3_64bits(begin, (size_t)(group->size + 1) * sizeof *begin));
   if (group->size > 1) {
     for (pdt_rank r = 0; r < group->size; r++)
       s->recv_bytes[r] = (begin[r + 1] - begin[r]) * d * (pdt_bytes)sizeof(float);

@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
 
@@ -325,6 +327,23 @@ static void ffn_block(const pass *p, pdt_layer l) {
   reduce_to_owners(p, pdt_shard_has_ffn, layer->down_bias);
 }
 
+/* In builds that check: all ranks of the group have the same batch, and sound page tables. */
+static void check_batch(const pass *p) {
+#ifdef PDT_CHECKS
+  XXH64_hash_t hash =
+      XXH3_64bits(p->batch->begin, (size_t)(p->t->group->size + 1) * sizeof(int32_t));
+  for (int32_t r = 0; r < p->rows; r++) {
+    const pdt_trunk_row *row = &p->batch->rows[r];
+    const int32_t words[] = {row->position, row->token, pdt_kv_length(row->sequence)};
+    hash = XXH3_64bits_withSeed(words, sizeof words, hash);
+    PDT_INVARIANT(pdt_kv_sequence_is_valid(row->sequence, p->t->kv));
+  }
+  PDT_CHECK_SAME(p->t->group, hash);
+#else
+  (void)p;
+#endif
+}
+
 /* Takes pages for every row before anything is computed: all ranks succeed or fail alike. */
 static int extend_sequences(const pass *p, pdt_error *err) {
   if (p->rows > p->t->limits.max_rows)
@@ -358,6 +377,7 @@ int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_
             .d = w->config.hidden_size};
   p.own_rows = rows_of(&p, trunk->group->rank);
   if (!hooks) hooks = &none;
+  check_batch(&p);
   if (extend_sequences(&p, err)) return -1;
   double start = pdt_seconds(), elsewhere = trunk->clock.exchange + trunk->clock.hooks;
   embed(&p);

@@ -323,6 +323,29 @@ static void gather_nobody_waits_for(void **state) {
   ends(NULL, forget_gather, 0, "rank 2 gives up world without waiting for all_gather_start");
 }
 
+/* What is said to be the same on all ranks, and is so, or is another number on rank 2. */
+static int check_same(const pdt_comm *comm, void *context, pdt_error *err) {
+  int64_t value = INT64_MIN;
+  (void)err;
+  pdt_comm_check_same(comm, value, "f", "value");
+  value = -5;
+  pdt_comm_check_same(comm, value, "f", "value");
+  if (*(int *)context && comm->rank >= 2) value = INT64_MAX;
+  pdt_comm_check_same(comm, value, "f", "value");
+  return 0;
+}
+
+static void the_same_on_all_ranks(void **state) {
+  pdt_comm_memory_outcome outcomes[RANKS];
+  int no = 0;
+  (void)state;
+  assert_int_equal(pdt_comm_memory_run(RANKS, NULL, check_same, &no, outcomes, NULL), 0);
+  assert_int_equal(pdt_comm_memory_run(1, NULL, check_same, &no, outcomes, NULL), 0);
+  ends(NULL, check_same, 1,
+       "f: expected the same on all 4 ranks, found value = -5 on rank 0, value = "
+       "9223372036854775807 on rank 2");
+}
+
 /* Errors that ranks agree on are theirs, and no end of the cluster. */
 static int fail_alike(const pdt_comm *comm, void *context, pdt_error *err) {
   (void)context;
@@ -355,6 +378,7 @@ int main(void) {
       cmocka_unit_test(deadline),
       cmocka_unit_test(gather_nobody_waits_for),
       cmocka_unit_test(agreements),
+      cmocka_unit_test(the_same_on_all_ranks),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -306,12 +306,81 @@ static void random_sequences(void **state) {
   pdt_kv_free(&kv);
 }
 
+/* A prompt of two pages and two streams behind it, one of them with a page that is promised. */
+typedef struct shared_cache {
+  pdt_kv_cache kv;
+  pdt_kv_sequence prompt, streams[2];
+} shared_cache;
+
+static void new_shared_cache(shared_cache *c) {
+  new_cache(&c->kv, MOST);
+  new_sequence(&c->prompt, &c->kv, NULL, 0, 2 * PAGE);
+  assert_int_equal(pdt_kv_extend(&c->prompt, &c->kv, PAGE + 3, NULL), 0);
+  for (int i = 0; i < 2; i++) {
+    new_sequence(&c->streams[i], &c->kv, &c->prompt, PAGE + 2, 2 * PAGE);
+    assert_int_equal(pdt_kv_extend(&c->streams[i], &c->kv, PAGE + 3 + i * PAGE, NULL), 0);
+  }
+}
+
+static bool is_valid(const shared_cache *c) {
+  const pdt_kv_sequence *all[3] = {&c->streams[1], &c->prompt, &c->streams[0]};
+  return pdt_kv_is_valid(&c->kv, all, 3);
+}
+
+static void free_shared_cache(shared_cache *c) {
+  for (int i = 0; i < 2; i++) pdt_kv_sequence_free(&c->streams[i], &c->kv);
+  pdt_kv_sequence_free(&c->prompt, &c->kv);
+  assert_true(pdt_kv_is_valid(&c->kv, NULL, 0));
+  pdt_kv_free(&c->kv);
+}
+
+/* Breaks one number, expects what the checks say of it, and mends it. */
+static void expect_broken(shared_cache *c, int32_t *number, int32_t value, bool alone) {
+  int32_t was = *number;
+  *number = value;
+  assert_false(is_valid(c));
+  if (pdt_kv_sequence_is_valid(&c->streams[1], &c->kv) == alone)
+    fail_msg("%d in place of %d: by itself the stream should be %s", value, was,
+             alone ? "broken" : "whole");
+  *number = was;
+  assert_true(is_valid(c));
+}
+
+static void invariants(void **state) {
+  (void)state;
+  shared_cache c;
+  new_shared_cache(&c);
+  assert_true(is_valid(&c));
+  assert_true(pdt_kv_sequence_is_valid(&c.streams[1], &c.kv));
+  assert_true(pdt_kv_sequence_is_valid(&c.prompt, &c.kv));
+  assert_false(pdt_kv_is_valid(&c.kv, NULL, 0)); /* pages that nobody has */
+  pdt_kv_sequence *s = &c.streams[1];
+  expect_broken(&c, &s->pages[1], c.streams[0].pages[0], false); /* two have one */
+  expect_broken(&c, &s->pages[1], s->pages[0], true);
+  expect_broken(&c, &s->pages[1], c.kv.free_pages[0], true);
+  expect_broken(&c, &s->pages[1], c.prompt.pages[1], true);
+  expect_broken(&c, &s->pages[0], -1, true);
+  expect_broken(&c, &s->pages[0], MOST, true);
+  expect_broken(&c, &s->tokens, PAGE, true);
+  expect_broken(&c, &s->tokens, 2 * PAGE + 1, true);
+  expect_broken(&c, &s->max_pages, 1, true);
+  expect_broken(&c, &s->max_pages, 3, false);
+  expect_broken(&c, &c.kv.free_pages[1], c.kv.free_pages[0], true);
+  expect_broken(&c, &c.kv.free_pages[1], s->pages[0], true);
+  expect_broken(&c, &c.kv.n_free, c.kv.n_free - 1, false); /* a page is lost */
+  expect_broken(&c, &c.kv.n_free, MOST + 1, true);
+  expect_broken(&c, &c.kv.n_reserved, c.kv.n_reserved + 1, false);
+  expect_broken(&c, &c.kv.n_reserved, c.kv.n_free + 1, true);
+  expect_broken(&c, &c.kv.n_reserved, -1, true);
+  free_shared_cache(&c);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(pages_and_bytes),        cmocka_unit_test(impossible_sizes),
       cmocka_unit_test(growing_and_truncating), cmocka_unit_test(never_grows),
       cmocka_unit_test(streams_share_a_prompt), cmocka_unit_test(windows_slide),
-      cmocka_unit_test(random_sequences),
+      cmocka_unit_test(random_sequences),       cmocka_unit_test(invariants),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
