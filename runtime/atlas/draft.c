@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/shuffle.h"
 #include "protocol/philox.h"
 
 int32_t pdt_draw(pdt_draws *d, int32_t n) {
@@ -12,12 +13,8 @@ int32_t pdt_draw(pdt_draws *d, int32_t n) {
   return (int32_t)((uint64_t)d->block[d->used++ % 4] * (uint32_t)n >> 32);
 }
 
-static void shuffle(pdt_draws *d, int32_t *items, int32_t n) {
-  for (int32_t i = n - 1; i > 0; i--) {
-    int32_t j = pdt_draw(d, i + 1), swap = items[i];
-    items[i] = items[j];
-    items[j] = swap;
-  }
+static int64_t draw_place(void *draws, int64_t i) {
+  return pdt_draw(draws, (int32_t)i + 1);
 }
 
 void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) {
@@ -26,7 +23,7 @@ void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) 
   d->n_facts = 2 * d->n;
   d->town = pdt_draw(&d->draws, PDT_ATLAS_TOWNS);
   for (int32_t s = 0; s < PDT_ATLAS_SECTIONS; s++) order[s] = s;
-  shuffle(&d->draws, order, PDT_ATLAS_SECTIONS);
+  pdt_shuffle(order, PDT_ATLAS_SECTIONS, sizeof *order, draw_place, &d->draws);
   for (int32_t k = 0; k < d->n; k++)
     d->sections[k] = (pdt_draft_section){.section = order[k], .last_name = -1000};
   for (int32_t f = 0; f < d->n_facts; f++) {
@@ -78,7 +75,7 @@ static void choose_uses(pdt_draft *d) {
     facts[f] = f;
     add_pending(d, &d->sections[f / 2], f, PDT_STATES);
   }
-  shuffle(&d->draws, facts, d->n_facts);
+  pdt_shuffle(facts, d->n_facts, sizeof *facts, draw_place, &d->draws);
   for (int32_t i = 0; i < d->n_facts; i++) {
     int32_t owner = facts[i] / 2, first = pdt_draw(&d->draws, d->n);
     int32_t best = first == owner ? (first + 1) % d->n : first;
@@ -91,7 +88,7 @@ static void choose_uses(pdt_draft *d) {
   for (int32_t k = 0; k < d->n; k++) {
     pdt_draft_section *s = &d->sections[k];
     int32_t wanted = 2 + (d->hard ? 3 : 2) + pdt_draw(&d->draws, 2);
-    shuffle(&d->draws, facts, d->n_facts);
+    pdt_shuffle(facts, d->n_facts, sizeof *facts, draw_place, &d->draws);
     for (int32_t i = 0; i < d->n_facts && s->n_pending < wanted; i++)
       if (!has_fact(s, facts[i])) add_pending(d, s, facts[i], PDT_USES);
   }

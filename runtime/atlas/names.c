@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/shuffle.h"
 #include "protocol/philox.h"
 
 enum { TOWNS = PDT_ATLAS_TYPES, FIRST, SECOND, PAIRS, YEARS }; /* lists beside those of types */
@@ -58,15 +59,14 @@ static void make_list(int32_t list, name *names, int32_t n) {
   }
 }
 
+static int64_t place_in_list(void *list, int64_t i) {
+  return draw(*(const int32_t *)list, (int32_t)i, 0, 0, (int32_t)i + 1);
+}
+
 /* A permutation of 0 .. n - 1, n <= LARGEST_LIST. */
 static void shuffle(int32_t list, int16_t *order, int32_t n) {
   for (int32_t i = 0; i < n; i++) order[i] = (int16_t)i;
-  for (int32_t i = n - 1; i > 0; i--) {
-    int32_t j = draw(list, i, 0, 0, i + 1);
-    int16_t swap = order[i];
-    order[i] = order[j];
-    order[j] = swap;
-  }
+  pdt_shuffle(order, n, sizeof *order, place_in_list, &list);
 }
 
 /* Real words, so that a reader sees what the town lives by. */

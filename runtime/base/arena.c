@@ -1,6 +1,7 @@
 #include "base/arena.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 
@@ -46,6 +47,12 @@ int pdt_arena_take(pdt_arena *arena, void **out, int64_t count, size_t size, pdt
   *out = chunk->data + chunk->used;
   chunk->used += bytes;
   arena->used += bytes;
+  return 0;
+}
+
+int pdt_arena_take_zeros(pdt_arena *arena, void **out, int64_t count, size_t size, pdt_error *err) {
+  if (pdt_arena_take(arena, out, count, size, err)) return -1;
+  memset(*out, 0, (size_t)count * size);
   return 0;
 }
 

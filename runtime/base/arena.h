@@ -18,6 +18,12 @@ int pdt_arena_take(pdt_arena *arena, void **out, int64_t count, size_t size, pdt
 #define PDT_TAKE(arena, pointer, count, err)                                                       \
   pdt_arena_take(arena, (void **)(pointer), (int64_t)(count), sizeof **(pointer), err)
 
+/* The same with every byte zero. */
+int pdt_arena_take_zeros(pdt_arena *arena, void **out, int64_t count, size_t size, pdt_error *err);
+
+#define PDT_TAKE_ZEROS(arena, pointer, count, err)                                                 \
+  pdt_arena_take_zeros(arena, (void **)(pointer), (int64_t)(count), sizeof **(pointer), err)
+
 /* Everything taken is free again; pieces are put together into one, so that a step of the same size
  * allocates nothing. */
 void pdt_arena_reset(pdt_arena *arena);

@@ -37,16 +37,3 @@ void pdt_buffer_free(pdt_buffer *b) {
   free(b->data);
   *b = (pdt_buffer){0};
 }
-
-int pdt_grow(void **array, size_t n, size_t *room, size_t size, pdt_error *err) {
-  if (n < *room) return 0;
-  size_t wanted, bytes;
-  void *grown = NULL;
-  if (!__builtin_add_overflow(n, n / 2 + 16, &wanted) &&
-      !__builtin_mul_overflow(wanted, size, &bytes))
-    grown = realloc(*array, bytes);
-  if (!grown) return pdt_fail(err, PDT_ERROR_MEMORY, "text: no memory for %zu elements", n);
-  *array = grown;
-  *room = wanted;
-  return 0;
-}

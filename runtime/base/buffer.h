@@ -2,8 +2,7 @@
 #ifndef PDT_BASE_BUFFER_H
 #define PDT_BASE_BUFFER_H
 
-#include "base/error.h"
-#include "base/types.h"
+#include "base/memory.h"
 
 typedef struct pdt_buffer {
   char *data; /* NULL while nothing was ever put */
@@ -23,13 +22,5 @@ int pdt_buffer_take(pdt_buffer *b, char **text, size_t *bytes, pdt_error *err);
 
 /* Releases the bytes; the buffer is then empty. */
 void pdt_buffer_free(pdt_buffer *b);
-
-/* Room in an array of *room elements of `size` bytes for one more than n: grows it by half as much
- * again. Errors: MEMORY, the array is then as it was. */
-int pdt_grow(void **array, size_t n, size_t *room, size_t size, pdt_error *err);
-
-/* pdt_grow for a typed pointer. */
-#define PDT_GROW(pointer, n, room, err)                                                            \
-  pdt_grow((void **)(pointer), (n), (room), sizeof **(pointer), (err))
 
 #endif

@@ -22,6 +22,21 @@ int pdt_new(void **out, int64_t count, size_t size, const char *what, pdt_error 
   return 0;
 }
 
+int pdt_grow(void **array, size_t n, size_t more, size_t *room, size_t size, pdt_error *err) {
+  size_t wanted, larger, bytes;
+  bool possible = !__builtin_add_overflow(n, more, &wanted);
+  if (possible && wanted <= *room) return 0;
+  possible = possible && !__builtin_add_overflow(wanted, wanted / 2 + 16, &larger) &&
+             !__builtin_mul_overflow(larger, size, &bytes);
+  void *grown = possible ? realloc(*array, bytes) : NULL;
+  if (!grown)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "a list: no memory for %zu elements behind %zu", more,
+                    n);
+  *array = grown;
+  *room = larger;
+  return 0;
+}
+
 /* The number behind `key` in a file of lines such as "key: number kB", times `unit`; -1 when it is
  * absent or no number. */
 static pdt_bytes number_of(const char *root, const char *file, const char *key, pdt_bytes unit) {

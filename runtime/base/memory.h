@@ -15,6 +15,19 @@ int pdt_new(void **out, int64_t count, size_t size, const char *what, pdt_error 
 #define PDT_NEW(pointer, count, what, err)                                                         \
   pdt_new((void **)(pointer), (int64_t)(count), sizeof **(pointer), what, err)
 
+/* Room in an array of *room elements of `size` bytes for `more` behind the first n: grows it by
+ * half as much again. Errors: MEMORY, the array is then as it was. */
+int pdt_grow(void **array, size_t n, size_t more, size_t *room, size_t size, pdt_error *err);
+
+/* pdt_grow for a typed pointer: for one element more, or several. */
+#define PDT_GROW(pointer, n, room, err) PDT_GROW_BY(pointer, n, 1, room, err)
+#define PDT_GROW_BY(pointer, n, more, room, err)                                                   \
+  pdt_grow((void **)(pointer), (n), (more), (room), sizeof **(pointer), (err))
+
+static inline double pdt_mebibytes(pdt_bytes bytes) {
+  return (double)bytes / (1 << 20);
+}
+
 /* Largest resident set this process ever had (VmHWM), in bytes; 0 where /proc does not say. */
 pdt_bytes pdt_peak_resident_bytes(void);
 

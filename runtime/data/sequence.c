@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/shuffle.h"
 #include "data/tokens.h"
 #include "protocol/philox.h"
 
@@ -100,12 +101,20 @@ int pdt_sequence_put(const pdt_data_entry *e, const pdt_tokenizer *tokenizer, co
   return rc ? -1 : 0;
 }
 
+/* Which entry of which seed. */
+typedef struct draws {
+  uint64_t seed;
+  uint32_t index;
+} draws;
+
+static int64_t draw_place(void *context, int64_t i) {
+  const draws *d = context;
+  return (int64_t)(pdt_uniform(d->seed, (uint32_t)i, 0, 0, d->index) * (double)(i + 1));
+}
+
 void pdt_sequence_order(uint64_t seed, uint32_t index, int32_t n, int32_t *order) {
+  draws d = {seed, index};
   for (int32_t i = 0; i < n; i++) order[i] = i;
   if (pdt_uniform(seed, 0, 0, 0, index) < 0.5) return;
-  for (int32_t i = n - 1; i > 0; i--) {
-    int32_t j = (int32_t)(pdt_uniform(seed, (uint32_t)i, 0, 0, index) * (i + 1)), kept = order[i];
-    order[i] = order[j];
-    order[j] = kept;
-  }
+  pdt_shuffle(order, n, sizeof *order, draw_place, &d);
 }

@@ -107,10 +107,6 @@ static int new_row_buffers(pdt_engine *e, int32_t max_rows, pdt_error *err) {
          PDT_NEW(&b->block_scratch, e->threads * b->block_elems, "round", err);
 }
 
-static double mebibytes(pdt_bytes bytes) {
-  return (double)bytes / (1 << 20);
-}
-
 /* Makes the cache if it fits into what this rank may use. */
 static int new_cache(pdt_engine *e, pdt_error *err) {
   const pdt_shard *shard = &e->weights.shard;
@@ -125,8 +121,8 @@ static int new_cache(pdt_engine *e, pdt_error *err) {
         "key/value cache: rank %d needs %.3g MiB (%d pages of %d positions, %d sessions "
         "at once), %s allows %.3g MiB (hint: fewer --max-sessions, streams or "
         "max_tokens, more ranks with a larger --tp%s)",
-        e->place.rank, mebibytes(bytes), pages, PDT_PAGE_TOKENS, e->options.max_sessions,
-        e->options.kv_bytes ? "--kv-memory" : "its memory", mebibytes(limit),
+        e->place.rank, pdt_mebibytes(bytes), pages, PDT_PAGE_TOKENS, e->options.max_sessions,
+        e->options.kv_bytes ? "--kv-memory" : "its memory", pdt_mebibytes(limit),
         e->options.kv_bytes ? ", a larger --kv-memory" : "");
   return pdt_kv_new(&e->kv, e->model.layers, kv_heads, e->model.head_dim, pages, err);
 }

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/names.h"
 #include "model/normal.h"
 #include "model/tensors.h"
 
@@ -28,11 +29,6 @@ typedef struct random_model {
   float *scratch; /* one chunk */
   int32_t first;  /* of the shard being written */
 } random_model;
-
-static bool ends_with(const char *text, const char *end) {
-  size_t n = strlen(text), m = strlen(end);
-  return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 static void choose_tensors(random_model *m) {
   int32_t count = pdt_model_tensor_count(m->config);
@@ -74,7 +70,7 @@ static int fill_chunk(void *context, int32_t index, int64_t first, int64_t n_ele
   double mean = 0, deviation, inputs = (double)t->shape[t->n_dims - 1];
   bool is_embedding = strcmp(t->name, PDT_TENSOR_EMBEDDING) == 0;
   if (t->n_dims == 1) {
-    mean = ends_with(t->name, "norm.weight") ? 1 : 0;
+    mean = pdt_ends_with(t->name, "norm.weight") ? 1 : 0;
     deviation = mean > 0 ? 0.1 : 0.3;
   } else if (strcmp(t->name, PDT_TENSOR_HEAD) == 0 ||
              (is_embedding && m->config->tie_word_embeddings)) {

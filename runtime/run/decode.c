@@ -9,10 +9,6 @@
 #include "run/decode_output.h"
 #include "run/outputs.h"
 
-static double mebibytes(pdt_bytes bytes) {
-  return (double)bytes / (1 << 20);
-}
-
 /* Peak memory of every rank, and how the run is laid out. Collective; all ranks fail alike. */
 static int print_layout(const pdt_comm *world, const pdt_engine *engine, pdt_error *err) {
   const pdt_engine_layout layout = pdt_engine_layout_of(engine);
@@ -29,8 +25,8 @@ static int print_layout(const pdt_comm *world, const pdt_engine *engine, pdt_err
             layout.ranks, layout.groups, layout.tensor_parallel, layout.threads, layout.kernels);
     fprintf(stderr, "%6s %14s %14s %14s\n", "rank", "weights MiB", "cache MiB", "peak MiB");
     for (pdt_rank r = 0; r < world->size; r++)
-      fprintf(stderr, "%6d %14.1f %14.1f %14.1f\n", r, mebibytes(all[3 * r]),
-              mebibytes(all[3 * r + 1]), mebibytes(all[3 * r + 2]));
+      fprintf(stderr, "%6d %14.1f %14.1f %14.1f\n", r, pdt_mebibytes(all[3 * r]),
+              pdt_mebibytes(all[3 * r + 1]), pdt_mebibytes(all[3 * r + 2]));
   }
   free(all);
   free(bytes);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "model/normal.h"
 
 typedef struct writer {
@@ -13,14 +14,9 @@ typedef struct writer {
   float *scratch; /* one chunk */
 } writer;
 
-static bool ends_with(const char *text, const char *end) {
-  size_t n = strlen(text), m = strlen(end);
-  return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 /* The last matrix of a path that must add nothing at first. */
 static bool is_last(const char *name) {
-  return ends_with(name, ".o_proj.weight") || ends_with(name, ".up.weight") ||
+  return pdt_ends_with(name, ".o_proj.weight") || pdt_ends_with(name, ".up.weight") ||
          strcmp(name, "speculation.out.weight") == 0 || strcmp(name, "agree.out.weight") == 0;
 }
 

@@ -9,30 +9,19 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "protocol/philox.h"
 
 static const pdt_bytes max_file_bytes = (pdt_bytes)8 << 30;
 
-static int grow(void **array, int64_t *room, int64_t wanted, size_t size, pdt_error *err) {
-  if (wanted <= *room) return 0;
-  int64_t larger = *room * 2 > wanted ? *room * 2 : wanted + 1024;
-  void *grown = realloc(*array, (size_t)larger * size);
-  if (!grown) return pdt_fail(err, PDT_ERROR_MEMORY, "corpus: no memory");
-  *array = grown;
-  *room = larger;
-  return 0;
-}
-
 static int add_tokens(pdt_corpus *c, const pdt_token *tokens, const float *weights, int64_t n,
                       pdt_error *err) {
-  int64_t wanted = c->n_tokens + n, weights_room = c->room;
+  size_t weights_room = c->room; /* two arrays, one number */
   if (n == 0) return 0;
-  if (grow((void **)&c->weights, &weights_room, wanted, sizeof *c->weights, err) ||
-      grow((void **)&c->tokens, &c->room, wanted, sizeof *c->tokens, err))
+  if (PDT_GROW_BY(&c->weights, (size_t)c->n_tokens, (size_t)n, &weights_room, err) ||
+      PDT_GROW_BY(&c->tokens, (size_t)c->n_tokens, (size_t)n, &c->room, err))
     return -1;
   memcpy(c->tokens + c->n_tokens, tokens, (size_t)n * sizeof *tokens);
   for (int64_t i = 0; i < n; i++) c->weights[c->n_tokens + i] = weights ? weights[i] : 1;
-  c->n_tokens = wanted;
+  c->n_tokens += n;
   return 0;
 }
 
@@ -41,8 +30,7 @@ static int add_tokens(pdt_corpus *c, const pdt_token *tokens, const float *weigh
 static int add_pieces(pdt_corpus *c, int64_t first, int32_t context, pdt_error *err) {
   int64_t rows = c->n_tokens - first - 1;
   for (int64_t at = 0; at < rows; at += context) {
-    if (grow((void **)&c->pieces, &c->pieces_room, c->n_pieces + 1, sizeof *c->pieces, err))
-      return -1;
+    if (PDT_GROW(&c->pieces, (size_t)c->n_pieces, &c->pieces_room, err)) return -1;
     int64_t n = rows - at < context ? rows - at : context;
     c->pieces[c->n_pieces++] = (struct pdt_piece){first + at, (int32_t)n};
   }
@@ -185,20 +173,4 @@ void pdt_corpus_free(pdt_corpus *c) {
   free(c->weights);
   free(c->pieces);
   *c = (pdt_corpus){0};
-}
-
-void pdt_corpus_shuffle(const pdt_corpus *c, uint64_t seed, int64_t epoch, int64_t *order) {
-  const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-  for (int64_t i = 0; i < c->n_pieces; i++) order[i] = i;
-  for (int64_t i = c->n_pieces - 1; i > 0; i--) {
-    const uint32_t counter[4] = {(uint32_t)i, (uint32_t)(i >> 32), (uint32_t)epoch,
-                                 (uint32_t)(epoch >> 32)};
-    uint32_t x[4];
-    pdt_philox4x32(counter, key, x);
-    /* 64 random bits: the bias of the remainder is below 2^-31 */
-    int64_t j = (int64_t)(((uint64_t)x[0] << 32 | x[1]) % (uint64_t)(i + 1));
-    int64_t kept = order[i];
-    order[i] = order[j];
-    order[j] = kept;
-  }
 }

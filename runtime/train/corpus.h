@@ -12,12 +12,14 @@
 typedef struct pdt_corpus {
   pdt_token *tokens; /* [n_tokens] of all documents */
   float *weights;    /* [n_tokens] of predicting that token */
-  int64_t n_tokens, room;
+  int64_t n_tokens;
+  size_t room;
   struct pdt_piece {
     int64_t first; /* its tokens: first .. first + rows */
     int32_t rows;  /* predictions, at least 1 */
   } * pieces;
-  int64_t n_pieces, pieces_room;
+  int64_t n_pieces;
+  size_t pieces_room;
   int64_t n_documents;
   uint64_t fingerprint; /* XXH3-64 of tokens, weights and pieces */
 } pdt_corpus;
@@ -30,9 +32,5 @@ typedef struct pdt_corpus {
 int pdt_corpus_load(pdt_corpus *c, const char *path, const pdt_tokenizer *tokenizer,
                     const pdt_model_config *config, int32_t context, pdt_error *err);
 void pdt_corpus_free(pdt_corpus *c);
-
-/* The order of pieces in one pass over the corpus: a random permutation by seed and epoch alone,
- * order[n_pieces]. Pure. */
-void pdt_corpus_shuffle(const pdt_corpus *c, uint64_t seed, int64_t epoch, int64_t *order);
 
 #endif

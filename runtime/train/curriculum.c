@@ -10,8 +10,8 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "train/corpus.h"
 #include "train/distill.h"
+#include "train/order.h"
 
 pdt_train_stage pdt_train_stage_of(int32_t stage, double rate) {
   static const char *const names[PDT_TRAIN_STAGES] = {"plan", "condition", "speculate", "close",
@@ -86,27 +86,16 @@ typedef struct run {
   pdt_adamw adamw;
   pdt_arena arena;
   pdt_comm_reducer reducer;
-  int64_t *order, epoch;
-  double *all;         /* [size, SUMS] */
-  pdt_bytes *counts;   /* [size] */
-  double since[SINCE]; /* the report before */
+  pdt_train_order order; /* of entries */
+  double *all;           /* [size, SUMS] */
+  pdt_bytes *counts;     /* [size] */
+  double since[SINCE];   /* the report before */
   double started;
   uint64_t trunk_hash;
 } run;
 
 static uint64_t hash_of(const pdt_nn_parameters *p) {
   return XXH3_64bits(p->value, (size_t)p->n_elems * sizeof *p->value);
-}
-
-/* The entry at a place of the endless order of epochs. */
-static const pdt_train_entry *entry_at(run *r, int64_t place) {
-  const pdt_corpus shape = {.n_pieces = r->n_entries};
-  int64_t epoch = place / r->n_entries;
-  if (epoch != r->epoch) {
-    pdt_corpus_shuffle(&shape, r->options->rounds.seed, epoch, r->order);
-    r->epoch = epoch;
-  }
-  return r->entries[r->order[place % r->n_entries]];
 }
 
 /* Every part may be at rest: then there are no gradients, and the losses are only measured. */
@@ -127,7 +116,7 @@ static int run_batch(run *r, double own[SUMS], pdt_train_totals *totals, pdt_err
     return -1;
   for (int32_t i = 0; i < o->batch; i++) {
     int64_t place = r->adamw.step * o->batch + i;
-    const pdt_train_entry *entry = entry_at(r, place);
+    const pdt_train_entry *entry = r->entries[pdt_train_order_at(&r->order, place)];
     pdt_train_count(entry, o->rounds.block_tokens, config->plan_slots, &o->stage.losses, totals);
     if (i % r->world->size != r->world->rank) continue;
     mine[n] = entry;
@@ -285,7 +274,7 @@ static int loop(run *r, pdt_error *err) {
 
 static int make_room(run *r, pdt_error *err) {
   pdt_rank size = r->world->size;
-  if (PDT_NEW(&r->order, r->n_entries, "order of data", err) ||
+  if (pdt_train_order_new(&r->order, r->n_entries, r->options->rounds.seed, err) ||
       PDT_NEW(&r->all, (int64_t)size * SUMS, "sums", err) ||
       PDT_NEW(&r->counts, size, "sums", err) || pdt_comm_reducer_new(&r->reducer, r->world, err) ||
       pdt_adamw_new(&r->adamw, &r->options->adamw, &r->sidecar->parameters, err))
@@ -305,7 +294,6 @@ int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
            .options = options,
            .world = world,
            .observer = observer,
-           .epoch = -1,
            .trunk_hash = hash_of(&trunk->parameters)};
   pdt_nn_set_threads(options->threads);
   if (n_entries < 1) pdt_fail(err, PDT_ERROR_INPUT, "expected at least one entry, found none");
@@ -314,7 +302,7 @@ int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
   if (err->code == PDT_ERROR_NONE) make_room(&r, err);
   int rc = pdt_comm_agree(world, err);
   if (!rc) rc = loop(&r, err);
-  free(r.order);
+  pdt_train_order_free(&r.order);
   free(r.all);
   free(r.counts);
   pdt_comm_reducer_free(&r.reducer);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/file_state.h"
+#include "base/memory.h"
 #include "data/lessons.h"
 #include "data/notes.h"
 #include "data/tokens.h"
@@ -289,14 +290,8 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
   pdt_dataset *d = l->d;
   pdt_train_entry *out;
   float *teacher;
-  if (d->n == d->room) {
-    int64_t room = d->room ? 2 * d->room : 1024;
-    void *grown = realloc(d->entries, (size_t)room * sizeof *d->entries);
-    if (!grown) return pdt_fail(err, PDT_ERROR_MEMORY, "entries: no memory");
-    d->entries = grown;
-    d->room = room;
-  }
-  if (PDT_TAKE(&d->arena, &out, 1, err)) return -1;
+  if (PDT_GROW(&d->entries, (size_t)d->n, &d->room, err) || PDT_TAKE(&d->arena, &out, 1, err))
+    return -1;
   *out = (pdt_train_entry){0};
   if (read_plan(l, e, out, err) || read_streams(l, e, out, err) || prompt_states(l, out, err))
     return -1;

@@ -10,7 +10,8 @@
 /* Everything but `trained` lives in the arena. */
 typedef struct pdt_dataset {
   pdt_arena arena;
-  int64_t n, room;
+  int64_t n;
+  size_t room;
   const pdt_train_entry **entries; /* [n] */
   pdt_data_rounds rounds;          /* those that the file's labels are for */
   json_t *trained;                 /* what they teach (sidecar/trained.h), owned */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "train/nn/losses.h"
+#include "train/order.h"
 
 /* Sums that ranks add up. */
 typedef struct sums {
@@ -29,11 +30,10 @@ typedef struct run {
   pdt_adamw adamw;
   pdt_arena arena;
   pdt_comm_reducer reducer;
-  int64_t *order; /* [n_pieces] of epoch `epoch` */
-  int64_t epoch;
-  sums *all;         /* [size] */
-  pdt_bytes *counts; /* [size] */
-  sums since;        /* the report before */
+  pdt_train_order order; /* of pieces */
+  sums *all;             /* [size] */
+  pdt_bytes *counts;     /* [size] */
+  sums since;            /* the report before */
   double started;
 } run;
 
@@ -46,16 +46,6 @@ typedef struct batch {
   double weight;                   /* of all ranks' predictions */
 } batch;
 
-/* Piece at a place of the endless order of epochs. */
-static const struct pdt_piece *piece_at(run *r, int64_t place) {
-  int64_t epoch = place / r->corpus->n_pieces;
-  if (epoch != r->epoch) {
-    pdt_corpus_shuffle(r->corpus, r->options->seed, epoch, r->order);
-    r->epoch = epoch;
-  }
-  return &r->corpus->pieces[r->order[place % r->corpus->n_pieces]];
-}
-
 static double weight_of(const pdt_corpus *c, const struct pdt_piece *piece) {
   double sum = 0;
   for (int32_t i = 1; i <= piece->rows; i++) sum += (double)c->weights[piece->first + i];
@@ -67,7 +57,8 @@ static int choose_batch(run *r, int64_t step, batch *b, pdt_error *err) {
   *b = (batch){0};
   if (PDT_TAKE(&r->arena, &b->pieces, size, err)) return -1;
   for (int32_t i = 0; i < size; i++) {
-    const struct pdt_piece *piece = piece_at(r, step * size + i);
+    int64_t item = pdt_train_order_at(&r->order, step * size + i);
+    const struct pdt_piece *piece = &r->corpus->pieces[item];
     b->weight += weight_of(r->corpus, piece);
     if (i % r->world->size == r->world->rank) b->pieces[b->n++] = piece;
   }
@@ -291,7 +282,7 @@ static int loop(run *r, pdt_error *err) {
 
 static void make_room(run *r, pdt_error *err) {
   pdt_rank size = r->world->size;
-  if (PDT_NEW(&r->order, r->corpus->n_pieces, "order of data", err) ||
+  if (pdt_train_order_new(&r->order, r->corpus->n_pieces, r->options->seed, err) ||
       PDT_NEW(&r->all, size, "sums", err) || PDT_NEW(&r->counts, size, "sums", err) ||
       pdt_comm_reducer_new(&r->reducer, r->world, err) ||
       pdt_adamw_new(&r->adamw, &r->options->adamw, &r->trunk->parameters, err))
@@ -307,13 +298,12 @@ int pdt_pretrain(pdt_nn_trunk *trunk, const pdt_corpus *corpus, const pdt_corpus
            .valid = valid,
            .options = options,
            .world = world,
-           .observer = observer,
-           .epoch = -1};
+           .observer = observer};
   pdt_nn_set_threads(options->threads);
   make_room(&r, err);
   int rc = pdt_comm_agree(world, err);
   if (!rc) rc = loop(&r, err);
-  free(r.order);
+  pdt_train_order_free(&r.order);
   free(r.all);
   free(r.counts);
   pdt_comm_reducer_free(&r.reducer);

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "base/memory.h"
-#include "train/corpus.h"
 #include "train/nn/heads.h"
 #include "train/nn/losses.h"
+#include "train/order.h"
 
 static const pdt_comm alone = {.rank = 0, .size = 1};
 
@@ -22,8 +22,8 @@ typedef struct run {
   const pdt_readiness_options *options;
   pdt_adamw adamw;
   pdt_arena arena;
-  int64_t *order, epoch;
-  double since[SINCE]; /* the report before */
+  pdt_train_order order; /* of samples */
+  double since[SINCE];   /* the report before */
 } run;
 
 /* The samples of one step, laid out for the heads: block i's rows are begin[i] .. + steps[i], its
@@ -34,14 +34,6 @@ typedef struct batch {
   float *states, *window_notes;
   float *ready, *ready_weight, *coverage, *coverage_weight;
 } batch;
-
-static const pdt_rollout_sample *sample_at(run *r, int64_t place) {
-  const pdt_corpus shape = {.n_pieces = r->samples->n};
-  int64_t epoch = place / r->samples->n;
-  if (epoch != r->epoch) pdt_corpus_shuffle(&shape, r->options->seed, epoch, r->order);
-  r->epoch = epoch;
-  return &r->samples->items[r->order[place % r->samples->n]];
-}
 
 static int take_batch(run *r, const pdt_rollout_sample *const *chosen, batch *b, pdt_error *err) {
   const pdt_sidecar_config *c = &r->sidecar->config;
@@ -91,7 +83,10 @@ static int lay_out(run *r, batch *b, pdt_error *err) {
   const pdt_rollout_sample **chosen;
   b->n = r->options->batch;
   if (PDT_TAKE(&r->arena, &chosen, b->n, err)) return -1;
-  for (int32_t i = 0; i < b->n; i++) chosen[i] = sample_at(r, r->adamw.step * b->n + i);
+  for (int32_t i = 0; i < b->n; i++) {
+    int64_t item = pdt_train_order_at(&r->order, r->adamw.step * b->n + i);
+    chosen[i] = &r->samples->items[item];
+  }
   if (take_batch(r, chosen, b, err)) return -1;
   int32_t rows = 0, notes = 0;
   for (int32_t i = 0; i < b->n; i++) {
@@ -221,13 +216,13 @@ static int loop(run *r, const pdt_train_observer *observer, pdt_error *err) {
 int pdt_readiness_train(pdt_nn_sidecar *s, const pdt_samples *samples,
                         const pdt_readiness_options *options, const pdt_train_observer *observer,
                         pdt_error *err) {
-  run r = {.sidecar = s, .samples = samples, .options = options, .epoch = -1};
+  run r = {.sidecar = s, .samples = samples, .options = options};
   if (samples->n < 1)
     return pdt_fail(err, PDT_ERROR_INPUT, "rollouts: expected at least one block, found none");
-  int rc = PDT_NEW(&r.order, samples->n, "order of blocks", err) ||
+  int rc = pdt_train_order_new(&r.order, samples->n, options->seed, err) ||
            pdt_adamw_new(&r.adamw, &options->adamw, &s->parameters, err);
   if (!rc) rc = loop(&r, observer, err);
-  free(r.order);
+  pdt_train_order_free(&r.order);
   pdt_adamw_free(&r.adamw);
   pdt_arena_free(&r.arena);
   return rc ? -1 : 0;

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "scratch.h"
+#include "train/order.h"
 #include "train/pretrain.h"
 
 #define OK(call)                                                                                   \
@@ -227,11 +228,13 @@ static void test_bad_corpora(void **state) {
 static void test_shuffle(void **state) {
   (void)state;
   enum { N = 1000 };
-  const pdt_corpus c = {.n_pieces = N};
+  pdt_train_order o;
+  pdt_error err = {0};
   int64_t order[N], other[N];
   int seen[N] = {0}, fixed = 0, equal = 0;
-  pdt_corpus_shuffle(&c, 7, 0, order);
-  pdt_corpus_shuffle(&c, 7, 1, other);
+  OK(pdt_train_order_new(&o, N, 7, &err));
+  for (int i = 0; i < N; i++) order[i] = pdt_train_order_at(&o, i);
+  for (int i = 0; i < N; i++) other[i] = pdt_train_order_at(&o, N + i);
   for (int i = 0; i < N; i++) {
     seen[order[i]]++;
     fixed += order[i] == i;
@@ -239,8 +242,8 @@ static void test_shuffle(void **state) {
   }
   for (int i = 0; i < N; i++) assert_int_equal(seen[i], 1);
   assert_true(fixed < 10 && equal < 10); /* one each is expected; ten has a chance of 1e-7 */
-  pdt_corpus_shuffle(&c, 7, 0, other);
-  assert_memory_equal(order, other, sizeof order);
+  for (int i = 0; i < N; i++) assert_int_equal(pdt_train_order_at(&o, i), order[i]);
+  pdt_train_order_free(&o);
 }
 
 /* ---- a run ---- */

@@ -5,12 +5,6 @@
 
 static const double eps = 1e-6; /* of Norm */
 
-static int take_zeros(pdt_arena *arena, pdt_real **out, int64_t n, pdt_error *err) {
-  if (PDT_TAKE(arena, out, n, err)) return -1;
-  memset(*out, 0, (size_t)n * sizeof **out);
-  return 0;
-}
-
 /* ---- pool ---- */
 
 /* Softmax of every head's scores over the rows of a block [steps, heads], in place. */
@@ -71,7 +65,7 @@ static int attention_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blo
   const pdt_sidecar_config *c = &s->config;
   int64_t d = c->hidden_size, ph = c->pool_heads, pd = c->pool_dim, n = blocks->n;
   pdt_real scale = (pdt_real)(1 / sqrt((double)d)), *dmixed, *dp;
-  if (PDT_TAKE(arena, &dmixed, n * ph * d, err) || take_zeros(arena, &dp, rows * ph, err))
+  if (PDT_TAKE(arena, &dmixed, n * ph * d, err) || PDT_TAKE_ZEROS(arena, &dp, rows * ph, err))
     return -1;
   for (int64_t h = 0; h < ph; h++) {
     pdt_nn_weight value = pdt_nn_weight_at(s->pool_value, h * pd * d);
@@ -140,7 +134,7 @@ int pdt_nn_note_back(int64_t n, const pdt_real *pooled, const pdt_nn_note_pass *
                      const pdt_real *dnote, pdt_real *dpooled, pdt_arena *arena, pdt_error *err) {
   int64_t dn = pass->linear->out, h = pass->hidden ? pass->hidden->out : 0;
   pdt_real *draw, *dactive;
-  if (take_zeros(arena, &draw, n * dn, err) || PDT_TAKE(arena, &dactive, n * h, err)) return -1;
+  if (PDT_TAKE_ZEROS(arena, &draw, n * dn, err) || PDT_TAKE(arena, &dactive, n * h, err)) return -1;
   pdt_nn_rms_norm_back((pdt_nn_weight){0}, eps, dn, pass->raw, n, dnote, draw);
   pdt_nn_linear_back(pass->linear, pooled, n, draw, true, dpooled);
   if (h == 0) return 0;
@@ -182,7 +176,8 @@ int pdt_nn_coverage_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
   const pdt_sidecar_config *c = &s->config;
   int64_t S = c->plan_slots, dc = c->coverage_dim, n = blocks->n, items = plans->n * S;
   pdt_real scale = (pdt_real)(1 / sqrt((double)dc)), *ditem, *dblock, *dembedded;
-  if (take_zeros(arena, &ditem, items * dc, err) || take_zeros(arena, &dblock, n * dc, err) ||
+  if (PDT_TAKE_ZEROS(arena, &ditem, items * dc, err) ||
+      PDT_TAKE_ZEROS(arena, &dblock, n * dc, err) ||
       PDT_TAKE(arena, &dembedded, items * c->plan_dim, err))
     return -1;
   for (int64_t i = 0; i < n; i++)
@@ -271,8 +266,9 @@ static int agree_window_back(const pdt_nn_sidecar *s, const pdt_nn_agree_input *
                              pdt_real *dstate, pdt_arena *arena, pdt_error *err) {
   int64_t n = in->blocks->n, da = s->config.agree_dim;
   pdt_real *dquery, *dkey, *dvalue;
-  if (PDT_TAKE(arena, &dquery, n * da, err) || take_zeros(arena, &dkey, in->n_notes * da, err) ||
-      take_zeros(arena, &dvalue, in->n_notes * da, err))
+  if (PDT_TAKE(arena, &dquery, n * da, err) ||
+      PDT_TAKE_ZEROS(arena, &dkey, in->n_notes * da, err) ||
+      PDT_TAKE_ZEROS(arena, &dvalue, in->n_notes * da, err))
     return -1;
   pdt_nn_windows windows = block_windows(in, pass);
   if (pdt_nn_window_attention_back(&windows, 1, (int32_t)da, pass->query, pass->key, pass->value,
@@ -290,7 +286,7 @@ int pdt_nn_agree_back(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in,
   const pdt_sidecar_config *c = &s->config;
   int64_t n = in->blocks->n, da = c->agree_dim, d = c->hidden_size, S = c->plan_slots;
   pdt_real *dsum, *dstate, *dcovered;
-  if (PDT_TAKE(arena, &dsum, n * da, err) || take_zeros(arena, &dstate, n * d, err) ||
+  if (PDT_TAKE(arena, &dsum, n * da, err) || PDT_TAKE_ZEROS(arena, &dstate, n * d, err) ||
       PDT_TAKE(arena, &dcovered, n * S, err))
     return -1;
   pdt_nn_linear_back(&s->agree_out, pass->active, n, dlogits, false, dsum);

@@ -28,13 +28,7 @@ int pdt_nn_parameters_add(pdt_nn_parameters *p, const char *name, int32_t n_dims
     return pdt_fail(err, PDT_ERROR_INPUT, "parameter '%.120s': too large", name);
   if (pdt_nn_parameters_find(p, name))
     return pdt_fail(err, PDT_ERROR_INPUT, "parameter '%s': there twice", name);
-  if (p->n == p->room) {
-    int32_t room = p->room ? 2 * p->room : 32;
-    pdt_nn_parameter *items = realloc(p->items, (size_t)room * sizeof *items);
-    if (!items) return pdt_fail(err, PDT_ERROR_MEMORY, "list of parameters: no memory");
-    p->items = items;
-    p->room = room;
-  }
+  if (PDT_GROW(&p->items, (size_t)p->n, &p->room, err)) return -1;
   pdt_nn_parameter *item = &p->items[p->n++];
   *item = (pdt_nn_parameter){
       .n_dims = n_dims, .offset = p->n_elems, .n_elems = n, .group = group, .decays = decays};

@@ -18,7 +18,8 @@ typedef struct pdt_nn_parameter {
 } pdt_nn_parameter;
 
 typedef struct pdt_nn_parameters {
-  int32_t n, room;
+  int32_t n;
+  size_t room;
   pdt_nn_parameter *items; /* in the order they were added */
   int64_t n_elems;         /* of the arrays; what lies between parameters stays zero */
   pdt_real *value, *grad;  /* [n_elems]; grad NULL: all frozen */

@@ -32,12 +32,6 @@ typedef struct step {
   reading first, second, *last;
 } step;
 
-static int take_zeros(pdt_arena *arena, pdt_real **out, int64_t n, pdt_error *err) {
-  if (PDT_TAKE(arena, out, n, err)) return -1;
-  memset(*out, 0, (size_t)n * sizeof **out);
-  return 0;
-}
-
 /* L_plan, forward and backward. */
 static int plan_loss(step *s, pdt_error *err) {
   const pdt_nn_sidecar_batch *b = s->batch;
@@ -62,10 +56,10 @@ static int read_batch(step *s, reading *r, pdt_error *err) {
       pdt_nn_speculate(s->sidecar, s->Nb, r->pool.pooled, &r->note, s->arena, err))
     return -1;
   if (!s->backward) return 0;
-  return take_zeros(s->arena, &r->dstates, s->rows * s->d, err) ||
-                 take_zeros(s->arena, &r->dpooled, s->Nb * s->p, err) ||
-                 take_zeros(s->arena, &r->dnote, s->Nb * s->dn, err) ||
-                 take_zeros(s->arena, &r->dnotes, (s->entries + s->Nb) * s->dn, err)
+  return PDT_TAKE_ZEROS(s->arena, &r->dstates, s->rows * s->d, err) ||
+                 PDT_TAKE_ZEROS(s->arena, &r->dpooled, s->Nb * s->p, err) ||
+                 PDT_TAKE_ZEROS(s->arena, &r->dnote, s->Nb * s->dn, err) ||
+                 PDT_TAKE_ZEROS(s->arena, &r->dnotes, (s->entries + s->Nb) * s->dn, err)
              ? -1
              : 0;
 }
@@ -81,7 +75,7 @@ static int note_losses(step *s, pdt_error *err) {
   pdt_nn_note_pass pass;
   pdt_real *dnote = NULL;
   if (pdt_nn_notes(s->sidecar, s->Nb, r->pool.pooled, &pass, s->arena, err) ||
-      (s->backward && take_zeros(s->arena, &dnote, s->Nb * s->dn, err)))
+      (s->backward && PDT_TAKE_ZEROS(s->arena, &dnote, s->Nb * s->dn, err)))
     return -1;
   s->sums->notes = pdt_nn_mse(pass.note, b->teacher_notes, b->notes_weight, s->Nb, s->dn, dnote);
   if (!s->backward) return 0;
@@ -130,7 +124,7 @@ static int ready_loss(step *s, pdt_error *err) {
   pdt_nn_agree_input in = agree_input(s, s->backward && s->options->close_reaches);
   pdt_real *dlogits = NULL;
   if (pdt_nn_agree(s->sidecar, &in, &s->agree, s->arena, err) ||
-      (s->backward && take_zeros(s->arena, &dlogits, s->Nb, err)))
+      (s->backward && PDT_TAKE_ZEROS(s->arena, &dlogits, s->Nb, err)))
     return -1;
   s->sums->ready = pdt_nn_bce(s->agree.logits, b->ready_target, b->ready_weight, s->Nb, dlogits);
   if (!s->backward) return 0;
@@ -143,7 +137,7 @@ static int close_losses(step *s, pdt_error *err) {
   const pdt_real *pooled = s->last->pool.pooled;
   if (!b->coverage_weight && !b->ready_weight) return 0;
   if (pdt_nn_coverage(s->sidecar, &b->blocks, &b->plans, pooled, &s->coverage, s->arena, err) ||
-      (s->backward && take_zeros(s->arena, &s->dcoverage, s->Nb * s->S, err)))
+      (s->backward && PDT_TAKE_ZEROS(s->arena, &s->dcoverage, s->Nb * s->S, err)))
     return -1;
   if (b->coverage_weight)
     s->sums->coverage = pdt_nn_bce(s->coverage.logits, b->coverage_target, b->coverage_weight,

@@ -6,15 +6,11 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "model/normal.h"
 #include "model/tensors.h"
 
 /* ---- parameters ---- */
-
-static bool ends_with(const char *text, const char *end) {
-  size_t n = strlen(text), m = strlen(end);
-  return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 static int add_parameters(pdt_nn_trunk *trunk, const pdt_checkpoint *from, bool frozen,
                           pdt_error *err) {
@@ -115,14 +111,15 @@ void pdt_nn_trunk_init(pdt_nn_trunk *trunk, uint64_t seed) {
   for (int32_t i = 0; i < p->n; i++) {
     const pdt_nn_parameter *item = &p->items[i];
     if (item->n_dims == 1) {
-      pdt_real value = ends_with(item->name, "norm.weight") ? 1 : 0;
+      pdt_real value = pdt_ends_with(item->name, "norm.weight") ? 1 : 0;
       for (int64_t j = 0; j < item->n_elems; j++) p->value[item->offset + j] = value;
       continue;
     }
     double deviation = 1 / sqrt((double)item->shape[1]);
     if (strcmp(item->name, PDT_TENSOR_EMBEDDING) == 0 || strcmp(item->name, PDT_TENSOR_HEAD) == 0)
       deviation = 0.02;
-    else if (ends_with(item->name, "o_proj.weight") || ends_with(item->name, "down_proj.weight"))
+    else if (pdt_ends_with(item->name, "o_proj.weight") ||
+             pdt_ends_with(item->name, "down_proj.weight"))
       deviation /= sqrt(2.0 * trunk->config.layers);
     fill(p, item, seed, deviation);
   }
