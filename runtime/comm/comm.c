@@ -213,6 +213,12 @@ void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elem
   if (comm->size > 1) comm->backend->all_reduce_i64(comm, data, n_elems, op);
 }
 
+bool pdt_comm_is_same(const pdt_comm *comm, uint64_t number) {
+  int64_t ends[2] = {(int64_t)number, (int64_t)~number}; /* ~ turns the order around */
+  pdt_comm_all_reduce_i64(comm, ends, 2, PDT_COMM_MIN);
+  return ends[0] == ~ends[1];
+}
+
 /* Elements of one exchange: bounds memory and message sizes. */
 enum { REDUCE_ELEMS = 1 << 20 };
 

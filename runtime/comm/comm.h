@@ -93,6 +93,9 @@ void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes
 typedef enum pdt_comm_op { PDT_COMM_MIN, PDT_COMM_MAX, PDT_COMM_SUM } pdt_comm_op;
 void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
 
+/* Is a number the same on every rank? Blocking. */
+bool pdt_comm_is_same(const pdt_comm *comm, uint64_t number);
+
 /* Room for sums of floats, made once for a communicator. */
 typedef struct pdt_comm_reducer {
   float *pieces;    /* every rank's numbers of what this rank adds up */

@@ -28,6 +28,11 @@ typedef struct pdt_data_header {
 
 void pdt_data_header_free(pdt_data_header *h);
 
+/* Fails when the plan items of a file mean nothing to a sidecar: another number of slots, another
+ * vocabulary or salt. `path` names the file. Errors: INPUT. */
+int pdt_data_header_fits(const pdt_data_header *h, const char *path, const pdt_sidecar_config *c,
+                         pdt_error *err);
+
 /* The line of a header (entry), newline included, freed by the caller. Errors: INPUT (a text that
  * is no UTF-8), MEMORY. */
 int pdt_data_header_text(const pdt_data_header *h, char **text, size_t *bytes, pdt_error *err);

@@ -383,6 +383,18 @@ int pdt_data_header_parse(pdt_data_header *out, const char *text, size_t bytes, 
   return rc;
 }
 
+int pdt_data_header_fits(const pdt_data_header *h, const char *path, const pdt_sidecar_config *c,
+                         pdt_error *err) {
+  if (h->plan_slots == c->plan_slots && h->plan_vocab_size == c->plan_vocab_size &&
+      strcmp(h->plan_salt, c->plan_hash_salt) == 0)
+    return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT,
+                  "%s: a plan of %d slots, vocabulary %d, salt '%s'; the sidecar's has %d, %d, "
+                  "'%s' (hint: pdt data atlas --plan-slots, --plan-vocab, --plan-salt)",
+                  path, h->plan_slots, h->plan_vocab_size, h->plan_salt, c->plan_slots,
+                  c->plan_vocab_size, c->plan_hash_salt);
+}
+
 /* Reads the next line into r->line, without its newline. 1; 0 at the end of the file; -1. */
 static int read_line(pdt_data_reader *r, size_t *length, pdt_error *err) {
   size_t n = 0;

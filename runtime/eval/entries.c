@@ -17,13 +17,7 @@ static int check_header(const pdt_data_header *h, const char *path,
                     "%s: world: expected '%s', whose sentences can be read back, found '%.40s' "
                     "(hint: pdt data atlas --split test)",
                     path, PDT_ATLAS_WORLD, h->world ? h->world : "none");
-  if (h->plan_slots != sidecar->plan_slots || h->plan_vocab_size != sidecar->plan_vocab_size ||
-      strcmp(h->plan_salt, sidecar->plan_hash_salt) != 0)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: a plan of %d slots, vocabulary %d, salt '%s'; the sidecar's has %d, %d, "
-                    "'%s' (hint: pdt data atlas --plan-slots, --plan-vocab, --plan-salt)",
-                    path, h->plan_slots, h->plan_vocab_size, h->plan_salt, sidecar->plan_slots,
-                    sidecar->plan_vocab_size, sidecar->plan_hash_salt);
+  if (pdt_data_header_fits(h, path, sidecar, err)) return -1;
   if (h->tokenizer && strcmp(h->tokenizer, expected) != 0)
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "%s: its blocks were cut by tokenizer %s; the model's is %s (hint: pdt data "

@@ -1,11 +1,9 @@
 #include "run/atlas.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "atlas/vocabulary.h"
@@ -138,10 +136,8 @@ static int write_tokenizer(const char *directory, const char *text, bool overwri
                            pdt_error *err) {
   char *path;
   if (pdt_output_folder_check("--out", directory, err)) return -1;
-  bool made = mkdir(directory, 0777) == 0;
-  if (!made && errno != EEXIST)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", directory,
-                    strerror(errno));
+  bool made;
+  if (pdt_output_folder_make(directory, &made, err)) return -1;
   if (pdt_path_join(&path, directory, "tokenizer.json", err)) return -1;
   int rc = pdt_output_may_replace("--out", path, PDT_KIND_OTHER, overwrite, err);
   if (!rc) rc = pdt_file_write_text(path, text, err);

@@ -43,23 +43,10 @@ static int add_stages(const describing *d, json_t *trained, const json_t *said, 
                   d->options->stages);
 }
 
-static int check_plan(const describing *d, const pdt_data_reader *r, pdt_error *err) {
-  const pdt_data_header *h = &r->header;
-  const pdt_sidecar_config *c = &d->config;
-  if (h->plan_slots == c->plan_slots && h->plan_vocab_size == c->plan_vocab_size &&
-      strcmp(h->plan_salt, c->plan_hash_salt) == 0)
-    return 0;
-  return pdt_fail(err, PDT_ERROR_INPUT,
-                  "%s: a plan of %d slots, vocabulary %d, salt '%s'; the sidecar's has %d, %d, "
-                  "'%s'",
-                  r->path, h->plan_slots, h->plan_vocab_size, h->plan_salt, c->plan_slots,
-                  c->plan_vocab_size, c->plan_hash_salt);
-}
-
 static int read_data(describing *d, const char *path, pdt_error *err) {
   pdt_data_reader reader;
   int rc = pdt_data_open(&reader, path, err);
-  if (!rc) rc = check_plan(d, &reader, err);
+  if (!rc) rc = pdt_data_header_fits(&reader.header, path, &d->config, err);
   for (int more = !rc; more;) {
     pdt_data_entry e;
     more = pdt_data_next(&reader, &e, err);

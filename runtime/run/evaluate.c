@@ -59,16 +59,6 @@ static int open_file(evaluation *e, pdt_error *err) {
   return e->file ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", o->out);
 }
 
-/* All ranks must have read the same entries. */
-static int compare_data(const evaluation *e, pdt_error *err) {
-  int64_t low = (int64_t)(e->data.fingerprint >> 1), high = low;
-  pdt_comm_all_reduce_i64(e->world, &low, 1, PDT_COMM_MIN);
-  pdt_comm_all_reduce_i64(e->world, &high, 1, PDT_COMM_MAX);
-  if (low == high) return 0;
-  return pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine",
-                  e->options->data);
-}
-
 /* A row for everybody who reads. */
 static int put_row(evaluation *e, const pdt_eval_row *row, pdt_error *err) {
   const pdt_eval_options *o = e->options;
@@ -174,7 +164,9 @@ static int evaluate(evaluation *e, pdt_error *err) {
   if (pdt_engine_new(&e->engine, world, &engine, err)) return -1;
   print_notices(e);
   load_data(e, err);
-  if (pdt_comm_agree(world, err) || compare_data(e, err) || teach(e, err)) return -1;
+  if (pdt_comm_agree(world, err) ||
+      pdt_run_same_data(world, e->options->data, e->data.fingerprint, err) || teach(e, err))
+    return -1;
   return run_rows(e, err);
 }
 

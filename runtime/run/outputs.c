@@ -1,6 +1,7 @@
 #include "run/outputs.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -192,4 +193,17 @@ int pdt_output_folder_check(const char *flag, const char *path, pdt_error *err) 
   if (*path && strcmp(path, "-") != 0) return 0;
   return pdt_fail(err, PDT_ERROR_USAGE, "%s: expected the name of a folder, found '%s'%s", flag,
                   path, *path ? " (hint: ./- for one of that name)" : "");
+}
+
+int pdt_output_folder_make(const char *path, bool *made, pdt_error *err) {
+  bool new = mkdir(path, 0777) == 0;
+  if (made) *made = new;
+  if (new || errno == EEXIST) return 0;
+  return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", path, strerror(errno));
+}
+
+int pdt_run_same_data(const pdt_comm *world, const char *path, uint64_t fingerprint,
+                      pdt_error *err) {
+  if (pdt_comm_is_same(world, fingerprint)) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine", path);
 }

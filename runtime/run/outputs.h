@@ -1,10 +1,11 @@
-/* What a command is about to write, beside what it reads: no file of either kind may be lost by it.
- */
+/* What a command is about to write, beside what it reads: no file of either kind may be lost by it,
+ * and all ranks read the same. */
 #ifndef PDT_RUN_OUTPUTS_H
 #define PDT_RUN_OUTPUTS_H
 
 #include "base/error.h"
 #include "base/types.h"
+#include "comm/comm.h"
 
 /* Files of a command line by the flags that name them. Zero-initialized it is empty. */
 typedef struct pdt_named_files {
@@ -47,6 +48,14 @@ typedef enum pdt_file_kind {
  * USAGE. */
 int pdt_output_may_replace(const char *flag, const char *path, pdt_file_kind own, bool overwrite,
                            pdt_error *err);
+
+/* Makes a folder, if it is not there; *made (may be NULL): it was not. Errors: IO. */
+int pdt_output_folder_make(const char *path, bool *made, pdt_error *err);
+
+/* Fails where the ranks have not read the same data, by a fingerprint of what was at `path`.
+ * Collective over world, blocking; all ranks fail alike. Errors: INPUT. */
+int pdt_run_same_data(const pdt_comm *world, const char *path, uint64_t fingerprint,
+                      pdt_error *err);
 
 /* A folder to write into needs a name; "-" is none. Errors: USAGE. */
 int pdt_output_folder_check(const char *flag, const char *path, pdt_error *err);

@@ -1,11 +1,9 @@
 #include "run/random_model.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -35,10 +33,7 @@ static int make_directory(const char *directory, bool *made, pdt_error *err) {
   static const char *const names[] = {"config.json", "model.safetensors",
                                       "model.safetensors.index.json", "tokenizer.json"};
   const char *taken = NULL;
-  *made = mkdir(directory, 0777) == 0;
-  if (!*made && errno != EEXIST)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", directory,
-                    strerror(errno));
+  if (pdt_output_folder_make(directory, made, err)) return -1;
   for (size_t i = 0; i < sizeof names / sizeof *names && !taken; i++) {
     char *path;
     if (pdt_path_join(&path, directory, names[i], err)) return -1;

@@ -41,11 +41,6 @@ int pdt_train_rollouts(const pdt_comm *world, const char *name, const pdt_train_
 int pdt_train_sidecar(const pdt_comm *world, const char *name, const pdt_train_args *args,
                       pdt_error *err);
 
-/* Fails where the ranks' data, by fingerprint, are not the same. Collective over world,
- * blocking. Errors: INPUT. */
-int pdt_train_compare_data(const pdt_comm *world, const pdt_train_args *args, uint64_t fingerprint,
-                           pdt_error *err);
-
 /* Nothing that the run would write in --out may be what it reads; a config or tokenizer that lies
  * there already is copied onto itself. On rank 0, before anything is written. Errors: USAGE,
  * MEMORY. */

@@ -11,16 +11,6 @@
 #include "run/terminal.h"
 #include "run/train.h"
 
-int pdt_train_compare_data(const pdt_comm *world, const pdt_train_args *args, uint64_t fingerprint,
-                           pdt_error *err) {
-  int64_t low = (int64_t)(fingerprint >> 1), high = low;
-  pdt_comm_all_reduce_i64(world, &low, 1, PDT_COMM_MIN);
-  pdt_comm_all_reduce_i64(world, &high, 1, PDT_COMM_MAX);
-  return low == high ? 0
-                     : pdt_fail(err, PDT_ERROR_INPUT, "%s: is not the same on every rank's machine",
-                                args->data[0]);
-}
-
 int pdt_train_check_outputs(const pdt_train_args *a, pdt_error *err) {
   static const char *const results[] = {"checkpoint.safetensors", "log.jsonl"};
   static const char *const copies[] = {"config.json", "tokenizer.json"};
@@ -51,8 +41,7 @@ int pdt_train_check_outputs(const pdt_train_args *a, pdt_error *err) {
 int pdt_train_open_log(pdt_train_log *log, const pdt_train_args *args, const char *what,
                        const char *const results[2], const char *path, pdt_error *err) {
   const char *out = args->out;
-  if (mkdir(out, 0777) && errno != EEXIST)
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot make the directory: %s", out, strerror(errno));
+  if (pdt_output_folder_make(out, NULL, err)) return -1;
   for (int i = 0; i < 2 && !args->run.resume; i++)
     if (results[i] && access(results[i], F_OK) == 0)
       return pdt_fail(err, PDT_ERROR_IO,

@@ -1,3 +1,4 @@
+#include "run/outputs.h"
 #include "run/train.h"
 
 #include <stdio.h>
@@ -151,7 +152,7 @@ static int train(training *t, pdt_error *err) {
   const pdt_comm *world = t->world;
   load(t, err);
   if (pdt_comm_agree(world, err) ||
-      pdt_train_compare_data(t->world, t->args, t->data.fingerprint, err))
+      pdt_run_same_data(t->world, t->args->data[0], t->data.fingerprint, err))
     return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   const char *const results[] = {t->state, t->sidecar_out};

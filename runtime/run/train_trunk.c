@@ -1,3 +1,4 @@
+#include "run/outputs.h"
 #include "run/train.h"
 
 #include <errno.h>
@@ -202,7 +203,7 @@ static int train(training *t, pdt_error *err) {
   const pdt_comm *world = t->world;
   load(t, err);
   if (pdt_comm_agree(world, err) ||
-      pdt_train_compare_data(t->world, t->args, t->corpus.fingerprint, err))
+      pdt_run_same_data(t->world, t->args->data[0], t->corpus.fingerprint, err))
     return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   if (world->rank == 0) prepare_out(t, err);

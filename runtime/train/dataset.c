@@ -314,13 +314,7 @@ static int check_header(const loading *l, pdt_error *err) {
         err, PDT_ERROR_INPUT,
         "%s: line 1: notes: 'dim': expected %d, the width of the sidecar's notes, found %d",
         l->reader.path, c->notes_dim, h->notes_dim);
-  if (h->plan_slots != c->plan_slots || h->plan_vocab_size != c->plan_vocab_size ||
-      strcmp(h->plan_salt, c->plan_hash_salt) != 0)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: a plan of %d slots, vocabulary %d, salt '%s'; the sidecar's has %d, %d, "
-                    "'%s'",
-                    l->reader.path, h->plan_slots, h->plan_vocab_size, h->plan_salt, c->plan_slots,
-                    c->plan_vocab_size, c->plan_hash_salt);
+  if (pdt_data_header_fits(h, l->reader.path, c, err)) return -1;
   if (l->use->trunk->config.n_eos < 1)
     return pdt_fail(err, PDT_ERROR_INPUT,
                     "the model's config.json: expected an eos_token_id, which ends a section");

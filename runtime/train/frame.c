@@ -27,9 +27,7 @@ int pdt_train_report(const pdt_comm *world, const pdt_train_observer *observer, 
 int pdt_train_compare_replicas(const pdt_comm *world, const pdt_nn_parameters *p, int64_t step,
                                pdt_error *err) {
   uint64_t hash = XXH3_64bits(p->value, (size_t)p->n_elems * sizeof *p->value);
-  int64_t half = (int64_t)(hash >> 1), ends[2] = {half, -half};
-  pdt_comm_all_reduce_i64(world, ends, 2, PDT_COMM_MIN);
-  if (ends[0] == -ends[1]) return 0;
+  if (pdt_comm_is_same(world, hash)) return 0;
   return pdt_fail(err, PDT_ERROR_RUNTIME,
                   "step %lld: the ranks' parameters have diverged (hint: are all machines of one "
                   "kind?)",
