@@ -43,6 +43,12 @@ void pdt_request_spool_free(pdt_request_spool *spool) {
   free(spool);
 }
 
+/* Empties a buffer, whose room is kept unless a long request has made it large. */
+static void drop(pdt_buffer *b) {
+  b->bytes = 0;
+  if (b->room > 4 * KEPT_BYTES) pdt_buffer_free(b);
+}
+
 int pdt_request_spool_put(pdt_request_spool *spool, const pdt_request *r, const char *where,
                           pdt_error *err) {
   pdt_buffer *kept = &spool->kept;
@@ -56,7 +62,7 @@ int pdt_request_spool_put(pdt_request_spool *spool, const pdt_request *r, const 
   pdt_bytes bytes = (pdt_bytes)kept->bytes;
   if (pdt_spill_put(&spool->file, kept->data, bytes, spool->file_bytes, err)) return -1;
   spool->file_bytes += bytes;
-  pdt_buffer_free(kept); /* a long request may have made it large */
+  drop(kept);
   return 0;
 }
 
@@ -90,7 +96,7 @@ int pdt_request_spool_next(pdt_request_spool *spool, const char **bytes, size_t 
   if (s->at == s->file_bytes + (pdt_bytes)s->kept.bytes) return 0;
   bool filed = s->at < s->file_bytes;
   const char *from = filed ? NULL : s->kept.data + (s->at - s->file_bytes);
-  pdt_buffer_free(&s->taken);
+  drop(&s->taken);
   if (filed && read_on(s, sizeof length, err)) return -1;
   memcpy(&length, filed ? s->taken.data : from, sizeof length);
   if (filed && read_on(s, length, err)) return -1;
