@@ -5,7 +5,7 @@
 #include "journal/sink.h"
 #include "request/message.h"
 #include "run/decode_journal.h"
-#include "run/request_source.h"
+#include "run/request_reader.h"
 
 enum {
   PIECE_BYTES = 1 << 20,  /* of requests that are sent together */
@@ -35,19 +35,19 @@ int pdt_decode_input_check(const pdt_decode_input *in, const pdt_engine *engine,
 /* ---- rank 0 reads, resolves and checks ---- */
 
 /* Takes one resolved request. */
-static int put_request(pdt_decode_input *in, const pdt_request_source *source, const pdt_request *r,
+static int put_request(pdt_decode_input *in, const pdt_request_reader *reader, const pdt_request *r,
                        pdt_largest *decisions, pdt_error *err) {
   int32_t index = pdt_request_spool_count(in->spool);
-  if (source->options->journal && pdt_decode_journal_check(in, r, index, decisions, err)) return -1;
-  return pdt_request_spool_put(in->spool, r, source->where, err);
+  if (reader->options->journal && pdt_decode_journal_check(in, r, index, decisions, err)) return -1;
+  return pdt_request_spool_put(in->spool, r, reader->where, err);
 }
 
-static int put_all(pdt_decode_input *in, pdt_request_source *source, pdt_error *err) {
-  pdt_largest decisions = {.most = source->options->engine.max_sessions};
+static int put_all(pdt_decode_input *in, pdt_request_reader *reader, pdt_error *err) {
+  pdt_largest decisions = {.most = reader->options->engine.max_sessions};
   pdt_request r;
   int more;
-  while ((more = pdt_request_source_next(source, &r, err)) > 0) {
-    int status = put_request(in, source, &r, &decisions, err);
+  while ((more = pdt_request_reader_next(reader, &r, err)) > 0) {
+    int status = put_request(in, reader, &r, &decisions, err);
     pdt_request_free(&r);
     if (status) break;
   }
@@ -57,14 +57,14 @@ static int put_all(pdt_decode_input *in, pdt_request_source *source, pdt_error *
 
 /* All requests, from the first to the last. */
 static int resolve_all(pdt_decode_input *in, const pdt_decode_options *o, pdt_error *err) {
-  pdt_request_source source;
+  pdt_request_reader reader;
   if (pdt_request_spool_new(&in->spool, pdt_temporary_folder(), err) ||
       pdt_tokenizer_load_if_any(&in->tokenizer, o->engine.model, err))
     return -1;
   const pdt_request_context context = {&in->model, &in->sidecar, in->tokenizer};
-  int status = pdt_request_source_open(&source, o, &context, err);
-  if (!status) status = put_all(in, &source, err);
-  pdt_request_source_close(&source);
+  int status = pdt_request_reader_open(&reader, o, &context, err);
+  if (!status) status = put_all(in, &reader, err);
+  pdt_request_reader_close(&reader);
   return status;
 }
 

@@ -1,4 +1,4 @@
-#include "run/request_source.h"
+#include "run/request_reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,16 +37,16 @@ static int open_lines(FILE **file, const char *path, pdt_error *err) {
   return *file ? 0 : -1;
 }
 
-int pdt_request_source_open(pdt_request_source *s, const pdt_decode_options *options,
+int pdt_request_reader_open(pdt_request_reader *s, const pdt_decode_options *options,
                             const pdt_request_context *context, pdt_error *err) {
-  *s = (pdt_request_source){.options = options, .context = *context};
+  *s = (pdt_request_reader){.options = options, .context = *context};
   return options->requests ? open_lines(&s->file, options->requests, err) : 0;
 }
 
-void pdt_request_source_close(pdt_request_source *s) {
+void pdt_request_reader_close(pdt_request_reader *s) {
   if (s->file) (void)fclose(s->file);
   pdt_buffer_free(&s->read);
-  *s = (pdt_request_source){0};
+  *s = (pdt_request_reader){0};
 }
 
 /* Puts what flags say over a request: settings one by one, sections, plan and session whole. */
@@ -72,7 +72,7 @@ static int override(json_t *request, const pdt_decode_options *o, json_t *plan, 
 }
 
 /* Resolves a request: 1, or -1. */
-static int resolve(pdt_request_source *s, json_t *json, json_t *plan, pdt_request *r,
+static int resolve(pdt_request_reader *s, json_t *json, json_t *plan, pdt_request *r,
                    pdt_error *err) {
   const pdt_decode_options *o = s->options;
   char with_flags[PDT_WHERE_BYTES + 16];
@@ -88,7 +88,7 @@ static int resolve(pdt_request_source *s, json_t *json, json_t *plan, pdt_reques
 }
 
 /* Reads on, behind the line that begins what is kept. */
-static int read_more(pdt_request_source *s, pdt_error *err) {
+static int read_more(pdt_request_reader *s, pdt_error *err) {
   size_t kept = s->read.bytes - s->begin;
   if (kept > MAX_REQUEST_BYTES)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a line of at most %d bytes", s->where,
@@ -104,7 +104,7 @@ static int read_more(pdt_request_source *s, pdt_error *err) {
 }
 
 /* Finds the next line, without its end: 1; 0 at the end of the file. */
-static int read_line(pdt_request_source *s, pdt_error *err) {
+static int read_line(pdt_request_reader *s, pdt_error *err) {
   for (size_t looked = 0;;) {
     const char *line = s->read.data + s->begin;
     size_t kept = s->read.bytes - s->begin;
@@ -118,7 +118,7 @@ static int read_line(pdt_request_source *s, pdt_error *err) {
 }
 
 /* Goes on behind the line in work. */
-static void drop_line(pdt_request_source *s) {
+static void drop_line(pdt_request_reader *s) {
   s->begin += s->line_bytes + 1;
   if (s->begin > s->read.bytes) s->begin = s->read.bytes; /* the last one had no end */
 }
@@ -130,7 +130,7 @@ static bool is_blank(const char *text, size_t bytes) {
 }
 
 /* Goes to the next line that is not blank: 1; 0 at the end of the file. */
-static int find_line(pdt_request_source *s, pdt_error *err) {
+static int find_line(pdt_request_reader *s, pdt_error *err) {
   for (int more;; drop_line(s)) {
     s->line++;
     pdt_where(s->where, s->options->requests, s->line);
@@ -139,7 +139,7 @@ static int find_line(pdt_request_source *s, pdt_error *err) {
   }
 }
 
-static int next_line(pdt_request_source *s, pdt_request *r, pdt_error *err) {
+static int next_line(pdt_request_reader *s, pdt_request *r, pdt_error *err) {
   json_t *json = NULL;
   int more = find_line(s, err);
   if (more < 0 || (more == 0 && s->n > 0)) return more;
@@ -163,7 +163,7 @@ static int load_request(json_t **json, const char *path, const char *where, pdt_
 }
 
 /* The only request. */
-static int single(pdt_request_source *s, pdt_request *r, pdt_error *err) {
+static int single(pdt_request_reader *s, pdt_request *r, pdt_error *err) {
   const pdt_decode_options *o = s->options;
   json_t *json = NULL, *plan = NULL;
   if (s->n > 0) return 0;
@@ -182,6 +182,6 @@ static int single(pdt_request_source *s, pdt_request *r, pdt_error *err) {
   return status;
 }
 
-int pdt_request_source_next(pdt_request_source *s, pdt_request *r, pdt_error *err) {
+int pdt_request_reader_next(pdt_request_reader *s, pdt_request *r, pdt_error *err) {
   return s->options->requests ? next_line(s, r, err) : single(s, r, err);
 }
