@@ -34,12 +34,17 @@ static ssize_t read_all(int fd, char *data, size_t bytes) {
   return (ssize_t)have;
 }
 
+/* Regular files are read, and of nothing else there is a size. */
+static int check_regular(int fd, const char *path, struct stat *status, pdt_error *err) {
+  if (fstat(fd, status)) return pdt_fail(err, PDT_ERROR_IO, "%s: %s", path, strerror(errno));
+  if (S_ISREG(status->st_mode)) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind", path);
+}
+
 static int read_open_file(char **out, pdt_bytes *n_bytes, int fd, const char *path,
                           pdt_bytes max_bytes, pdt_error *err) {
   struct stat status;
-  if (fstat(fd, &status)) return pdt_fail(err, PDT_ERROR_IO, "%s: %s", path, strerror(errno));
-  if (!S_ISREG(status.st_mode))
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind", path);
+  if (check_regular(fd, path, &status, err)) return -1;
   if (status.st_size > max_bytes)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: too large: expected at most %lld bytes, found %lld",
                     path, (long long)max_bytes, (long long)status.st_size);
@@ -77,6 +82,21 @@ int pdt_file_open(const char *path, pdt_error *err) {
                   dangling ? " (it is a symbolic link to a file that is not there)" : "");
 }
 
+int pdt_file_stream(FILE **file, pdt_bytes *size, const char *path, pdt_error *err) {
+  struct stat status;
+  *file = NULL;
+  int fd = pdt_file_open(path, err);
+  if (fd < 0) return -1;
+  int rc = check_regular(fd, path, &status, err);
+  if (!rc && !(*file = fdopen(fd, "r")))
+    rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
+  if (rc)
+    close(fd);
+  else
+    *size = status.st_size;
+  return rc;
+}
+
 int pdt_file_read(char **out, pdt_bytes *n_bytes, const char *path, pdt_bytes max_bytes,
                   pdt_error *err) {
   *out = NULL;
@@ -93,8 +113,7 @@ static int hash_open_file(XXH3_state_t *state, int fd, const char *path, pdt_err
   struct stat status;
   char piece[PIECE];
   ssize_t n;
-  if (fstat(fd, &status) == 0 && !S_ISREG(status.st_mode))
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file, found another kind", path);
+  if (check_regular(fd, path, &status, err)) return -1;
   do {
     n = read(fd, piece, sizeof piece);
     if (n > 0) XXH3_64bits_update(state, piece, (size_t)n);

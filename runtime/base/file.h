@@ -2,12 +2,18 @@
 #ifndef PDT_BASE_FILE_H
 #define PDT_BASE_FILE_H
 
+#include <stdio.h>
+
 #include "base/path.h"
 #include "base/types.h"
 
 /* Opens a file to read, a pipe without waiting. Returns the descriptor, closed by the caller, or
  * -1. Errors: IO, saying so where a symbolic link leads nowhere. */
 int pdt_file_open(const char *path, pdt_error *err);
+
+/* The same of a regular file, as a stream, closed by the caller; *size: its bytes. Errors: IO,
+ * INPUT (another kind of file), MEMORY. */
+int pdt_file_stream(FILE **file, pdt_bytes *size, const char *path, pdt_error *err);
 
 /* Reads a regular file of at most max_bytes. Sets *out, freed by the caller, with a zero byte after
  * the *n_bytes read. Errors: IO, INPUT (too large, or no regular file), MEMORY. */

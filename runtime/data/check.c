@@ -29,7 +29,7 @@ static int refuse(const checker *c, const char *format, ...) {
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
   return pdt_fail(c->err, PDT_ERROR_INPUT, "%s: line %lld: %s", c->reader.path,
-                  (long long)c->reader.number, text);
+                  (long long)c->reader.lines.number, text);
 }
 
 static void free_blocks(pdt_data_block *blocks[PDT_DATA_SECTIONS], int32_t n) {
@@ -60,7 +60,7 @@ static int check_blocks(const checker *c, pdt_data_entry *e) {
   pdt_data_tokens *tokens;
   pdt_data_block *before[PDT_DATA_SECTIONS] = {NULL};
   if (pdt_data_tokenize_entry(c->tokenizer, e, &tokens, c->err))
-    return pdt_fail_in(c->err, "%s: line %lld", c->reader.path, (long long)c->reader.number);
+    return pdt_fail_in(c->err, "%s: line %lld", c->reader.path, (long long)c->reader.lines.number);
   int rc = 0;
   for (int32_t k = 0; k < e->n_sections && !rc; k++)
     if (tokens[k].n + 1 != e->sections[k].n_tokens)
@@ -129,7 +129,7 @@ static int count(const checker *c, const pdt_data_entry *e) {
 
 static int read_back(const checker *c, const pdt_data_entry *e) {
   if (c->world->check(c->world->context, &c->reader.header, e, c->err))
-    return pdt_fail_in(c->err, "%s: line %lld", c->reader.path, (long long)c->reader.number);
+    return pdt_fail_in(c->err, "%s: line %lld", c->reader.path, (long long)c->reader.lines.number);
   c->stats->read_back = true;
   return 0;
 }
@@ -188,7 +188,7 @@ int pdt_data_check(const char *path, const pdt_data_world *world, const pdt_data
     pdt_data_entry_free(&e);
   }
   if (!rc && out->entries == 0) rc = refuse(&c, "expected an entry after the header, found none");
-  out->bytes = c.reader.n_bytes;
+  out->bytes = c.reader.lines.n_bytes;
   pdt_data_notes_close(&c.notes);
   pdt_data_close(&c.reader);
   return rc;

@@ -4,8 +4,7 @@
 #ifndef PDT_DATA_DATA_H
 #define PDT_DATA_DATA_H
 
-#include <stdio.h>
-
+#include "base/lines.h"
 #include "data/blocks.h"
 #include "sidecar/config.h"
 
@@ -48,11 +47,7 @@ int pdt_data_entry_parse(pdt_data_entry *out, const pdt_data_header *header, con
 /* A file being read. */
 typedef struct pdt_data_reader {
   char *path;
-  FILE *file;
-  char *line; /* [room], the line read last */
-  size_t room;
-  int64_t number;    /* of that line, from 1 */
-  pdt_bytes n_bytes; /* read so far */
+  pdt_lines lines; /* the line read last is that of the entry */
   pdt_data_header header;
 } pdt_data_reader;
 

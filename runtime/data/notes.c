@@ -56,14 +56,14 @@ int pdt_data_notes_check(const pdt_data_notes *n, const pdt_data_reader *reader,
         return pdt_fail(err, PDT_ERROR_INPUT,
                         "%s: line %lld: sections[%d]: blocks[%d]: 'note': expected a row below "
                         "%lld, found %lld",
-                        reader->path, (long long)reader->number, k, b, (long long)n->n_rows,
+                        reader->path, (long long)reader->lines.number, k, b, (long long)n->n_rows,
                         (long long)row);
       if (pdt_data_notes_read(n, row, n->row, err)) return -1;
       if (!pdt_all_finite(PDT_F32, n->row, n->dim))
         return pdt_fail(err, PDT_ERROR_INPUT,
                         "%s: line %lld: sections[%d]: blocks[%d]: 'note': row %lld has a NaN or "
                         "infinity",
-                        reader->path, (long long)reader->number, k, b, (long long)row);
+                        reader->path, (long long)reader->lines.number, k, b, (long long)row);
     }
   return 0;
 }

@@ -395,62 +395,32 @@ int pdt_data_header_fits(const pdt_data_header *h, const char *path, const pdt_s
                   c->plan_vocab_size, c->plan_hash_salt);
 }
 
-/* Reads the next line into r->line, without its newline. 1; 0 at the end of the file; -1. */
-static int read_line(pdt_data_reader *r, size_t *length, pdt_error *err) {
-  size_t n = 0;
-  int c = EOF;
-  while (n <= PDT_DATA_LINE_BYTES && (c = getc_unlocked(r->file)) != EOF && c != '\n') {
-    if (PDT_GROW(&r->line, n, &r->room, err)) return -1;
-    r->line[n++] = (char)c;
-  }
-  if (ferror(r->file))
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot read: %s", r->path, strerror(errno));
-  r->number += n > 0 || c == '\n';
-  r->n_bytes += (pdt_bytes)n + (c == '\n');
-  *length = n;
-  if (n > PDT_DATA_LINE_BYTES)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: line %lld: longer than %d bytes", r->path,
-                    (long long)r->number, PDT_DATA_LINE_BYTES);
-  return n > 0 || c == '\n';
-}
-
-static void name_line(const pdt_data_reader *r, char where[WHERE_BYTES]) {
-  snprintf(where, WHERE_BYTES, "%.300s: line %lld", r->path, (long long)r->number);
-}
-
 int pdt_data_open(pdt_data_reader *r, const char *path, pdt_error *err) {
-  struct stat status;
-  char where[WHERE_BYTES];
-  size_t length;
-  *r = (pdt_data_reader){.file = fopen(path, "rb")};
-  if (!r->file || fstat(fileno(r->file), &status))
-    return pdt_fail(err, PDT_ERROR_IO, "%s: cannot read: %s", path, strerror(errno));
-  if (!S_ISREG(status.st_mode))
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a regular file", path);
-  if (pdt_data_copy(&r->path, path, err)) return -1;
-  int found = read_line(r, &length, err);
+  char where[PDT_WHERE_BYTES];
+  *r = (pdt_data_reader){0};
+  if (pdt_data_copy(&r->path, path, err) ||
+      pdt_lines_open(&r->lines, r->path, PDT_DATA_LINE_BYTES, err))
+    return -1;
+  int found = pdt_lines_next(&r->lines, err);
   if (found == 0)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a header in line 1, found nothing", path);
-  name_line(r, where);
-  return found < 0 ? -1 : pdt_data_header_parse(&r->header, r->line, length, where, err);
+  pdt_where(where, path, 1);
+  if (found < 0) return -1;
+  return pdt_data_header_parse(&r->header, r->lines.text, r->lines.bytes, where, err);
 }
 
 void pdt_data_close(pdt_data_reader *r) {
-  if (r->file) fclose(r->file);
+  pdt_lines_close(&r->lines);
   free(r->path);
-  free(r->line);
   pdt_data_header_free(&r->header);
   *r = (pdt_data_reader){0};
 }
 
 int pdt_data_next(pdt_data_reader *r, pdt_data_entry *out, pdt_error *err) {
-  char where[WHERE_BYTES];
-  size_t length;
-  int found;
+  char where[PDT_WHERE_BYTES];
   *out = (pdt_data_entry){0};
-  do found = read_line(r, &length, err);
-  while (found == 1 && length == 0);
+  int found = pdt_lines_next_filled(&r->lines, err);
   if (found < 1) return found;
-  name_line(r, where);
-  return pdt_data_entry_parse(out, &r->header, r->line, length, where, err) ? -1 : 1;
+  pdt_where(where, r->path, r->lines.number);
+  return pdt_data_entry_parse(out, &r->header, r->lines.text, r->lines.bytes, where, err) ? -1 : 1;
 }

@@ -46,7 +46,7 @@ static int read_all(pdt_eval_entries *out, pdt_data_reader *reader, int64_t most
     if (more == 0) break;
     int rc = add(out, &e, err);
     pdt_data_entry_free(&e);
-    if (rc) return pdt_fail_in(err, "%s: line %lld", reader->path, (long long)reader->number);
+    if (rc) return pdt_fail_in(err, "%s: line %lld", reader->path, (long long)reader->lines.number);
   }
   if (out->n > 0) return 0;
   return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected entries, found none", reader->path);

@@ -33,10 +33,6 @@ static inline uint64_t pdt_get_le64(const uint8_t *from) {
 int pdt_bytes_reserve(uint8_t **buffer, size_t *capacity, size_t bytes, const char *what,
                       pdt_error *err);
 
-/* Opens the regular file at path for reading and takes its size. Errors: IO, INPUT (another kind of
- * file). */
-int pdt_bytes_open(FILE **file, pdt_bytes *size, const char *path, pdt_error *err);
-
 /* Reads exactly `bytes`. Errors: IO, also when the file ends before. */
 int pdt_bytes_read(FILE *file, void *to, size_t bytes, const char *name, pdt_error *err);
 

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json_text.h"
 #include "base/utf8.h"
 #include "journal/bytes.h"
@@ -18,7 +19,7 @@ int pdt_output_reader_open(pdt_output_reader *r, const char *path, pdt_error *er
   FILE *file;
   pdt_bytes size;
   *r = (pdt_output_reader){0};
-  if (pdt_bytes_open(&file, &size, path, err)) return -1;
+  if (pdt_file_stream(&file, &size, path, err)) return -1;
   return pdt_output_reader_attach(r, file, size, path, err);
 }
 

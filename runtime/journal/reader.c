@@ -2,6 +2,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "journal/bytes.h"
 #include "journal/journal.h"
 
@@ -37,7 +38,7 @@ int pdt_journal_reader_open(pdt_journal_reader *r, const char *path, pdt_error *
   FILE *file;
   pdt_bytes size;
   *r = (pdt_journal_reader){0};
-  if (pdt_bytes_open(&file, &size, path, err)) return -1;
+  if (pdt_file_stream(&file, &size, path, err)) return -1;
   return pdt_journal_reader_attach(r, file, size, path, err);
 }
 
@@ -118,7 +119,7 @@ bool pdt_is_journal(const char *path) {
   FILE *file;
   pdt_bytes size;
   char magic[8];
-  if (pdt_bytes_open(&file, &size, path, NULL)) return false;
+  if (pdt_file_stream(&file, &size, path, NULL)) return false;
   bool is = fread(magic, 1, sizeof magic, file) == sizeof magic &&
             memcmp(magic, PDT_JOURNAL_MAGIC, sizeof magic) == 0;
   fclose(file);

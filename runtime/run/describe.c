@@ -53,7 +53,7 @@ static int read_data(describing *d, const char *path, pdt_error *err) {
     if (more < 0) rc = -1;
     if (more <= 0) break;
     if (pdt_lessons_add(&d->lessons, &reader.header, &e, err)) {
-      rc = pdt_fail_in(err, "%s: line %lld", path, (long long)reader.number);
+      rc = pdt_fail_in(err, "%s: line %lld", path, (long long)reader.lines.number);
       more = 0;
     }
     pdt_data_entry_free(&e);

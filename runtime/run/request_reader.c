@@ -1,51 +1,24 @@
 #include "run/request_reader.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "request/familiar.h"
 
-enum { MAX_REQUEST_BYTES = 256 << 20, READ_BYTES = 1 << 18, SHOWN_PATH_BYTES = 200 };
-
-void pdt_where(char where[PDT_WHERE_BYTES], const char *path, int32_t line) {
-  size_t length = strlen(path);
-  bool cut = length > SHOWN_PATH_BYTES;
-  if (cut) path += length - SHOWN_PATH_BYTES;
-  while (cut && (*path & 0xC0) == 0x80) path++;
-  int n = snprintf(where, PDT_WHERE_BYTES, "%s%s", cut ? "..." : "", path);
-  if (line > 0) snprintf(where + n, PDT_WHERE_BYTES - (size_t)n, ": line %d", line);
-}
-
-/* A file that is read once, from front to back: a pipe will do. */
-static int open_lines(FILE **file, const char *path, pdt_error *err) {
-  struct stat status;
-  int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
-  *file = NULL;
-  if (fd < 0 || fstat(fd, &status))
-    pdt_fail(err, PDT_ERROR_IO, "%s: cannot open: %s", path, strerror(errno));
-  else if (S_ISDIR(status.st_mode))
-    pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a file, found a folder", path);
-  else if (!(*file = fdopen(fd, "r")))
-    pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
-  if (!*file && fd >= 0) close(fd);
-  return *file ? 0 : -1;
-}
+enum { MAX_REQUEST_BYTES = 256 << 20 };
 
 int pdt_request_reader_open(pdt_request_reader *s, const pdt_decode_options *options,
                             const pdt_request_context *context, pdt_error *err) {
   *s = (pdt_request_reader){.options = options, .context = *context};
-  return options->requests ? open_lines(&s->file, options->requests, err) : 0;
+  return options->requests
+             ? pdt_lines_open_once(&s->lines, options->requests, MAX_REQUEST_BYTES, err)
+             : 0;
 }
 
 void pdt_request_reader_close(pdt_request_reader *s) {
-  if (s->file) (void)fclose(s->file);
-  pdt_buffer_free(&s->read);
+  pdt_lines_close(&s->lines);
   *s = (pdt_request_reader){0};
 }
 
@@ -82,74 +55,22 @@ static int resolve(pdt_request_reader *s, json_t *json, json_t *plan, pdt_reques
       pdt_request_parse(r, json, with_flags, (uint64_t)s->n, &s->context, err))
     return -1;
   pdt_request_compare(r, json, s->where, &s->context, &s->told, o->engine.notices);
-  r->line = s->line;
+  r->line = (int32_t)s->lines.number;
   s->n++;
   return 1;
 }
 
-/* Reads on, behind the line that begins what is kept. */
-static int read_more(pdt_request_reader *s, pdt_error *err) {
-  size_t kept = s->read.bytes - s->begin;
-  if (kept > MAX_REQUEST_BYTES)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a line of at most %d bytes", s->where,
-                    MAX_REQUEST_BYTES);
-  if (pdt_buffer_reserve(&s->read, READ_BYTES, err)) return -1;
-  if (s->begin > 0) memmove(s->read.data, s->read.data + s->begin, kept);
-  s->begin = 0;
-  size_t n = fread(s->read.data + kept, 1, READ_BYTES, s->file);
-  s->read.bytes = kept + n;
-  s->ended = n == 0;
-  if (!ferror(s->file)) return 0;
-  return pdt_fail(err, PDT_ERROR_IO, "%s: cannot read: %s", s->options->requests, strerror(errno));
-}
-
-/* Finds the next line, without its end: 1; 0 at the end of the file. */
-static int read_line(pdt_request_reader *s, pdt_error *err) {
-  for (size_t looked = 0;;) {
-    const char *line = s->read.data + s->begin;
-    size_t kept = s->read.bytes - s->begin;
-    const char *newline = kept > looked ? memchr(line + looked, '\n', kept - looked) : NULL;
-    s->line_bytes = newline ? (size_t)(newline - line) : kept;
-    if (newline) return 1;
-    if (s->ended) return kept > 0;
-    looked = kept;
-    if (read_more(s, err)) return -1;
-  }
-}
-
-/* Goes on behind the line in work. */
-static void drop_line(pdt_request_reader *s) {
-  s->begin += s->line_bytes + 1;
-  if (s->begin > s->read.bytes) s->begin = s->read.bytes; /* the last one had no end */
-}
-
-static bool is_blank(const char *text, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++)
-    if (text[i] != ' ' && text[i] != '\t' && text[i] != '\r') return false;
-  return true;
-}
-
-/* Goes to the next line that is not blank: 1; 0 at the end of the file. */
-static int find_line(pdt_request_reader *s, pdt_error *err) {
-  for (int more;; drop_line(s)) {
-    s->line++;
-    pdt_where(s->where, s->options->requests, s->line);
-    more = read_line(s, err);
-    if (more <= 0 || !is_blank(s->read.data + s->begin, s->line_bytes)) return more;
-  }
-}
-
 static int next_line(pdt_request_reader *s, pdt_request *r, pdt_error *err) {
   json_t *json = NULL;
-  int more = find_line(s, err);
+  int more = pdt_lines_next_filled(&s->lines, err);
+  pdt_where(s->where, s->options->requests, s->lines.number);
   if (more < 0 || (more == 0 && s->n > 0)) return more;
   if (more == 0)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected one request a line, found none",
                     s->options->requests);
-  int status = pdt_json_parse_wide(&json, s->read.data + s->begin, s->line_bytes, s->where, err);
+  int status = pdt_json_parse_wide(&json, s->lines.text, s->lines.bytes, s->where, err);
   if (!status) status = resolve(s, json, NULL, r, err);
   json_decref(json);
-  drop_line(s);
   return status;
 }
 

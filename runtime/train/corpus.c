@@ -6,11 +6,11 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "base/file.h"
 #include "base/json.h"
+#include "base/lines.h"
 #include "base/memory.h"
 
-static const pdt_bytes max_file_bytes = (pdt_bytes)8 << 30;
+enum { LONGEST_LINE = 1 << 30 };
 
 static int add_tokens(pdt_corpus *c, const pdt_token *tokens, const float *weights, int64_t n,
                       pdt_error *err) {
@@ -142,26 +142,20 @@ static uint64_t fingerprint_of(const pdt_corpus *c) {
 
 int pdt_corpus_load(pdt_corpus *c, const char *path, const pdt_tokenizer *tokenizer,
                     const pdt_model_config *config, int32_t context, pdt_error *err) {
-  char *bytes, where[512];
-  pdt_bytes n_bytes;
+  char where[PDT_WHERE_BYTES];
   const reading r = {tokenizer, config, where};
+  pdt_lines lines;
   *c = (pdt_corpus){0};
-  if (pdt_file_read(&bytes, &n_bytes, path, max_file_bytes, err)) return -1;
-  int rc = 0, number = 0;
-  for (const char *line = bytes, *end = bytes + n_bytes; line < end && !rc;) {
-    const char *stop = memchr(line, '\n', (size_t)(end - line));
-    size_t length = (size_t)((stop ? stop : end) - line);
-    number++;
-    snprintf(where, sizeof where, "%.400s: line %d", path, number);
-    if (strspn(line, " \t\r") < length) {
-      json_t *json = NULL;
-      rc = pdt_json_parse(&json, line, length, where, err);
-      if (!rc) rc = add_document(c, &r, json, context, err);
-      json_decref(json);
-    }
-    line += length + 1;
+  int rc = pdt_lines_open(&lines, path, LONGEST_LINE, err), more = 0;
+  while (!rc && (more = pdt_lines_next_filled(&lines, err)) == 1) {
+    json_t *json = NULL;
+    pdt_where(where, path, lines.number);
+    rc = pdt_json_parse(&json, lines.text, lines.bytes, where, err);
+    if (!rc) rc = add_document(c, &r, json, context, err);
+    json_decref(json);
   }
-  free(bytes);
+  pdt_lines_close(&lines);
+  if (!rc && more < 0) rc = -1;
   if (!rc && c->n_pieces == 0)
     rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: expected one document a line, found none", path);
   if (!rc) c->fingerprint = fingerprint_of(c);

@@ -343,7 +343,8 @@ static int read_entries(loading *l, const char *path, pdt_error *err) {
     pdt_data_entry e;
     int more = pdt_data_next(&l->reader, &e, err);
     if (more <= 0) break;
-    snprintf(l->where, sizeof l->where, "%.400s: line %lld", path, (long long)l->reader.number);
+    snprintf(l->where, sizeof l->where, "%.400s: line %lld", path,
+             (long long)l->reader.lines.number);
     pdt_arena_reset(&l->scratch);
     int rc = add_entry(l, &e, err) || pdt_lessons_add(&l->lessons, &l->reader.header, &e, err);
     pdt_data_entry_free(&e);

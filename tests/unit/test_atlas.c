@@ -725,7 +725,7 @@ static void files_are_read_as_written(void **state) {
   assert_int_equal(found, 0);
   assert_int_equal(n, 3);
   assert_string_equal(line, "");
-  assert_int_equal(r.n_bytes, strlen(text));
+  assert_int_equal(r.lines.n_bytes, strlen(text));
   pdt_data_close(&r);
   free(text);
 }
@@ -834,12 +834,12 @@ static void the_example_is_sound(void **state) {
     char *text;
     size_t bytes;
     assert_int_equal(pdt_data_entry_text(&drawn, &text, &bytes, &f->err), 0);
-    assert_memory_equal(r.line, text, bytes - 1); /* the newline is not in r.line */
+    assert_memory_equal(r.lines.text, text, bytes - 1); /* without the newline */
     free(text);
     pdt_data_entry_free(&drawn);
     pdt_data_entry_free(&e);
   }
-  assert_int_equal(r.number, 4);
+  assert_int_equal(r.lines.number, 4);
   pdt_data_close(&r);
   pdt_atlas_generator_free(&g);
 }
