@@ -9,6 +9,8 @@
 
 int pdt_json_fail(pdt_error *err, const char *where, int line, int column, const json_error_t *e) {
   enum json_error_code code = json_error_code(e);
+  if (code == json_error_out_of_memory)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory to read it", where);
   bool zero = code == json_error_null_character || code == json_error_null_byte_in_key;
   return pdt_fail(err, PDT_ERROR_INPUT, "%s: line %d, column %d: not sound JSON: %s", where, line,
                   column, zero ? "the character U+0000 is not allowed in texts" : e->text);

@@ -28,6 +28,7 @@ typedef struct rewriter {
   size_t written;
   size_t watched;     /* a place in the output, */
   const char *origin; /* and where in the input it comes from; NULL until it is passed */
+  bool no_memory;
 } rewriter;
 
 static void put(rewriter *r, const char *text, size_t n) {
@@ -156,6 +157,7 @@ static void rewrite_number(rewriter *r) {
   while (n < room && r->at[n] && strchr("+-.0123456789eE", r->at[n])) n++;
   char *text = strndup(r->at, n);
   bool integer, finite = true;
+  r->no_memory = r->no_memory || !text;
   if (!text || !is_number(text, &integer)) {
     copy(r, n ? n : 1);
     free(text);
@@ -214,7 +216,7 @@ static char *rewrite(const char *text, size_t length, dialect d, size_t *n, size
   r.out = open_memstream(&words, n);
   if (!r.out) return NULL;
   rewrite_text(&r);
-  bool failed = ferror(r.out) != 0;
+  bool failed = r.no_memory || ferror(r.out) != 0;
   failed |= fclose(r.out) != 0;
   *origin = r.origin ? (size_t)(r.origin - text) : length;
   if (!failed) return words;

@@ -60,15 +60,22 @@ bool pdt_path_is_there(const char *path) {
   return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
-bool pdt_same_file(const char *a, const char *b) {
+bool pdt_same_file(const char *a, const char *b, pdt_error *err) {
   struct stat x, y;
   bool has_a = stat(a, &x) == 0, has_b = stat(b, &y) == 0;
   if (has_a || has_b) return has_a && has_b && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
   char *end_a = NULL, *end_b = NULL, *in_a = NULL, *in_b = NULL;
-  bool same = !pdt_path_follow(&end_a, a, NULL) && !pdt_path_follow(&end_b, b, NULL) &&
-              (in_a = pdt_path_folder(end_a)) && (in_b = pdt_path_folder(end_b)) &&
-              strcmp(pdt_path_name(end_a), pdt_path_name(end_b)) == 0 && stat(in_a, &x) == 0 &&
-              stat(in_b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+  pdt_error why = {0};
+  bool followed = !pdt_path_follow(&end_a, a, &why) && !pdt_path_follow(&end_b, b, &why);
+  if (followed) {
+    in_a = pdt_path_folder(end_a);
+    in_b = pdt_path_folder(end_b);
+    if (!in_a || !in_b) pdt_fail(&why, PDT_ERROR_MEMORY, "%s: no memory", a);
+  }
+  if (why.code == PDT_ERROR_MEMORY && err) *err = why;
+  bool same = in_a && in_b && strcmp(pdt_path_name(end_a), pdt_path_name(end_b)) == 0 &&
+              stat(in_a, &x) == 0 && stat(in_b, &y) == 0 && x.st_dev == y.st_dev &&
+              x.st_ino == y.st_ino;
   free(end_a);
   free(end_b);
   free(in_a);

@@ -25,7 +25,8 @@ int pdt_path_follow(char **out, const char *path, pdt_error *err);
 bool pdt_path_is_there(const char *path);
 
 /* Do two paths name the same file, by device and inode, symbolic and hard links followed? Of files
- * that are not there: would they be created under the same name in the same folder? */
-bool pdt_same_file(const char *a, const char *b);
+ * that are not there: would they be created under the same name in the same folder? Errors: MEMORY,
+ * which is told in err alone; the answer is then false. */
+bool pdt_same_file(const char *a, const char *b, pdt_error *err);
 
 #endif

@@ -32,7 +32,8 @@ static const char *openmp_version(void) {
 }
 
 static void print_compute(FILE *out) {
-  fprintf(out, "kernels     %s\n", pdt_cpu_isa_name(pdt_cpu_best_isa()));
+  const pdt_kernels *best = pdt_cpu_kernels(pdt_cpu_best_isa());
+  fprintf(out, "kernels     %s\n", best ? best->name : "none for this machine");
   fprintf(out, "OpenMP      %s or later (%ld)\n", openmp_version(), (long)_OPENMP);
 }
 

@@ -37,6 +37,13 @@ static int put(pdt_journal *j, size_t bytes, pdt_error *err) {
   return 0;
 }
 
+/* Room for an entry; without it nothing more is appended, as after any other failure. */
+static int reserve(pdt_journal *j, size_t bytes, pdt_error *err) {
+  int status = pdt_bytes_reserve(&j->buffer, &j->capacity, bytes, "journal", err);
+  j->broken = j->broken || status;
+  return status;
+}
+
 /* A regular file must be ours alone, and empty or a journal that may be replaced. */
 static int claim(pdt_journal *j, bool overwrite, pdt_error *err) {
   struct stat status;
@@ -64,7 +71,7 @@ static int begin(pdt_journal *j, pdt_error *err) {
     j->broken = true;
     return io_error(j, "empty", err);
   }
-  if (pdt_bytes_reserve(&j->buffer, &j->capacity, 4096, "journal", err)) return -1;
+  if (reserve(j, 4096, err)) return -1;
   memcpy(j->buffer, PDT_JOURNAL_MAGIC, 8);
   pdt_put_le32(j->buffer + 8, PDT_JOURNAL_VERSION);
   return put(j, PDT_JOURNAL_HEAD_BYTES, err);
@@ -94,7 +101,7 @@ static int append(pdt_journal *j, const Pdt__JournalEntry *entry, pdt_error *err
   }
   size_t bytes = length + PDT_JOURNAL_FRAME_BYTES;
   if (!j->begun && begin(j, err)) return -1;
-  if (pdt_bytes_reserve(&j->buffer, &j->capacity, bytes, "journal", err)) return -1;
+  if (reserve(j, bytes, err)) return -1;
   pdt_put_le32(j->buffer, (uint32_t)length);
   pdt__journal_entry__pack(entry, j->buffer + 4);
   pdt_put_le64(j->buffer + 4 + length, XXH3_64bits(j->buffer, 4 + length));

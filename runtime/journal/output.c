@@ -116,7 +116,9 @@ int pdt_output_put_json(FILE *out, const Pdt__OutputRecord *record, pdt_error *e
     put_artifact(out, record->artifact, &good);
   else
     put_answer(out, record->answer, &good);
-  return good ? 0 : pdt_fail(err, PDT_ERROR_RUNTIME, "text cannot be written as JSON");
+  return good ? 0
+              : pdt_fail(err, PDT_ERROR_RUNTIME,
+                         "text cannot be written as JSON (hint: out of memory?)");
 }
 
 static int write_json(pdt_output *o, const Pdt__OutputRecord *record, pdt_error *err) {

@@ -1,5 +1,8 @@
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/file.h"
@@ -116,12 +119,12 @@ void pdt_journal_reader_close(pdt_journal_reader *r) {
 }
 
 bool pdt_is_journal(const char *path) {
-  FILE *file;
-  pdt_bytes size;
   char magic[8];
-  if (pdt_file_stream(&file, &size, path, NULL)) return false;
-  bool is = fread(magic, 1, sizeof magic, file) == sizeof magic &&
+  struct stat status;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block */
+  bool is = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+            read(fd, magic, sizeof magic) == sizeof magic &&
             memcmp(magic, PDT_JOURNAL_MAGIC, sizeof magic) == 0;
-  fclose(file);
+  if (fd >= 0) close(fd);
   return is;
 }

@@ -190,7 +190,9 @@ int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, 
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: its bytes are cut short", where);
   Pdt__Request *message =
       pdt__request__unpack(NULL, length, (const uint8_t *)bytes + *at + sizeof length);
-  if (!message) return pdt_fail(err, PDT_ERROR_INPUT, "%s: its bytes are no request", where);
+  if (!message)
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: its bytes are no request (hint: out of memory?)",
+                    where);
   int status = pdt_request_from_message(r, message, where, context, err);
   pdt__request__free_unpacked(message, NULL);
   *at += sizeof length + length;

@@ -41,8 +41,11 @@ static void add_shards(pdt_named_files *f, const char *flag, const char *folder)
   json_t *index = NULL;
   const char *key;
   json_t *value;
-  if (pdt_path_join(&path, folder, "model.safetensors.index.json", NULL)) return;
-  if (access(path, F_OK) == 0) (void)pdt_json_load_python(&index, path, max_index_bytes, NULL);
+  pdt_error err = {0};
+  if (!pdt_path_join(&path, folder, "model.safetensors.index.json", &err) &&
+      access(path, F_OK) == 0)
+    (void)pdt_json_load_python(&index, path, max_index_bytes, &err);
+  f->no_memory = f->no_memory || err.code == PDT_ERROR_MEMORY;
   free(path);
   const char *last = "";
   json_object_foreach(json_object_get(index, "weight_map"), key, value) {
@@ -74,6 +77,7 @@ static pdt_file_kind kind_of(const char *path) {
 /* Every file of weights in the folder; a sidecar that is kept there is none of the model's. */
 static void add_weights(pdt_named_files *f, const char *flag, const char *folder) {
   DIR *list = opendir(folder);
+  if (!list && errno == ENOMEM) f->no_memory = true; /* the reader tells of everything else */
   for (const struct dirent *e; list && (e = readdir(list));) {
     const char *end = strrchr(e->d_name, '.');
     char *path = NULL;
@@ -117,12 +121,12 @@ static bool status_of(const char *path, struct stat *status) {
   return (own < 0 ? stat(path, status) : fstat(own, status)) == 0;
 }
 
-static bool is_same(const char *a, const char *b) {
+static bool is_same(const char *a, const char *b, pdt_error *err) {
   struct stat x, y;
   int own_a = pdt_sink_descriptor(a), own_b = pdt_sink_descriptor(b);
   if (own_a >= 0 && own_a == own_b) return true;
   bool has_a = status_of(a, &x), has_b = status_of(b, &y);
-  if (!has_a && !has_b) return own_a < 0 && own_b < 0 && pdt_same_file(a, b);
+  if (!has_a && !has_b) return own_a < 0 && own_b < 0 && pdt_same_file(a, b, err);
   return has_a && has_b && x.st_dev == y.st_dev && x.st_ino == y.st_ino &&
          (!S_ISCHR(x.st_mode) || isatty(own_a < 0 ? own_b : own_a));
 }
@@ -140,13 +144,13 @@ static int check_one(const pdt_named_files *outputs, int32_t i, const pdt_named_
   if (!*o->path)
     return pdt_fail(err, PDT_ERROR_USAGE, "%s: expected the name of a file, found ''", o->flag);
   for (int32_t k = 0; k < inputs->n; k++)
-    if (is_same(o->path, inputs->files[k].path))
+    if (is_same(o->path, inputs->files[k].path, err))
       return pdt_fail(err, PDT_ERROR_USAGE,
                       "%s: '%s' is the file '%s' of %s, which would be lost (hint: name another "
                       "file)",
                       o->flag, o->path, inputs->files[k].path, inputs->files[k].flag);
   for (int32_t k = 0; k < i; k++)
-    if (is_same(o->path, outputs->files[k].path))
+    if (is_same(o->path, outputs->files[k].path, err))
       return pdt_fail(err, PDT_ERROR_USAGE,
                       "%s: '%s' is also the file of %s; one of them would be lost (hint: name "
                       "another file)",
@@ -156,7 +160,7 @@ static int check_one(const pdt_named_files *outputs, int32_t i, const pdt_named_
     return pdt_fail(err, PDT_ERROR_USAGE,
                     "%s: '%s' is also where standard %s goes (hint: name another file)", o->flag,
                     o->path, out ? "output" : "error");
-  return 0;
+  return err->code == PDT_ERROR_NONE ? 0 : -1; /* of a comparison without memory */
 }
 
 int pdt_outputs_check(pdt_named_files *outputs, pdt_named_files *inputs, pdt_error *err) {

@@ -274,10 +274,11 @@ static void test_same_file(void **state) {
                            {new, new_dot}, {new, around}, {new, dangling}, {new_dot, dangling}};
   char *const apart[][2] = {{f, other}, {f, new}, {new, f}, {dangling, f}, {other, soft}};
   for (size_t i = 0; i < sizeof same / sizeof *same; i++)
-    assert_true(pdt_same_file(same[i][0], same[i][1]));
+    assert_true(pdt_same_file(same[i][0], same[i][1], NULL));
   for (size_t i = 0; i < sizeof apart / sizeof *apart; i++)
-    assert_false(pdt_same_file(apart[i][0], apart[i][1]));
-  assert_false(pdt_same_file("no/f", "no/f")); /* no such folder: neither can be written */
+    assert_false(pdt_same_file(apart[i][0], apart[i][1], NULL));
+  /* no such folder: neither can be written */
+  assert_false(pdt_same_file("no/f", "no/f", NULL));
   empty(s);
   char *const all[] = {f, hard, soft, dot, other, dangling, new_dot, new, around};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);

@@ -1,4 +1,4 @@
-#include "base/sample.h"
+#include "protocol/sample.h"
 
 #include <math.h>
 
