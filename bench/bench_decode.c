@@ -139,22 +139,24 @@ typedef struct plain {
   int32_t *begin;             /* [T+1] */
   pdt_bytes *bytes;           /* [T] */
   pdt_token *chosen;          /* [K] */
-  float *hidden;              /* [K, d] */
+  pdt_array hidden;           /* [K, d] */
 } plain;
 
 static int plain_new(plain *p, const bench *b, int32_t K, pdt_error *err) {
   const pdt_trunk_weights *w = pdt_engine_weights(b->engine);
   const pdt_comm *group = pdt_engine_group(b->engine);
   int32_t positions = b->prompt + b->tokens, pages = K * pdt_kv_pages(positions);
-  const pdt_trunk_limits limits = {pdt_engine_layout_of(b->engine).threads, K, K, positions};
+  const pdt_trunk_limits limits = {K, K, positions};
+  const pdt_kv_shape shape = {w->config.layers, w->shard.kv_heads.end - w->shard.kv_heads.begin,
+                              w->config.head_dim};
   *p = (plain){0};
   if (PDT_NEW(&p->sequences, K, "plain", err) || PDT_NEW(&p->rows, K, "plain", err) ||
       PDT_NEW(&p->begin, group->size + 1, "plain", err) ||
       PDT_NEW(&p->bytes, group->size, "plain", err) || PDT_NEW(&p->chosen, K, "plain", err) ||
-      PDT_NEW(&p->hidden, (int64_t)K * w->config.hidden_size, "plain", err) ||
-      pdt_kv_new(&p->kv, w->config.layers, w->shard.kv_heads.end - w->shard.kv_heads.begin,
-                 w->config.head_dim, pages, err) ||
-      pdt_trunk_new(&p->trunk, w, pdt_engine_kernels(b->engine), group, &p->kv, &limits, err))
+      pdt_kv_new(&p->kv, w->device, &shape, pages, err) ||
+      w->device->ops->alloc(w->device, (int64_t)K * w->config.hidden_size, "plain", &p->hidden,
+                            err) ||
+      pdt_trunk_new(&p->trunk, w, group, &p->kv, &limits, err))
     return -1;
   for (int32_t t = 0; t <= group->size; t++) p->begin[t] = K * t / group->size;
   for (int32_t k = 0; k < K; k++) {
@@ -166,6 +168,7 @@ static int plain_new(plain *p, const bench *b, int32_t K, pdt_error *err) {
 
 static void plain_free(plain *p, int32_t K) {
   for (int32_t k = 0; p->sequences && k < K; k++) pdt_kv_sequence_free(&p->sequences[k], &p->kv);
+  if (p->kv.device) p->kv.device->ops->release(p->kv.device, p->hidden);
   pdt_trunk_free(&p->trunk);
   pdt_kv_free(&p->kv);
   free(p->sequences);
@@ -173,7 +176,6 @@ static void plain_free(plain *p, int32_t K) {
   free(p->begin);
   free(p->bytes);
   free(p->chosen);
-  free(p->hidden);
 }
 
 /* One greedy step of all rows. Every rank of the group needs every row's token. */
@@ -181,7 +183,7 @@ static int plain_step(plain *p, const pdt_comm *group, int32_t K, pdt_error *err
   const pdt_trunk_batch batch = {p->rows, p->begin};
   if (pdt_trunk_forward(&p->trunk, &batch, NULL, p->hidden, err)) return -1;
   pdt_token *own = p->chosen + p->begin[group->rank];
-  pdt_trunk_argmax(&p->trunk, p->begin, p->hidden, own);
+  pdt_trunk_choose(&p->trunk, p->begin, p->hidden, NULL, own);
   for (pdt_rank t = 0; t < group->size; t++)
     p->bytes[t] = (p->begin[t + 1] - p->begin[t]) * (pdt_bytes)sizeof *own;
   pdt_comm_all_gather(group, own, p->chosen, p->bytes);

@@ -15,7 +15,6 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"
-#include "kernels/reference.h"
 #include "machine.h"
 
 enum { LAYERS = 30, SHAPES = 5, BATCHES = 6, MOST_ROWS = 16, WIDEST = 49152 };
@@ -35,10 +34,11 @@ static const shape shapes[SHAPES] = {
 static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16};
 
 typedef struct bench {
-  const pdt_kernels *kernels;
+  pdt_device device, reference;
   int threads, repeats;
   bool json, wrong;
   pdt_matrix matrices[SHAPES][LAYERS];
+  pdt_matrix plain[SHAPES]; /* a layer's, of the reference */
   float *x, *y, *want;
   double read_bandwidth, peak; /* bytes/s, flop/s */
   double single[SHAPES + 1];   /* seconds of one row, for the ratio column */
@@ -52,57 +52,73 @@ static void fill(float *x, int64_t n, uint64_t seed) {
   }
 }
 
+/* The matrices of a shape: the same weights in every layer, each in a place of its own. */
+static int set_up_shape(bench *b, int s, pdt_error *err) {
+  const shape *sh = &shapes[s];
+  pdt_device *dev = &b->device, *ref = &b->reference;
+  int64_t n = (int64_t)sh->out * sh->in;
+  float *source;
+  uint16_t *bits = NULL;
+  int rc = PDT_NEW(&source, n, "weights", err) || PDT_NEW(&bits, n, "weights", err) ||
+           ref->ops->matrix_new(ref, &b->plain[s], sh->out, sh->in, PDT_BF16, sh->leaf, err);
+  if (!rc) {
+    fill(source, n, 2 + (uint64_t)s);
+    pdt_from_float(PDT_BF16, source, n, bits);
+    ref->ops->matrix_pack(ref, &b->plain[s], 0, sh->out, bits, sh->in);
+  }
+  for (int c = 0; c < sh->copies && !rc; c++) {
+    pdt_matrix *m = &b->matrices[s][c];
+    rc = dev->ops->matrix_new(dev, m, sh->out, sh->in, PDT_BF16, sh->leaf, err);
+    if (!rc) dev->ops->matrix_pack(dev, m, 0, sh->out, bits, sh->in);
+  }
+  free(source);
+  free(bits);
+  return rc ? -1 : 0;
+}
+
 static int set_up(bench *b, pdt_error *err) {
   if (PDT_NEW(&b->x, MOST_ROWS * 1536, "inputs", err) ||
       PDT_NEW(&b->y, (int64_t)MOST_ROWS * WIDEST, "outputs", err) ||
-      PDT_NEW(&b->want, (int64_t)MOST_ROWS * WIDEST, "outputs", err))
+      PDT_NEW(&b->want, (int64_t)MOST_ROWS * WIDEST, "outputs", err) ||
+      pdt_reference_device_new(&b->reference, err))
     return -1;
   fill(b->x, MOST_ROWS * 1536, 1);
-  for (int s = 0; s < SHAPES; s++) {
-    const shape *sh = &shapes[s];
-    int64_t n = (int64_t)sh->out * sh->in;
-    float *source;
-    uint16_t *bits;
-    if (PDT_NEW(&source, n, "weights", err)) return -1;
-    if (PDT_NEW(&bits, n, "weights", err)) {
-      free(source);
-      return -1;
-    }
-    fill(source, n, 2 + (uint64_t)s);
-    pdt_from_float(PDT_BF16, source, n, bits);
-    int rc = 0;
-    for (int c = 0; c < sh->copies && !rc; c++) {
-      rc = pdt_matrix_new(&b->matrices[s][c], sh->out, sh->in, PDT_BF16, sh->leaf, err);
-      if (!rc) pdt_matrix_pack(&b->matrices[s][c], 0, sh->out, bits, sh->in);
-    }
-    free(source);
-    free(bits);
-    if (rc) return -1;
-  }
+  for (int s = 0; s < SHAPES; s++)
+    if (set_up_shape(b, s, err)) return -1;
   return 0;
 }
 
 static void tear_down(bench *b) {
-  for (int s = 0; s < SHAPES; s++)
-    for (int c = 0; c < LAYERS; c++) pdt_matrix_free(&b->matrices[s][c]);
+  pdt_device *dev = &b->device, *ref = &b->reference;
+  for (int s = 0; s < SHAPES && ref->ops; s++) {
+    for (int c = 0; c < LAYERS; c++) dev->ops->matrix_free(dev, &b->matrices[s][c]);
+    ref->ops->matrix_free(ref, &b->plain[s]);
+  }
+  if (ref->ops) ref->ops->close(ref);
+  dev->ops->close(dev);
   free(b->x);
   free(b->y);
   free(b->want);
   json_decref(b->results);
 }
 
+/* y = a matrix of a device's times rows of x, which are memory of this process for both. */
+static void multiply(pdt_device *dev, const pdt_matrix *m, float *x, int32_t rows, float *y) {
+  dev->ops->matmul(dev, m, (pdt_array){x}, 1536, rows, (pdt_array){y});
+}
+
 /* One product of a shape against the plain version, and each row against itself alone. */
-static bool right(const bench *b, int s, int32_t rows) {
+static bool right(bench *b, int s, int32_t rows) {
   const pdt_matrix *m = &b->matrices[s][0];
   int32_t compared = s == SHAPES - 1 ? 1 : rows; /* the head's plain version takes long */
-  b->kernels->matmul(m, b->x, 1536, rows, b->y, m->out, b->threads);
-  pdt_reference_kernels()->matmul(m, b->x, 1536, compared, b->want, m->out, 1);
+  multiply(&b->device, m, b->x, rows, b->y);
+  multiply(&b->reference, &b->plain[s], b->x, compared, b->want);
   /* Products of numbers up to 1, as many as inputs: half an ulp of the running sum at each. */
   double tolerance = 0x1p-24 * sqrt(m->in) * m->in;
   for (int64_t i = 0; i < (int64_t)compared * m->out; i++)
     if (!(fabs((double)b->y[i] - (double)b->want[i]) <= tolerance)) return false;
   for (int32_t r = 0; r < rows; r++) {
-    b->kernels->matmul(m, b->x + r * 1536, 1536, 1, b->want, m->out, 1);
+    multiply(&b->device, m, b->x + r * 1536, 1, b->want);
     if (memcmp(b->want, b->y + (int64_t)r * m->out, (size_t)m->out * sizeof(float)) != 0)
       return false;
   }
@@ -110,14 +126,14 @@ static bool right(const bench *b, int s, int32_t rows) {
 }
 
 /* Seconds of one pass over the model, a shape's share in by_shape. */
-static double pass(const bench *b, int32_t rows, double *by_shape) {
+static double pass(bench *b, int32_t rows, double *by_shape) {
   double start = pdt_seconds();
   for (int s = 0; s < SHAPES; s++) by_shape[s] = 0;
   for (int c = 0; c < LAYERS; c++)
     for (int s = 0; s < SHAPES; s++) {
       if (c >= shapes[s].copies) continue;
       double begin = pdt_seconds();
-      b->kernels->matmul(&b->matrices[s][c], b->x, 1536, rows, b->y, shapes[s].out, b->threads);
+      multiply(&b->device, &b->matrices[s][c], b->x, rows, b->y);
       by_shape[s] += pdt_seconds() - begin;
     }
   return pdt_seconds() - start;
@@ -126,8 +142,7 @@ static double pass(const bench *b, int32_t rows, double *by_shape) {
 static void report(bench *b, int s, int32_t rows, double seconds, bool ok) {
   double bytes = 0;
   for (int i = 0; i < SHAPES; i++)
-    if (s == SHAPES || s == i)
-      bytes += (double)pdt_matrix_bytes(&b->matrices[i][0]) * shapes[i].copies;
+    if (s == SHAPES || s == i) bytes += (double)b->matrices[i][0].bytes * shapes[i].copies;
   double flops = bytes * rows; /* two a weight of two bytes */
   const char *name = s == SHAPES ? "whole model" : shapes[s].name;
   if (rows == 1) b->single[s] = seconds;
@@ -154,13 +169,13 @@ static void measure_machine(bench *b, int repeats) {
   for (int s = 0; s < SHAPES; s++)
     for (int c = 0; c < shapes[s].copies; c++) {
       const pdt_matrix *m = &b->matrices[s][c];
-      pieces[n++] = (machine_piece){m->data, pdt_matrix_bytes(m)};
-      bytes += (double)pdt_matrix_bytes(m);
+      pieces[n++] = (machine_piece){m->data, m->bytes};
+      bytes += (double)m->bytes;
     }
   for (int i = 0; i < repeats; i++) {
     b->read_bandwidth =
         fmax(b->read_bandwidth, bytes / machine_read_seconds(pieces, n, b->threads));
-    b->peak = fmax(b->peak, machine_peak_flops(b->kernels->name, b->threads));
+    b->peak = fmax(b->peak, machine_peak_flops(b->device.name, b->threads));
   }
 }
 
@@ -189,7 +204,7 @@ static void run(bench *b) {
   if (!b->json) {
     printf(
         "# %s, %d threads, best of %d; read bandwidth %.2f GB/s, multiply-add peak %.1f GFLOP/s\n",
-        b->kernels->name, b->threads, b->repeats, b->read_bandwidth * 1e-9, b->peak * 1e-9);
+        b->device.name, b->threads, b->repeats, b->read_bandwidth * 1e-9, b->peak * 1e-9);
     printf("#%-13s %4s %9s %8s %7s %9s %6s %7s %8s\n", "shape", "rows", "ms", "GB/s", "%read",
            "GFLOP/s", "%peak", "x 1 row", "correct");
   }
@@ -200,7 +215,7 @@ static void run(bench *b) {
     return;
   }
   json_t *all =
-      json_pack("{s:s, s:i, s:f, s:f, s:O}", "kernels", b->kernels->name, "threads", b->threads,
+      json_pack("{s:s, s:i, s:f, s:f, s:O}", "kernels", b->device.name, "threads", b->threads,
                 "read_bandwidth", b->read_bandwidth, "peak_flops", b->peak, "results", b->results);
   json_dumpf(all, stdout, JSON_INDENT(1));
   printf("\n");
@@ -229,8 +244,8 @@ static bool parse(bench *b, int argc, char **argv) {
     if (c == 'j') b->json = true;
     if (c == '?' || (c == 'i' && !pdt_cpu_isa_parse(optarg, &isa))) return false;
   }
-  b->kernels = pdt_cpu_kernels(isa);
-  return b->kernels && b->threads && b->repeats && optind == argc;
+  return b->threads && b->repeats && optind == argc &&
+         !pdt_cpu_device_new(&b->device, isa, b->threads, NULL);
 }
 
 int main(int argc, char **argv) {

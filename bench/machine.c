@@ -106,7 +106,7 @@ double machine_peak_flops(const char *kernels, int threads) {
 }
 
 static int32_t add_piece(machine_piece *pieces, int32_t n, const pdt_matrix *m) {
-  if (m->data) pieces[n++] = (machine_piece){m->data, pdt_matrix_bytes(m)};
+  if (m->data) pieces[n++] = (machine_piece){m->data, m->bytes};
   return n;
 }
 

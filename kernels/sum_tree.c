@@ -68,10 +68,10 @@ enum { BLOCK = 128 };
 
 /* Adds up elements begin .. begin+n-1 of the parts of T ranks into sum. False, with sum untouched,
  * when no rank has a share. Ranks halve as in pdt_share, so this is the tree of the leaves. */
-static bool sum_block(const float *const *parts, int32_t T, int64_t begin, int n, float *sum) {
+static bool sum_block(const pdt_array *parts, int32_t T, int64_t begin, int n, float *sum) {
   if (T == 1) {
-    if (!parts[0]) return false;
-    memcpy(sum, parts[0] + begin, (size_t)n * sizeof *sum);
+    if (!parts[0].at) return false;
+    memcpy(sum, parts[0].at + begin, (size_t)n * sizeof *sum);
     return true;
   }
   float right[BLOCK];
@@ -83,12 +83,12 @@ static bool sum_block(const float *const *parts, int32_t T, int64_t begin, int n
   return true;
 }
 
-void pdt_sum_shares(const float *const *parts, int32_t T, int64_t n, float *out) {
+void pdt_sum_shares(const pdt_array *parts, int32_t T, int64_t n, pdt_array out) {
   for (int64_t begin = 0; begin < n; begin += BLOCK) {
     /* Summed aside and copied at last, since out may be one of the parts. */
     float sum[BLOCK] = {0};
     int count = n - begin < BLOCK ? (int)(n - begin) : BLOCK;
     sum_block(parts, T, begin, count, sum);
-    memcpy(out + begin, sum, (size_t)count * sizeof *sum);
+    memcpy(out.at + begin, sum, (size_t)count * sizeof *sum);
   }
 }

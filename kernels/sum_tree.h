@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "kernels/array.h"
 
 typedef struct pdt_range {
   int32_t begin, end; /* half open */
@@ -37,9 +38,9 @@ int pdt_sum_tree_new(pdt_sum_tree *tree, int32_t width, int32_t leaf_width, pdt_
 
 void pdt_sum_tree_free(pdt_sum_tree *tree);
 
-/* Adds up the T partial sums of the ranks of a group, parts[t] of n floats (NULL: rank t has no
- * share, and is left out, not added as zero), into out, in the order of the tree whose leaves the
- * ranks shared by pdt_share. out may be any parts[t]. Pure. */
-void pdt_sum_shares(const float *const *parts, int32_t T, int64_t n, float *out);
+/* Adds up the T partial sums of the ranks of a group, parts[t] of n floats in memory of this
+ * process (none: rank t has no share, and is left out, not added as zero), into out, in the order
+ * of the tree whose leaves the ranks shared by pdt_share. out may be any parts[t]. */
+void pdt_sum_shares(const pdt_array *parts, int32_t T, int64_t n, pdt_array out);
 
 #endif

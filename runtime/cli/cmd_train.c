@@ -146,39 +146,39 @@ static const char doc[] =
 
 /* Options that take a number; the parser's error code, or ARGP_ERR_UNKNOWN. */
 static error_t parse_number(int key, char *arg, struct argp_state *state, pdt_train_args *a) {
-  pdt_pretrain_options *r = &a->run;
+  pdt_train_schedule *s = &a->run.schedule;
   int64_t n = 0;
   error_t rc;
   switch (key) {
   case KEY_STEPS:
-    return pdt_cli_integer(state, "steps", arg, 1, INT64_MAX / (1 << 24), &r->steps);
+    return pdt_cli_integer(state, "steps", arg, 1, INT64_MAX / (1 << 24), &s->steps);
   case KEY_BATCH:
     rc = pdt_cli_integer(state, "batch", arg, 1, 1 << 20, &n);
-    r->batch = (int32_t)n;
+    s->batch = (int32_t)n;
     return rc;
   case KEY_CONTEXT:
     return pdt_cli_integer(state, "context", arg, 1, 1 << 20, &a->context);
   case KEY_RATE:
-    return pdt_cli_real(state, "rate", arg, 0, 10, &r->rate);
+    return pdt_cli_real(state, "rate", arg, 0, 10, &a->run.rate);
   case KEY_WARMUP:
-    return pdt_cli_integer(state, "warmup", arg, 0, INT32_MAX, &r->warmup);
+    return pdt_cli_integer(state, "warmup", arg, 0, INT32_MAX, &s->warmup);
   case KEY_FLOOR:
-    return pdt_cli_real(state, "floor", arg, 0, 1, &r->floor);
+    return pdt_cli_real(state, "floor", arg, 0, 1, &s->floor);
   case KEY_DECAY:
-    return pdt_cli_real(state, "weight-decay", arg, 0, 10, &r->adamw.weight_decay);
+    return pdt_cli_real(state, "weight-decay", arg, 0, 10, &s->adamw.weight_decay);
   case KEY_CLIP:
-    return pdt_cli_real(state, "clip", arg, 0, 1e9, &r->adamw.clip);
+    return pdt_cli_real(state, "clip", arg, 0, 1e9, &s->adamw.clip);
   case KEY_SEED:
-    return pdt_cli_seed(state, "seed", arg, &r->seed);
+    return pdt_cli_seed(state, "seed", arg, &s->seed);
   case KEY_LOG_EVERY:
-    return pdt_cli_integer(state, "log-every", arg, 1, INT32_MAX, &r->log_every);
+    return pdt_cli_integer(state, "log-every", arg, 1, INT32_MAX, &s->log_every);
   case KEY_VALID_EVERY:
-    return pdt_cli_integer(state, "valid-every", arg, 1, INT32_MAX, &r->valid_every);
+    return pdt_cli_integer(state, "valid-every", arg, 1, INT32_MAX, &s->valid_every);
   case KEY_CHECKPOINT_EVERY:
-    return pdt_cli_integer(state, "checkpoint-every", arg, 1, INT32_MAX, &r->checkpoint_every);
+    return pdt_cli_integer(state, "checkpoint-every", arg, 1, INT32_MAX, &s->checkpoint_every);
   case KEY_THREADS:
     rc = pdt_cli_integer(state, "threads", arg, 1, 1024, &n);
-    r->threads = (int)n;
+    a->run.threads = (int)n;
     return rc;
   default:
     return ARGP_ERR_UNKNOWN;
@@ -300,7 +300,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
       {KEY_STAGE, &a->stage, NULL},     {KEY_VALID, &a->valid, NULL},
       {KEY_CONFIG, &a->config, NULL},   {KEY_MODEL, &a->model, NULL},
       {KEY_OUT, &a->out, NULL},         {KEY_TOKENIZER, &a->tokenizer, NULL},
-      {KEY_SIDECAR, &a->sidecar, NULL}, {KEY_RESUME, NULL, &a->run.resume}};
+      {KEY_SIDECAR, &a->sidecar, NULL}, {KEY_RESUME, NULL, &a->run.schedule.resume}};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   switch (key) {
   case KEY_DATA:
@@ -356,17 +356,17 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
                          .max_attempts = 12,
                          .temperature = 0.8,
                          .plan = nothing_given(),
-                         .run = {.steps = 1000,
-                                 .warmup = 100,
+                         .run = {.schedule = {.steps = 1000,
+                                              .warmup = 100,
+                                              .floor = 0.03,
+                                              .adamw = pdt_adamw_defaults(),
+                                              .batch = 16,
+                                              .log_every = 10,
+                                              .checkpoint_every = 500},
                                  .rate = 0.002,
-                                 .floor = 0.03,
-                                 .adamw = pdt_adamw_defaults(),
-                                 .batch = 16,
-                                 .log_every = 10,
-                                 .checkpoint_every = 500,
                                  .threads = 1,
                                  .dtype = PDT_F32}};
-  args.run.adamw.weight_decay = 0.05;
+  args.run.schedule.adamw.weight_decay = 0.05;
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
   if (!parsed && cli->world->rank == 0) pdt_train_check_outputs(&args, err);

@@ -32,8 +32,7 @@ static const char *openmp_version(void) {
 }
 
 static void print_compute(FILE *out) {
-  const pdt_kernels *best = pdt_cpu_kernels(pdt_cpu_best_isa());
-  fprintf(out, "kernels     %s\n", best ? best->name : "none for this machine");
+  fprintf(out, "kernels     %s\n", pdt_cpu_isa_name(pdt_cpu_best_isa()));
   fprintf(out, "OpenMP      %s or later (%ld)\n", openmp_version(), (long)_OPENMP);
 }
 

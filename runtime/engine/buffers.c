@@ -75,6 +75,7 @@ static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, in
 static int new_lane_buffers(pdt_engine *e, const int64_t *worst, int32_t n_requests,
                             pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
+  pdt_device *dev = &e->device;
   int64_t d = e->model.hidden_size, S = e->sidecar.config.plan_slots;
   int64_t lanes = b->max_lanes, dn = e->sidecar.config.notes_dim, ranks = e->place.ranks;
   int64_t all = e->place.rank == 0 ? ranks * 64 + worst[RECORDS] : 0;
@@ -82,7 +83,8 @@ static int new_lane_buffers(pdt_engine *e, const int64_t *worst, int32_t n_reque
   return PDT_NEW(&b->lanes, lanes, "round", err) ||
          PDT_NEW(&b->group, b->max_group, "round", err) ||
          PDT_NEW(&b->tokens, worst[TOKENS], "round", err) ||
-         PDT_NEW(&b->states, worst[OWN_TOKENS] * d, "round", err) ||
+         dev->ops->alloc(dev, worst[OWN_TOKENS] * d, "round", &b->states, err) ||
+         PDT_NEW(&b->told_states, e->options.details ? worst[OWN_TOKENS] * d : 0, "round", err) ||
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
          PDT_NEW(&b->record, 64 + worst[OWN_RECORDS], "round", err) ||
@@ -96,24 +98,26 @@ static int new_lane_buffers(pdt_engine *e, const int64_t *worst, int32_t n_reque
 
 static int new_row_buffers(pdt_engine *e, int32_t max_rows, pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
-  b->block_elems = pdt_sidecar_block_elems(&e->sidecar, b->max_block, b->max_window);
-  return PDT_NEW(&b->hidden, (int64_t)max_rows * e->model.hidden_size, "round", err) ||
+  pdt_device *dev = &e->device;
+  return dev->ops->alloc(dev, (int64_t)max_rows * e->model.hidden_size, "round", &b->hidden, err) ||
          PDT_NEW(&b->rows, max_rows, "round", err) ||
          PDT_NEW(&b->conditioning, max_rows, "round", err) ||
          PDT_NEW(&b->row_lanes, max_rows, "round", err) ||
          PDT_NEW(&b->chosen, b->max_group, "round", err) ||
          PDT_NEW(&b->begin, e->group.size + 1, "round", err) ||
-         PDT_NEW(&b->candidates, (int64_t)e->threads * e->model.vocab_size, "round", err) ||
-         PDT_NEW(&b->block_scratch, e->threads * b->block_elems, "round", err);
+         PDT_NEW(&b->state_rows, b->max_own, "round", err) ||
+         PDT_NEW(&b->draws, b->max_group, "round", err) ||
+         PDT_NEW(&b->blocks, b->max_own, "round", err);
 }
 
 /* Makes the cache if it fits into what this rank may use. */
 static int new_cache(pdt_engine *e, pdt_error *err) {
   const pdt_shard *shard = &e->weights.shard;
-  int32_t kv_heads = shard->kv_heads.end - shard->kv_heads.begin;
+  const pdt_kv_shape shape = {e->model.layers, shard->kv_heads.end - shard->kv_heads.begin,
+                              e->model.head_dim};
   int32_t pages = e->buffers.max_pages;
-  pdt_bytes bytes = pdt_kv_bytes(e->model.layers, kv_heads, e->model.head_dim, pages);
-  pdt_bytes available = pdt_available_bytes("", e->ranks_on_node) / 10 * 9;
+  pdt_bytes bytes = pdt_kv_bytes(&shape, pages);
+  pdt_bytes available = e->device.ops->available(&e->device, e->ranks_on_node) / 10 * 9;
   pdt_bytes limit = e->options.kv_bytes > 0 ? e->options.kv_bytes : available;
   if (bytes < 0 || bytes > limit)
     return pdt_fail(
@@ -124,7 +128,7 @@ static int new_cache(pdt_engine *e, pdt_error *err) {
         e->place.rank, pdt_mebibytes(bytes), pages, PDT_PAGE_TOKENS, e->options.max_sessions,
         e->options.kv_bytes ? "--kv-memory" : "its memory", pdt_mebibytes(limit),
         e->options.kv_bytes ? ", a larger --kv-memory" : "");
-  return pdt_kv_new(&e->kv, e->model.layers, kv_heads, e->model.head_dim, pages, err);
+  return pdt_kv_new(&e->kv, &e->device, &shape, pages, err);
 }
 
 int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_requests,
@@ -133,29 +137,31 @@ int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_
   int64_t worst[KINDS];
   *b = (pdt_round_buffers){0};
   if (find_maxima(e, requests, n_requests, worst, err)) return -1;
-  const pdt_trunk_limits limits = {.threads = e->threads,
-                                   .max_rows = b->max_group > PDT_PROMPT_ROWS ? b->max_group
+  const pdt_trunk_limits limits = {.max_rows = b->max_group > PDT_PROMPT_ROWS ? b->max_group
                                                                               : PDT_PROMPT_ROWS,
                                    .max_logit_rows = b->max_group,
                                    .max_tokens = b->max_positions};
   if (new_cache(e, err) || new_lane_buffers(e, worst, n_requests, err) ||
       new_row_buffers(e, limits.max_rows, err))
     return -1;
-  return pdt_trunk_new(&e->trunk, &e->weights, e->kernels, &e->group, &e->kv, &limits, err) ||
-         pdt_sidecar_reserve(&e->sidecar, limits.max_rows, err);
+  const pdt_sidecar_limits sidecar = {limits.max_rows, b->max_own, b->max_block, b->max_window};
+  return pdt_trunk_new(&e->trunk, &e->weights, &e->group, &e->kv, &limits, err) ||
+         pdt_sidecar_reserve(&e->sidecar, &sidecar, err);
 }
 
 void pdt_round_buffers_free(pdt_engine *e) {
   pdt_round_buffers *b = &e->buffers;
-  void *all[] = {b->lanes,      b->group,         b->tokens,
-                 b->states,     b->notes,         b->coverage,
-                 b->hidden,     b->rows,          b->conditioning,
-                 b->row_lanes,  b->chosen,        b->begin,
-                 b->candidates, b->block_scratch, b->record,
-                 b->records,    b->record_bytes,  b->note_bytes,
-                 b->verdicts,   b->decision,      e->exchange.targets,
+  void *all[] = {b->lanes,       b->group,        b->tokens,
+                 b->told_states, b->notes,        b->coverage,
+                 b->state_rows,  b->rows,         b->conditioning,
+                 b->row_lanes,   b->chosen,       b->begin,
+                 b->draws,       b->blocks,       b->record,
+                 b->records,     b->record_bytes, b->note_bytes,
+                 b->verdicts,    b->decision,     e->exchange.targets,
                  e->sessions};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+  e->device.ops->release(&e->device, b->states);
+  e->device.ops->release(&e->device, b->hidden);
   e->buffers = (pdt_round_buffers){0};
   e->exchange = (pdt_notes_exchange){0};
   e->sessions = NULL;

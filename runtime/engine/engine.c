@@ -42,11 +42,12 @@ static int choose_kernels(pdt_engine *e, pdt_error *err) {
              e->options.kernels);
   int64_t common = isa;
   pdt_comm_all_reduce_i64(e->world, &common, 1, PDT_COMM_MIN);
-  e->kernels = pdt_cpu_kernels((pdt_cpu_isa)common);
-  if (!e->kernels && err->code == PDT_ERROR_NONE)
+  bool has = pdt_cpu_has((pdt_cpu_isa)common);
+  if (!has && err->code == PDT_ERROR_NONE)
     pdt_fail(err, PDT_ERROR_USAGE, "--kernels: rank %d's machine or build does not have '%s'",
              e->world->rank,
              e->options.kernels ? e->options.kernels : "the common instruction set");
+  if (has) pdt_cpu_device_new(&e->device, (pdt_cpu_isa)common, e->threads, err);
   return pdt_comm_agree(e->world, err);
 }
 
@@ -74,10 +75,11 @@ static int load(pdt_engine *e, pdt_error *err) {
       pdt_checkpoint_open(&e->checkpoint, o->model, o->notices, err) ||
       pdt_model_tensors_check(&e->model, e->checkpoint, o->notices, err) ||
       pdt_safetensors_open(&e->sidecar_file, o->sidecar, err) ||
-      pdt_sidecar_load(&e->sidecar, e->sidecar_file, &e->model, e->place.rank, e->place.ranks,
-                       e->kernels, e->threads, err) ||
-      pdt_trunk_weights_load(&e->weights, &e->model, e->checkpoint, e->group.rank, e->group.size,
-                             err))
+      pdt_sidecar_load(&e->sidecar, &e->device, e->sidecar_file, &e->model, e->place.rank,
+                       e->place.ranks, err) ||
+      pdt_trunk_weights_load(&e->weights, &e->device, &e->model, e->checkpoint, e->group.rank,
+                             e->group.size, err) ||
+      e->device.ops->sync(&e->device, err))
     return -1;
   return fingerprint(e, err);
 }
@@ -134,6 +136,7 @@ void pdt_engine_free(pdt_engine *engine) {
   pdt_safetensors_close(engine->sidecar_file);
   pdt_checkpoint_close(engine->checkpoint);
   pdt_comm_free(&engine->group);
+  if (engine->device.ops) engine->device.ops->close(&engine->device);
   free(engine);
 }
 
@@ -172,8 +175,8 @@ const pdt_comm *pdt_engine_group(const pdt_engine *engine) {
   return &engine->group;
 }
 
-const pdt_kernels *pdt_engine_kernels(const pdt_engine *engine) {
-  return engine->kernels;
+pdt_device *pdt_engine_device(pdt_engine *engine) {
+  return &engine->device;
 }
 
 pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
@@ -181,7 +184,7 @@ pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
                              .groups = engine->place.ranks / engine->group.size,
                              .tensor_parallel = engine->group.size,
                              .threads = engine->threads,
-                             .kernels = engine->kernels->name,
+                             .kernels = engine->device.name,
                              .weight_bytes = engine->weights.bytes,
                              .kv_bytes = engine->kv_bytes};
 }
@@ -280,7 +283,7 @@ int pdt_engine_run(pdt_engine *engine, const pdt_request *requests, int32_t n_re
   e->failure = (pdt_error){0};
   pdt_round_buffers_new(e, requests, n_requests, err);
   int status = pdt_comm_agree(e->world, err);
-  e->kv_bytes = e->kv.n_pages * e->kv.page_elems * (pdt_bytes)sizeof(float);
+  e->kv_bytes = pdt_kv_bytes(&e->kv.pool.shape, e->kv.n_pages);
   if (!status) status = run_rounds(e, requests, n_requests, err);
   if (e->exchange.under_way) pdt_notes_finish(e);
   for (int32_t i = 0; i < e->n_sessions; i++) {

@@ -109,13 +109,13 @@ int pdt_engine_files_unchanged(const pdt_engine *engine, pdt_error *err);
 
 const pdt_trunk_weights *pdt_engine_weights(const pdt_engine *engine);
 const pdt_comm *pdt_engine_group(const pdt_engine *engine);
-const pdt_kernels *pdt_engine_kernels(const pdt_engine *engine);
+pdt_device *pdt_engine_device(pdt_engine *engine);
 
 /* How it is laid out, on this rank. */
 typedef struct pdt_engine_layout {
   pdt_rank ranks, groups, tensor_parallel;
   int threads;
-  const char *kernels;    /* instruction set */
+  const char *kernels;    /* the device's name: instruction set */
   pdt_bytes weight_bytes; /* of the trunk, this rank's share */
   pdt_bytes kv_bytes;     /* of the cache, once a run has begun */
 } pdt_engine_layout;

@@ -17,7 +17,7 @@ typedef struct pdt_lane {
   bool finished;     /* the block is whole; likewise */
   bool ended;        /* by an end-of-sequence token */
   pdt_token *tokens; /* [pdt_request_block], inside pdt_round_buffers */
-  float *states;     /* [pdt_request_block, d] of the owner */
+  int32_t states;    /* the owner's: the first of [pdt_request_block] rows of buffers.states */
   float *note;       /* [dn] */
   float *coverage;   /* [S] */
   float readiness;
@@ -37,25 +37,26 @@ typedef struct pdt_round_buffers {
   pdt_lane **own; /* [max_own]: a run of `group` */
   int32_t n_own;
   pdt_token *tokens;              /* of all lanes, one after another */
-  float *states;                  /* [tokens, d] of own lanes, likewise */
+  pdt_array states;               /* [tokens, d] of own lanes, likewise */
+  float *told_states;             /* the same on the host, once a round is over; with details */
   float *notes;                   /* [2, max_lanes, dn]: by owner, session, stream; two in turn */
   float *coverage;                /* [max_lanes, S] */
-  float *hidden;                  /* [max_rows, d] of one batch */
+  pdt_array hidden;               /* [max_rows, d] of one batch */
   pdt_trunk_row *rows;            /* [max_rows] */
   pdt_conditioning *conditioning; /* [max_rows] of own rows */
   pdt_lane **row_lanes;           /* [max_rows] */
   pdt_token *chosen;              /* [max_group] */
   int32_t *begin;                 /* [T+1] */
-  pdt_candidate *candidates;      /* [threads, vocab] */
-  float *block_scratch;           /* [threads, block_elems] */
-  int64_t block_elems;
-  char *record;                /* this rank's records of a boundary */
-  char *records;               /* everybody's, on rank 0 */
-  pdt_bytes *record_bytes;     /* [P] */
-  pdt_bytes *note_bytes;       /* [P] */
-  pdt_block_verdict *verdicts; /* [max_lanes]: of one session's decision */
-  uint8_t *decision;           /* [decision_bytes]: the boundary's message */
-  int64_t decision_bytes;      /* grown when a message asks for it: alike on every rank */
+  int32_t *state_rows;            /* [max_own] where the rows of one step go in states */
+  pdt_row_draw *draws;            /* [max_group] */
+  pdt_block *blocks;              /* [max_own] */
+  char *record;                   /* this rank's records of a boundary */
+  char *records;                  /* everybody's, on rank 0 */
+  pdt_bytes *record_bytes;        /* [P] */
+  pdt_bytes *note_bytes;          /* [P] */
+  pdt_block_verdict *verdicts;    /* [max_lanes]: of one session's decision */
+  uint8_t *decision;              /* [decision_bytes]: the boundary's message */
+  int64_t decision_bytes;         /* grown when a message asks for it: alike on every rank */
 } pdt_round_buffers;
 
 /* Notes on their way between ranks. */
@@ -83,7 +84,7 @@ struct pdt_engine {
   pdt_engine_fingerprints fingerprints;
   pdt_trunk_weights weights;
   pdt_sidecar sidecar;
-  const pdt_kernels *kernels;
+  pdt_device device; /* that computes, and holds weights, cache and hidden states */
   int threads;
   pdt_rank ranks_on_node;
   /* of one run */

@@ -10,39 +10,37 @@
 typedef struct prompt_room {
   float *inputs;        /* [pdt_plan_inputs, d]: what the planner reads */
   double *sums;         /* [pdt_plan_sums, d] on their way to it */
-  float *states;        /* [PDT_PROMPT_ROWS, d]: a batch's, of all owners */
+  pdt_array states;     /* [PDT_PROMPT_ROWS, d]: a batch's, of all owners */
   pdt_plan_vote *votes; /* [P + 1, S]: every rank's, and this one's */
   float *embedded;      /* [3, S, de] of the plan: by slot; by rank; this rank's */
 } prompt_room;
 
-static int new_room(prompt_room *room, const pdt_engine *e, pdt_error *err) {
+static int new_room(prompt_room *room, pdt_engine *e, pdt_error *err) {
   int64_t d = e->model.hidden_size, S = e->sidecar.config.plan_slots;
   return PDT_NEW(&room->inputs, pdt_plan_inputs(&e->sidecar) * d, "prompt", err) ||
          PDT_NEW(&room->sums, pdt_plan_sums(&e->sidecar) * d, "prompt", err) ||
-         PDT_NEW(&room->states, PDT_PROMPT_ROWS * d, "prompt", err) ||
+         e->device.ops->alloc(&e->device, PDT_PROMPT_ROWS * d, "prompt", &room->states, err) ||
          PDT_NEW(&room->votes, (e->world->size + 1) * S, "prompt", err) ||
          PDT_NEW(&room->embedded, 3 * S * e->sidecar.config.plan_dim, "prompt", err);
 }
 
-static void free_room(prompt_room *room) {
+static void free_room(prompt_room *room, pdt_engine *e) {
   free(room->inputs);
   free(room->sums);
-  free(room->states);
+  e->device.ops->release(&e->device, room->states);
   free(room->votes);
   free(room->embedded);
 }
 
 /* Lets the planner read the hidden states of a batch of prompt tokens from `first` on, position by
  * position, so that its sums do not depend on who owned which row. */
-static void add_states(pdt_engine *e, const float *own, int32_t first, const int32_t *begin,
-                       float *all, double *sums) {
-  int64_t d = e->model.hidden_size;
-  pdt_bytes *bytes = e->buffers.note_bytes;
+static void add_states(pdt_engine *e, int32_t first, const prompt_room *room) {
+  const int32_t *begin = e->buffers.begin;
+  int64_t *elems = e->buffers.note_bytes;
   for (pdt_rank t = 0; t < e->group.size; t++)
-    bytes[t] = (begin[t + 1] - begin[t]) * d * (pdt_bytes)sizeof(float);
-  pdt_comm_all_gather(&e->group, own, all, bytes);
-  for (int32_t r = 0; r < begin[e->group.size]; r++)
-    pdt_plan_read(&e->sidecar, first + r, all + r * d, sums);
+    elems[t] = (begin[t + 1] - begin[t]) * (int64_t)e->model.hidden_size;
+  pdt_link_all_gather(&e->trunk.link, e->buffers.hidden, room->states, elems);
+  pdt_plan_read(&e->sidecar, room->states, begin[e->group.size], first, room->sums);
 }
 
 /* Runs prompt tokens 0 .. n-1 through the plain trunk; the planner reads their states if it
@@ -58,8 +56,8 @@ static int encode(pdt_engine *e, pdt_running *s, int32_t n, bool plans, const pr
       b->rows[r] = (pdt_trunk_row){&s->prompt, first + r, s->request->prompt[first + r]};
     for (pdt_rank t = 0; t <= T; t++) b->begin[t] = (int32_t)((int64_t)rows * t / T);
     pdt_trunk_batch batch = {b->rows, b->begin};
-    status = pdt_trunk_forward(&e->trunk, &batch, NULL, b->hidden, err);
-    if (!status && plans) add_states(e, b->hidden, first, b->begin, room->states, room->sums);
+    status = pdt_trunk_forward(&e->trunk, &batch, NULL, plans ? b->hidden : (pdt_array){0}, err);
+    if (!status && plans) add_states(e, first, room);
   }
   return status;
 }
@@ -105,7 +103,8 @@ static const float *embed_plan(pdt_engine *e, const pdt_running *s, const prompt
 static int read_prompt(pdt_engine *e, pdt_running *s, const prompt_room *room, pdt_error *err) {
   int32_t n = s->request->n_prompt;
   bool plans = e->place.group_begin == 0;
-  if (encode(e, s, plans ? n : n - 1, plans, room, err)) return -1;
+  if (encode(e, s, plans ? n : n - 1, plans, room, err) || e->device.ops->sync(&e->device, err))
+    return -1;
   pdt_plan_finish(&e->sidecar, room->sums, n, room->inputs);
   pdt_kv_truncate(&s->prompt, &e->kv, n - 1);
   return 0;
@@ -128,7 +127,7 @@ int pdt_running_begin(pdt_engine *e, pdt_running *s, pdt_error *err) {
     status = plan(e, s, &room, err);
   if (!status) status = pdt_plan_embed(&s->plan, &e->sidecar, embed_plan(e, s, &room), err);
   if (!status) status = pdt_session_plan(&s->session, s->plan.ids, s->plan.note, err);
-  free_room(&room);
+  free_room(&room, e);
   e->stats->prompt_tokens += r->n_prompt;
   e->stats->prompt_seconds += pdt_seconds() - start;
   return pdt_comm_agree(e->world, err);

@@ -12,7 +12,8 @@
 /* Lists the lanes: all of the world, this group's by owner, and this rank's. */
 static void list_lanes(pdt_engine *e) {
   pdt_round_buffers *b = &e->buffers;
-  int64_t tokens = 0, own_tokens = 0; /* room handed out */
+  int64_t tokens = 0; /* room handed out */
+  int32_t own_tokens = 0;
   b->n_lanes = b->n_group = b->n_own = 0;
   for (int32_t i = 0; i < e->n_sessions; i++) {
     pdt_running *s = e->sessions[i];
@@ -38,7 +39,7 @@ static void list_lanes(pdt_engine *e) {
     for (int32_t i = 0; i < b->n_lanes; i++) {
       if (b->lanes[i].owner != owner) continue;
       if (owner == e->place.rank) {
-        b->lanes[i].states = b->states + own_tokens * e->model.hidden_size;
+        b->lanes[i].states = own_tokens;
         own_tokens += pdt_settings_block(&b->lanes[i].running->request->settings);
         b->n_own++;
       }
@@ -68,19 +69,21 @@ static void open_windows(pdt_engine *e) {
   e->stats->sidecar_seconds += pdt_seconds() - start;
 }
 
-static void condition_attention(void *context, pdt_layer layer, float *h, int32_t rows) {
+static void condition_attention(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
   pdt_engine *e = context;
-  pdt_sidecar_snc(&e->sidecar, layer, e->buffers.conditioning, h, rows);
+  (void)rows;
+  pdt_sidecar_snc(&e->sidecar, layer, h);
 }
 
-static void condition_ffn(void *context, pdt_layer layer, float *h, int32_t rows) {
+static void condition_ffn(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
   pdt_engine *e = context;
-  pdt_sidecar_adapter(&e->sidecar, layer, e->buffers.conditioning, h, rows);
+  (void)rows;
+  pdt_sidecar_adapter(&e->sidecar, layer, h);
 }
 
 /* Runs rows 0 .. n-1 of the buffers, whose lanes are row_lanes (by owner), under their
- * conditioning; this rank's hidden states go to buffers.hidden. */
-static int run_rows(pdt_engine *e, int32_t n, pdt_error *err) {
+ * conditioning; this rank's hidden states go to `hidden`, unless none. */
+static int run_rows(pdt_engine *e, int32_t n, pdt_array hidden, pdt_error *err) {
   pdt_round_buffers *b = &e->buffers;
   int32_t at = 0, own = 0;
   for (pdt_rank t = 0; t < e->group.size; t++) {
@@ -94,7 +97,8 @@ static int run_rows(pdt_engine *e, int32_t n, pdt_error *err) {
   const pdt_engine_variant *v = &e->variant;
   const pdt_trunk_hooks hooks = {e, v->no_snc ? NULL : condition_attention, condition_ffn};
   const pdt_trunk_batch batch = {b->rows, b->begin};
-  return pdt_trunk_forward(&e->trunk, &batch, v->plain ? NULL : &hooks, b->hidden, err);
+  if (!v->plain) pdt_sidecar_condition(&e->sidecar, b->conditioning, own);
+  return pdt_trunk_forward(&e->trunk, &batch, v->plain ? NULL : &hooks, hidden, err);
 }
 
 /* Token j of what a stream reads before it writes: the last prompt token, then its prefix. */
@@ -116,11 +120,11 @@ static int read_leads(pdt_engine *e, pdt_error *err) {
       b->rows[n++] = (pdt_trunk_row){&s->sequences[lane->stream], s->request->n_prompt - 1 + j,
                                      lead_token(s->request, lane->stream, j)};
       if (n < e->trunk.limits.max_rows) continue;
-      if (run_rows(e, n, err)) return -1;
+      if (run_rows(e, n, (pdt_array){0}, err)) return -1;
       n = 0;
     }
   }
-  return n > 0 ? run_rows(e, n, err) : 0;
+  return n > 0 ? run_rows(e, n, (pdt_array){0}, err) : 0;
 }
 
 /* Sets up the decode step of one lane: it consumes the token before the one it emits. */
@@ -135,33 +139,22 @@ static pdt_trunk_row step_row(const pdt_lane *lane) {
   return (pdt_trunk_row){&s->sequences[lane->stream], r->n_prompt - 1 + leads + have, token};
 }
 
-/* Samples one own row. */
-static pdt_token choose(const pdt_engine *e, const pdt_lane *lane, const float *logits,
-                        pdt_candidate *scratch) {
+/* How the next token of a lane is drawn. */
+static pdt_row_draw draw_of(const pdt_lane *lane) {
   const pdt_settings *settings = &lane->running->request->settings;
   const pdt_stream_state *stream = &lane->running->session.streams[lane->stream];
-  double u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + lane->emitted), lane->stream,
+  pdt_row_draw draw = {.how = settings->sampling};
+  if (draw.how.temperature != 0)
+    draw.u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + lane->emitted), lane->stream,
                          stream->attempt, lane->running->request->session);
-  return pdt_sample(logits, e->model.vocab_size, &settings->sampling, u, scratch);
+  return draw;
 }
 
 /* Next tokens of this rank's rows of a step: chosen[own]. */
 static void choose_all(pdt_engine *e, int32_t n) {
   pdt_round_buffers *b = &e->buffers;
-  int32_t first = b->begin[e->group.rank], own = b->begin[e->group.rank + 1] - first;
-  int64_t vocab = e->model.vocab_size;
-  bool greedy = true;
-  for (int32_t i = 0; i < n; i++)
-    greedy = greedy && b->row_lanes[i]->running->request->settings.sampling.temperature == 0;
-  if (greedy) {
-    pdt_trunk_argmax(&e->trunk, b->begin, b->hidden, b->chosen + first);
-    return;
-  }
-  const float *logits = pdt_trunk_logits(&e->trunk, b->begin, b->hidden);
-#pragma omp parallel for num_threads(e->threads) if (e->threads > 1 && own > 1)
-  for (int32_t i = 0; i < own; i++)
-    b->chosen[first + i] = choose(e, b->row_lanes[first + i], logits + i * vocab,
-                                  b->candidates + pdt_thread() * vocab);
+  for (int32_t i = 0; i < n; i++) b->draws[i] = draw_of(b->row_lanes[i]);
+  pdt_trunk_choose(&e->trunk, b->begin, b->hidden, b->draws, b->chosen + b->begin[e->group.rank]);
 }
 
 /* Something a lane computed is no number: told at the boundary, and the group goes on alike until
@@ -177,15 +170,21 @@ static void fail_lane(pdt_engine *e, const pdt_lane *lane, const char *what, con
   pdt_engine_note_failure(e, &err);
 }
 
+/* Keeps the hidden states of this rank's rows of a step with their blocks. */
+static void keep_states(pdt_engine *e) {
+  pdt_round_buffers *b = &e->buffers;
+  int32_t first = b->begin[e->group.rank], own = b->begin[e->group.rank + 1] - first;
+  for (int32_t i = 0; i < own; i++)
+    b->state_rows[i] = b->row_lanes[first + i]->states + b->row_lanes[first + i]->emitted;
+  e->device.ops->move_rows(&e->device, b->states, b->state_rows, b->hidden, NULL, own,
+                           e->model.hidden_size);
+}
+
 /* Puts a step's tokens into their lanes; the same on every rank of the group. */
 static void append_tokens(pdt_engine *e, int32_t n) {
   pdt_round_buffers *b = &e->buffers;
-  int32_t first = b->begin[e->group.rank], d = e->model.hidden_size;
   for (int32_t i = 0; i < n; i++) {
     pdt_lane *lane = b->row_lanes[i];
-    if (lane->owner == e->place.rank)
-      memcpy(lane->states + (int64_t)lane->emitted * d, b->hidden + (int64_t)(i - first) * d,
-             (size_t)d * sizeof(float));
     pdt_token token = b->chosen[i];
     if (token < 0) {
       fail_lane(e, lane, "the logits", "do the activations overflow?");
@@ -207,11 +206,12 @@ static int32_t step(pdt_engine *e, pdt_error *err) {
     b->rows[n++] = step_row(b->group[i]);
   }
   if (n == 0) return 0;
-  if (run_rows(e, n, err)) return -1;
+  if (run_rows(e, n, b->hidden, err)) return -1;
   choose_all(e, n);
   for (pdt_rank t = 0; t < e->group.size; t++)
     b->note_bytes[t] = (b->begin[t + 1] - b->begin[t]) * (pdt_bytes)sizeof *b->chosen;
   pdt_comm_all_gather(&e->group, b->chosen + b->begin[e->group.rank], b->chosen, b->note_bytes);
+  keep_states(e);
   append_tokens(e, n);
   return n;
 }
@@ -230,18 +230,35 @@ static void check_blocks(pdt_engine *e) {
   }
 }
 
+/* With details, brings the states of this rank's blocks to the host. */
+static void tell_states(pdt_engine *e) {
+  pdt_round_buffers *b = &e->buffers;
+  int64_t d = e->model.hidden_size;
+  for (int32_t i = 0; i < b->n_own && e->options.details; i++) {
+    pdt_lane *lane = b->own[i];
+    float *told = b->told_states + lane->states * d;
+    e->device.ops->download(&e->device, told, pdt_array_at(b->states, lane->states * d),
+                            lane->emitted * d);
+    lane->emitted_states = told;
+  }
+}
+
 /* Note, coverage and readiness of this rank's blocks. */
 static void close_blocks(pdt_engine *e) {
   pdt_round_buffers *b = &e->buffers;
   double start = pdt_seconds();
-#pragma omp parallel for num_threads(e->threads) if (e->threads > 1 && b->n_own > 1)
   for (int32_t i = 0; i < b->n_own; i++) {
     pdt_lane *lane = b->own[i];
-    pdt_sidecar_close_block(&e->sidecar, lane->states, lane->emitted, &lane->running->window,
-                            &lane->running->plan, b->block_scratch + pdt_thread() * b->block_elems,
-                            lane->note, lane->coverage, &lane->readiness);
-    lane->emitted_states = lane->states;
+    pdt_block *block = &b->blocks[i];
+    *block = pdt_sidecar_block(&lane->running->window, &lane->running->plan);
+    block->states = pdt_array_at(b->states, (int64_t)lane->states * e->model.hidden_size);
+    block->n_states = lane->emitted;
+    block->note = lane->note;
+    block->coverage = lane->coverage;
+    block->readiness = &lane->readiness;
   }
+  pdt_sidecar_close_blocks(&e->sidecar, b->blocks, b->n_own);
+  tell_states(e);
   check_blocks(e);
   e->stats->sidecar_seconds += pdt_seconds() - start;
 }
@@ -258,4 +275,5 @@ void pdt_round_emit(pdt_engine *e) {
     return;
   }
   close_blocks(e);
+  if (e->device.ops->sync(&e->device, &err)) pdt_engine_note_failure(e, &err);
 }

@@ -40,38 +40,47 @@ typedef struct piece_room {
   float *widened; /* [in] */
 } piece_room;
 
+/* A matrix in the making. */
+typedef struct packing {
+  pdt_device *dev;
+  pdt_matrix *m;
+  piece_room room;
+} packing;
+
 /* Packs rows [row, row + n) of a part, widening them when the matrix is wider than the file. */
-static int pack_rows(pdt_matrix *m, int32_t out_row, const pdt_tensor_part *part, int64_t row,
-                     int32_t n, const piece_room *room, pdt_error *err) {
+static int pack_rows(const packing *p, int32_t out_row, const pdt_tensor_part *part, int64_t row,
+                     int32_t n, pdt_error *err) {
   pdt_dtype dtype = part->tensor->dtype;
-  if (read_rows(part, row, n, m->in, room->raw, err)) return -1;
-  if (m->dtype == dtype) {
-    pdt_matrix_pack(m, out_row, n, room->raw, m->in);
+  const piece_room *room = &p->room;
+  int32_t in = p->m->in;
+  if (read_rows(part, row, n, in, room->raw, err)) return -1;
+  if (p->m->dtype == dtype) {
+    p->dev->ops->matrix_pack(p->dev, p->m, out_row, n, room->raw, in);
     return 0;
   }
   for (int32_t r = 0; r < n; r++) {
-    pdt_to_float(dtype, room->raw + (int64_t)r * m->in * (pdt_bytes)pdt_dtype_bytes(dtype), m->in,
+    pdt_to_float(dtype, room->raw + (int64_t)r * in * (pdt_bytes)pdt_dtype_bytes(dtype), in,
                  room->widened);
-    pdt_matrix_pack(m, out_row + r, 1, room->widened, m->in);
+    p->dev->ops->matrix_pack(p->dev, p->m, out_row + r, 1, room->widened, in);
   }
   return 0;
 }
 
-static int pack_parts(pdt_matrix *m, const pdt_tensor_part *parts, int32_t n,
-                      const piece_room *room, pdt_error *err) {
+static int pack_parts(const packing *p, const pdt_tensor_part *parts, int32_t n, pdt_error *err) {
   int32_t out_row = 0;
-  for (int32_t p = 0; p < n; p++)
-    for (int32_t done = 0; done < parts[p].rows;) {
-      int32_t left = parts[p].rows - done, rows = left < room->rows ? left : (int32_t)room->rows;
-      if (pack_rows(m, out_row, &parts[p], parts[p].first_row + done, rows, room, err)) return -1;
+  for (int32_t i = 0; i < n; i++)
+    for (int32_t done = 0; done < parts[i].rows;) {
+      int32_t left = parts[i].rows - done;
+      int32_t rows = left < p->room.rows ? left : (int32_t)p->room.rows;
+      if (pack_rows(p, out_row, &parts[i], parts[i].first_row + done, rows, err)) return -1;
       done += rows;
       out_row += rows;
     }
   return 0;
 }
 
-int pdt_load_matrix(pdt_matrix *m, const pdt_tensor_part *parts, int32_t n, int32_t in,
-                    int32_t leaf_width, pdt_error *err) {
+int pdt_load_matrix(pdt_device *dev, pdt_matrix *m, const pdt_tensor_part *parts, int32_t n,
+                    int32_t in, int32_t leaf_width, pdt_error *err) {
   *m = (pdt_matrix){0};
   int32_t out = 0;
   pdt_dtype dtype = parts[0].tensor->dtype;
@@ -81,15 +90,15 @@ int pdt_load_matrix(pdt_matrix *m, const pdt_tensor_part *parts, int32_t n, int3
   }
   if (out == 0 || in == 0) return 0;
   const pdt_bytes row_bytes = in * (pdt_bytes)sizeof(float);
-  piece_room room = {.rows = row_bytes < CHUNK_BYTES ? CHUNK_BYTES / row_bytes : 1};
-  if (room.rows > out) room.rows = out;
-  int status = PDT_NEW(&room.raw, room.rows * row_bytes, "weights", err) ||
-               PDT_NEW(&room.widened, in, "weights", err) ||
-               pdt_matrix_new(m, out, in, dtype, leaf_width, err);
-  if (!status) status = pack_parts(m, parts, n, &room, err);
-  free(room.raw);
-  free(room.widened);
-  if (status) pdt_matrix_free(m);
+  packing p = {dev, m, {.rows = row_bytes < CHUNK_BYTES ? CHUNK_BYTES / row_bytes : 1}};
+  if (p.room.rows > out) p.room.rows = out;
+  int status = PDT_NEW(&p.room.raw, p.room.rows * row_bytes, "weights", err) ||
+               PDT_NEW(&p.room.widened, in, "weights", err) ||
+               dev->ops->matrix_new(dev, m, out, in, dtype, leaf_width, err);
+  if (!status) status = pack_parts(&p, parts, n, err);
+  free(p.room.raw);
+  free(p.room.widened);
+  if (status) dev->ops->matrix_free(dev, m);
   return status ? -1 : 0;
 }
 
@@ -108,29 +117,33 @@ int pdt_load_vector(float **out, const pdt_tensor *tensor, int64_t first, int64_
   return status;
 }
 
-int pdt_load_rows(pdt_row_share *share, const pdt_tensor *tensor, int64_t begin, int64_t end,
-                  pdt_error *err) {
-  int64_t width = row_width(tensor);
-  pdt_bytes row_bytes = width * (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
-  int64_t at_once = row_bytes < CHUNK_BYTES ? CHUNK_BYTES / row_bytes : 1;
-  *share = (pdt_row_share){.dtype = tensor->dtype, .width = width, .begin = begin, .end = end};
-  int status = PDT_NEW(&share->data, (end - begin) * row_bytes, tensor->name, err);
-  const pdt_tensor_part part = {tensor, 0, 0, 0};
-  for (int64_t row = begin; row < end && !status; row += at_once) {
-    int64_t n = end - row < at_once ? end - row : at_once;
-    status = read_rows(&part, row, (int32_t)n, (int32_t)width,
-                       share->data + (row - begin) * row_bytes, err);
-  }
-  if (status) pdt_row_share_free(share);
+int pdt_load_array(pdt_device *dev, pdt_array *out, const pdt_tensor *tensor, int64_t first,
+                   int64_t n_elems, pdt_error *err) {
+  float *host;
+  *out = (pdt_array){0};
+  if (pdt_load_vector(&host, tensor, first, n_elems, err)) return -1;
+  int status = dev->ops->alloc(dev, n_elems, tensor->name, out, err);
+  if (!status) dev->ops->upload(dev, *out, host, n_elems);
+  free(host);
   return status;
 }
 
-const char *pdt_row_at(const pdt_row_share *share, int64_t row) {
-  return share->data +
-         (row - share->begin) * share->width * (pdt_bytes)pdt_dtype_bytes(share->dtype);
-}
-
-void pdt_row_share_free(pdt_row_share *share) {
-  free(share->data);
-  *share = (pdt_row_share){0};
+int pdt_load_rows(pdt_device *dev, pdt_rows *rows, const pdt_tensor *tensor, int64_t begin,
+                  int64_t end, pdt_error *err) {
+  int64_t width = row_width(tensor);
+  pdt_bytes row_bytes = width * (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
+  int64_t at_once = row_bytes < CHUNK_BYTES ? CHUNK_BYTES / row_bytes : 1;
+  const pdt_tensor_part part = {tensor, 0, 0, 0};
+  char *raw;
+  *rows = (pdt_rows){0};
+  if (PDT_NEW(&raw, at_once * row_bytes, tensor->name, err)) return -1;
+  int status = dev->ops->rows_new(dev, rows, end - begin, (int32_t)width, tensor->dtype, err);
+  for (int64_t row = begin; row < end && !status; row += at_once) {
+    int64_t n = end - row < at_once ? end - row : at_once;
+    status = read_rows(&part, row, (int32_t)n, (int32_t)width, raw, err);
+    if (!status) dev->ops->rows_write(dev, rows, row - begin, n, raw);
+  }
+  free(raw);
+  if (status) dev->ops->rows_free(dev, rows);
+  return status ? -1 : 0;
 }

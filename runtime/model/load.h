@@ -1,5 +1,5 @@
-/* From a file's tensors to what the kernels read: checked for NaN and infinity on the way, a
- * bounded piece at a time. */
+/* From a file's tensors to what a device's kernels read: checked for NaN and infinity on the way, a
+ * bounded piece at a time. What is made belongs to the device and is freed by its operations. */
 #ifndef PDT_MODEL_LOAD_H
 #define PDT_MODEL_LOAD_H
 
@@ -18,27 +18,21 @@ typedef struct pdt_tensor_part {
 /* Packs n parts one below the other into a new matrix [sum of rows, in]: in the parts' common
  * precision, or F32 when they differ. No rows at all leave m zeroed, with data NULL. Errors:
  * MEMORY; INPUT when a weight is not finite; IO, as when the file was cut meanwhile. */
-int pdt_load_matrix(pdt_matrix *m, const pdt_tensor_part *parts, int32_t n, int32_t in,
-                    int32_t leaf_width, pdt_error *err);
+int pdt_load_matrix(pdt_device *dev, pdt_matrix *m, const pdt_tensor_part *parts, int32_t n,
+                    int32_t in, int32_t leaf_width, pdt_error *err);
 
 /* n_elems elements of a tensor from `first` on, widened to new float[n_elems], owned by the caller.
  * Errors: as above. */
 int pdt_load_vector(float **out, const pdt_tensor *tensor, int64_t first, int64_t n_elems,
                     pdt_error *err);
 
-/* Rows of a matrix tensor as they stand in the file: for products whose matrix is not packed. */
-typedef struct pdt_row_share {
-  pdt_dtype dtype;
-  int64_t width, begin, end; /* rows [begin, end) */
-  char *data;                /* owned */
-} pdt_row_share;
+/* The same as an array of the device. */
+int pdt_load_array(pdt_device *dev, pdt_array *out, const pdt_tensor *tensor, int64_t first,
+                   int64_t n_elems, pdt_error *err);
 
-/* Reads rows [begin, end), rows of all leading dimensions counted through. Errors: as above. */
-int pdt_load_rows(pdt_row_share *share, const pdt_tensor *tensor, int64_t begin, int64_t end,
-                  pdt_error *err);
-void pdt_row_share_free(pdt_row_share *share);
-
-/* Where a row begin <= row < end is. */
-const char *pdt_row_at(const pdt_row_share *share, int64_t row);
+/* Rows [begin, end) of a matrix tensor, rows of all leading dimensions counted through: for
+ * products whose matrix is not packed. Errors: as above. */
+int pdt_load_rows(pdt_device *dev, pdt_rows *rows, const pdt_tensor *tensor, int64_t begin,
+                  int64_t end, pdt_error *err);
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef PDT_PROTOCOL_SETTINGS_H
 #define PDT_PROTOCOL_SETTINGS_H
 
-#include "protocol/sample.h"
+#include "base/sample.h"
 #include "protocol/stream.h"
 
 typedef struct pdt_settings {

@@ -42,14 +42,15 @@ int pdt_train_open_log(pdt_train_log *log, const pdt_train_args *args, const cha
                        const char *const results[2], const char *path, pdt_error *err) {
   const char *out = args->out;
   if (pdt_output_folder_make(out, NULL, err)) return -1;
-  for (int i = 0; i < 2 && !args->run.resume; i++)
+  for (int i = 0; i < 2 && !args->run.schedule.resume; i++)
     if (results[i] && access(results[i], F_OK) == 0)
       return pdt_fail(err, PDT_ERROR_IO,
                       "%s: has a %s already (hint: --resume, or another directory)", out, what);
   for (int i = 0; i < 2; i++)
     if (results[i]) pdt_temporaries_remove(results[i]);
-  *log = (pdt_train_log){
-      .path = path, .resumes = args->run.resume, .on_terminal = pdt_on_terminal(STDERR_FILENO)};
+  *log = (pdt_train_log){.path = path,
+                         .resumes = args->run.schedule.resume,
+                         .on_terminal = pdt_on_terminal(STDERR_FILENO)};
   log->file = fopen(path, log->resumes ? "ae" : "we");
   return log->file ? 0 : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
 }

@@ -48,7 +48,7 @@ static int make_paths(training *t, pdt_error *err) {
 static int load(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
   t->settings = json_pack("{s:f, s:i, s:o}", "temperature", a->temperature, "max_attempts",
-                          (int)a->max_attempts, "seed", pdt_json_u64(a->run.seed));
+                          (int)a->max_attempts, "seed", pdt_json_u64(a->run.schedule.seed));
   if (!t->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "settings: no memory");
   return make_paths(t, err) || pdt_atlas_world_new(&t->atlas, err) ||
                  pdt_tokenizer_load_folder(&t->tokenizer, a->model, &t->tokenizer_fingerprint, err)
@@ -153,22 +153,14 @@ static int load_sidecar(training *t, pdt_error *err) {
 
 static int learn(training *t, pdt_error *err) {
   const pdt_pretrain_options *run = &t->args->run;
-  const pdt_readiness_options options = {.label = t->args->label,
-                                         .steps = run->steps,
-                                         .warmup = run->warmup,
-                                         .batch = run->batch,
-                                         .rate = run->rate,
-                                         .floor = run->floor,
-                                         .ready = 1,
-                                         .coverage = 1,
-                                         .seed = run->seed,
-                                         .adamw = run->adamw,
-                                         .log_every = run->log_every,
-                                         .checkpoint_every = run->checkpoint_every,
-                                         .dtype = run->dtype,
-                                         .resume = run->resume,
-                                         .state = t->state,
-                                         .sidecar = t->sidecar_out};
+  pdt_readiness_options options = {.schedule = run->schedule,
+                                   .label = t->args->label,
+                                   .rate = run->rate,
+                                   .ready = 1,
+                                   .coverage = 1,
+                                   .dtype = run->dtype,
+                                   .sidecar = t->sidecar_out};
+  options.schedule.state = t->state;
   pdt_nn_set_threads(run->threads);
   if (tell_lessons(t, err)) return -1;
   const pdt_train_observer observer = {t, on_begin, on_report};

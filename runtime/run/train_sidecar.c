@@ -64,19 +64,12 @@ static int load_sidecar(training *t, pdt_error *err) {
 
 static void choose_options(training *t) {
   const pdt_pretrain_options *r = &t->args->run;
-  t->options = (pdt_curriculum_options){.stage = t->args->plan,
-                                        .steps = r->steps,
-                                        .warmup = r->warmup,
-                                        .floor = r->floor,
-                                        .adamw = r->adamw,
-                                        .batch = r->batch,
-                                        .log_every = r->log_every,
-                                        .checkpoint_every = r->checkpoint_every,
+  t->options = (pdt_curriculum_options){.schedule = r->schedule,
+                                        .stage = t->args->plan,
                                         .threads = r->threads,
                                         .dtype = r->dtype,
-                                        .resume = r->resume,
-                                        .state = t->state,
                                         .sidecar = t->sidecar_out};
+  t->options.schedule.state = t->state;
 }
 
 /* What the sidecar was trained with, this stage included; one that does not say stays silent:
@@ -101,7 +94,7 @@ static int load(training *t, pdt_error *err) {
                                          .window = r->window > 0 ? r->window : 1 << 20,
                                          .lockstep = t->args->lockstep,
                                          .wait = t->args->wait,
-                                         .seed = t->args->run.seed};
+                                         .seed = t->args->run.schedule.seed};
   t->options.data = t->data.fingerprint;
   return 0;
 }

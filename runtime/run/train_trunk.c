@@ -64,7 +64,7 @@ static int make_trunk(training *t, pdt_error *err) {
     if (pdt_model_config_load_file(&t->config, a->config, &t->notices, err) ||
         pdt_nn_trunk_new(&t->trunk, &t->config, NULL, false, err))
       return -1;
-    pdt_nn_trunk_init(&t->trunk, a->run.seed);
+    pdt_nn_trunk_init(&t->trunk, a->run.schedule.seed);
     return 0;
   }
   pdt_checkpoint *checkpoint;
@@ -86,7 +86,7 @@ static int load(training *t, pdt_error *err) {
   if (t->run.context > t->config.max_positions)
     return pdt_fail(err, PDT_ERROR_USAGE, "--context: expected at most the model's %d, found %d",
                     t->config.max_positions, t->run.context);
-  t->run.state = t->state;
+  t->run.schedule.state = t->state;
   t->run.model = t->model;
   if (load_tokenizer(t, err)) return -1;
   if (t->tokenizer && pdt_tokenizer_size(t->tokenizer) > t->config.vocab_size)
@@ -154,7 +154,7 @@ static int on_begin(void *context, int64_t step, pdt_error *err) {
   snprintf(line, sizeof line,
            "{\"begin\": %lld, \"steps\": %lld, \"ranks\": %d, \"parameters\": %lld, "
            "\"documents\": %lld, \"pieces\": %lld, \"tokens\": %lld}",
-           (long long)step, (long long)t->run.steps, t->world->size,
+           (long long)step, (long long)t->run.schedule.steps, t->world->size,
            (long long)t->trunk.parameters.n_elems, (long long)t->corpus.n_documents,
            (long long)t->corpus.n_pieces, (long long)t->corpus.n_tokens);
   return pdt_train_log_begin(&t->journal, step, err) || pdt_train_log_head(&t->journal, line, err)

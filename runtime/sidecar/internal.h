@@ -6,24 +6,18 @@
 
 /* Room for one batch of M rows. */
 struct pdt_sidecar_scratch {
-  float *normed;    /* [M, d] */
-  float *query;     /* [M, q] */
-  float *context;   /* [M, q] */
-  float *delta;     /* [M, d] */
-  float *hidden;    /* [M, a] */
-  int32_t *runs;    /* [M + 1] first rows of runs of one stream */
-  float *attention; /* [threads, attention_elems], grown to the largest budget of a window */
-  int64_t attention_elems;
-  float *projected; /* [budget, q] of window_project, grown likewise */
+  pdt_array normed;           /* [M, d] */
+  pdt_array query;            /* [M, q] */
+  pdt_array context;          /* [M, q] */
+  pdt_array delta;            /* [M, d] */
+  pdt_array adapted;          /* [M, a + d] */
+  pdt_row_condition *rows;    /* [M] */
+  int32_t n_rows;             /* that condition the forward pass under way */
+  pdt_conditions *conditions; /* the same, as the device has them */
+  pdt_array keys, values;     /* [budget, q] of window_project, grown to the largest budget */
   int32_t budget;
 };
 
 void pdt_sidecar_scratch_free(pdt_sidecar *s);
-
-/* Makes the scratch fit windows of `budget` notes. */
-int pdt_sidecar_scratch_fit(pdt_sidecar *s, int32_t budget, pdt_error *err);
-
-/* Floats of one page of a window's kv. */
-int64_t pdt_window_page_elems(const pdt_sidecar_config *config);
 
 #endif

@@ -11,10 +11,11 @@ enum { CHUNK_ROWS = 1024 }; /* of a matrix between two looks at the best */
 
 int pdt_plan_new(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err) {
   int32_t S = s->config.plan_slots;
-  *plan = (pdt_plan){0};
+  pdt_device *dev = s->device;
+  *plan = (pdt_plan){.device = dev};
   if (PDT_NEW(&plan->ids, S, "plan", err) ||
       PDT_NEW(&plan->note, s->config.notes_dim, "plan", err) ||
-      PDT_NEW(&plan->items, (int64_t)S * s->config.coverage_dim, "plan", err)) {
+      dev->ops->alloc(dev, (int64_t)S * s->config.coverage_dim, "plan", &plan->items, err)) {
     pdt_plan_free(plan);
     return -1;
   }
@@ -24,15 +25,8 @@ int pdt_plan_new(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err) {
 void pdt_plan_free(pdt_plan *plan) {
   free(plan->ids);
   free(plan->note);
-  free(plan->items);
+  if (plan->device) plan->device->ops->release(plan->device, plan->items);
   *plan = (pdt_plan){0};
-}
-
-/* y[0..n) = rows [first, first + n) of a matrix times x. */
-static void product(const pdt_sidecar *s, const pdt_row_share *rows, int64_t first, int32_t n,
-                    const float *x, float *y) {
-  int32_t in = (int32_t)rows->width;
-  s->kernels->matvec_unpacked(rows->dtype, pdt_row_at(rows, first), in, n, in, x, y, s->threads);
 }
 
 /* Lets the better of a vote and n logits, whose ids start at first_id, win. */
@@ -46,20 +40,15 @@ static void vote_for_best(pdt_plan_vote *vote, const float *logits, int32_t n, i
 }
 
 int32_t pdt_plan_inputs(const pdt_sidecar *s) {
-  return s->planner_place ? s->config.plan_slots : 1;
+  return s->places.n_places > 0 ? s->config.plan_slots : 1;
 }
 
 int32_t pdt_plan_sums(const pdt_sidecar *s) {
-  return s->planner_place ? 1 + s->config.plan_slots : 1;
+  return s->places.n_places > 0 ? 1 + s->config.plan_slots : 1;
 }
 
-void pdt_plan_read(const pdt_sidecar *s, int32_t place, const float *state, double *sums) {
-  int64_t d = s->config.hidden_size, P = s->config.plan_places;
-  for (int64_t j = 0; j < d; j++) sums[j] += (double)state[j];
-  for (int64_t i = 0; place < P && i < s->config.plan_slots; i++) {
-    double weight = (double)s->planner_place[i * P + place];
-    for (int64_t j = 0; j < d; j++) sums[(1 + i) * d + j] += weight * (double)state[j];
-  }
+void pdt_plan_read(const pdt_sidecar *s, pdt_array states, int32_t n, int32_t first, double *sums) {
+  s->device->ops->plan_read(s->device, &s->places, states, n, first, sums);
 }
 
 void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt, float *inputs) {
@@ -67,63 +56,89 @@ void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt,
   for (int64_t i = 0; i < pdt_plan_inputs(s); i++)
     for (int64_t j = 0; j < d; j++) {
       double mean = sums[j] / n_prompt;
-      inputs[i * d + j] = (float)(s->planner_place ? mean + sums[(1 + i) * d + j] : mean);
+      inputs[i * d + j] = (float)(s->places.n_places > 0 ? mean + sums[(1 + i) * d + j] : mean);
     }
 }
 
+/* What voting works with. */
+typedef struct voting {
+  const pdt_sidecar *s;
+  pdt_device *dev;
+  pdt_array inputs; /* [pdt_plan_inputs, d] */
+  pdt_array slots;  /* tied: [S, de] */
+  pdt_array logits; /* [CHUNK_ROWS] */
+  float *found;     /* [CHUNK_ROWS] the same, on the host */
+  pdt_plan_vote *votes;
+} voting;
+
 /* What slot i reads. */
-static const float *input_of(const pdt_sidecar *s, const float *inputs, int64_t slot) {
-  return s->planner_place ? inputs + slot * s->config.hidden_size : inputs;
+static pdt_array input_of(const voting *v, int64_t slot) {
+  return v->s->places.n_places > 0 ? pdt_array_at(v->inputs, slot * v->s->config.hidden_size)
+                                   : v->inputs;
+}
+
+/* A slot's vote among rows [first, first + n) of a share, whose ids start at first_id. */
+static void vote_among(const voting *v, const pdt_row_share *share, int64_t first, int32_t n,
+                       pdt_array x, pdt_plan_vote *vote, int32_t first_id) {
+  v->dev->ops->rows_product(v->dev, &share->rows, first - share->begin, n, x, v->logits);
+  v->dev->ops->download(v->dev, v->found, v->logits, n);
+  vote_for_best(vote, v->found, n, first_id);
 }
 
 /* Rows [begin, end) of [S Vp, d], each a slot's vocabulary entry. */
-static void vote_full(const pdt_sidecar *s, const float *inputs, float *logits,
-                      pdt_plan_vote *votes) {
-  int64_t Vp = s->config.plan_vocab_size, begin = s->planner.begin, end = s->planner.end;
+static void vote_full(const voting *v) {
+  const pdt_row_share *share = &v->s->planner;
+  int64_t Vp = v->s->config.plan_vocab_size, begin = share->begin, end = share->end;
   while (begin < end) {
     int64_t slot = begin / Vp, slot_end = (slot + 1) * Vp < end ? (slot + 1) * Vp : end;
     int32_t n = slot_end - begin < CHUNK_ROWS ? (int32_t)(slot_end - begin) : CHUNK_ROWS;
-    product(s, &s->planner, begin, n, input_of(s, inputs, slot), logits);
-    vote_for_best(&votes[slot], logits, n, (int32_t)(begin % Vp));
+    vote_among(v, share, begin, n, input_of(v, slot), &v->votes[slot], (int32_t)(begin % Vp));
     begin += n;
   }
 }
 
 /* Slot vectors, whole on every rank, against this rank's part of the plan embedding. The scale
  * 1 / sqrt(de) does not move the largest. */
-static void vote_tied(const pdt_sidecar *s, const float *inputs, float *slots, float *logits,
-                      pdt_plan_vote *votes) {
+static void vote_tied(const voting *v) {
+  const pdt_sidecar *s = v->s;
+  const pdt_kernels *k = v->dev->ops;
   int32_t S = s->config.plan_slots, de = s->config.plan_dim;
-  for (int32_t i = 0; i < S; i++)
-    product(s, &s->planner, (int64_t)i * de, de, input_of(s, inputs, i), slots + i * de);
-  for (int32_t i = 0; i < S * de; i++) slots[i] += s->planner_bias[i];
+  for (int64_t i = 0; i < S; i++)
+    k->rows_product(v->dev, &s->planner.rows, i * de, de, input_of(v, i),
+                    pdt_array_at(v->slots, i * de));
+  k->add(v->dev, v->slots, s->planner_bias, (int64_t)S * de);
   int64_t begin = s->plan_embedding.begin, end = s->plan_embedding.end;
   for (; begin < end; begin += CHUNK_ROWS) {
     int32_t n = end - begin < CHUNK_ROWS ? (int32_t)(end - begin) : CHUNK_ROWS;
-    for (int32_t slot = 0; slot < S; slot++) {
-      product(s, &s->plan_embedding, begin, n, slots + (int64_t)slot * de, logits);
-      vote_for_best(&votes[slot], logits, n, (int32_t)begin);
-    }
+    for (int64_t slot = 0; slot < S; slot++)
+      vote_among(v, &s->plan_embedding, begin, n, pdt_array_at(v->slots, slot * de),
+                 &v->votes[slot], (int32_t)begin);
   }
 }
 
 int pdt_plan_vote_share(const pdt_sidecar *s, const float *inputs, pdt_plan_vote *votes,
                         pdt_error *err) {
   int32_t S = s->config.plan_slots;
-  float *logits, *slots;
+  int64_t read = (int64_t)pdt_plan_inputs(s) * s->config.hidden_size;
+  voting v = {.s = s, .dev = s->device, .votes = votes};
+  const pdt_kernels *k = v.dev->ops;
   for (int32_t i = 0; i < S; i++) votes[i] = (pdt_plan_vote){-INFINITY, -1};
-  if (PDT_NEW(&logits, CHUNK_ROWS, "planner", err)) return -1;
-  if (PDT_NEW(&slots, (int64_t)S * s->config.plan_dim, "planner", err)) {
-    free(logits);
-    return -1;
+  int status = PDT_NEW(&v.found, CHUNK_ROWS, "planner", err) ||
+               k->alloc(v.dev, read, "planner", &v.inputs, err) ||
+               k->alloc(v.dev, CHUNK_ROWS, "planner", &v.logits, err) ||
+               k->alloc(v.dev, (int64_t)S * s->config.plan_dim, "planner", &v.slots, err);
+  if (!status) {
+    k->upload(v.dev, v.inputs, inputs, read);
+    if (s->config.planner == PDT_PLANNER_FULL)
+      vote_full(&v);
+    else
+      vote_tied(&v);
   }
-  if (s->config.planner == PDT_PLANNER_FULL)
-    vote_full(s, inputs, logits, votes);
-  else
-    vote_tied(s, inputs, slots, logits, votes);
-  free(logits);
-  free(slots);
-  return 0;
+  k->release(v.dev, v.inputs);
+  k->release(v.dev, v.logits);
+  k->release(v.dev, v.slots);
+  free(v.found);
+  return status ? -1 : 0;
 }
 
 int pdt_plan_count(const pdt_plan_vote *votes, pdt_rank size, int32_t slots, int32_t *ids,
@@ -153,21 +168,16 @@ int32_t pdt_plan_own_rows(const pdt_sidecar *s, const int32_t *ids, float *rows)
   int32_t n = 0, de = s->config.plan_dim;
   for (int32_t i = 0; i < s->config.plan_slots; i++)
     if (pdt_plan_owner(s, ids[i]) == s->rank)
-      pdt_to_float(s->plan_embedding.dtype, pdt_row_at(&s->plan_embedding, ids[i]), de,
-                   rows + (int64_t)n++ * de);
+      s->device->ops->rows_read(s->device, &s->plan_embedding.rows,
+                                ids[i] - s->plan_embedding.begin, rows + (int64_t)n++ * de);
   return n;
 }
 
-int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, pdt_error *err) {
-  const pdt_sidecar_config *c = &s->config;
-  float *projected;
-  if (PDT_NEW(&projected, (int64_t)c->plan_slots * c->notes_dim, "plan", err)) return -1;
-  s->kernels->matmul(&s->coverage_item, embedded, c->plan_dim, c->plan_slots, plan->items,
-                     c->coverage_dim, 1);
-  s->kernels->matmul(&s->plan_to_notes, embedded, c->plan_dim, c->plan_slots, projected,
-                     c->notes_dim, 1);
-  memset(plan->note, 0, (size_t)c->notes_dim * sizeof *plan->note);
+/* The mean of the projected embeddings [S, dn] of slots that are not empty; how many they are. */
+static int32_t mean_of_used(const pdt_plan *plan, const pdt_sidecar_config *c,
+                            const float *projected) {
   int32_t used = 0;
+  memset(plan->note, 0, (size_t)c->notes_dim * sizeof *plan->note);
   for (int32_t i = 0; i < c->plan_slots; i++) {
     if (plan->ids[i] == 0) continue;
     used++;
@@ -175,7 +185,31 @@ int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, 
       plan->note[j] += projected[(int64_t)i * c->notes_dim + j];
   }
   for (int32_t j = 0; j < c->notes_dim && used > 0; j++) plan->note[j] /= (float)used;
-  if (used > 0) s->kernels->rms_norm(plan->note, NULL, 1e-6f, c->notes_dim, plan->note);
-  free(projected);
-  return 0;
+  return used;
+}
+
+int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, pdt_error *err) {
+  const pdt_sidecar_config *c = &s->config;
+  pdt_device *dev = s->device;
+  const pdt_kernels *k = dev->ops;
+  int64_t dn = c->notes_dim, S = c->plan_slots, de = c->plan_dim;
+  pdt_array slots = {0}, projected = {0};
+  float *found = NULL;
+  int status = PDT_NEW(&found, S * dn, "plan", err) || k->alloc(dev, S * de, "plan", &slots, err) ||
+               k->alloc(dev, S * dn, "plan", &projected, err);
+  if (!status) {
+    k->upload(dev, slots, embedded, S * de);
+    k->matmul(dev, &s->coverage_item, slots, de, (int32_t)S, plan->items);
+    k->matmul(dev, &s->plan_to_notes, slots, de, (int32_t)S, projected);
+    k->download(dev, found, projected, S * dn);
+    if (mean_of_used(plan, c, found) > 0) {
+      k->upload(dev, projected, plan->note, dn);
+      k->norm_rows(dev, projected, (pdt_array){0}, 1e-6f, 1, c->notes_dim, projected);
+      k->download(dev, plan->note, projected, dn);
+    }
+  }
+  k->release(dev, slots);
+  k->release(dev, projected);
+  free(found);
+  return status ? -1 : 0;
 }

@@ -1,82 +1,79 @@
 /* The trained modules beside the trunk (PROTOCOL.md, "Sidecar"): speculative note conditioning,
  * stream adapters, planner, and the heads that close a block. Everything here works on rows that
  * this rank owns and needs no communication but the planner's, whose vocabulary is shared among all
- * ranks by the caller. Weights stay in their file's precision. */
+ * ranks by the caller. Weights stay in their file's precision, in the memory of one device, on
+ * which everything here is computed. */
 #ifndef PDT_SIDECAR_SIDECAR_H
 #define PDT_SIDECAR_SIDECAR_H
 
 #include "model/load.h"
 #include "sidecar/config.h"
 
-/* A bottleneck adapter of one stream at one layer. */
-typedef struct pdt_adapter {
-  pdt_matrix down, up;        /* [a, d], [d, a] */
-  float *down_bias, *up_bias; /* [a], [d] */
-} pdt_adapter;
-
 /* One instrumented layer. */
 typedef struct pdt_sidecar_layer {
-  float *snc_norm;                /* [d] */
+  pdt_array snc_norm;             /* [d] */
   pdt_matrix snc_q, snc_k, snc_v; /* [q, d], [q, dn], [q, dn] */
   pdt_matrix snc_out;             /* [d, q] */
   float snc_gate;                 /* sigmoid of the file's */
-  float *adapter_norm;            /* [d] */
+  pdt_array adapter_norm;         /* [d] */
   float adapter_gate;             /* sigmoid of the file's */
   pdt_adapter *adapters;          /* [streams]; zeroed for streams that live elsewhere */
 } pdt_sidecar_layer;
+
+/* This rank's part of the rows of a matrix. */
+typedef struct pdt_row_share {
+  pdt_rows rows;
+  int64_t begin, end; /* of the whole matrix */
+} pdt_row_share;
 
 typedef struct pdt_sidecar_scratch pdt_sidecar_scratch;
 
 /* Read-only after loading, but for the scratch. */
 typedef struct pdt_sidecar {
   pdt_sidecar_config config;
-  const pdt_kernels *kernels;
-  int threads;
+  pdt_device *device; /* borrowed */
   int32_t max_rows;
-  pdt_sidecar_layer *layers;     /* [n_instrumented] */
-  pdt_matrix pool_query;         /* [ph, d]; attention pool */
-  pdt_matrix *pool_value;        /* [ph] of [pd, d] */
-  pdt_matrix speculation;        /* [dn, p] */
-  float *speculation_bias;       /* [dn] */
-  pdt_matrix hidden, hidden_out; /* [h, p], [dn, h]; data == NULL without the hidden layer */
-  float *hidden_bias;            /* [h] */
-  pdt_matrix coverage_item, coverage_block; /* [dc, de], [dc, p] */
-  float coverage_bias;
-  pdt_matrix agree_hidden, agree_pool, agree_note, agree_coverage; /* [da, d|p|dn|S] */
-  pdt_matrix agree_query, agree_key, agree_value;                  /* [da, d|dn|dn] */
-  float *agree_bias, *agree_out;                                   /* [da] */
-  float agree_out_bias;
-  pdt_matrix plan_to_notes;     /* [dn, de] */
-  pdt_row_share plan_embedding; /* this rank's rows of [Vp, de] */
-  pdt_row_share planner;        /* full: this rank's rows of [S Vp, d]; tied: all of [S de, d] */
-  float *planner_bias;          /* tied: [S de] */
-  float *planner_place;         /* [S, P]: how much slots weigh prompt tokens; NULL without */
-  pdt_rank rank, size;          /* this rank's share of the plan vocabulary */
+  pdt_sidecar_layer *layers;         /* [n_instrumented] */
+  pdt_block_heads heads;             /* what closes a block */
+  pdt_matrix agree_key, agree_value; /* [da, dn] */
+  pdt_matrix coverage_item;          /* [dc, de] */
+  pdt_matrix plan_to_notes;          /* [dn, de] */
+  pdt_row_share plan_embedding;      /* this rank's rows of [Vp, de] */
+  pdt_row_share planner;  /* full: this rank's rows of [S Vp, d]; tied: all of [S de, d] */
+  pdt_array planner_bias; /* tied: [S de] */
+  pdt_plan_places places; /* how much slots weigh prompt tokens */
+  pdt_rank rank, size;    /* this rank's share of the plan vocabulary */
   pdt_sidecar_scratch *scratch;
 } pdt_sidecar;
 
 /* Loads what rank `rank` of `size` needs: adapters of the streams k with k mod size == rank, and
- * its share of the rows of plan embedding and full planner, and everything else whole. `file` is
- * not needed afterwards. Not collective. Errors: INPUT, IO, MEMORY. */
-int pdt_sidecar_load(pdt_sidecar *s, const pdt_safetensors *file, const pdt_model_config *trunk,
-                     pdt_rank rank, pdt_rank size, const pdt_kernels *kernels, int threads,
-                     pdt_error *err);
+ * its share of the rows of plan embedding and full planner, and everything else whole, into the
+ * device's memory. `file` is not needed afterwards. Not collective. Errors: INPUT, IO, MEMORY. */
+int pdt_sidecar_load(pdt_sidecar *s, pdt_device *device, const pdt_safetensors *file,
+                     const pdt_model_config *trunk, pdt_rank rank, pdt_rank size, pdt_error *err);
 void pdt_sidecar_free(pdt_sidecar *s);
 
-/* Makes the buffers fit batches of max_rows rows of this rank. Errors: MEMORY. */
-int pdt_sidecar_reserve(pdt_sidecar *s, int32_t max_rows, pdt_error *err);
+/* The most that a sidecar is asked for at once. */
+typedef struct pdt_sidecar_limits {
+  int32_t max_rows;                    /* of this rank, of one batch */
+  int32_t blocks, block_tokens, notes; /* closed in one call; steps of one; notes of its window */
+} pdt_sidecar_limits;
+
+/* Makes the buffers fit. Errors: MEMORY. */
+int pdt_sidecar_reserve(pdt_sidecar *s, const pdt_sidecar_limits *limits, pdt_error *err);
 
 /* A session's window of one round, as the modules read it. */
 typedef struct pdt_window {
-  int32_t n, budget;   /* notes in it, most notes */
-  float *notes;        /* [budget, dn] */
-  float *kv;           /* pages as pdt_kv_view reads them: [pages, layers, snc heads, K and V] */
-  int32_t *pages;      /* 0, 1, 2 ..: the pages of kv in order */
-  float *agree_keys;   /* [budget, da] */
-  float *agree_values; /* [budget, da] */
+  pdt_device *device;     /* borrowed */
+  int32_t n, budget;      /* notes in it, most notes */
+  float *notes;           /* [budget, dn], on the host */
+  pdt_array there;        /* the same on the device */
+  pdt_kv_pool kv;         /* [instrumented layers, snc heads]: keys and values of the notes */
+  pdt_array agree_keys;   /* [budget, da] */
+  pdt_array agree_values; /* [budget, da] */
 } pdt_window;
 
-/* Room for `budget` notes. Errors: MEMORY. */
+/* Room for `budget` notes, here and in the sidecar's buffers. Errors: MEMORY. */
 int pdt_window_new(pdt_window *w, pdt_sidecar *s, int32_t budget, pdt_error *err);
 void pdt_window_free(pdt_window *w);
 
@@ -90,20 +87,23 @@ typedef struct pdt_conditioning {
   pdt_stream stream;
 } pdt_conditioning;
 
+/* Says what conditions this rank's rows of the next forward pass: rows [n], n <= max_rows. The
+ * windows stay as they are until it is over. */
+void pdt_sidecar_condition(pdt_sidecar *s, const pdt_conditioning *rows, int32_t n);
+
 /* h [rows, d] += sigmoid(gate) SNC(h, window) at an instrumented layer (3.5); others: nothing. */
-void pdt_sidecar_snc(pdt_sidecar *s, pdt_layer layer, const pdt_conditioning *rows, float *h,
-                     int32_t n_rows);
+void pdt_sidecar_snc(pdt_sidecar *s, pdt_layer layer, pdt_array h);
 
 /* h [rows, d] += sigmoid(gate) Adapter[stream](h) at an instrumented layer (3.1); others: nothing.
  */
-void pdt_sidecar_adapter(pdt_sidecar *s, pdt_layer layer, const pdt_conditioning *rows, float *h,
-                         int32_t n_rows);
+void pdt_sidecar_adapter(pdt_sidecar *s, pdt_layer layer, pdt_array h);
 
 /* A session's plan. */
 typedef struct pdt_plan {
-  int32_t *ids; /* [S], 0: empty */
-  float *note;  /* [dn]: snapshot 0 */
-  float *items; /* [S, dc]: the slots as coverage reads them */
+  pdt_device *device; /* borrowed */
+  int32_t *ids;       /* [S], 0: empty */
+  float *note;        /* [dn]: snapshot 0 */
+  pdt_array items;    /* [S, dc]: the slots as coverage reads them */
 } pdt_plan;
 
 int pdt_plan_new(pdt_plan *plan, const pdt_sidecar *s, pdt_error *err);
@@ -117,11 +117,11 @@ typedef struct pdt_plan_vote {
 
 /* What the planner reads of a prompt: the mean of its final-norm states [d], or, with places, an
  * input of its own for every slot i, mean + sum over t < P of place[i, t] state[t]. Sums are made
- * token by token into sums [pdt_plan_sums, d], zeroed before, and then finished into inputs
- * [pdt_plan_inputs, d]. Pure. */
+ * token by token into sums [pdt_plan_sums, d], zeroed before, from the states [n, d] of tokens
+ * first .. first+n-1, and then finished into inputs [pdt_plan_inputs, d]. */
 int32_t pdt_plan_inputs(const pdt_sidecar *s); /* 1, or S with places */
 int32_t pdt_plan_sums(const pdt_sidecar *s);
-void pdt_plan_read(const pdt_sidecar *s, int32_t place, const float *state, double *sums);
+void pdt_plan_read(const pdt_sidecar *s, pdt_array states, int32_t n, int32_t first, double *sums);
 void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt, float *inputs);
 
 /* This rank's votes[S] from the inputs [pdt_plan_inputs, d] (3.2, eq. 2). Votes of all ranks, put
@@ -145,13 +145,11 @@ int32_t pdt_plan_own_rows(const pdt_sidecar *s, const int32_t *ids, float *rows)
  * E_plan[z_i] over non-empty slots), zeros when all are empty, and the items. Errors: MEMORY. */
 int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, pdt_error *err);
 
-/* Closes a block (3.6, 3.7): from the final-norm states [n, d] of the n >= 1 steps that emitted it,
- * the note [dn], coverage logits [S] and readiness in (0, 1), NaN when its logit is not finite.
- * scratch: pdt_sidecar_block_elems floats. Reentrant: blocks of different streams may be closed by
- * different threads. */
-void pdt_sidecar_close_block(const pdt_sidecar *s, const float *states, int32_t n,
-                             const pdt_window *window, const pdt_plan *plan, float *scratch,
-                             float *note, float *coverage, float *readiness);
-int64_t pdt_sidecar_block_elems(const pdt_sidecar *s, int32_t block_tokens, int32_t budget);
+/* A block to close (3.6, 3.7) under this window and plan; the caller fills in the states of the
+ * steps that emitted it and where note, coverage and readiness go. Pure. */
+pdt_block pdt_sidecar_block(const pdt_window *window, const pdt_plan *plan);
+
+/* Closes n blocks: kernels.h, close_blocks. Blocking. */
+void pdt_sidecar_close_blocks(pdt_sidecar *s, const pdt_block *blocks, int32_t n);
 
 #endif

@@ -4,7 +4,7 @@
 #define PDT_TRAIN_CURRICULUM_H
 
 #include "train/entry.h"
-#include "train/frame.h"
+#include "train/loop.h"
 
 typedef struct pdt_train_stage {
   const char *name;
@@ -30,18 +30,13 @@ int32_t pdt_train_part(const char *name);
 pdt_train_stage pdt_train_stage_of(int32_t stage, double rate);
 
 typedef struct pdt_curriculum_options {
+  pdt_train_schedule schedule; /* of entries */
   pdt_train_stage stage;
-  pdt_train_rounds rounds; /* its seed is also that of the order of entries */
-  int64_t steps, warmup;
-  double floor; /* last rate as a share of the largest */
-  pdt_adamw_settings adamw;
-  int32_t batch;                       /* entries of a step, over all ranks */
-  int64_t log_every, checkpoint_every; /* steps; 0: at the end only */
+  pdt_train_rounds rounds;
   int threads;
-  pdt_dtype dtype; /* of the sidecar that is written */
-  bool resume;
-  const char *state, *sidecar; /* files that checkpoints write */
-  uint64_t data;               /* fingerprint of the entries */
+  pdt_dtype dtype;     /* of the sidecar that is written */
+  const char *sidecar; /* file that checkpoints write beside the state */
+  uint64_t data;       /* fingerprint of the entries */
 } pdt_curriculum_options;
 
 /* Means since the report before, each divided by its own total and times its share in L; `right`
@@ -57,11 +52,10 @@ typedef struct pdt_curriculum_report {
   double seconds;
 } pdt_curriculum_report;
 
-/* Trains s for one stage. Every rank has the same entries and takes every size-th of a batch; the
- * trunk must be frozen, and is checked to be what it was at every checkpoint. Collective over
- * world, blocking; all ranks fail alike. Errors: RUNTIME for a loss or gradient that is not finite,
- * a replica that diverged, a trunk that changed; INPUT for a state of another run; IO, MEMORY;
- * those of the observer, whose reports are pdt_curriculum_report. */
+/* Trains s for one stage. Every rank has the same entries. The trunk must be frozen, and is checked
+ * to be what it was at every checkpoint. Reports are pdt_curriculum_report. Collective over world,
+ * blocking; all ranks fail alike. Errors: those of pdt_train_run_task; RUNTIME for a trunk that
+ * changed; INPUT without entries. */
 int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
                    const pdt_train_entry *const *entries, int64_t n_entries,
                    const pdt_curriculum_options *options, const pdt_comm *world,

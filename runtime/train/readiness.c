@@ -1,29 +1,21 @@
 #include "train/readiness.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/memory.h"
 #include "train/nn/heads.h"
 #include "train/nn/losses.h"
-#include "train/order.h"
 
 static const pdt_comm alone = {.rank = 0, .size = 1};
 
-enum { SINCE_READY, SINCE_COVERAGE, SINCE_STEPS, SINCE };
+enum { READY, COVERAGE, STEPS, SUMS, LOSSES = STEPS };
 
 typedef struct run {
   pdt_nn_sidecar *sidecar;
   const pdt_samples *samples;
   const pdt_readiness_options *options;
-  pdt_adamw adamw;
-  pdt_arena arena;
-  pdt_train_order order; /* of samples */
-  double since[SINCE];   /* the report before */
+  const pdt_train_observer *observer;
 } run;
 
 /* The samples of one step, laid out for the heads: block i's rows are begin[i] .. + steps[i], its
@@ -35,9 +27,9 @@ typedef struct batch {
   float *ready, *ready_weight, *coverage, *coverage_weight;
 } batch;
 
-static int take_batch(run *r, const pdt_rollout_sample *const *chosen, batch *b, pdt_error *err) {
+static int take_batch(const run *r, pdt_arena *arena, const pdt_rollout_sample *const *chosen,
+                      batch *b, pdt_error *err) {
   const pdt_sidecar_config *c = &r->sidecar->config;
-  pdt_arena *arena = &r->arena;
   for (int32_t i = 0; i < b->n; i++) {
     b->rows += chosen[i]->steps;
     b->notes += r->samples->windows[chosen[i]->window].n;
@@ -79,15 +71,12 @@ static void put_sample(const run *r, const pdt_rollout_sample *x, batch *b, int3
   }
 }
 
-static int lay_out(run *r, batch *b, pdt_error *err) {
+static int lay_out(const run *r, pdt_train_loop *l, batch *b, pdt_error *err) {
   const pdt_rollout_sample **chosen;
-  b->n = r->options->batch;
-  if (PDT_TAKE(&r->arena, &chosen, b->n, err)) return -1;
-  for (int32_t i = 0; i < b->n; i++) {
-    int64_t item = pdt_train_order_at(&r->order, r->adamw.step * b->n + i);
-    chosen[i] = &r->samples->items[item];
-  }
-  if (take_batch(r, chosen, b, err)) return -1;
+  b->n = l->schedule->batch;
+  if (PDT_TAKE(&l->arena, &chosen, b->n, err)) return -1;
+  for (int32_t i = 0; i < b->n; i++) chosen[i] = &r->samples->items[pdt_train_item(l, i)];
+  if (take_batch(r, &l->arena, chosen, b, err)) return -1;
   int32_t rows = 0, notes = 0;
   for (int32_t i = 0; i < b->n; i++) {
     put_sample(r, chosen[i], b, i, rows, notes);
@@ -100,7 +89,7 @@ static int lay_out(run *r, batch *b, pdt_error *err) {
 }
 
 /* Both losses of a batch, and the heads' gradients. */
-static int learn(run *r, const batch *b, double *ready, double *coverage, pdt_error *err) {
+static int run_heads(const run *r, pdt_arena *arena, const batch *b, double *sums, pdt_error *err) {
   const pdt_nn_sidecar *s = r->sidecar;
   const pdt_nn_blocks blocks = {b->n, b->begin, b->steps, b->entry};
   const pdt_nn_plans plans = {b->n, b->plan_ids};
@@ -111,13 +100,11 @@ static int learn(run *r, const batch *b, double *ready, double *coverage, pdt_er
   pdt_nn_coverage_pass cover;
   pdt_nn_agree_pass agree;
   float *dcover, *dready;
-  if (pdt_nn_pool(s, &blocks, b->states, b->rows, &pool, &r->arena, err) ||
-      pdt_nn_speculate(s, b->n, pool.pooled, &note, &r->arena, err) ||
-      pdt_nn_coverage(s, &blocks, &plans, pool.pooled, &cover, &r->arena, err) ||
-      PDT_TAKE(&r->arena, &dcover, slots, err) || PDT_TAKE(&r->arena, &dready, b->n, err))
+  if (pdt_nn_pool(s, &blocks, b->states, b->rows, &pool, arena, err) ||
+      pdt_nn_speculate(s, b->n, pool.pooled, &note, arena, err) ||
+      pdt_nn_coverage(s, &blocks, &plans, pool.pooled, &cover, arena, err) ||
+      PDT_TAKE_ZEROS(arena, &dcover, slots, err) || PDT_TAKE_ZEROS(arena, &dready, b->n, err))
     return -1;
-  memset(dcover, 0, (size_t)slots * sizeof *dcover);
-  memset(dready, 0, (size_t)b->n * sizeof *dready);
   const pdt_nn_agree_input in = {.blocks = &blocks,
                                  .plans = &plans,
                                  .windows = &windows,
@@ -128,102 +115,68 @@ static int learn(run *r, const batch *b, double *ready, double *coverage, pdt_er
                                  .notes = b->window_notes,
                                  .n_notes = b->notes,
                                  .dcoverage = dcover};
-  if (pdt_nn_agree(s, &in, &agree, &r->arena, err)) return -1;
-  *coverage = pdt_nn_bce(cover.logits, b->coverage, b->coverage_weight, slots, dcover);
-  *ready = pdt_nn_bce(agree.logits, b->ready, b->ready_weight, b->n, dready);
-  return pdt_nn_agree_back(s, &in, &agree, dready, &r->arena, err) ||
-                 pdt_nn_coverage_back(s, &blocks, &plans, pool.pooled, &cover, dcover, NULL,
-                                      &r->arena, err)
+  if (pdt_nn_agree(s, &in, &agree, arena, err)) return -1;
+  sums[COVERAGE] = pdt_nn_bce(cover.logits, b->coverage, b->coverage_weight, slots, dcover);
+  sums[READY] = pdt_nn_bce(agree.logits, b->ready, b->ready_weight, b->n, dready);
+  return pdt_nn_agree_back(s, &in, &agree, dready, arena, err) ||
+                 pdt_nn_coverage_back(s, &blocks, &plans, pool.pooled, &cover, dcover, NULL, arena,
+                                      err)
              ? -1
              : 0;
 }
 
-static pdt_train_identity identity_of(const run *r, char text[512]) {
-  const pdt_readiness_options *o = r->options;
+static int learn(void *context, pdt_train_loop *l, double *sums, pdt_error *err) {
+  const run *r = context;
+  batch b = {0};
+  sums[STEPS] = 1;
+  return lay_out(r, l, &b, err) || run_heads(r, &l->arena, &b, sums, err) ? -1 : 0;
+}
+
+static int report(void *context, const pdt_train_loop *l, bool measured, pdt_error *err) {
+  (void)measured;
+  const run *r = context;
+  const pdt_readiness_report out = {.step = l->adamw.step,
+                                    .steps = l->schedule->steps,
+                                    .ready = l->since[READY] / l->since[STEPS],
+                                    .coverage = l->since[COVERAGE] / l->since[STEPS],
+                                    .norm = l->norm,
+                                    .rate = r->options->rate * l->share};
+  return r->observer->report(r->observer->context, &out, err);
+}
+
+static int write_sidecar(void *context, pdt_error *err) {
+  const run *r = context;
+  return pdt_train_export_sidecar(r->options->sidecar, r->sidecar, r->options->dtype, err);
+}
+
+/* Everything that changes the numbers, as text. */
+static void describe(const pdt_readiness_options *o, char text[512]) {
+  const pdt_train_schedule *s = &o->schedule;
   snprintf(text, 512,
            "steps %" PRId64 ", warmup %" PRId64
            ", batch %d, rate %.9g, floor %.9g, label %d, ready "
            "%.9g, coverage %.9g, seed %" PRIu64 ", decay %.9g, clip %.9g",
-           o->steps, o->warmup, o->batch, o->rate, o->floor, (int)o->label, o->ready, o->coverage,
-           o->seed, o->adamw.weight_decay, o->adamw.clip);
-  return (pdt_train_identity){"rollouts", text, r->samples->fingerprint};
-}
-
-static pdt_train_run state_of(run *r) {
-  return (pdt_train_run){&r->sidecar->parameters, &r->adamw, r->since, SINCE};
-}
-
-static int checkpoint(run *r, pdt_error *err) {
-  char settings[512];
-  const pdt_train_identity identity = identity_of(r, settings);
-  const pdt_train_run state = state_of(r);
-  char *config = pdt_sidecar_config_text(&r->sidecar->config);
-  const pdt_metadata metadata = {"config", config};
-  int rc = config ? pdt_train_export(r->options->sidecar, &r->sidecar->parameters,
-                                     r->options->dtype, &metadata, 1, err)
-                  : pdt_fail(err, PDT_ERROR_MEMORY, "%s: config: no memory", r->options->sidecar);
-  free(config);
-  return rc ? rc : pdt_train_state_write(r->options->state, &identity, &state, err);
-}
-
-static int one_step(run *r, double *norm, double *rate, pdt_error *err) {
-  const pdt_readiness_options *o = r->options;
-  double ready, coverage, rates[PDT_TRAIN_GROUPS] = {0};
-  batch b = {0};
-  pdt_arena_reset(&r->arena);
-  if (lay_out(r, &b, err) || learn(r, &b, &ready, &coverage, err)) return -1;
-  if (!isfinite(ready + coverage))
-    return pdt_fail(err, PDT_ERROR_RUNTIME,
-                    "step %lld: the loss is not a finite number (hint: a lower rate)",
-                    (long long)r->adamw.step + 1);
-  *rate = rates[PDT_NN_CLOSE] = o->rate * pdt_rate_at(r->adamw.step, o->warmup, o->steps, o->floor);
-  r->since[SINCE_READY] += ready;
-  r->since[SINCE_COVERAGE] += coverage;
-  r->since[SINCE_STEPS]++;
-  return pdt_adamw_step(&r->adamw, &r->sidecar->parameters, rates, norm, err);
-}
-
-static int report(run *r, double norm, double rate, const pdt_train_observer *observer,
-                  pdt_error *err) {
-  const pdt_readiness_report out = {.step = r->adamw.step,
-                                    .steps = r->options->steps,
-                                    .ready = r->since[SINCE_READY] / r->since[SINCE_STEPS],
-                                    .coverage = r->since[SINCE_COVERAGE] / r->since[SINCE_STEPS],
-                                    .norm = norm,
-                                    .rate = rate};
-  memset(r->since, 0, sizeof r->since);
-  return pdt_train_report(&alone, observer, &out, err);
-}
-
-static int loop(run *r, const pdt_train_observer *observer, pdt_error *err) {
-  const pdt_readiness_options *o = r->options;
-  char settings[512];
-  const pdt_train_identity identity = identity_of(r, settings);
-  const pdt_train_run state = state_of(r);
-  if (pdt_train_begin(&alone, o->resume, o->state, &identity, &state, observer, err)) return -1;
-  while (r->adamw.step < o->steps) {
-    double norm = 0, rate = 0;
-    if (one_step(r, &norm, &rate, err)) return -1;
-    if (pdt_train_is_due(o->log_every, r->adamw.step, o->steps) &&
-        report(r, norm, rate, observer, err))
-      return -1;
-    if (pdt_train_is_due(o->checkpoint_every, r->adamw.step, o->steps) && checkpoint(r, err))
-      return -1;
-  }
-  return 0;
+           s->steps, s->warmup, s->batch, o->rate, s->floor, (int)o->label, o->ready, o->coverage,
+           s->seed, s->adamw.weight_decay, s->adamw.clip);
 }
 
 int pdt_readiness_train(pdt_nn_sidecar *s, const pdt_samples *samples,
                         const pdt_readiness_options *options, const pdt_train_observer *observer,
                         pdt_error *err) {
-  run r = {.sidecar = s, .samples = samples, .options = options};
+  char settings[512];
+  run r = {.sidecar = s, .samples = samples, .options = options, .observer = observer};
+  const pdt_train_task task = {.context = &r,
+                               .parameters = &s->parameters,
+                               .identity = {"rollouts", settings, samples->fingerprint},
+                               .rates = {[PDT_NN_CLOSE] = options->rate},
+                               .n_items = samples->n,
+                               .n_losses = LOSSES,
+                               .n_sums = SUMS,
+                               .learn = learn,
+                               .report = report,
+                               .write = write_sidecar};
   if (samples->n < 1)
     return pdt_fail(err, PDT_ERROR_INPUT, "rollouts: expected at least one block, found none");
-  int rc = pdt_train_order_new(&r.order, samples->n, options->seed, err) ||
-           pdt_adamw_new(&r.adamw, &options->adamw, &s->parameters, err);
-  if (!rc) rc = loop(&r, observer, err);
-  pdt_train_order_free(&r.order);
-  pdt_adamw_free(&r.adamw);
-  pdt_arena_free(&r.arena);
-  return rc ? -1 : 0;
+  describe(options, settings);
+  return pdt_train_run_task(&task, &options->schedule, &alone, observer, err);
 }

@@ -164,3 +164,13 @@ int pdt_train_export(const char *path, const pdt_nn_parameters *p, pdt_dtype dty
   free(specs);
   return rc;
 }
+
+int pdt_train_export_sidecar(const char *path, const pdt_nn_sidecar *sidecar, pdt_dtype dtype,
+                             pdt_error *err) {
+  char *config = pdt_sidecar_config_text(&sidecar->config);
+  const pdt_metadata metadata = {"config", config};
+  int rc = config ? pdt_train_export(path, &sidecar->parameters, dtype, &metadata, 1, err)
+                  : pdt_fail(err, PDT_ERROR_MEMORY, "%s: config: no memory", path);
+  free(config);
+  return rc;
+}

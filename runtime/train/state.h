@@ -6,6 +6,7 @@
 #ifndef PDT_TRAIN_STATE_H
 #define PDT_TRAIN_STATE_H
 
+#include "train/nn/sidecar.h"
 #include "train/optimizer.h"
 
 /* What must be the same for a run to be the same. */
@@ -36,5 +37,9 @@ int pdt_train_state_read(const char *path, const pdt_train_identity *identity,
  * MEMORY. */
 int pdt_train_export(const char *path, const pdt_nn_parameters *p, pdt_dtype dtype,
                      const pdt_metadata *metadata, int32_t n_metadata, pdt_error *err);
+
+/* The same of a sidecar, with its config. */
+int pdt_train_export_sidecar(const char *path, const pdt_nn_sidecar *sidecar, pdt_dtype dtype,
+                             pdt_error *err);
 
 #endif

@@ -9,33 +9,30 @@ int32_t pdt_kv_pages(int32_t tokens) {
   return tokens / PDT_PAGE_TOKENS + (tokens % PDT_PAGE_TOKENS != 0);
 }
 
-pdt_bytes pdt_kv_bytes(pdt_layer layers, int32_t kv_heads, int32_t head_dim, int32_t n_pages) {
+pdt_bytes pdt_kv_bytes(const pdt_kv_shape *shape, int32_t n_pages) {
   int64_t elems = 2 * PDT_PAGE_TOKENS;
-  if (__builtin_mul_overflow(elems, layers, &elems) ||
-      __builtin_mul_overflow(elems, kv_heads, &elems) ||
-      __builtin_mul_overflow(elems, head_dim, &elems) ||
+  if (__builtin_mul_overflow(elems, shape->layers, &elems) ||
+      __builtin_mul_overflow(elems, shape->heads, &elems) ||
+      __builtin_mul_overflow(elems, shape->head_dim, &elems) ||
       __builtin_mul_overflow(elems, n_pages, &elems) ||
       __builtin_mul_overflow(elems, (int64_t)sizeof(float), &elems))
     return -1;
   return elems;
 }
 
-int pdt_kv_new(pdt_kv_cache *kv, pdt_layer layers, int32_t kv_heads, int32_t head_dim,
-               int32_t n_pages, pdt_error *err) {
+int pdt_kv_new(pdt_kv_cache *kv, pdt_device *device, const pdt_kv_shape *shape, int32_t n_pages,
+               pdt_error *err) {
   *kv = (pdt_kv_cache){0};
-  if (n_pages < 0 || pdt_kv_bytes(layers, kv_heads, head_dim, n_pages) < 0)
+  if (n_pages < 0 || pdt_kv_bytes(shape, n_pages) < 0)
     return pdt_fail(err, PDT_ERROR_MEMORY,
                     "key/value cache: impossible size: %d pages of %d layers, %d heads of %d",
-                    n_pages, layers, kv_heads, head_dim);
-  *kv = (pdt_kv_cache){.layers = layers,
-                       .kv_heads = kv_heads,
-                       .head_dim = head_dim,
-                       .page_elems = (int64_t)layers * kv_heads * 2 * PDT_PAGE_TOKENS * head_dim,
-                       .n_pages = n_pages,
-                       .n_free = n_pages};
+                    n_pages, shape->layers, shape->heads, shape->head_dim);
+  *kv = (pdt_kv_cache){
+      .device = device, .pool = {.shape = *shape}, .n_pages = n_pages, .n_free = n_pages};
   if (PDT_NEW(&kv->free_pages, n_pages, "key/value cache", err) ||
       PDT_NEW(&kv->seen, n_pages, "key/value cache", err) ||
-      PDT_NEW(&kv->data, n_pages * kv->page_elems, "key/value cache", err)) {
+      device->ops->alloc(device, n_pages * pdt_kv_page_elems(shape), "key/value cache",
+                         &kv->pool.data, err)) {
     pdt_kv_free(kv);
     return -1;
   }
@@ -44,9 +41,9 @@ int pdt_kv_new(pdt_kv_cache *kv, pdt_layer layers, int32_t kv_heads, int32_t hea
 }
 
 void pdt_kv_free(pdt_kv_cache *kv) {
+  if (kv->device) kv->device->ops->release(kv->device, kv->pool.data);
   free(kv->free_pages);
   free(kv->seen);
-  free(kv->data);
   *kv = (pdt_kv_cache){0};
 }
 
@@ -144,35 +141,9 @@ bool pdt_kv_sequence_is_valid(const pdt_kv_sequence *s, const pdt_kv_cache *kv) 
          see(kv, s->shared_pages, pdt_kv_pages(s->shared_tokens)) && see(kv, s->pages, s->n_pages);
 }
 
-/* Elements from a page's start to (layer, head). */
-static int64_t head_offset(const pdt_kv_cache *kv, pdt_layer layer, int32_t head) {
-  return ((int64_t)layer * kv->kv_heads + head) * 2 * PDT_PAGE_TOKENS * kv->head_dim;
-}
-
-void pdt_kv_slot(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t position,
-                 pdt_layer layer, int32_t head, float **key, float **value) {
-  int32_t own = position - s->shared_tokens, lane = own % PDT_PAGE_TOKENS;
-  float *at =
-      kv->data + s->pages[own / PDT_PAGE_TOKENS] * kv->page_elems + head_offset(kv, layer, head);
-  *key = at + lane;
-  *value = at + (int64_t)PDT_PAGE_TOKENS * kv->head_dim + (int64_t)lane * kv->head_dim;
-}
-
-/* Positions first .. end-1 of a page table. */
-static pdt_kv_span span_of(const int32_t *pages, int32_t first, int32_t end) {
-  if (first >= end) return (pdt_kv_span){.pages = pages};
-  return (pdt_kv_span){.pages = pages + first / PDT_PAGE_TOKENS,
-                       .tokens = end - first,
-                       .skip = first % PDT_PAGE_TOKENS};
-}
-
-pdt_kv_view pdt_kv_look(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t first,
-                        int32_t length, pdt_layer layer, int32_t head) {
-  int32_t shared = length < s->shared_tokens ? length : s->shared_tokens;
-  return (pdt_kv_view){
-      .base = kv->data + head_offset(kv, layer, head),
-      .page_elems = kv->page_elems,
-      .head_dim = kv->head_dim,
-      .spans = {span_of(s->shared_pages, first, shared),
-                span_of(s->pages, first > shared ? first - shared : 0, length - shared)}};
+pdt_row_place pdt_kv_place(const pdt_kv_sequence *s, int32_t position) {
+  return (pdt_row_place){.position = position,
+                         .shared_tokens = s->shared_tokens,
+                         .shared_pages = s->shared_pages,
+                         .pages = s->pages};
 }

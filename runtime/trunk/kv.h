@@ -1,10 +1,11 @@
-/* The key/value cache of one rank: pages of PDT_PAGE_TOKENS positions, each with the keys and
- * values of every layer and of the kv heads this rank keeps. A sequence is a run of shared
- * positions (a prompt's, read-only) followed by its own; rolling back gives pages back and copies
- * nothing. Positions that a layer's window has left behind stay where they are: another layer may
- * read them, and after a rollback the same one. All pages are allocated up front; sequences reserve
- * before they grow. No communication: every rank of a shard group makes the same calls and so holds
- * the same page tables. */
+/* The key/value cache of one rank: pages of PDT_PAGE_TOKENS positions in a device's memory, each
+ * with the keys and values of every layer and of the kv heads this rank keeps; which page belongs
+ * to whom is known to the host alone. A sequence is a run of shared positions (a prompt's,
+ * read-only) followed by its own; rolling back gives pages back and copies nothing. Positions that
+ * a layer's window has left behind stay where they are: another layer may read them, and after a
+ * rollback the same one. All pages are allocated up front; sequences reserve before they grow. No
+ * communication: every rank of a shard group makes the same calls and so holds the same page
+ * tables. */
 #ifndef PDT_TRUNK_KV_H
 #define PDT_TRUNK_KV_H
 
@@ -13,25 +14,24 @@
 #include "kernels/kernels.h"
 
 typedef struct pdt_kv_cache {
-  pdt_layer layers;
-  int32_t kv_heads; /* on this rank, may be 0 */
-  int32_t head_dim;
-  int64_t page_elems;                  /* layers * kv_heads * 2 * PDT_PAGE_TOKENS * head_dim */
-  int32_t n_pages, n_free, n_reserved; /* reserved ones are free, but promised */
-  int32_t *free_pages;                 /* [n_pages], the first n_free valid */
-  bool *seen;                          /* [n_pages]: of the two checks below alone */
-  float *data;                         /* [n_pages, page_elems] */
+  pdt_device *device; /* borrowed */
+  pdt_kv_pool pool;   /* [n_pages] pages */
+  int32_t n_pages;
+  int32_t n_free, n_reserved; /* of the n_free pages, n_reserved belong to live sequences that have
+                                 not used them yet */
+  int32_t *free_pages;        /* [n_pages], the first n_free valid */
+  bool *seen;                 /* [n_pages]: of the two checks below alone */
 } pdt_kv_cache;
 
 /* Pages that `tokens` positions take. Pure. */
 int32_t pdt_kv_pages(int32_t tokens);
 
 /* Bytes of a cache of n_pages. Pure; -1 on overflow. */
-pdt_bytes pdt_kv_bytes(pdt_layer layers, int32_t kv_heads, int32_t head_dim, int32_t n_pages);
+pdt_bytes pdt_kv_bytes(const pdt_kv_shape *shape, int32_t n_pages);
 
-/* A cache with all pages free. Errors: MEMORY. */
-int pdt_kv_new(pdt_kv_cache *kv, pdt_layer layers, int32_t kv_heads, int32_t head_dim,
-               int32_t n_pages, pdt_error *err);
+/* A cache with all pages free. Borrows the device. Errors: MEMORY. */
+int pdt_kv_new(pdt_kv_cache *kv, pdt_device *device, const pdt_kv_shape *shape, int32_t n_pages,
+               pdt_error *err);
 void pdt_kv_free(pdt_kv_cache *kv);
 
 /* One sequence's page table. */
@@ -71,15 +71,8 @@ bool pdt_kv_is_valid(const pdt_kv_cache *kv, const pdt_kv_sequence *const *seque
  * free nor twice in it. */
 bool pdt_kv_sequence_is_valid(const pdt_kv_sequence *s, const pdt_kv_cache *kv);
 
-/* Where the key and the value of one position of (layer, local kv head) are stored: key element j
- * at (*key)[j * PDT_PAGE_TOKENS], value element j at (*value)[j]. The position must be the
- * sequence's own. */
-void pdt_kv_slot(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t position,
-                 pdt_layer layer, int32_t head, float **key, float **value);
-
-/* Positions first .. length-1 of (layer, local kv head), as the attention kernel reads them: pages
- * that lie before `first` are not in the view. 0 <= first <= length. */
-pdt_kv_view pdt_kv_look(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t first,
-                        int32_t length, pdt_layer layer, int32_t head);
+/* Where a row at this position stands, for a batch (kernels.h). The position must be the
+ * sequence's own, and the sequence must stay as it is while the batch is computed. */
+pdt_row_place pdt_kv_place(const pdt_kv_sequence *s, int32_t position);
 
 #endif

@@ -1,114 +1,166 @@
-/* From hidden states to logits: the vocabulary is shared among the ranks of the group, the rows of
+/* From hidden states to tokens: the vocabulary is shared among the ranks of the group, the rows of
  * the batch are not, so hidden states go out to everybody, and logits, or the best of them, come
  * back to the owner. */
 #include <math.h>
-#include <string.h>
 #include <xxhash.h>
 
 #include "base/clock.h"
-#include "protocol/sample.h"
 #include "trunk/internal.h"
 
+/* What choosing the tokens of one batch works with. */
+typedef struct choice {
+  pdt_trunk *t;
+  pdt_device *dev;
+  pdt_trunk_scratch *s;
+  const pdt_comm *group;
+  const int32_t *begin;      /* [T+1] */
+  const pdt_row_draw *draws; /* [begin[T]], or NULL */
+  int32_t n, own, first;     /* picked rows; this rank's of them, and the first of those */
+  int32_t width;             /* of this rank's part of the vocabulary */
+  pdt_token *tokens;         /* [own rows of the batch] */
+} choice;
+
 /* Logits of all rows of the group for this rank's part of the vocabulary: scratch logits. */
-static void share_logits(pdt_trunk *t, const int32_t *begin, const float *hidden) {
-  const pdt_comm *group = t->group;
-  pdt_trunk_scratch *s = t->scratch;
+static void share_logits(const choice *c, pdt_array hidden) {
+  pdt_trunk *t = c->t;
   int64_t d = t->weights->config.hidden_size;
-  const float *all = hidden;
-  PDT_CHECK_SAME(group, XXH3_64bits(begin, (size_t)(group->size + 1) * sizeof *begin));
-  if (group->size > 1) {
-    for (pdt_rank r = 0; r < group->size; r++)
-      s->recv_bytes[r] = (begin[r + 1] - begin[r]) * d * (pdt_bytes)sizeof(float);
+  pdt_array all = hidden;
+  PDT_CHECK_SAME(c->group, XXH3_64bits(c->begin, (size_t)(c->group->size + 1) * sizeof *c->begin));
+  if (c->group->size > 1) {
+    for (pdt_rank r = 0; r < c->group->size; r++)
+      c->s->in.elems[r] = (c->begin[r + 1] - c->begin[r]) * d;
     double start = pdt_seconds();
-    pdt_comm_all_gather(group, hidden, s->gathered, s->recv_bytes);
+    pdt_link_all_gather(&t->link, hidden, c->s->gathered, c->s->in.elems);
     t->clock.exchange += pdt_seconds() - start;
-    all = s->gathered;
+    all = c->s->gathered;
   }
   const pdt_matrix *head = pdt_trunk_head(t->weights);
   double start = pdt_seconds();
-  if (head->data)
-    t->kernels->matmul(head, all, d, begin[group->size], s->logits, head->out, t->limits.threads);
+  if (head->data) c->dev->ops->matmul(c->dev, head, all, d, c->begin[c->group->size], c->s->logits);
   t->clock.compute += pdt_seconds() - start;
 }
 
-/* Sends every owner its rows of an array [rows, bytes_of(this rank)], and receives own rows from
- * every rank r, [own rows, bytes_of(r)] one after another. */
-static void to_owners(pdt_trunk *t, const int32_t *begin, const void *send,
-                      const pdt_bytes *row_bytes, void *recv) {
-  pdt_trunk_scratch *s = t->scratch;
-  const pdt_comm *group = t->group;
-  pdt_bytes own = begin[group->rank + 1] - begin[group->rank], at = 0;
-  for (pdt_rank r = 0; r < group->size; r++) {
-    s->send_bytes[r] = (begin[r + 1] - begin[r]) * row_bytes[group->rank];
-    s->send_at[r] = begin[r] * row_bytes[group->rank];
-    s->recv_bytes[r] = own * row_bytes[r];
-    s->recv_at[r] = at;
-    at += s->recv_bytes[r];
+/* Lists the rows that are drawn, or those that are not, and how many are each rank's. */
+static void pick(choice *c, bool drawn) {
+  c->n = 0;
+  for (pdt_rank r = 0; r < c->group->size; r++) {
+    c->s->counts[r] = c->n;
+    for (int32_t i = c->begin[r]; i < c->begin[r + 1]; i++)
+      if (drawn == (c->draws && c->draws[i].how.temperature != 0)) c->s->picked[c->n++] = i;
+  }
+  c->s->counts[c->group->size] = c->n;
+  c->first = c->s->counts[c->group->rank];
+  c->own = c->s->counts[c->group->rank + 1] - c->first;
+}
+
+/* Where the token of the i-th picked own row goes. */
+static pdt_token *token_of(const choice *c, int32_t i) {
+  return &c->tokens[c->s->picked[c->first + i] - c->begin[c->group->rank]];
+}
+
+/* ---- the largest ---- */
+
+/* Sends every owner the best of its picked rows; receives those of own rows, [own], from every rank
+ * that has a part of the vocabulary, one rank behind the other. */
+static void exchange_best(const choice *c) {
+  const pdt_bytes item = sizeof *c->s->best;
+  pdt_rank T = c->group->size;
+  pdt_bytes *bytes = c->s->bytes, at = 0;
+  for (pdt_rank r = 0; r < T; r++) {
+    bool sends = c->s->vocab[r].end > c->s->vocab[r].begin;
+    bytes[r] = c->width > 0 ? (c->s->counts[r + 1] - c->s->counts[r]) * item : 0;
+    bytes[T + r] = c->s->counts[r] * item;
+    bytes[2 * T + r] = sends ? c->own * item : 0;
+    bytes[3 * T + r] = at;
+    at += bytes[2 * T + r];
   }
   double start = pdt_seconds();
-  pdt_comm_all_to_all(group, send, s->send_bytes, s->send_at, recv, s->recv_bytes, s->recv_at);
-  t->clock.exchange += pdt_seconds() - start;
+  pdt_comm_all_to_all(c->group, c->s->best, bytes, bytes + T, c->s->best_arrived, bytes + 2 * T,
+                      bytes + 3 * T);
+  c->t->clock.exchange += pdt_seconds() - start;
 }
 
-const float *pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, const float *hidden) {
-  pdt_trunk_scratch *s = trunk->scratch;
-  const pdt_comm *group = trunk->group;
-  const pdt_model_config *config = &trunk->weights->config;
-  share_logits(trunk, begin, hidden);
-  if (group->size == 1) return s->logits;
-  for (pdt_rank r = 0; r < group->size; r++) {
-    pdt_range vocab = pdt_shard_of(config, r, group->size).vocab;
-    s->row_bytes[r] = (vocab.end - vocab.begin) * (pdt_bytes)sizeof(float);
-  }
-  to_owners(trunk, begin, s->logits, s->row_bytes, s->arrived);
-  int32_t own = begin[group->rank + 1] - begin[group->rank];
-  const char *from = (const char *)s->arrived;
-  for (pdt_rank r = 0; r < group->size; r++) {
-    pdt_range vocab = pdt_shard_of(config, r, group->size).vocab;
-    for (int32_t i = 0; i < own; i++, from += s->row_bytes[r])
-      memcpy(s->whole + (int64_t)i * config->vocab_size + vocab.begin, from,
-             (size_t)s->row_bytes[r]);
-  }
-  return s->whole;
+/* The better of two: the first one on ties, whose ids are lower; none when one is NaN. */
+static pdt_candidate better(pdt_candidate a, pdt_candidate b) {
+  if (a.id < 0 || b.id < 0) return (pdt_candidate){0, -1};
+  return b.logit > a.logit ? b : a;
 }
 
-void pdt_trunk_argmax(pdt_trunk *trunk, const int32_t *begin, const float *hidden,
-                      pdt_token *tokens) {
-  pdt_trunk_scratch *s = trunk->scratch;
-  const pdt_comm *group = trunk->group;
-  pdt_range vocab = trunk->weights->shard.vocab;
-  int32_t width = vocab.end - vocab.begin, rows = begin[group->size];
-  int32_t own = begin[group->rank + 1] - begin[group->rank];
-  share_logits(trunk, begin, hidden);
-#pragma omp parallel for num_threads(trunk->limits.threads) if (trunk->limits.threads > 1 &&       \
-                                                                rows > 1)
-  for (int32_t i = 0; i < rows; i++) {
-    const float *row = s->logits + (int64_t)i * width;
-    pdt_token best = width > 0 ? pdt_argmax(row, width) : -1;
-    s->best[i] = (pdt_candidate){best < 0 ? 0 : row[best], best < 0 ? -1 : vocab.begin + best};
+static void choose_largest(choice *c) {
+  pdt_trunk_scratch *s = c->s;
+  pick(c, false);
+  if (c->n == 0) return;
+  if (c->width > 0)
+    c->dev->ops->argmax_rows(c->dev, s->logits, c->width, s->picked, c->n,
+                             s->vocab[c->group->rank].begin, s->best);
+  const pdt_candidate *arrived = s->best;
+  if (c->group->size > 1) {
+    exchange_best(c);
+    arrived = s->best_arrived;
   }
-  for (pdt_rank r = 0; r < group->size; r++) {
-    pdt_range theirs = pdt_shard_of(&trunk->weights->config, r, group->size).vocab;
-    s->row_bytes[r] = theirs.end > theirs.begin ? (pdt_bytes)sizeof *s->best : 0;
-  }
-  pdt_candidate *arrived = s->best_arrived;
-  if (group->size > 1)
-    to_owners(trunk, begin, s->best, s->row_bytes, arrived);
-  else
-    arrived = s->best;
-  for (int32_t i = 0; i < own; i++) {
+  for (int32_t i = 0; i < c->own; i++) {
     pdt_candidate best = arrived[i]; /* rank 0 always has a share */
-    const pdt_candidate *theirs = arrived + own;
-    for (pdt_rank r = 1; r < group->size; r++) {
-      if (s->row_bytes[r] == 0) continue;
-      pdt_candidate other = theirs[i];
-      theirs += own;
-      bool nan = best.id < 0 || other.id < 0;
-      if (nan)
-        best.id = -1;
-      else if (other.logit > best.logit)
-        best = other;
-    }
-    tokens[i] = isfinite(best.logit) ? best.id : -1; /* as sampling has it */
+    for (pdt_rank r = 1, from = 1; r < c->group->size; r++)
+      if (s->vocab[r].end > s->vocab[r].begin)
+        best = better(best, arrived[(int64_t)from++ * c->own + i]);
+    *token_of(c, i) = isfinite(best.logit) ? best.id : -1; /* as sampling has it */
   }
+}
+
+/* ---- drawn ---- */
+
+/* Brings the whole logits of the picked own rows together, row by row: scratch whole. */
+static void gather_whole(const choice *c) {
+  pdt_trunk_scratch *s = c->s;
+  const pdt_kernels *k = c->dev->ops;
+  int32_t vocab = c->t->weights->config.vocab_size;
+  pdt_array send = s->logits;
+  int64_t at = 0;
+  if (c->n < c->begin[c->group->size]) { /* close together, in the room that is filled later */
+    k->move_rows(c->dev, s->whole, NULL, s->logits, s->picked, c->n, c->width);
+    send = s->whole;
+  }
+  for (pdt_rank r = 0; r < c->group->size; r++) {
+    s->out.elems[r] = (int64_t)(s->counts[r + 1] - s->counts[r]) * c->width;
+    s->out.at[r] = (int64_t)s->counts[r] * c->width;
+    s->in.elems[r] = (int64_t)c->own * (s->vocab[r].end - s->vocab[r].begin);
+    s->in.at[r] = at;
+    at += s->in.elems[r];
+  }
+  double start = pdt_seconds();
+  pdt_link_all_to_all(&c->t->link, send, &s->out, s->arrived, &s->in);
+  c->t->clock.exchange += pdt_seconds() - start;
+  for (pdt_rank r = 0; r < c->group->size; r++) {
+    int32_t width = s->vocab[r].end - s->vocab[r].begin;
+    k->copy_rows(c->dev, pdt_array_at(s->whole, s->vocab[r].begin), vocab,
+                 pdt_array_at(s->arrived, s->in.at[r]), width, c->own, width);
+  }
+}
+
+static void choose_drawn(choice *c) {
+  pdt_trunk_scratch *s = c->s;
+  pick(c, true);
+  if (c->n == 0) return;
+  bool alone = c->group->size == 1;
+  if (!alone) gather_whole(c);
+  for (int32_t i = 0; i < c->own; i++) s->draws[i] = c->draws[s->picked[c->first + i]];
+  c->dev->ops->sample_rows(c->dev, alone ? s->logits : s->whole, c->t->weights->config.vocab_size,
+                           alone ? s->picked : NULL, c->own, s->draws, s->tokens);
+  for (int32_t i = 0; i < c->own; i++) *token_of(c, i) = s->tokens[i];
+}
+
+void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
+                      const pdt_row_draw *draws, pdt_token *tokens) {
+  pdt_range vocab = trunk->weights->shard.vocab;
+  choice c = {.t = trunk,
+              .dev = trunk->device,
+              .s = trunk->scratch,
+              .group = trunk->group,
+              .begin = begin,
+              .draws = draws,
+              .width = vocab.end - vocab.begin,
+              .tokens = tokens};
+  share_logits(&c, hidden);
+  choose_largest(&c);
+  choose_drawn(&c);
 }

@@ -1,6 +1,5 @@
-#include "trunk/internal.h"
+#include "trunk/trunk.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -8,111 +7,129 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "trunk/internal.h"
 
 static int32_t width_of(pdt_range range) {
   return range.end - range.begin;
 }
 
-/* Query heads of this rank that read its local kv head j, as local indices. */
-static pdt_range heads_of_kv(const pdt_trunk_weights *w, int32_t j) {
-  int32_t per_kv = w->config.heads / w->config.kv_heads, kv = w->shard.kv_heads.begin + j;
-  int32_t begin = kv * per_kv, end = begin + per_kv;
-  if (begin < w->shard.heads.begin) begin = w->shard.heads.begin;
-  if (end > w->shard.heads.end) end = w->shard.heads.end;
-  return (pdt_range){begin - w->shard.heads.begin, end - w->shard.heads.begin};
-}
+/* ---- buffers ---- */
 
-/* Floats that one call of the attention kernel may need: a kv head's query heads over a longest
- * sequence, whose two spans are each rounded up to a page. */
-static int64_t attention_elems(const pdt_trunk_weights *w, int32_t max_tokens) {
-  int64_t tokens = (int64_t)(pdt_kv_pages(max_tokens) + 2) * PDT_PAGE_TOKENS;
-  return tokens * (w->config.heads / w->config.kv_heads);
-}
+/* The arrays of the scratch, and their sizes in floats. */
+enum { ARRAYS = 10 };
+typedef struct array_size {
+  pdt_array *array;
+  int64_t elems;
+} array_size;
 
-/* Sizes in floats of the scratch buffers, in the order of the struct. */
-enum { BUFFERS = 12 };
-static void buffer_elems(const pdt_trunk_weights *w, pdt_rank T, const pdt_trunk_limits *limits,
-                         int64_t elems[BUFFERS]) {
+static void array_sizes(const pdt_trunk *t, array_size sizes[ARRAYS]) {
+  const pdt_trunk_weights *w = t->weights;
+  pdt_trunk_scratch *s = t->scratch;
   int64_t d = w->config.hidden_size, hd = w->config.head_dim, vocab = w->config.vocab_size;
-  int64_t M = limits->max_rows, R = limits->max_logit_rows;
+  int64_t M = t->limits.max_rows, R = t->limits.max_logit_rows, T = t->group->size;
   int64_t h = width_of(w->shard.heads), kv = width_of(w->shard.kv_heads);
-  int64_t sizes[BUFFERS] = {M * d,
-                            M * d,
-                            M * (h + 2 * kv) * hd,
-                            M * h * hd,
-                            M * 2 * width_of(w->shard.ffn),
-                            M * d,
-                            T > 1 ? T * M * d : 0,
-                            M * hd,
-                            limits->threads * attention_elems(w, limits->max_tokens),
-                            R * width_of(w->shard.vocab),
-                            T > 1 ? R * vocab : 0,
-                            T > 1 ? R * vocab : 0};
-  memcpy(elems, sizes, sizeof sizes);
+  const array_size all[ARRAYS] = {{&s->residual, M * d},
+                                  {&s->gathered, M * d},
+                                  {&s->qkv, M * (h + 2 * kv) * hd},
+                                  {&s->attended, M * h * hd},
+                                  {&s->gate_up, M * 2 * width_of(w->shard.ffn)},
+                                  {&s->partial, M * d},
+                                  {&s->received, T > 1 ? T * M * d : 0},
+                                  {&s->logits, R * width_of(w->shard.vocab)},
+                                  {&s->arrived, T > 1 ? R * vocab : 0},
+                                  {&s->whole, T > 1 ? R * vocab : 0}};
+  memcpy(sizes, all, sizeof all);
+}
+
+/* What the device needs for itself. */
+static int reserve(pdt_trunk *t, pdt_error *err) {
+  const pdt_model_config *c = &t->weights->config;
+  const pdt_rotary rotary = {t->scratch->inv_freq, c->rope.scale};
+  const pdt_room most = {.heads = c->heads / c->kv_heads,
+                         .positions = t->limits.max_tokens,
+                         .sampled_rows = t->limits.max_logit_rows,
+                         .sampled_width = c->vocab_size};
+  pdt_rope_frequencies(&c->rope, c->head_dim, t->scratch->inv_freq);
+  return t->device->ops->reserve(t->device, &most, err) ||
+         t->device->ops->batch_new(t->device, t->limits.max_rows, t->limits.max_tokens, c->head_dim,
+                                   &rotary, &t->scratch->batch, err);
+}
+
+static int new_lists(pdt_trunk *t, pdt_error *err) {
+  pdt_trunk_scratch *s = t->scratch;
+  int64_t M = t->limits.max_rows, R = t->limits.max_logit_rows, T = t->group->size;
+  return PDT_NEW(&s->places, M, "trunk buffers", err) ||
+         PDT_NEW(&s->inv_freq, t->weights->config.head_dim / 2, "trunk buffers", err) ||
+         PDT_NEW(&s->ids, M, "trunk buffers", err) ||
+         PDT_NEW(&s->holders, M, "trunk buffers", err) ||
+         PDT_NEW(&s->parts, T, "trunk buffers", err) ||
+         PDT_NEW(&s->vocab, T, "trunk buffers", err) ||
+         PDT_NEW(&s->out.elems, T, "trunk buffers", err) ||
+         PDT_NEW(&s->out.at, T, "trunk buffers", err) ||
+         PDT_NEW(&s->in.elems, T, "trunk buffers", err) ||
+         PDT_NEW(&s->in.at, T, "trunk buffers", err) ||
+         PDT_NEW(&s->next, T, "trunk buffers", err) ||
+         PDT_NEW(&s->picked, R, "trunk buffers", err) ||
+         PDT_NEW(&s->counts, T + 1, "trunk buffers", err) ||
+         PDT_NEW(&s->best, R, "trunk buffers", err) ||
+         PDT_NEW(&s->best_arrived, T * R, "trunk buffers", err) ||
+         PDT_NEW(&s->bytes, 4 * T, "trunk buffers", err) ||
+         PDT_NEW(&s->draws, R, "trunk buffers", err) ||
+         PDT_NEW(&s->tokens, R, "trunk buffers", err);
 }
 
 static int scratch_new(pdt_trunk *t, pdt_error *err) {
-  pdt_rank T = t->group->size;
+  array_size sizes[ARRAYS];
+  int64_t most = 0;
   if (PDT_NEW(&t->scratch, 1, "trunk buffers", err)) return -1;
-  pdt_trunk_scratch *s = t->scratch;
-  float **buffers[BUFFERS] = {&s->residual,  &s->gathered, &s->qkv,      &s->attended,
-                              &s->gate_up,   &s->partial,  &s->received, &s->rope,
-                              &s->attention, &s->logits,   &s->arrived,  &s->whole};
-  int64_t elems[BUFFERS];
-  buffer_elems(t->weights, T, &t->limits, elems);
-  for (int i = 0; i < BUFFERS; i++)
-    if (PDT_NEW(buffers[i], elems[i], "trunk buffers", err)) return -1;
-  s->attention_elems = attention_elems(t->weights, t->limits.max_tokens);
-  if (PDT_NEW(&s->parts, T, "trunk buffers", err) ||
-      PDT_NEW(&s->send_bytes, T, "trunk buffers", err) ||
-      PDT_NEW(&s->send_at, T, "trunk buffers", err) ||
-      PDT_NEW(&s->recv_bytes, T, "trunk buffers", err) ||
-      PDT_NEW(&s->recv_at, T, "trunk buffers", err) ||
-      PDT_NEW(&s->row_bytes, T, "trunk buffers", err) ||
-      PDT_NEW(&s->best, t->limits.max_logit_rows, "trunk buffers", err) ||
-      PDT_NEW(&s->best_arrived, (int64_t)T * t->limits.max_logit_rows, "trunk buffers", err))
-    return -1;
-  return 0;
+  array_sizes(t, sizes);
+  for (int i = 0; i < ARRAYS; i++) {
+    if (sizes[i].elems > most) most = sizes[i].elems;
+    if (t->device->ops->alloc(t->device, sizes[i].elems, "trunk buffers", sizes[i].array, err))
+      return -1;
+  }
+  if (new_lists(t, err) || reserve(t, err)) return -1;
+  for (pdt_rank r = 0; r < t->group->size; r++)
+    t->scratch->vocab[r] = pdt_shard_of(&t->weights->config, r, t->group->size).vocab;
+  return pdt_link_new(&t->link, t->group, t->device, most, most, err);
 }
 
-int pdt_trunk_new(pdt_trunk *trunk, const pdt_trunk_weights *weights, const pdt_kernels *kernels,
-                  const pdt_comm *group, pdt_kv_cache *kv, const pdt_trunk_limits *limits,
-                  pdt_error *err) {
+int pdt_trunk_new(pdt_trunk *trunk, const pdt_trunk_weights *weights, const pdt_comm *group,
+                  pdt_kv_cache *kv, const pdt_trunk_limits *limits, pdt_error *err) {
   *trunk = (pdt_trunk){
-      .weights = weights, .kernels = kernels, .group = group, .kv = kv, .limits = *limits};
-  if (PDT_NEW(&trunk->inv_freq, weights->config.head_dim / 2, "rotary frequencies", err) ||
-      scratch_new(trunk, err)) {
+      .weights = weights, .device = weights->device, .group = group, .kv = kv, .limits = *limits};
+  if (scratch_new(trunk, err)) {
     pdt_trunk_free(trunk);
     return -1;
   }
-  pdt_rope_frequencies(&weights->config.rope, weights->config.head_dim, trunk->inv_freq);
   return 0;
 }
 
 void pdt_trunk_free(pdt_trunk *trunk) {
-  free(trunk->inv_freq);
   pdt_trunk_scratch *s = trunk->scratch;
+  pdt_device *dev = trunk->device;
+  pdt_link_free(&trunk->link);
   if (s) {
-    float *buffers[BUFFERS] = {s->residual,  s->gathered, s->qkv,      s->attended,
-                               s->gate_up,   s->partial,  s->received, s->rope,
-                               s->attention, s->logits,   s->arrived,  s->whole};
-    for (int i = 0; i < BUFFERS; i++) free(buffers[i]);
-    free(s->parts);
-    free(s->send_bytes);
-    free(s->send_at);
-    free(s->recv_bytes);
-    free(s->recv_at);
-    free(s->row_bytes);
-    free(s->best);
-    free(s->best_arrived);
+    array_size sizes[ARRAYS];
+    array_sizes(trunk, sizes);
+    for (int i = 0; i < ARRAYS; i++) dev->ops->release(dev, *sizes[i].array);
+    dev->ops->batch_free(dev, s->batch);
+    void *lists[] = {s->places,    s->inv_freq, s->ids,          s->holders, s->parts, s->vocab,
+                     s->out.elems, s->out.at,   s->in.elems,     s->in.at,   s->next,  s->picked,
+                     s->counts,    s->best,     s->best_arrived, s->bytes,   s->draws, s->tokens};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
     free(s);
   }
   *trunk = (pdt_trunk){0};
 }
 
+/* ---- the layers ---- */
+
 /* The state of one batch on its way through the layers. */
 typedef struct pass {
   pdt_trunk *t;
+  pdt_device *dev;
+  const pdt_kernels *k;
   const pdt_trunk_weights *w;
   pdt_trunk_scratch *s;
   const pdt_trunk_batch *batch;
@@ -126,183 +143,72 @@ static int32_t rows_of(const pass *p, pdt_rank rank) {
   return p->batch->begin[rank + 1] - p->batch->begin[rank];
 }
 
-/* Adds a bias [width] to each of n rows. */
-static void add_bias(float *y, int64_t stride, int32_t rows, const float *bias, int32_t width) {
-  if (!bias) return;
-  for (int32_t r = 0; r < rows; r++)
-    for (int32_t i = 0; i < width; i++) y[r * stride + i] += bias[i];
-}
-
 /* The normed rows of all owners, in the place where the products read them. */
-static void norm_and_gather(const pass *p, const float *weight) {
+static void norm_and_gather(const pass *p, pdt_array weight) {
   const pdt_trunk *t = p->t;
-  float *own = p->s->gathered + (int64_t)p->own_begin * p->d;
-#pragma omp parallel for num_threads(t->limits.threads) if (t->limits.threads > 1 &&               \
-                                                            p->own_rows >= 16)
-  for (int32_t r = 0; r < p->own_rows; r++)
-    t->kernels->rms_norm(p->s->residual + (int64_t)r * p->d, weight,
-                         (float)p->w->config.rms_norm_eps, p->d, own + (int64_t)r * p->d);
+  pdt_array own = pdt_array_at(p->s->gathered, (int64_t)p->own_begin * p->d);
+  p->k->norm_rows(p->dev, p->s->residual, weight, (float)p->w->config.rms_norm_eps, p->own_rows,
+                  p->d, own);
   if (t->group->size == 1) return;
   double start = pdt_seconds();
-  for (pdt_rank r = 0; r < t->group->size; r++)
-    p->s->recv_bytes[r] = (pdt_bytes)rows_of(p, r) * p->d * (pdt_bytes)sizeof(float);
-  pdt_comm_all_gather(t->group, own, p->s->gathered, p->s->recv_bytes);
+  for (pdt_rank r = 0; r < t->group->size; r++) p->s->in.elems[r] = (int64_t)rows_of(p, r) * p->d;
+  pdt_link_all_gather(&t->link, own, p->s->gathered, p->s->in.elems);
   p->t->clock.exchange += pdt_seconds() - start;
 }
 
 /* Sends each owner this rank's partial sums of its rows (a rank without a share sends nothing),
- * adds up what arrives in the order of the sum tree, and adds that and the bias to the residual. */
-static void reduce_to_owners(const pass *p,
-                             bool (*has_share)(const pdt_model_config *, pdt_rank, pdt_rank),
-                             const float *bias) {
+ * and adds up what arrives in the order of the sum tree. */
+static void add_up_shares(const pass *p,
+                          bool (*has_share)(const pdt_model_config *, pdt_rank, pdt_rank)) {
   pdt_trunk_scratch *s = p->s;
   const pdt_comm *group = p->t->group;
-  pdt_bytes row_bytes = (pdt_bytes)p->d * (pdt_bytes)sizeof(float);
   int64_t own_elems = (int64_t)p->own_rows * p->d;
   bool share = has_share(&p->w->config, group->rank, group->size);
+  pdt_array sum = pdt_array_at(s->partial, (int64_t)p->own_begin * p->d);
   for (pdt_rank r = 0; r < group->size; r++) {
     bool self = r == group->rank, sender = has_share(&p->w->config, r, group->size);
-    s->send_bytes[r] = share && !self ? rows_of(p, r) * row_bytes : 0;
-    s->send_at[r] = p->batch->begin[r] * row_bytes;
-    s->recv_bytes[r] = sender && !self ? p->own_rows * row_bytes : 0;
-    s->recv_at[r] = (pdt_bytes)r * own_elems * (pdt_bytes)sizeof(float);
-    s->parts[r] = !sender ? NULL
-                  : self  ? s->partial + (int64_t)p->own_begin * p->d
-                          : s->received + r * own_elems;
+    s->out.elems[r] = share && !self ? (int64_t)rows_of(p, r) * p->d : 0;
+    s->out.at[r] = (int64_t)p->batch->begin[r] * p->d;
+    s->in.elems[r] = sender && !self ? own_elems : 0;
+    s->in.at[r] = r * own_elems;
+    s->parts[r] = !sender ? (pdt_array){0} : self ? sum : pdt_array_at(s->received, s->in.at[r]);
   }
-  float *sum = s->partial + (int64_t)p->own_begin * p->d;
-  if (group->size > 1) {
-    double start = pdt_seconds();
-    pdt_comm_all_to_all(group, s->partial, s->send_bytes, s->send_at, s->received, s->recv_bytes,
-                        s->recv_at);
-    p->t->clock.exchange += pdt_seconds() - start;
-    pdt_sum_shares(s->parts, group->size, own_elems, sum);
-  }
-  add_bias(sum, p->d, p->own_rows, bias, p->d);
-  for (int64_t i = 0; i < own_elems; i++) s->residual[i] += sum[i];
+  double start = pdt_seconds();
+  pdt_link_all_to_all(&p->t->link, s->partial, &s->out, s->received, &s->in);
+  p->t->clock.exchange += pdt_seconds() - start;
+  p->k->sum_shares(p->dev, s->parts, group->size, own_elems, sum);
 }
 
-/* Token embeddings: whoever holds a token's row sends it to the owner of the batch's row. */
-static void embed(const pass *p) {
-  pdt_trunk_scratch *s = p->s;
-  const pdt_comm *group = p->t->group;
-  pdt_range vocab = p->w->shard.vocab;
-  pdt_bytes row_bytes = (pdt_bytes)p->d * (pdt_bytes)sizeof(float), sent = 0, received = 0;
-  for (pdt_rank r = 0; r < group->size; r++) {
-    s->send_at[r] = sent;
-    for (int32_t i = p->batch->begin[r]; i < p->batch->begin[r + 1]; i++) {
-      pdt_token token = p->batch->rows[i].token;
-      if (token < vocab.begin || token >= vocab.end) continue;
-      pdt_matrix_row(&p->w->embedding, token - vocab.begin, s->partial + sent / row_bytes * p->d);
-      sent += row_bytes;
-    }
-    s->send_bytes[r] = sent - s->send_at[r];
-    pdt_range theirs = pdt_shard_of(&p->w->config, r, group->size).vocab;
-    s->recv_at[r] = received;
-    for (int32_t i = p->own_begin; i < p->own_begin + p->own_rows; i++) {
-      pdt_token token = p->batch->rows[i].token;
-      if (token >= theirs.begin && token < theirs.end) received += row_bytes;
-    }
-    s->recv_bytes[r] = received - s->recv_at[r];
-  }
-  float *arrived = group->size > 1 ? s->received : s->gathered;
-  pdt_comm_all_to_all(group, s->partial, s->send_bytes, s->send_at, arrived, s->recv_bytes,
-                      s->recv_at);
-  for (pdt_rank r = 0; r < group->size; r++) { /* each sender's rows came in the batch's order */
-    pdt_range theirs = pdt_shard_of(&p->w->config, r, group->size).vocab;
-    const float *row = arrived + s->recv_at[r] / (pdt_bytes)sizeof(float);
-    for (int32_t i = 0; i < p->own_rows; i++) {
-      pdt_token token = p->batch->rows[p->own_begin + i].token;
-      if (token < theirs.begin || token >= theirs.end) continue;
-      memcpy(s->residual + (int64_t)i * p->d, row, (size_t)row_bytes);
-      row += p->d;
-    }
-  }
-}
-
-/* Cosines and sines of every row's position, used by all layers. */
-static void rotary_tables(const pass *p) {
-  int32_t half = p->w->config.head_dim / 2;
-  double scale = p->w->config.rope.scale;
-  for (int32_t r = 0; r < p->rows; r++) {
-    float *cosine = p->s->rope + (int64_t)r * 2 * half, *sine = cosine + half;
-    for (int32_t j = 0; j < half; j++) {
-      double angle = p->batch->rows[r].position * p->t->inv_freq[j];
-      cosine[j] = (float)(cos(angle) * scale);
-      sine[j] = (float)(sin(angle) * scale);
-    }
-  }
-}
-
-/* Norms and rotates one head of a row in place. */
-static void prepare_head(const pass *p, int32_t row, float *head, const float *norm) {
-  int32_t hd = p->w->config.head_dim;
-  const float *cosine = p->s->rope + (int64_t)row * hd;
-  if (norm) p->t->kernels->rms_norm(head, norm, (float)p->w->config.rms_norm_eps, hd, head);
-  p->t->kernels->rope(head, cosine, cosine + hd / 2, hd);
-}
-
-/* Stores the row's key and value of local kv head j in its page. */
-static void store_kv(const pass *p, pdt_layer l, int32_t row, int32_t j, float *key,
-                     const float *value) {
-  int32_t hd = p->w->config.head_dim;
-  const pdt_trunk_row *where = &p->batch->rows[row];
-  float *key_at, *value_at;
-  prepare_head(p, row, key, p->w->layers[l].k_norm);
-  pdt_kv_slot(p->t->kv, where->sequence, where->position, l, j, &key_at, &value_at);
-  for (int32_t i = 0; i < hd; i++) key_at[(int64_t)i * PDT_PAGE_TOKENS] = key[i];
-  memcpy(value_at, value, (size_t)hd * sizeof *value);
-}
-
-/* The first position that a row's attention reads in a layer. */
-static int32_t first_position(const pass *p, pdt_layer l, int32_t position) {
-  int32_t window = pdt_model_window(&p->w->config, l);
-  return window && position >= window ? position - window + 1 : 0;
-}
-
-/* Attention of every row over its sequence, for this rank's heads. Keys and values of all rows are
- * stored first, so that later rows of a sequence see earlier ones of the same batch. */
-static void attend(const pass *p, pdt_layer l) {
-  const pdt_trunk_weights *w = p->w;
-  int64_t hd = w->config.head_dim, h = width_of(w->shard.heads), kv = width_of(w->shard.kv_heads);
-  int64_t stride = (h + 2 * kv) * hd;
-  int threads = p->t->limits.threads;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-    float *scratch = p->s->attention + pdt_thread() * p->s->attention_elems;
-#pragma omp for collapse(2)
-    for (int32_t r = 0; r < p->rows; r++)
-      for (int32_t j = 0; j < kv; j++) {
-        float *row = p->s->qkv + r * stride;
-        store_kv(p, l, r, j, row + (h + j) * hd, row + (h + kv + j) * hd);
-      }
-#pragma omp for collapse(2) schedule(dynamic)
-    for (int32_t r = 0; r < p->rows; r++)
-      for (int32_t j = 0; j < kv; j++) {
-        pdt_range heads = heads_of_kv(w, j);
-        float *q = p->s->qkv + r * stride + heads.begin * hd;
-        for (int32_t i = 0; i < width_of(heads); i++)
-          prepare_head(p, r, q + i * hd, w->layers[l].q_norm);
-        const pdt_trunk_row *row = &p->batch->rows[r];
-        int32_t first = first_position(p, l, row->position);
-        pdt_kv_view view = pdt_kv_look(p->t->kv, row->sequence, first, row->position + 1, l, j);
-        p->t->kernels->attention(&view, q, width_of(heads),
-                                 p->s->attended + r * h * hd + heads.begin * hd, scratch);
-      }
-  }
+/* Adds the sums of own rows, over all ranks, and the bias to the residual. */
+static void reduce_to_owners(const pass *p,
+                             bool (*has_share)(const pdt_model_config *, pdt_rank, pdt_rank),
+                             pdt_array bias) {
+  pdt_array sum = pdt_array_at(p->s->partial, (int64_t)p->own_begin * p->d);
+  if (p->t->group->size > 1) add_up_shares(p, has_share);
+  if (bias.at) p->k->add_bias(p->dev, sum, p->own_rows, p->d, bias);
+  p->k->add(p->dev, p->s->residual, sum, (int64_t)p->own_rows * p->d);
 }
 
 static void attention_block(const pass *p, pdt_layer l) {
   const pdt_layer_weights *layer = &p->w->layers[l];
   const pdt_matrix *qkv = &layer->qkv, *out = &layer->attention_out;
-  const pdt_trunk *t = p->t;
+  const pdt_model_config *c = &p->w->config;
+  const pdt_kv_pool *kv = &p->t->kv->pool;
+  int32_t per_kv = c->heads / c->kv_heads;
+  const pdt_attention a = {.n_heads = width_of(p->w->shard.heads),
+                           .per_kv = per_kv,
+                           .first = p->w->shard.heads.begin % per_kv,
+                           .q_norm = layer->q_norm,
+                           .k_norm = layer->k_norm,
+                           .eps = (float)c->rms_norm_eps,
+                           .window = pdt_model_window(c, l)};
   norm_and_gather(p, layer->attention_norm);
   if (qkv->data) {
-    t->kernels->matmul(qkv, p->s->gathered, p->d, p->rows, p->s->qkv, qkv->out, t->limits.threads);
-    add_bias(p->s->qkv, qkv->out, p->rows, layer->qkv_bias, qkv->out);
-    attend(p, l);
-    t->kernels->matmul(out, p->s->attended, out->in, p->rows, p->s->partial, p->d,
-                       t->limits.threads);
+    p->k->matmul(p->dev, qkv, p->s->gathered, p->d, p->rows, p->s->qkv);
+    if (layer->qkv_bias.at) p->k->add_bias(p->dev, p->s->qkv, p->rows, qkv->out, layer->qkv_bias);
+    p->k->rotate_and_store(p->dev, p->s->batch, kv, l, &a, p->s->qkv);
+    p->k->attention(p->dev, p->s->batch, kv, l, &a, p->s->qkv, p->s->attended);
+    p->k->matmul(p->dev, out, p->s->attended, out->in, p->rows, p->s->partial);
   }
   reduce_to_owners(p, pdt_shard_has_heads, layer->attention_out_bias);
 }
@@ -310,19 +216,13 @@ static void attention_block(const pass *p, pdt_layer l) {
 static void ffn_block(const pass *p, pdt_layer l) {
   const pdt_layer_weights *layer = &p->w->layers[l];
   const pdt_matrix *gate_up = &layer->gate_up, *down = &layer->down;
-  const pdt_trunk *t = p->t;
   norm_and_gather(p, layer->ffn_norm);
   if (gate_up->data) {
-    t->kernels->matmul(gate_up, p->s->gathered, p->d, p->rows, p->s->gate_up, gate_up->out,
-                       t->limits.threads);
-    add_bias(p->s->gate_up, gate_up->out, p->rows, layer->gate_up_bias, gate_up->out);
-#pragma omp parallel for num_threads(t->limits.threads) if (t->limits.threads > 1 && p->rows > 1)
-    for (int32_t r = 0; r < p->rows; r++) {
-      float *gate = p->s->gate_up + (int64_t)r * gate_up->out;
-      t->kernels->silu_mul(gate, gate + down->in, down->in, gate);
-    }
-    t->kernels->matmul(down, p->s->gate_up, gate_up->out, p->rows, p->s->partial, p->d,
-                       t->limits.threads);
+    p->k->matmul(p->dev, gate_up, p->s->gathered, p->d, p->rows, p->s->gate_up);
+    if (layer->gate_up_bias.at)
+      p->k->add_bias(p->dev, p->s->gate_up, p->rows, gate_up->out, layer->gate_up_bias);
+    p->k->swiglu(p->dev, p->s->gate_up, p->rows, down->in);
+    p->k->matmul(p->dev, down, p->s->gate_up, gate_up->out, p->rows, p->s->partial);
   }
   reduce_to_owners(p, pdt_shard_has_ffn, layer->down_bias);
 }
@@ -344,6 +244,54 @@ static void check_batch(const pass *p) {
 #endif
 }
 
+/* ---- the way in and out ---- */
+
+/* The rank that has a token's row of the embedding. */
+static pdt_rank holder_of(const pass *p, pdt_token token) {
+  pdt_rank r = 0;
+  while (token < p->s->vocab[r].begin || token >= p->s->vocab[r].end) r++;
+  return r;
+}
+
+/* Works out which embedding rows this rank sends to whom (s->ids, s->out) and who sends it which of
+ * its own (s->holders, s->in): the rank that holds a token's vector sends it to the rank that owns
+ * the batch's row. Vectors arrive in the order of the batch, so no indices travel. Returns how many
+ * it sends. */
+static int32_t plan_embedding(const pass *p) {
+  pdt_trunk_scratch *s = p->s;
+  pdt_rank T = p->t->group->size, self = p->t->group->rank;
+  int32_t n = 0;
+  memset(s->in.elems, 0, (size_t)T * sizeof *s->in.elems);
+  for (pdt_rank r = 0; r < T; r++) {
+    s->out.at[r] = (int64_t)n * p->d;
+    for (int32_t i = p->batch->begin[r]; i < p->batch->begin[r + 1]; i++) {
+      pdt_rank holder = holder_of(p, p->batch->rows[i].token);
+      if (holder == self) s->ids[n++] = p->batch->rows[i].token - s->vocab[self].begin;
+      if (r != self) continue;
+      s->holders[i - p->own_begin] = holder;
+      s->in.elems[holder] += p->d;
+    }
+    s->out.elems[r] = (int64_t)n * p->d - s->out.at[r];
+  }
+  for (pdt_rank r = 0; r < T; r++) s->in.at[r] = r == 0 ? 0 : s->in.at[r - 1] + s->in.elems[r - 1];
+  return n;
+}
+
+/* Token embeddings of own rows into the residual. */
+static void embed(const pass *p) {
+  pdt_trunk_scratch *s = p->s;
+  pdt_rank T = p->t->group->size;
+  int32_t n = plan_embedding(p);
+  p->k->gather_rows(p->dev, &p->w->embedding, s->ids, n, T > 1 ? s->partial : s->residual);
+  if (T == 1) return;
+  double start = pdt_seconds();
+  pdt_link_all_to_all(&p->t->link, s->partial, &s->out, s->received, &s->in);
+  p->t->clock.exchange += pdt_seconds() - start;
+  for (pdt_rank r = 0; r < T; r++) s->next[r] = s->in.at[r] / p->d;
+  for (int32_t i = 0; i < p->own_rows; i++) s->ids[i] = (int32_t)s->next[s->holders[i]]++;
+  p->k->move_rows(p->dev, s->residual, NULL, s->received, s->ids, p->own_rows, p->d);
+}
+
 /* Takes pages for every row before anything is computed: all ranks succeed or fail alike. */
 static int extend_sequences(const pass *p, pdt_error *err) {
   if (p->rows > p->t->limits.max_rows)
@@ -352,11 +300,12 @@ static int extend_sequences(const pass *p, pdt_error *err) {
   for (int32_t r = 0; r < p->rows; r++) {
     const pdt_trunk_row *row = &p->batch->rows[r];
     if (pdt_kv_extend(row->sequence, p->t->kv, row->position + 1, err)) return -1;
+    p->s->places[r] = pdt_kv_place(row->sequence, row->position);
   }
   return 0;
 }
 
-static void run_hook(pass *p, void (*hook)(void *, pdt_layer, float *, int32_t), void *context,
+static void run_hook(pass *p, void (*hook)(void *, pdt_layer, pdt_array, int32_t), void *context,
                      pdt_layer l) {
   if (!hook || p->own_rows == 0) return;
   double start = pdt_seconds();
@@ -365,10 +314,12 @@ static void run_hook(pass *p, void (*hook)(void *, pdt_layer, float *, int32_t),
 }
 
 int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_trunk_hooks *hooks,
-                      float *hidden, pdt_error *err) {
+                      pdt_array hidden, pdt_error *err) {
   static const pdt_trunk_hooks none = {0};
   const pdt_trunk_weights *w = trunk->weights;
   pass p = {.t = trunk,
+            .dev = trunk->device,
+            .k = trunk->device->ops,
             .w = w,
             .s = trunk->scratch,
             .batch = batch,
@@ -381,16 +332,16 @@ int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_
   if (extend_sequences(&p, err)) return -1;
   double start = pdt_seconds(), elsewhere = trunk->clock.exchange + trunk->clock.hooks;
   embed(&p);
-  rotary_tables(&p);
+  p.k->batch_set(p.dev, p.s->batch, p.s->places, p.rows);
   for (pdt_layer l = 0; l < w->config.layers; l++) {
     attention_block(&p, l);
     run_hook(&p, hooks->after_attention, hooks->context, l);
     ffn_block(&p, l);
     run_hook(&p, hooks->after_ffn, hooks->context, l);
   }
-  for (int32_t r = 0; r < p.own_rows; r++)
-    trunk->kernels->rms_norm(p.s->residual + (int64_t)r * p.d, w->final_norm,
-                             (float)w->config.rms_norm_eps, p.d, hidden + (int64_t)r * p.d);
+  if (hidden.at)
+    p.k->norm_rows(p.dev, p.s->residual, w->final_norm, (float)w->config.rms_norm_eps, p.own_rows,
+                   p.d, hidden);
   elsewhere = trunk->clock.exchange + trunk->clock.hooks - elsewhere;
   trunk->clock.compute += pdt_seconds() - start - elsewhere;
   return 0;

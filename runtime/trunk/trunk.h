@@ -8,7 +8,7 @@
 #ifndef PDT_TRUNK_TRUNK_H
 #define PDT_TRUNK_TRUNK_H
 
-#include "comm/comm.h"
+#include "comm/link.h"
 #include "trunk/kv.h"
 #include "trunk/weights.h"
 
@@ -28,15 +28,14 @@ typedef struct pdt_trunk_batch {
 /* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */
 typedef struct pdt_trunk_hooks {
   void *context;
-  void (*after_attention)(void *context, pdt_layer layer, float *h, int32_t rows);
-  void (*after_ffn)(void *context, pdt_layer layer, float *h, int32_t rows);
+  void (*after_attention)(void *context, pdt_layer layer, pdt_array h, int32_t rows);
+  void (*after_ffn)(void *context, pdt_layer layer, pdt_array h, int32_t rows);
 } pdt_trunk_hooks;
 
 /* What buffers are made for. */
 typedef struct pdt_trunk_limits {
-  int threads;            /* OpenMP threads of this rank */
   int32_t max_rows;       /* of one batch */
-  int32_t max_logit_rows; /* of one batch whose logits are asked for */
+  int32_t max_logit_rows; /* of one batch whose tokens are asked for */
   int32_t max_tokens;     /* of one sequence */
 } pdt_trunk_limits;
 
@@ -49,35 +48,34 @@ typedef struct pdt_trunk_scratch pdt_trunk_scratch;
 
 typedef struct pdt_trunk {
   const pdt_trunk_weights *weights; /* borrowed */
-  const pdt_kernels *kernels;
-  const pdt_comm *group; /* borrowed */
-  pdt_kv_cache *kv;      /* borrowed */
+  pdt_device *device;               /* the weights' */
+  const pdt_comm *group;            /* borrowed */
+  pdt_link link;                    /* of the group */
+  pdt_kv_cache *kv;                 /* borrowed */
   pdt_trunk_limits limits;
-  double *inv_freq; /* [head_dim / 2] of the rotary embedding */
   pdt_trunk_scratch *scratch;
   pdt_trunk_clock clock;
 } pdt_trunk;
 
-/* Borrows its arguments, which must outlive it. Errors: MEMORY. Not collective. */
-int pdt_trunk_new(pdt_trunk *trunk, const pdt_trunk_weights *weights, const pdt_kernels *kernels,
-                  const pdt_comm *group, pdt_kv_cache *kv, const pdt_trunk_limits *limits,
-                  pdt_error *err);
+/* Borrows its arguments, which must outlive it; computes on the device of the weights, where the
+ * cache must be too. Errors: MEMORY. Not collective. */
+int pdt_trunk_new(pdt_trunk *trunk, const pdt_trunk_weights *weights, const pdt_comm *group,
+                  pdt_kv_cache *kv, const pdt_trunk_limits *limits, pdt_error *err);
 void pdt_trunk_free(pdt_trunk *trunk);
 
 /* Runs a batch of 0 .. max_rows rows. hidden [own rows, d] gets this rank's rows after the final
- * norm. Collective over the group, blocking. Errors: RUNTIME when the cache cannot take a row; then
- * every rank of the group fails alike, before anything is sent. */
+ * norm; none: only the cache is filled. Collective over the group, blocking. Errors: RUNTIME when
+ * the cache cannot take a row; then every rank of the group fails alike, before anything is sent.
+ */
 int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_trunk_hooks *hooks,
-                      float *hidden, pdt_error *err);
+                      pdt_array hidden, pdt_error *err);
 
-/* Logits of this rank's rows from their hidden states [own rows, d]: [own rows, vocab], valid until
- * the next call. begin as in the batch. Collective over the group, blocking. */
-const float *pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, const float *hidden);
-
-/* The largest logit of each of this rank's rows, the lowest token on ties, -1 when a logit is NaN:
- * tokens [own rows]. Exchanges one pair a rank and row in place of the logits. Collective over the
- * group, blocking. */
-void pdt_trunk_argmax(pdt_trunk *trunk, const int32_t *begin, const float *hidden,
-                      pdt_token *tokens);
+/* Next tokens of this rank's rows, from their hidden states [own rows, d]: tokens [own rows]; -1
+ * when a logit is NaN or none is finite. begin as in the batch. draws [begin[T]] says of every row
+ * of the group whether it takes the largest logit (temperature 0; the lowest token on ties) or is
+ * drawn, and of this rank's rows by which u; NULL: all take the largest. Ranks exchange a pair a
+ * row of the first kind, and the logits of the second. Collective over the group, blocking. */
+void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
+                      const pdt_row_draw *draws, pdt_token *tokens);
 
 #endif

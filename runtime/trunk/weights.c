@@ -20,10 +20,11 @@ static const pdt_tensor *find(const layer_loader *at, const char *suffix) {
   return pdt_checkpoint_find(at->checkpoint, name);
 }
 
-/* A vector tensor whole; *out stays NULL when the file has none. */
-static int whole_vector(const layer_loader *at, const char *suffix, float **out, pdt_error *err) {
+/* A vector tensor whole; *out stays none when the file has none. */
+static int whole_vector(const layer_loader *at, const char *suffix, pdt_array *out,
+                        pdt_error *err) {
   const pdt_tensor *tensor = find(at, suffix);
-  return tensor ? pdt_load_vector(out, tensor, 0, tensor->n_elems, err) : 0;
+  return tensor ? pdt_load_array(at->w->device, out, tensor, 0, tensor->n_elems, err) : 0;
 }
 
 /* A linear layer's part for the fused product it belongs to. */
@@ -32,13 +33,32 @@ typedef struct fused_part {
   pdt_range rows;
 } fused_part;
 
+/* The biases of parts one behind the other, zeros for a layer that has none. */
+static int fuse_biases(const layer_loader *at, const fused_part *parts,
+                       const pdt_tensor *const *biases, int32_t n, pdt_array *out, pdt_error *err) {
+  pdt_device *dev = at->w->device;
+  int64_t total = 0, done = 0;
+  for (int32_t i = 0; i < n; i++) total += parts[i].rows.end - parts[i].rows.begin;
+  if (dev->ops->alloc(dev, total, "biases", out, err)) return -1;
+  for (int32_t i = 0; i < n; i++) {
+    int32_t count = parts[i].rows.end - parts[i].rows.begin;
+    float *values;
+    if (biases[i]) {
+      if (pdt_load_vector(&values, biases[i], parts[i].rows.begin, count, err)) return -1;
+      dev->ops->upload(dev, pdt_array_at(*out, done), values, count);
+      free(values);
+    }
+    done += count;
+  }
+  return 0;
+}
+
 /* Matrices of several linear layers that read the same input, one below the other, and their
  * biases; a layer without bias among ones with it gets zeros. */
 static int fuse(const layer_loader *at, const fused_part *parts, int32_t n, pdt_matrix *m,
-                float **bias, pdt_error *err) {
+                pdt_array *bias, pdt_error *err) {
   pdt_tensor_part rows[3];
   const pdt_tensor *biases[3];
-  int32_t total = 0;
   bool any_bias = false;
   for (int32_t i = 0; i < n; i++) {
     char suffix[64];
@@ -48,20 +68,10 @@ static int fuse(const layer_loader *at, const fused_part *parts, int32_t n, pdt_
     snprintf(suffix, sizeof suffix, "%s.bias", parts[i].name);
     biases[i] = find(at, suffix);
     any_bias = any_bias || biases[i];
-    total += count;
   }
   int32_t d = at->w->config.hidden_size;
-  if (pdt_load_matrix(m, rows, n, d, d, err)) return -1;
-  if (!any_bias) return 0;
-  if (PDT_NEW(bias, total, "biases", err)) return -1;
-  for (int32_t i = 0, done = 0; i < n; done += rows[i++].rows) {
-    if (!biases[i]) continue;
-    float *values;
-    if (pdt_load_vector(&values, biases[i], parts[i].rows.begin, rows[i].rows, err)) return -1;
-    for (int32_t j = 0; j < rows[i].rows; j++) (*bias)[done + j] = values[j];
-    free(values);
-  }
-  return 0;
+  if (pdt_load_matrix(at->w->device, m, rows, n, d, d, err)) return -1;
+  return any_bias ? fuse_biases(at, parts, biases, n, bias, err) : 0;
 }
 
 static pdt_range times(pdt_range range, int32_t factor) {
@@ -77,7 +87,7 @@ static int load_attention(const layer_loader *at, pdt_layer_weights *layer, pdt_
   pdt_range in = times(shard->heads, hd);
   pdt_tensor_part out = {find(at, "self_attn.o_proj.weight"), 0, d, in.begin};
   if (fuse(at, qkv, 3, &layer->qkv, &layer->qkv_bias, err) ||
-      pdt_load_matrix(&layer->attention_out, &out, 1, in.end - in.begin, hd, err) ||
+      pdt_load_matrix(at->w->device, &layer->attention_out, &out, 1, in.end - in.begin, hd, err) ||
       whole_vector(at, "self_attn.o_proj.bias", &layer->attention_out_bias, err) ||
       whole_vector(at, "self_attn.q_norm.weight", &layer->q_norm, err) ||
       whole_vector(at, "self_attn.k_norm.weight", &layer->k_norm, err))
@@ -91,7 +101,8 @@ static int load_ffn(const layer_loader *at, pdt_layer_weights *layer, pdt_error 
   pdt_tensor_part down = {find(at, "mlp.down_proj.weight"), 0, at->w->config.hidden_size,
                           columns.begin};
   if (fuse(at, gate_up, 2, &layer->gate_up, &layer->gate_up_bias, err) ||
-      pdt_load_matrix(&layer->down, &down, 1, columns.end - columns.begin, PDT_FFN_BLOCK, err) ||
+      pdt_load_matrix(at->w->device, &layer->down, &down, 1, columns.end - columns.begin,
+                      PDT_FFN_BLOCK, err) ||
       whole_vector(at, "mlp.down_proj.bias", &layer->down_bias, err))
     return -1;
   return whole_vector(at, "post_attention_layernorm.weight", &layer->ffn_norm, err);
@@ -104,25 +115,25 @@ static int load_outside_layers(pdt_trunk_weights *w, const pdt_checkpoint *check
   const pdt_tensor *head = pdt_model_head(&w->config, checkpoint);
   const pdt_tensor *norm = pdt_checkpoint_find(checkpoint, PDT_TENSOR_FINAL_NORM);
   pdt_tensor_part part = {embedding, w->shard.vocab.begin, rows, 0};
-  if (pdt_load_matrix(&w->embedding, &part, 1, d, d, err)) return -1;
+  if (pdt_load_matrix(w->device, &w->embedding, &part, 1, d, d, err)) return -1;
   part.tensor = head;
-  if (head != embedding && pdt_load_matrix(&w->own_head, &part, 1, d, d, err)) return -1;
-  return pdt_load_vector(&w->final_norm, norm, 0, d, err);
+  if (head != embedding && pdt_load_matrix(w->device, &w->own_head, &part, 1, d, d, err)) return -1;
+  return pdt_load_array(w->device, &w->final_norm, norm, 0, d, err);
 }
 
 static pdt_bytes layer_bytes(const pdt_trunk_weights *w, const pdt_layer_weights *layer) {
   const pdt_matrix *matrices[] = {&layer->qkv, &layer->attention_out, &layer->gate_up,
                                   &layer->down};
   pdt_bytes bytes = 2 * w->config.hidden_size * (pdt_bytes)sizeof(float);
-  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
-    if (matrices[i]->data) bytes += pdt_matrix_bytes(matrices[i]);
+  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) bytes += matrices[i]->bytes;
   return bytes;
 }
 
-int pdt_trunk_weights_load(pdt_trunk_weights *w, const pdt_model_config *config,
+int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_model_config *config,
                            const pdt_checkpoint *checkpoint, pdt_rank rank, pdt_rank size,
                            pdt_error *err) {
-  *w = (pdt_trunk_weights){.config = *config, .shard = pdt_shard_of(config, rank, size)};
+  *w = (pdt_trunk_weights){
+      .device = device, .config = *config, .shard = pdt_shard_of(config, rank, size)};
   int status = PDT_NEW(&w->layers, config->layers, "layers", err);
   if (!status) status = load_outside_layers(w, checkpoint, err);
   for (pdt_layer l = 0; l < config->layers && !status; l++) {
@@ -135,26 +146,28 @@ int pdt_trunk_weights_load(pdt_trunk_weights *w, const pdt_model_config *config,
     pdt_trunk_weights_free(w);
     return -1;
   }
-  if (w->embedding.data) w->bytes += pdt_matrix_bytes(&w->embedding);
-  if (w->own_head.data) w->bytes += pdt_matrix_bytes(&w->own_head);
+  w->bytes += w->embedding.bytes + w->own_head.bytes;
   return 0;
 }
 
-static void free_layer(pdt_layer_weights *layer) {
+static void free_layer(pdt_device *dev, pdt_layer_weights *layer) {
   pdt_matrix *matrices[] = {&layer->qkv, &layer->attention_out, &layer->gate_up, &layer->down};
-  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) pdt_matrix_free(matrices[i]);
-  float *vectors[] = {layer->attention_norm, layer->ffn_norm, layer->q_norm,
-                      layer->k_norm,         layer->qkv_bias, layer->attention_out_bias,
-                      layer->gate_up_bias,   layer->down_bias};
-  for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) free(vectors[i]);
+  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
+    dev->ops->matrix_free(dev, matrices[i]);
+  const pdt_array vectors[] = {layer->attention_norm, layer->ffn_norm, layer->q_norm,
+                               layer->k_norm,         layer->qkv_bias, layer->attention_out_bias,
+                               layer->gate_up_bias,   layer->down_bias};
+  for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) dev->ops->release(dev, vectors[i]);
 }
 
 void pdt_trunk_weights_free(pdt_trunk_weights *w) {
-  for (pdt_layer l = 0; w->layers && l < w->config.layers; l++) free_layer(&w->layers[l]);
+  pdt_device *dev = w->device;
+  if (!dev) return;
+  for (pdt_layer l = 0; w->layers && l < w->config.layers; l++) free_layer(dev, &w->layers[l]);
   free(w->layers);
-  free(w->final_norm);
-  pdt_matrix_free(&w->embedding);
-  pdt_matrix_free(&w->own_head);
+  dev->ops->release(dev, w->final_norm);
+  dev->ops->matrix_free(dev, &w->embedding);
+  dev->ops->matrix_free(dev, &w->own_head);
   *w = (pdt_trunk_weights){0};
 }
 

@@ -9,34 +9,35 @@
 
 /* With d the hidden size, hd the head's, and h, kv, f this rank's query heads, kv heads and FFN
  * columns. Norm weights and the biases of the output projections are whole on every rank. A bias
- * is NULL where the file has none; a matrix of a rank without a share has data == NULL. */
+ * is none where the file has none; a matrix of a rank without a share has data == NULL. */
 typedef struct pdt_layer_weights {
-  float *attention_norm, *ffn_norm; /* [d] */
-  float *q_norm, *k_norm;           /* [hd], or NULL */
-  pdt_matrix qkv;                   /* [(h + 2 kv) hd, d]: query heads, key heads, value heads */
-  float *qkv_bias;                  /* [(h + 2 kv) hd] */
-  pdt_matrix attention_out;         /* [d, h hd], a leaf a head */
-  float *attention_out_bias;        /* [d] */
-  pdt_matrix gate_up;               /* [2 f, d] */
-  float *gate_up_bias;              /* [2 f] */
-  pdt_matrix down;                  /* [d, f], a leaf a block of PDT_FFN_BLOCK columns */
-  float *down_bias;                 /* [d] */
+  pdt_array attention_norm, ffn_norm; /* [d] */
+  pdt_array q_norm, k_norm;           /* [hd], or none */
+  pdt_matrix qkv;                     /* [(h + 2 kv) hd, d]: query heads, key heads, value heads */
+  pdt_array qkv_bias;                 /* [(h + 2 kv) hd] */
+  pdt_matrix attention_out;           /* [d, h hd], a leaf a head */
+  pdt_array attention_out_bias;       /* [d] */
+  pdt_matrix gate_up;                 /* [2 f, d] */
+  pdt_array gate_up_bias;             /* [2 f] */
+  pdt_matrix down;                    /* [d, f], a leaf a block of PDT_FFN_BLOCK columns */
+  pdt_array down_bias;                /* [d] */
 } pdt_layer_weights;
 
 typedef struct pdt_trunk_weights {
+  pdt_device *device; /* whose memory they are in; borrowed */
   pdt_model_config config;
   pdt_shard shard;
   pdt_layer_weights *layers; /* [L] */
-  float *final_norm;         /* [d] */
+  pdt_array final_norm;      /* [d] */
   pdt_matrix embedding;      /* [vocab share, d] */
   pdt_matrix own_head;       /* the same shape; data == NULL when the head is tied */
   pdt_bytes bytes;           /* of everything above */
 } pdt_trunk_weights;
 
-/* Loads a rank's share from a checkpoint whose tensors were checked. Reads each tensor once, a
- * bounded piece at a time, and lets go of the mapped pages behind it. Not collective. Errors: INPUT
- * for a weight that is not finite, naming the tensor; MEMORY. */
-int pdt_trunk_weights_load(pdt_trunk_weights *w, const pdt_model_config *config,
+/* Loads a rank's share into a device's memory, from a checkpoint whose tensors were checked. Reads
+ * each tensor once, a bounded piece at a time, and lets go of the mapped pages behind it. Not
+ * collective. Errors: INPUT for a weight that is not finite, naming the tensor; MEMORY. */
+int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_model_config *config,
                            const pdt_checkpoint *checkpoint, pdt_rank rank, pdt_rank size,
                            pdt_error *err);
 void pdt_trunk_weights_free(pdt_trunk_weights *w);

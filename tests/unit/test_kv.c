@@ -13,8 +13,32 @@
 
 enum { LAYERS = 2, HEADS = 3, DIM = 4, PAGE = PDT_PAGE_TOKENS, MOST = 12 };
 
+static pdt_device device; /* of the reference: its memory is ours */
+
+static int open_device(void **state) {
+  (void)state;
+  return pdt_reference_device_new(&device, NULL);
+}
+
+static int close_device(void **state) {
+  (void)state;
+  device.ops->close(&device);
+  return 0;
+}
+
+static int new_of(pdt_kv_cache *kv, int32_t layers, int32_t heads, int32_t dim, int32_t pages,
+                  pdt_error *err) {
+  const pdt_kv_shape shape = {layers, heads, dim};
+  return pdt_kv_new(kv, &device, &shape, pages, err);
+}
+
 static void new_cache(pdt_kv_cache *kv, int32_t pages) {
-  assert_int_equal(pdt_kv_new(kv, LAYERS, HEADS, DIM, pages, NULL), 0);
+  assert_int_equal(new_of(kv, LAYERS, HEADS, DIM, pages, NULL), 0);
+}
+
+static pdt_bytes bytes_of(int32_t layers, int32_t heads, int32_t dim, int32_t pages) {
+  const pdt_kv_shape shape = {layers, heads, dim};
+  return pdt_kv_bytes(&shape, pages);
 }
 
 static void new_sequence(pdt_kv_sequence *s, pdt_kv_cache *kv, const pdt_kv_sequence *prefix,
@@ -33,24 +57,24 @@ static void pages_and_bytes(void **state) {
   const int32_t tokens[] = {0, 1, 15, 16, 17, 32, 33, INT32_MAX};
   const int32_t pages[] = {0, 1, 1, 1, 2, 2, 3, 1 << 27};
   for (int i = 0; i < 8; i++) assert_int_equal(pdt_kv_pages(tokens[i]), pages[i]);
-  assert_int_equal(pdt_kv_bytes(2, 3, 4, 5), 2 * 3 * 4 * 5 * 2 * PAGE * 4);
-  assert_int_equal(pdt_kv_bytes(30, 0, 64, 100), 0); /* a rank without heads */
-  assert_int_equal(pdt_kv_bytes(INT32_MAX, INT32_MAX, 1, 1), -1);
-  assert_int_equal(pdt_kv_bytes(1 << 20, 1 << 20, 1 << 10, 1 << 20), -1);
-  assert_int_equal(pdt_kv_bytes(128, 8, 128, 1 << 20), (pdt_bytes)1 << 44);
+  assert_int_equal(bytes_of(2, 3, 4, 5), 2 * 3 * 4 * 5 * 2 * PAGE * 4);
+  assert_int_equal(bytes_of(30, 0, 64, 100), 0); /* a rank without heads */
+  assert_int_equal(bytes_of(INT32_MAX, INT32_MAX, 1, 1), -1);
+  assert_int_equal(bytes_of(1 << 20, 1 << 20, 1 << 10, 1 << 20), -1);
+  assert_int_equal(bytes_of(128, 8, 128, 1 << 20), (pdt_bytes)1 << 44);
 }
 
 static void impossible_sizes(void **state) {
   (void)state;
   pdt_kv_cache kv;
   pdt_error err = {0};
-  assert_int_equal(pdt_kv_new(&kv, INT32_MAX, INT32_MAX, 8, 1, &err), -1);
+  assert_int_equal(new_of(&kv, INT32_MAX, INT32_MAX, 8, 1, &err), -1);
   assert_int_equal(err.code, PDT_ERROR_MEMORY);
   assert_non_null(strstr(err.message, "key/value cache: impossible size"));
-  assert_null(kv.data);
-  assert_int_equal(pdt_kv_new(&kv, 1, 1, 8, -1, &err), -1);
-  pdt_kv_free(&kv);                                              /* safe on what failed */
-  assert_int_equal(pdt_kv_new(&kv, LAYERS, 0, DIM, 4, NULL), 0); /* a rank without heads */
+  assert_null(kv.pool.data.at);
+  assert_int_equal(new_of(&kv, 1, 1, 8, -1, &err), -1);
+  pdt_kv_free(&kv);                                          /* safe on what failed */
+  assert_int_equal(new_of(&kv, LAYERS, 0, DIM, 4, NULL), 0); /* a rank without heads */
   pdt_kv_sequence s;
   new_sequence(&s, &kv, NULL, 0, 40);
   assert_int_equal(pdt_kv_extend(&s, &kv, 40, NULL), 0);
@@ -102,7 +126,7 @@ static void never_grows(void **state) {
   pdt_kv_sequence a, b, c, none;
   pdt_error err = {0};
   new_cache(&kv, 5);
-  const float *data = kv.data;
+  const float *data = kv.pool.data.at;
   new_sequence(&a, &kv, NULL, 0, 3 * PAGE);
   assert_int_equal(pdt_kv_sequence_new(&b, &kv, NULL, 0, 2 * PAGE + 1, &err), -1);
   assert_int_equal(err.code, PDT_ERROR_MEMORY);
@@ -126,7 +150,7 @@ static void never_grows(void **state) {
   assert_int_equal(pdt_kv_sequence_new(&c, &kv, NULL, 0, 1, &err), -1);
   pdt_kv_sequence_free(&b, &kv);
   new_sequence(&c, &kv, NULL, 0, 1);
-  assert_ptr_equal(kv.data, data);
+  assert_ptr_equal(kv.pool.data.at, data);
   pdt_kv_sequence_free(&a, &kv);
   pdt_kv_sequence_free(&c, &kv);
   pdt_kv_sequence_free(&none, &kv);
@@ -134,54 +158,34 @@ static void never_grows(void **state) {
   pdt_kv_free(&kv);
 }
 
-/* A number that only this place has. */
-static float mark(int32_t owner, int32_t position, pdt_layer l, int32_t head, int32_t j, bool key) {
-  return (float)(((((owner * 128 + position) * LAYERS + l) * HEADS + head) * DIM + j) * 2 + key);
+/* A number that only this position has. */
+static float mark(int32_t owner, int32_t position) {
+  return (float)(owner * 128 + position);
+}
+
+/* Where we mark a position that a place (kernels.h) sees: one number for each of its page's. */
+static float *marked(const pdt_kv_cache *kv, const pdt_row_place *place, int32_t position) {
+  bool shared = position < place->shared_tokens;
+  int32_t at = shared ? position : position - place->shared_tokens;
+  int64_t page = (shared ? place->shared_pages : place->pages)[at / PAGE];
+  return kv->pool.data.at + page * pdt_kv_page_elems(&kv->pool.shape) + at % PAGE;
 }
 
 static void write_position(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t owner,
                            int32_t position) {
-  for (pdt_layer l = 0; l < LAYERS; l++)
-    for (int32_t h = 0; h < HEADS; h++) {
-      float *key, *value;
-      pdt_kv_slot(kv, s, position, l, h, &key, &value);
-      for (int32_t j = 0; j < DIM; j++) {
-        key[(ptrdiff_t)j * PAGE] = mark(owner, position, l, h, j, true);
-        value[j] = mark(owner, position, l, h, j, false);
-      }
-    }
+  const pdt_row_place place = pdt_kv_place(s, position);
+  assert_int_equal(place.position, position);
+  *marked(kv, &place, position) = mark(owner, position);
 }
 
-/* Reads a view of positions first .. length-1 as kernels.h says it is laid out: spans one after
- * another, in pages, of which the first one may begin in the middle. */
-static void check_window(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t first,
-                         int32_t length, int32_t prompt, int32_t prompt_owner, int32_t owner) {
-  for (pdt_layer l = 0; l < LAYERS; l++)
-    for (int32_t h = 0; h < HEADS; h++) {
-      pdt_kv_view view = pdt_kv_look(kv, s, first, length, l, h);
-      int32_t position = first;
-      for (int n = 0; n < 2; n++) {
-        const pdt_kv_span *span = &view.spans[n];
-        assert_true(span->tokens ? span->skip < PAGE : span->skip == 0);
-        assert_true(span->skip == 0 || position == first); /* only where the view begins */
-        for (int32_t i = span->skip; i < span->skip + span->tokens; i++, position++) {
-          const float *page = view.base + span->pages[i / PAGE] * view.page_elems,
-                      *key = page + i % PAGE,
-                      *value = page + (ptrdiff_t)PAGE * view.head_dim + (ptrdiff_t)(i % PAGE) * DIM;
-          int32_t who = position < prompt ? prompt_owner : owner;
-          for (int32_t j = 0; j < DIM; j++) {
-            assert_true(key[(ptrdiff_t)j * PAGE] == mark(who, position, l, h, j, true));
-            assert_true(value[j] == mark(who, position, l, h, j, false));
-          }
-        }
-      }
-      assert_int_equal(position, length);
-    }
-}
-
+/* What a row at the last of `length` positions sees. */
 static void check_view(const pdt_kv_cache *kv, const pdt_kv_sequence *s, int32_t length,
                        int32_t prompt, int32_t prompt_owner, int32_t owner) {
-  check_window(kv, s, 0, length, prompt, prompt_owner, owner);
+  for (int32_t position = 0; position < length; position++) {
+    const pdt_row_place place = pdt_kv_place(s, length - 1);
+    int32_t who = position < prompt ? prompt_owner : owner;
+    assert_true(*marked(kv, &place, position) == mark(who, position));
+  }
 }
 
 static void grow(pdt_kv_cache *kv, pdt_kv_sequence *s, int32_t owner, int32_t length) {
@@ -219,12 +223,10 @@ static void streams_share_a_prompt(void **state) {
   pdt_kv_free(&kv);
 }
 
-/* Windows of every length over a prompt's pages and a stream's own, as the stream grows, is rolled
- * back behind where a window began, and grows again. */
-static void windows_slide(void **state) {
+/* A stream grows, is rolled back, and grows again: what is kept stays where it is. */
+static void growing_again(void **state) {
   (void)state;
   enum { PROMPT = PAGE + 5, MOST_OWN = 3 * PAGE + 1 };
-  static const int32_t windows[] = {1, 3, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE + 2, 1000};
   static const int32_t lengths[] = {1, 4, PAGE, MOST_OWN, PAGE + 2, 2, 2 * PAGE, 0, MOST_OWN};
   pdt_kv_cache kv;
   pdt_kv_sequence prompt, s;
@@ -233,18 +235,11 @@ static void windows_slide(void **state) {
   grow(&kv, &prompt, 0, PROMPT);
   new_sequence(&s, &kv, &prompt, PROMPT, MOST_OWN);
   for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-    int32_t length = PROMPT + lengths[i];
-    pdt_kv_truncate(&s, &kv, length);
-    grow(&kv, &s, 1, length);
-    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
-      int32_t first = length > windows[w] ? length - windows[w] : 0;
-      check_window(&kv, &s, first, length, PROMPT, 0, 1);
-      /* What lies before is not even in the view. */
-      pdt_kv_view view = pdt_kv_look(&kv, &s, first, length, 0, 0);
-      const int32_t *own = s.pages + (first > PROMPT ? (first - PROMPT) / PAGE : 0);
-      if (first < PROMPT) assert_ptr_equal(view.spans[0].pages, prompt.pages + first / PAGE);
-      if (length > PROMPT) assert_ptr_equal(view.spans[1].pages, own);
-    }
+    pdt_kv_truncate(&s, &kv, PROMPT + lengths[i]);
+    check_view(&kv, &s, pdt_kv_length(&s), PROMPT, 0, 1);
+    grow(&kv, &s, 1, PROMPT + lengths[i]);
+    check_view(&kv, &s, PROMPT + lengths[i], PROMPT, 0, 1);
+    assert_ptr_equal(pdt_kv_place(&s, PROMPT).shared_pages, prompt.pages);
   }
   pdt_kv_sequence_free(&s, &kv);
   pdt_kv_sequence_free(&prompt, &kv);
@@ -379,8 +374,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(pages_and_bytes),        cmocka_unit_test(impossible_sizes),
       cmocka_unit_test(growing_and_truncating), cmocka_unit_test(never_grows),
-      cmocka_unit_test(streams_share_a_prompt), cmocka_unit_test(windows_slide),
+      cmocka_unit_test(streams_share_a_prompt), cmocka_unit_test(growing_again),
       cmocka_unit_test(random_sequences),       cmocka_unit_test(invariants),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, open_device, close_device);
 }

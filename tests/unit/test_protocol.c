@@ -8,10 +8,10 @@
 
 #include <cmocka.h>
 
+#include "base/sample.h"
 #include "numbers.h"
 #include "oracle_cases.h"
 #include "protocol/philox.h"
-#include "protocol/sample.h"
 
 enum { MOST = 64 }; /* logits of a case */
 

@@ -159,18 +159,18 @@ enum { LEAVES = 40, RANKS = 64, WIDTH = 300 }; /* WIDTH: more than two of the bl
 /* Heads as leaves: each rank sums its own by the tree, pdt_sum_shares the ranks. Whole numbers, as
  * wide apart as floats of 24 bits can be, make the order visible. */
 static void split_sum(const float *leaves, int32_t n, pdt_rank T, float *out) {
-  const float *parts[RANKS] = {NULL};
+  pdt_array parts[RANKS] = {{NULL}};
   float *sums = calloc((size_t)T * WIDTH, sizeof *sums);
   assert_non_null(sums);
   for (pdt_rank t = 0; t < T; t++) {
     pdt_range share = pdt_share(n, T, t);
     if (is_empty(share)) continue;
-    parts[t] = sums + (ptrdiff_t)t * WIDTH;
+    parts[t].at = sums + (ptrdiff_t)t * WIDTH;
     for (int32_t j = 0; j < WIDTH; j++)
       sums[t * WIDTH + j] =
           tree_sum(leaves + (ptrdiff_t)j * LEAVES + share.begin, share.end - share.begin);
   }
-  pdt_sum_shares(parts, T, WIDTH, out);
+  pdt_sum_shares(parts, T, WIDTH, (pdt_array){out});
   free(sums);
 }
 
@@ -201,17 +201,17 @@ static void split_sums_have_the_bits_of_one(void **state) {
 static void sums_of_ranks_without_a_share(void **state) {
   (void)state;
   float a[] = {-0.0F, 1}, b[] = {2, 3}, out[] = {7, 7};
-  const float *none[] = {NULL, NULL, NULL}, *first[] = {a, NULL}, *last[] = {NULL, NULL, a, NULL};
-  const float *two[] = {NULL, a, NULL, b, NULL};
-  pdt_sum_shares(none, 3, 2, out);
+  const pdt_array none[3] = {{NULL}}, first[2] = {{a}}, last[4] = {{NULL}, {NULL}, {a}};
+  const pdt_array two[5] = {{NULL}, {a}, {NULL}, {b}}, to = {out};
+  pdt_sum_shares(none, 3, 2, to);
   assert_true(out[0] == 0 && out[1] == 0);
-  pdt_sum_shares(first, 2, 2, out); /* left out, not added as zero: -0 stays -0 */
+  pdt_sum_shares(first, 2, 2, to); /* left out, not added as zero: -0 stays -0 */
   assert_true(signbit(out[0]) && out[1] == 1);
-  pdt_sum_shares(last, 4, 2, out);
+  pdt_sum_shares(last, 4, 2, to);
   assert_true(signbit(out[0]) && out[1] == 1);
-  pdt_sum_shares(two, 5, 2, out);
+  pdt_sum_shares(two, 5, 2, to);
   assert_true(out[0] == 2 && out[1] == 4);
-  pdt_sum_shares(two, 5, 2, b); /* into one of the parts */
+  pdt_sum_shares(two, 5, 2, (pdt_array){b}); /* into one of the parts */
   assert_true(b[0] == 2 && b[1] == 4);
 }
 

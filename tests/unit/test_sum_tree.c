@@ -108,20 +108,20 @@ static void split_sum(int32_t n, int32_t T, bool exact) {
   enum { WIDTH = 300 }; /* more than one block of pdt_sum_shares */
   float *leaves = malloc((size_t)n * WIDTH * sizeof *leaves), whole[WIDTH];
   float *parts = calloc((size_t)T * WIDTH, sizeof *parts), column[64];
-  const float *given[64];
+  pdt_array given[64];
   fill(leaves, n * WIDTH);
   for (int e = 0; e < WIDTH; e++) whole[e] = tree_sum(leaves + e * n, n);
   for (int32_t t = 0; t < T; t++) {
     pdt_range share = pdt_share(n, T, t);
-    given[t] = share.end > share.begin ? parts + t * WIDTH : NULL;
-    for (int e = 0; given[t] && e < WIDTH; e++) {
+    given[t].at = share.end > share.begin ? parts + t * WIDTH : NULL;
+    for (int e = 0; given[t].at && e < WIDTH; e++) {
       memcpy(column, leaves + e * n + share.begin,
              (size_t)(share.end - share.begin) * sizeof *column);
       parts[t * WIDTH + e] = tree_sum(column, share.end - share.begin);
     }
   }
   float *out = parts + (T - 1) * WIDTH; /* in place of one of the parts */
-  pdt_sum_shares(given, T, WIDTH, out);
+  pdt_sum_shares(given, T, WIDTH, (pdt_array){out});
   if (exact) assert_memory_equal(out, whole, sizeof whole);
   for (int e = 0; e < WIDTH; e++)
     assert_true(out[e] - whole[e] < 1e-5f && whole[e] - out[e] < 1e-5f);
@@ -140,8 +140,8 @@ static void absent_is_not_zero(void **state) {
   (void)state;
   /* -0 + 0 would be +0. */
   float minus = -0.0f, out = 1;
-  const float *parts[] = {NULL, &minus, NULL};
-  pdt_sum_shares(parts, 3, 1, &out);
+  const pdt_array parts[] = {{NULL}, {&minus}, {NULL}};
+  pdt_sum_shares(parts, 3, 1, (pdt_array){&out});
   assert_memory_equal(&out, &minus, sizeof out);
 }
 

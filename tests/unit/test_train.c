@@ -280,15 +280,15 @@ typedef struct running {
 static void running_new(running *r, scratch *s, const char *name) {
   pdt_error err = {0};
   const pdt_model_config config = small_config();
-  *r = (running){.options = {.seed = 3,
-                             .steps = 24,
-                             .warmup = 4,
+  *r = (running){.options = {.schedule = {.seed = 3,
+                                          .steps = 24,
+                                          .warmup = 4,
+                                          .floor = 0.1,
+                                          .adamw = pdt_adamw_defaults(),
+                                          .batch = 3,
+                                          .log_every = 4},
                              .rate = 0.02,
-                             .floor = 0.1,
-                             .adamw = pdt_adamw_defaults(),
-                             .batch = 3,
                              .context = 32,
-                             .log_every = 4,
                              .threads = 1}};
   /* Seven documents: batches of three go over the ends of epochs. */
   char text[1024];
@@ -302,7 +302,7 @@ static void running_new(running *r, scratch *s, const char *name) {
   pdt_nn_trunk_init(&r->trunk, 5);
   snprintf(r->state, sizeof r->state, "%s/%s.state", s->folder, name);
   snprintf(r->model, sizeof r->model, "%s/%s.model", s->folder, name);
-  r->options.state = r->state;
+  r->options.schedule.state = r->state;
   r->options.model = r->model;
 }
 
@@ -329,7 +329,7 @@ static void test_run(void **state) {
   pdt_error err = {0};
   running r;
   running_new(&r, s, "run");
-  r.options.resume = true; /* nothing to go on from yet */
+  r.options.schedule.resume = true; /* nothing to go on from yet */
   OK(run_it(&r, &err));
   assert_int_equal(r.seen.begun, 0);
   assert_true(r.seen.last < 0.5 * r.seen.first); /* seven lines by heart */
@@ -373,15 +373,15 @@ static void test_resume(void **state) {
   char kept[300];
   snprintf(kept, sizeof kept, "%s/rest.state", s->folder);
   running_new(&whole, s, "whole");
-  whole.options.checkpoint_every = 10;
-  whole.options.log_every = 1;
+  whole.options.schedule.checkpoint_every = 10;
+  whole.options.schedule.log_every = 1;
   taker t = {whole.state, kept, 10};
   const pdt_train_observer observer = {&t, ignore_begin, take_state};
   OK(pdt_pretrain(&whole.trunk, &whole.corpus, NULL, &whole.options, &alone, &observer, &err));
 
   running_new(&rest, s, "rest");
-  rest.options.checkpoint_every = 10;
-  rest.options.resume = true;
+  rest.options.schedule.checkpoint_every = 10;
+  rest.options.schedule.resume = true;
   /* Other first weights: everything must come from the file. */
   pdt_nn_trunk_init(&rest.trunk, 99);
   OK(run_it(&rest, &err));
@@ -398,7 +398,7 @@ static void test_not_a_number(void **state) {
   pdt_error err = {0};
   running r;
   running_new(&r, s, "bad");
-  r.options.checkpoint_every = 2;
+  r.options.schedule.checkpoint_every = 2;
   OK(run_it(&r, &err));
   char kept[300];
   snprintf(kept, sizeof kept, "%s/kept", s->folder);

@@ -380,17 +380,18 @@ static int watch(void *context, const void *report, pdt_error *err) {
 
 static pdt_curriculum_options options_of(int32_t stage, int64_t steps, const char *state,
                                          const char *sidecar) {
-  return (pdt_curriculum_options){.stage = pdt_train_stage_of(stage, 0.01),
+  return (pdt_curriculum_options){.schedule = {.seed = 7,
+                                               .steps = steps,
+                                               .warmup = 5,
+                                               .floor = 0.1,
+                                               .adamw = pdt_adamw_defaults(),
+                                               .batch = 3,
+                                               .log_every = 1,
+                                               .checkpoint_every = 10,
+                                               .state = state},
+                                  .stage = pdt_train_stage_of(stage, 0.01),
                                   .rounds = {TAU, 1, 99, 0.5, 0.2, 7},
-                                  .steps = steps,
-                                  .warmup = 5,
-                                  .floor = 0.1,
-                                  .adamw = pdt_adamw_defaults(),
-                                  .batch = 3,
-                                  .log_every = 1,
-                                  .checkpoint_every = 10,
                                   .threads = 1,
-                                  .state = state,
                                   .sidecar = sidecar,
                                   .data = 77};
 }
@@ -468,8 +469,8 @@ static void test_stage_resumes(void **state) {
   const pdt_train_observer observer = {&w, ignore_begin, watch};
   pdt_curriculum_options o = options_of(2, 25, a, sidecar);
   OK(pdt_curriculum(&trunk, &whole, entries, 2, &o, &alone, &observer, &err));
-  o.state = kept;
-  o.resume = true;
+  o.schedule.state = kept;
+  o.schedule.resume = true;
   w = (watcher){0};
   OK(pdt_curriculum(&trunk, &rest, entries, 2, &o, &alone, &observer, &err));
   assert_int_equal(w.first.step, 11);

@@ -37,7 +37,7 @@ typedef struct pair {
   pdt_safetensors *file;
   pdt_sidecar_config sidecar_config;
   pdt_comm comm;
-  const pdt_kernels *kernels;
+  pdt_device device;
   pdt_trunk_weights weights;
   pdt_kv_cache kv;
   pdt_trunk trunk;
@@ -47,7 +47,8 @@ typedef struct pair {
   pdt_arena arena;
   pdt_token tokens[TOKENS];
   float notes[NOTES * 64];
-  float *states; /* [TOKENS, d] decoding's */
+  pdt_array there; /* [TOKENS, d] decoding's states */
+  float *states;   /* the same: the device's memory is ours */
 } pair;
 
 #define OK(call)                                                                                   \
@@ -58,16 +59,19 @@ typedef struct pair {
 static void open_trunk(pair *p, const char *directory) {
   pdt_error err = {0};
   p->comm = (pdt_comm){.rank = 0, .size = 1};
-  p->kernels = pdt_cpu_kernels(pdt_cpu_best_isa());
+  OK(pdt_cpu_device_new(&p->device, pdt_cpu_best_isa(), 1, &err));
   OK(pdt_model_config_load(&p->config, directory, NULL, &err));
   OK(pdt_checkpoint_open(&p->checkpoint, directory, NULL, &err));
   OK(pdt_model_tensors_check(&p->config, p->checkpoint, NULL, &err));
-  OK(pdt_trunk_weights_load(&p->weights, &p->config, p->checkpoint, 0, 1, &err));
-  OK(pdt_kv_new(&p->kv, p->config.layers, p->config.kv_heads, p->config.head_dim, 8, &err));
-  const pdt_trunk_limits limits = {1, TOKENS, 1, 2 * TOKENS};
-  OK(pdt_trunk_new(&p->trunk, &p->weights, p->kernels, &p->comm, &p->kv, &limits, &err));
+  OK(pdt_trunk_weights_load(&p->weights, &p->device, &p->config, p->checkpoint, 0, 1, &err));
+  const pdt_kv_shape shape = {p->config.layers, p->config.kv_heads, p->config.head_dim};
+  OK(pdt_kv_new(&p->kv, &p->device, &shape, 8, &err));
+  const pdt_trunk_limits limits = {TOKENS, 1, 2 * TOKENS};
+  OK(pdt_trunk_new(&p->trunk, &p->weights, &p->comm, &p->kv, &limits, &err));
   OK(pdt_nn_trunk_new(&p->nn_trunk, &p->config, p->checkpoint, true, &err));
-  OK(PDT_NEW(&p->states, (int64_t)TOKENS * p->config.hidden_size, "states", &err));
+  OK(p->device.ops->alloc(&p->device, (int64_t)TOKENS * p->config.hidden_size, "states", &p->there,
+                          &err));
+  p->states = p->there.at;
   for (uint32_t i = 0; i < TOKENS; i++)
     p->tokens[i] = (pdt_token)(pdt_uniform(3, i, 0, 0, 0) * p->config.vocab_size);
   for (uint32_t i = 0; i < NOTES * 64; i++)
@@ -78,9 +82,10 @@ static void open_sidecar(pair *p, const char *path) {
   pdt_error err = {0};
   OK(pdt_safetensors_open(&p->file, path, &err));
   OK(pdt_sidecar_config_load(&p->sidecar_config, p->file, &p->config, &err));
-  OK(pdt_sidecar_load(&p->sidecar, p->file, &p->config, STREAM, STREAM + 1, p->kernels, 1, &err));
-  OK(pdt_sidecar_load(&p->whole, p->file, &p->config, 0, 1, p->kernels, 1, &err));
-  OK(pdt_sidecar_reserve(&p->sidecar, TOKENS, &err));
+  OK(pdt_sidecar_load(&p->sidecar, &p->device, p->file, &p->config, STREAM, STREAM + 1, &err));
+  OK(pdt_sidecar_load(&p->whole, &p->device, p->file, &p->config, 0, 1, &err));
+  const pdt_sidecar_limits limits = {TOKENS, BLOCKS, 5, NOTES};
+  OK(pdt_sidecar_reserve(&p->sidecar, &limits, &err));
   OK(pdt_nn_sidecar_new(&p->nn_sidecar, &p->sidecar_config, p->file, 0, &err));
 }
 
@@ -98,7 +103,8 @@ static void close_pair(pair *p) {
   pdt_kv_free(&p->kv);
   pdt_trunk_weights_free(&p->weights);
   pdt_checkpoint_close(p->checkpoint);
-  free(p->states);
+  p->device.ops->release(&p->device, p->there);
+  p->device.ops->close(&p->device);
 }
 
 /* Rows [first, end) of the sequence through decoding's trunk. */
@@ -110,8 +116,8 @@ static void decode_rows(pair *p, pdt_kv_sequence *sequence, int32_t first, int32
   for (int32_t i = first; i < end; i++)
     rows[i - first] = (pdt_trunk_row){sequence, i, p->tokens[i]};
   const pdt_trunk_batch batch = {rows, begin};
-  OK(pdt_trunk_forward(&p->trunk, &batch, hooks, p->states + (int64_t)first * p->config.hidden_size,
-                       &err));
+  OK(pdt_trunk_forward(&p->trunk, &batch, hooks,
+                       pdt_array_at(p->there, (int64_t)first * p->config.hidden_size), &err));
 }
 
 static void compare(const char *what, const float *expected, const float *found, int64_t n) {
@@ -157,14 +163,14 @@ typedef struct decoded {
   float *note, *coverage, *ready; /* [BLOCKS, dn], [BLOCKS, S], [BLOCKS] */
 } decoded;
 
-static void hook_snc(void *context, pdt_layer layer, float *h, int32_t rows) {
-  decoded *d = context;
-  pdt_sidecar_snc(&d->p->sidecar, layer, d->rows, h, rows);
+static void hook_snc(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
+  (void)rows;
+  pdt_sidecar_snc(&((decoded *)context)->p->sidecar, layer, h);
 }
 
-static void hook_adapter(void *context, pdt_layer layer, float *h, int32_t rows) {
-  decoded *d = context;
-  pdt_sidecar_adapter(&d->p->sidecar, layer, d->rows, h, rows);
+static void hook_adapter(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
+  (void)rows;
+  pdt_sidecar_adapter(&((decoded *)context)->p->sidecar, layer, h);
 }
 
 /* Notes of the windows: the plan's, then ours. */
@@ -202,18 +208,22 @@ static void decode_stream(decoded *d, const int32_t *plan_ids) {
   OK(pdt_kv_sequence_new(&sequence, &p->kv, NULL, 0, TOKENS, &err));
   decode_rows(p, &sequence, 0, PROMPT - 1, NULL);
   const pdt_trunk_hooks hooks = {d, hook_snc, hook_adapter};
+  pdt_sidecar_condition(&p->sidecar, d->rows, TOKENS - PROMPT + 1);
   decode_rows(p, &sequence, PROMPT - 1, TOKENS, &hooks);
   pdt_kv_sequence_free(&sequence, &p->kv);
-  float *room;
-  OK(PDT_NEW(&room, pdt_sidecar_block_elems(&p->sidecar, 5, NOTES), "scratch", &err));
   OK(PDT_NEW(&d->note, BLOCKS * dn, "notes", &err));
   OK(PDT_NEW(&d->coverage, BLOCKS * S, "coverage", &err));
   OK(PDT_NEW(&d->ready, BLOCKS, "readiness", &err));
-  for (int32_t b = 0; b < BLOCKS; b++)
-    pdt_sidecar_close_block(&p->sidecar, p->states + (int64_t)block_begin[b] * hidden,
-                            block_steps[b], &d->windows[b], &d->plan, room, d->note + b * dn,
-                            d->coverage + b * S, d->ready + b);
-  free(room);
+  pdt_block blocks[BLOCKS];
+  for (int32_t b = 0; b < BLOCKS; b++) {
+    blocks[b] = pdt_sidecar_block(&d->windows[b], &d->plan);
+    blocks[b].states = pdt_array_at(p->there, (int64_t)block_begin[b] * hidden);
+    blocks[b].n_states = block_steps[b];
+    blocks[b].note = d->note + b * dn;
+    blocks[b].coverage = d->coverage + b * S;
+    blocks[b].readiness = d->ready + b;
+  }
+  pdt_sidecar_close_blocks(&p->sidecar, blocks, BLOCKS);
 }
 
 /* The trainer's side: entry 0's plan note is note 0, blocks' notes are 1, 2, 3. */
@@ -262,7 +272,7 @@ static void read_prompt(pair *p, int32_t n, float *inputs, float *mean, float *p
   int64_t d = p->sidecar_config.hidden_size, P = p->sidecar_config.plan_places;
   double *sums;
   OK(PDT_NEW(&sums, pdt_plan_sums(&p->sidecar) * d, "sums", &err));
-  for (int32_t t = 0; t < n; t++) pdt_plan_read(&p->sidecar, t, p->states + t * d, sums);
+  pdt_plan_read(&p->sidecar, p->there, n, 0, sums);
   pdt_plan_finish(&p->sidecar, sums, n, inputs);
   for (int64_t j = 0; j < d; j++) mean[j] = (float)(sums[j] / n);
   for (int64_t i = 0; i < P * d; i++) places[i] = i < n * d ? p->states[i] : 0;

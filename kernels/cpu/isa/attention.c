@@ -1,7 +1,7 @@
 /* Attention of the query heads that share one key/value head, over a paged cache. Positions count
  * from the first span on into the second; every sum runs over them, or over head_dim, in that
  * order, so pages and spans leave no trace in the bits. */
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/isa/vector.h"
 
 /* Heads and pages, or heads and vectors of head_dim, that one tile holds in registers. */
 #if defined(__AVX512F__)

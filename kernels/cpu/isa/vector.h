@@ -3,8 +3,8 @@
  * LANES floats make a vector, SUBS vectors make the 16 lanes of a panel. Sums are always made in 16
  * lanes, so that AVX2 and AVX-512 give the same bits: both fuse where madd() is written, and
  * nowhere else (the compiler is told not to contract). The portable set does not fuse. */
-#ifndef PDT_KERNELS_CPU_VECTOR_H
-#define PDT_KERNELS_CPU_VECTOR_H
+#ifndef PDT_KERNELS_CPU_ISA_VECTOR_H
+#define PDT_KERNELS_CPU_ISA_VECTOR_H
 
 #include <math.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #endif
 
-#include "kernels/cpu/isa.h"
+#include "kernels/cpu/isa/isa.h"
 
 #if defined(__AVX512F__)
 enum { LANES = 16 };

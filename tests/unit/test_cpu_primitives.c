@@ -1,6 +1,7 @@
-/* Every CPU kernel against its plain version, and the promise that a result's bits depend on the
- * shapes of the weights alone. Data are seeded; every instruction set this machine runs is tried.
- */
+/* What the CPU backend is made of, against plain versions: accuracy, every half-precision number,
+ * and the promise that a result's bits depend on the shapes of the weights alone, however many
+ * threads or ranks share the work. Data are seeded; every instruction set this machine runs is
+ * tried. The operations of the table are test_kernels.c's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +12,101 @@
 #include <math.h>
 
 #include "base/memory.h"
-#include "kernels/kernels.h"
-#include "kernels/reference.h"
+#include "kernels/cpu/operations.h"
+
+/* ---- plain versions, in double and in the simplest order ---- */
+
+/* y[o] = row o of w, elements of any type at any alignment, times x. */
+static void plain_matvec(pdt_dtype dtype, const void *w, int64_t src_stride_elems, int32_t out,
+                         int32_t in, const float *x, float *y) {
+  int64_t size = (int64_t)pdt_dtype_bytes(dtype);
+  for (int32_t o = 0; o < out; o++) {
+    double sum = 0;
+    for (int32_t i = 0; i < in; i++) {
+      float value;
+      pdt_to_float(dtype, (const char *)w + (o * src_stride_elems + i) * size, 1, &value);
+      sum += (double)value * (double)x[i];
+    }
+    y[o] = (float)sum;
+  }
+}
+
+static void plain_rms_norm(const float *x, const float *weight, float eps, int32_t width,
+                           float *y) {
+  double sum = 0;
+  for (int32_t i = 0; i < width; i++) sum += (double)x[i] * (double)x[i];
+  double scale = 1 / sqrt(sum / width + (double)eps);
+  for (int32_t i = 0; i < width; i++)
+    y[i] = (float)((double)x[i] * scale * (weight ? (double)weight[i] : 1));
+}
+
+static void plain_silu_mul(const float *gate, const float *up, int64_t n, float *y) {
+  for (int64_t i = 0; i < n; i++)
+    y[i] = (float)((double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i]);
+}
+
+static void plain_gelu(float *x, int64_t n) {
+  for (int64_t i = 0; i < n; i++) x[i] = (float)((double)x[i] / 2 * erfc(-(double)x[i] / sqrt(2)));
+}
+
+static void plain_rope(float *x, const float *cosine, const float *sine, int32_t head_dim) {
+  int32_t half = head_dim / 2;
+  for (int32_t j = 0; j < half; j++) {
+    double a = (double)x[j], b = (double)x[half + j];
+    x[j] = (float)(a * (double)cosine[j] - b * (double)sine[j]);
+    x[half + j] = (float)(b * (double)cosine[j] + a * (double)sine[j]);
+  }
+}
+
+static void plain_softmax(float *x, int64_t n) {
+  double top = -INFINITY, sum = 0;
+  for (int64_t i = 0; i < n; i++) top = fmax(top, (double)x[i]);
+  for (int64_t i = 0; i < n; i++) sum += exp((double)x[i] - top);
+  for (int64_t i = 0; i < n; i++) x[i] = (float)(exp((double)x[i] - top) / sum);
+}
+
+/* Feature d of the key and of the value at position i of a view. */
+static void cached(const pdt_kv_view *kv, int32_t i, int32_t d, double *key, double *value) {
+  const pdt_kv_span *span = &kv->spans[0];
+  if (i >= span->tokens) {
+    i -= span->tokens;
+    span = &kv->spans[1];
+  }
+  i += span->skip;
+  const float *page = kv->base + span->pages[i / PDT_PAGE_TOKENS] * kv->page_elems;
+  int32_t slot = i % PDT_PAGE_TOKENS;
+  *key = (double)page[(int64_t)d * PDT_PAGE_TOKENS + slot];
+  *value = (double)page[(int64_t)(PDT_PAGE_TOKENS + slot) * kv->head_dim + d];
+}
+
+static void plain_attention(const pdt_kv_view *kv, const float *q, int32_t n_heads, float *out,
+                            float *scratch) {
+  int32_t tokens = kv->spans[0].tokens + kv->spans[1].tokens, dim = kv->head_dim;
+  for (int32_t h = 0; h < n_heads; h++) {
+    double key, value;
+    for (int32_t i = 0; i < tokens; i++) {
+      double dot = 0;
+      for (int32_t d = 0; d < dim; d++) {
+        cached(kv, i, d, &key, &value);
+        dot += (double)q[(int64_t)h * dim + d] * key;
+      }
+      scratch[i] = (float)(dot / sqrt(dim));
+    }
+    plain_softmax(scratch, tokens);
+    for (int32_t d = 0; d < dim; d++) {
+      double sum = 0;
+      for (int32_t i = 0; i < tokens; i++) {
+        cached(kv, i, d, &key, &value);
+        sum += (double)scratch[i] * value;
+      }
+      out[(int64_t)h * dim + d] = (float)sum;
+    }
+  }
+}
+
+/* ---- data ---- */
+
+static pdt_device device; /* whose matrices all instruction sets read */
 
 static uint32_t next(uint64_t *seed) {
   *seed = *seed * 6364136223846793005u + 1442695040888963407u;
@@ -47,9 +141,9 @@ static void *random_elements(uint64_t *seed, pdt_dtype dtype, int64_t n, char **
   return *owner + 1;
 }
 
-static void for_each_isa(void (*test)(const pdt_kernels *)) {
+static void for_each_isa(void (*test)(const pdt_cpu_primitives *)) {
   for (int isa = PDT_CPU_PORTABLE; isa <= PDT_CPU_AVX512; isa++) {
-    const pdt_kernels *k = pdt_cpu_kernels((pdt_cpu_isa)isa);
+    const pdt_cpu_primitives *k = pdt_cpu_primitives_of((pdt_cpu_isa)isa);
     if (k) test(k);
   }
 }
@@ -77,13 +171,14 @@ static shape random_shape(uint64_t *seed) {
 
 static pdt_matrix random_matrix(uint64_t *seed, const shape *s, char **owner, void **src) {
   pdt_matrix m;
-  assert_int_equal(pdt_matrix_new(&m, s->out, s->in, s->dtype, s->leaf, NULL), 0);
+  assert_int_equal(device.ops->matrix_new(&device, &m, s->out, s->in, s->dtype, s->leaf, NULL), 0);
   *src = random_elements(seed, s->dtype, (int64_t)s->out * s->in, owner);
   /* In two pieces, as weights of separate tensors come. */
   int32_t cut = between(seed, 0, s->out);
-  pdt_matrix_pack(&m, 0, cut, *src, s->in);
-  pdt_matrix_pack(&m, cut, s->out - cut,
-                  (char *)*src + (int64_t)cut * s->in * (int64_t)pdt_dtype_bytes(s->dtype), s->in);
+  device.ops->matrix_pack(&device, &m, 0, cut, *src, s->in);
+  device.ops->matrix_pack(&device, &m, cut, s->out - cut,
+                          (char *)*src + (int64_t)cut * s->in * (int64_t)pdt_dtype_bytes(s->dtype),
+                          s->in);
   return m;
 }
 
@@ -97,27 +192,29 @@ static void matrix_packs_and_unpacks(void **state) {
     pdt_matrix m = random_matrix(&seed, &s, &owner, &src);
     float row[260], want[260];
     for (int32_t o = 0; o < s.out; o++) {
-      pdt_matrix_row(&m, o, row);
+      device.ops->gather_rows(&device, &m, &o, 1, (pdt_array){row});
       pdt_to_float(s.dtype, (char *)src + (int64_t)o * s.in * (int64_t)pdt_dtype_bytes(s.dtype),
                    s.in, want);
       assert_memory_equal(row, want, (size_t)s.in * sizeof *row);
     }
-    assert_int_equal(m.panel_bytes % 64, 0);
+    pdt_bytes panel = pdt_cpu_panel_bytes(s.in, s.dtype);
+    assert_int_equal(panel % 64, 0);
+    assert_true(panel >= s.in * 16 * (pdt_bytes)pdt_dtype_bytes(s.dtype));
     assert_int_equal((uintptr_t)m.data % 64, 0);
-    assert_int_equal(pdt_matrix_bytes(&m), (s.out + 15) / 16 * m.panel_bytes);
-    pdt_matrix_free(&m);
+    assert_int_equal(m.bytes, (s.out + 15) / 16 * panel);
+    device.ops->matrix_free(&device, &m);
     free(owner);
   }
   pdt_matrix m;
   pdt_error err;
-  assert_int_equal(pdt_matrix_new(&m, 0, 4, PDT_F32, 4, &err), -1);
-  assert_int_equal(pdt_matrix_new(&m, INT32_MAX, INT32_MAX, PDT_F32, 4, &err), -1);
+  assert_int_equal(device.ops->matrix_new(&device, &m, 0, 4, PDT_F32, 4, &err), -1);
+  assert_int_equal(device.ops->matrix_new(&device, &m, INT32_MAX, INT32_MAX, PDT_F32, 4, &err), -1);
   assert_int_equal(err.code, PDT_ERROR_MEMORY);
 }
 
 /* All rows together, with several threads, against the plain version; then every row alone, and in
  * batches of other sizes, bit for bit. */
-static void matmul_on(const pdt_kernels *k) {
+static void matmul_on(const pdt_cpu_primitives *k) {
   uint64_t seed = 2;
   for (int trial = 0; trial < 60; trial++) {
     shape s = random_shape(&seed);
@@ -130,7 +227,8 @@ static void matmul_on(const pdt_kernels *k) {
     float *y = new_floats(rows * y_stride), *want = new_floats(rows * y_stride);
     for (int64_t i = 0; i < rows * y_stride; i++) y[i] = want[i] = 77; /* gaps stay as they are */
     k->matmul(&m, x, x_stride, rows, y, y_stride, 1);
-    pdt_reference_kernels()->matmul(&m, x, x_stride, rows, want, y_stride, 1);
+    for (int32_t r = 0; r < rows; r++)
+      plain_matvec(s.dtype, src, s.in, s.out, s.in, x + r * x_stride, want + r * y_stride);
     /* Rounding of `in` additions of numbers of at most 1. */
     assert_close(y, want, rows * y_stride, 1e-7 * s.in, 1 + sqrt(s.in));
     for (int threads = 1; threads <= 3; threads++)
@@ -143,7 +241,7 @@ static void matmul_on(const pdt_kernels *k) {
           assert_memory_equal(want + r * y_stride, y + r * y_stride, (size_t)s.out * sizeof *y);
       }
     free(x), free(y), free(want), free(owner);
-    pdt_matrix_free(&m);
+    device.ops->matrix_free(&device, &m);
   }
 }
 
@@ -154,7 +252,7 @@ static void matmul_rows_are_independent(void **state) {
 
 /* Large enough that a team of threads really starts, and that panels are taken in chunks; also
  * panels that are too long to wait in the cache. */
-static void large_on(const pdt_kernels *k, const shape *s, int32_t rows) {
+static void large_on(const pdt_cpu_primitives *k, const shape *s, int32_t rows) {
   uint64_t seed = 3;
   char *owner;
   void *src;
@@ -162,7 +260,8 @@ static void large_on(const pdt_kernels *k, const shape *s, int32_t rows) {
   int64_t n = (int64_t)rows * s->out;
   float *x = random_floats(&seed, (int64_t)rows * s->in, 1), *y = new_floats(n), *z = new_floats(n);
   k->matmul(&m, x, s->in, rows, y, s->out, 1);
-  pdt_reference_kernels()->matmul(&m, x, s->in, rows, z, s->out, 1);
+  for (int64_t r = 0; r < rows; r++)
+    plain_matvec(s->dtype, src, s->in, s->out, s->in, x + r * s->in, z + r * s->out);
   assert_close(y, z, n, 1e-7 * s->in, 1 + sqrt(s->in));
   for (int threads = 2; threads <= 9; threads++) {
     memset(z, 0, (size_t)n * sizeof *z);
@@ -173,10 +272,10 @@ static void large_on(const pdt_kernels *k, const shape *s, int32_t rows) {
   k->matvec_unpacked(s->dtype, src, s->in, s->out, s->in, x, z, 3);
   assert_memory_equal(y, z, (size_t)s->out * sizeof *y);
   free(x), free(y), free(z), free(owner);
-  pdt_matrix_free(&m);
+  device.ops->matrix_free(&device, &m);
 }
 
-static void threads_on(const pdt_kernels *k) {
+static void threads_on(const pdt_cpu_primitives *k) {
   for (int dtype = 0; dtype < 3; dtype++) {
     shape wide = {.out = 1003, .in = 333, .leaf = 64, .dtype = (pdt_dtype)dtype};
     shape deep = {.out = 210, .in = 9001, .leaf = 64, .dtype = (pdt_dtype)dtype};
@@ -192,36 +291,37 @@ static void matmul_threads_leave_no_trace(void **state) {
 }
 
 /* Columns split over T ranks by leaves; the ranks' sums added up by pdt_sum_shares. */
-static void split_product(const pdt_kernels *k, uint64_t *seed, const shape *s, int32_t T) {
+static void split_product(const pdt_cpu_primitives *k, uint64_t *seed, const shape *s, int32_t T) {
   char *owner;
   void *src;
   pdt_matrix whole = random_matrix(seed, s, &owner, &src);
   enum { ROWS = 3 };
   float *x = random_floats(seed, (int64_t)ROWS * s->in, 1), *y = new_floats(ROWS * s->out);
   float *parts = new_floats((int64_t)T * ROWS * s->out), *out = new_floats(ROWS * s->out);
-  const float *given[16];
+  pdt_array given[16];
   k->matmul(&whole, x, s->in, ROWS, y, s->out, 1);
   for (int32_t t = 0; t < T; t++) {
     pdt_range share = pdt_share(whole.tree.leaves, T, t);
-    given[t] = NULL;
+    given[t] = (pdt_array){0};
     if (share.begin == share.end) continue;
     int32_t begin = share.begin * s->leaf, end = whole.tree.leaf_end[share.end - 1];
     pdt_matrix part;
-    assert_int_equal(pdt_matrix_new(&part, s->out, end - begin, s->dtype, s->leaf, NULL), 0);
-    pdt_matrix_pack(&part, 0, s->out, (char *)src + begin * (int64_t)pdt_dtype_bytes(s->dtype),
-                    s->in);
+    assert_int_equal(
+        device.ops->matrix_new(&device, &part, s->out, end - begin, s->dtype, s->leaf, NULL), 0);
+    device.ops->matrix_pack(&device, &part, 0, s->out,
+                            (char *)src + begin * (int64_t)pdt_dtype_bytes(s->dtype), s->in);
     float *partial = parts + (int64_t)t * ROWS * s->out;
     k->matmul(&part, x + begin, s->in, ROWS, partial, s->out, 2);
-    given[t] = partial;
-    pdt_matrix_free(&part);
+    given[t] = (pdt_array){partial};
+    device.ops->matrix_free(&device, &part);
   }
-  pdt_sum_shares(given, T, (int64_t)ROWS * s->out, out);
+  pdt_sum_shares(given, T, (int64_t)ROWS * s->out, (pdt_array){out});
   assert_memory_equal(out, y, (size_t)(ROWS * s->out) * sizeof *y);
   free(x), free(y), free(parts), free(out), free(owner);
-  pdt_matrix_free(&whole);
+  device.ops->matrix_free(&device, &whole);
 }
 
-static void split_on(const pdt_kernels *k) {
+static void split_on(const pdt_cpu_primitives *k) {
   uint64_t seed = 4;
   for (int trial = 0; trial < 150; trial++) {
     shape s = random_shape(&seed);
@@ -235,7 +335,7 @@ static void matmul_split_over_ranks(void **state) {
   for_each_isa(split_on);
 }
 
-static void matvec_on(const pdt_kernels *k) {
+static void matvec_on(const pdt_cpu_primitives *k) {
   uint64_t seed = 5;
   for (int trial = 0; trial < 100; trial++) {
     shape s = random_shape(&seed);
@@ -244,7 +344,7 @@ static void matvec_on(const pdt_kernels *k) {
     void *src = random_elements(&seed, s.dtype, s.out * stride, &owner);
     float *x = random_floats(&seed, s.in, 1), *y = new_floats(s.out), *want = new_floats(s.out);
     k->matvec_unpacked(s.dtype, src, stride, s.out, s.in, x, y, 2);
-    pdt_reference_kernels()->matvec_unpacked(s.dtype, src, stride, s.out, s.in, x, want, 1);
+    plain_matvec(s.dtype, src, stride, s.out, s.in, x, want);
     assert_close(y, want, s.out, 1e-7 * s.in, 1 + sqrt(s.in));
     free(x), free(y), free(want), free(owner);
   }
@@ -255,43 +355,42 @@ static void matvec_unpacked_is_right(void **state) {
   for_each_isa(matvec_on);
 }
 
-static void vectors_on(const pdt_kernels *k) {
-  const pdt_kernels *ref = pdt_reference_kernels();
+static void vectors_on(const pdt_cpu_primitives *k) {
   uint64_t seed = 6;
   for (int32_t n = 1; n <= 130; n++) {
     float *x = random_floats(&seed, n, 20), *w = random_floats(&seed, n, 1);
     float *y = new_floats(n), *want = new_floats(n);
     /* A few roundings of numbers of the size named last. */
     k->rms_norm(x, n % 2 ? w : NULL, 1e-5f, n, y);
-    ref->rms_norm(x, n % 2 ? w : NULL, 1e-5f, n, want);
+    plain_rms_norm(x, n % 2 ? w : NULL, 1e-5f, n, want);
     assert_close(y, want, n, 1e-6, 20);
     k->silu_mul(x, w, n, y);
-    ref->silu_mul(x, w, n, want);
+    plain_silu_mul(x, w, n, want);
     assert_close(y, want, n, 3e-7, 20);
     memcpy(y, x, (size_t)n * sizeof *x);
     memcpy(want, x, (size_t)n * sizeof *x);
     k->softmax(y, n);
-    ref->softmax(want, n);
+    plain_softmax(want, n);
     assert_close(y, want, n, 2e-6, 1);
     memcpy(y, x, (size_t)n * sizeof *x);
     memcpy(want, x, (size_t)n * sizeof *x);
     k->rope(y, w, x, n);
-    ref->rope(want, w, x, n);
+    plain_rope(want, w, x, n);
     assert_close(y, want, n, 3e-7, 400);
     memcpy(y, x, (size_t)n * sizeof *x);
     memcpy(want, x, (size_t)n * sizeof *x);
     k->gelu(y, n);
-    ref->gelu(want, n);
+    plain_gelu(want, n);
     assert_close(y, want, n, 3e-7, 20);
     free(x), free(w), free(y), free(want);
   }
 }
 
-static void gelu_on(const pdt_kernels *k) {
+static void gelu_on(const pdt_cpu_primitives *k) {
   for (float v = -12; v < 12; v += 0.0137f) {
     float got = v, want = v;
     k->gelu(&got, 1);
-    pdt_reference_kernels()->gelu(&want, 1);
+    plain_gelu(&want, 1);
     /* erfcf's few ulp, and those its argument's rounding turns into: relative, far tail included */
     assert_close(&got, &want, 1, 2e-5, fabs((double)want));
     if (v > -1) assert_close(&got, &want, 1, 4e-7, fabs((double)want));
@@ -299,12 +398,12 @@ static void gelu_on(const pdt_kernels *k) {
 }
 
 /* silu relative to its size, which shows exp on both sides of zero. */
-static void silu_on(const pdt_kernels *k) {
+static void silu_on(const pdt_cpu_primitives *k) {
   const float one = 1;
   for (float v = -87; v < 87; v += 0.00731f) {
     float got, want;
     k->silu_mul(&v, &one, 1, &got);
-    pdt_reference_kernels()->silu_mul(&v, &one, 1, &want);
+    plain_silu_mul(&v, &one, 1, &want);
     assert_close(&got, &want, 1, 4 * 0x1p-24, fabs((double)want)); /* exp, sum, quotient, want */
   }
 }
@@ -317,7 +416,7 @@ static void vectors_are_right(void **state) {
 }
 
 /* exp of a number below zero, seen through softmax of two numbers: e / (1 + e). */
-static void exp_on(const pdt_kernels *k) {
+static void exp_on(const pdt_cpu_primitives *k) {
   for (double x = -103; x <= 0; x += 0.00173) {
     float pair[2] = {0, (float)x};
     k->softmax(pair, 2);
@@ -391,8 +490,8 @@ static pdt_kv_view slide(cache *c, pdt_kv_view kv, int32_t first) {
   return kv;
 }
 
-static void attention_case(const pdt_kernels *k, uint64_t *seed, int32_t head_dim, int32_t heads,
-                           int32_t tokens) {
+static void attention_case(const pdt_cpu_primitives *k, uint64_t *seed, int32_t head_dim,
+                           int32_t heads, int32_t tokens) {
   cache c = {.page_elems = 32 * head_dim + 48, .head_dim = head_dim};
   c.floats = CACHE_PAGES * c.page_elems;
   c.base = new_floats(c.floats);
@@ -405,7 +504,7 @@ static void attention_case(const pdt_kernels *k, uint64_t *seed, int32_t head_di
   int32_t pages[CACHE_PAGES];
   pdt_kv_view kv = lay_out(&c, seed, keys, values, tokens, 0, pages);
   k->attention(&kv, q, heads, out, scratch);
-  pdt_reference_kernels()->attention(&kv, q, heads, other, scratch);
+  plain_attention(&kv, q, heads, other, scratch);
   /* Scores of up to ~3 sqrt(head_dim), rounded over head_dim additions; values of at most 1. */
   assert_close(out, other, (int64_t)heads * head_dim, 1e-6, 1 + sqrt(head_dim));
   for (int trial = 0; trial < 6; trial++) {
@@ -430,8 +529,8 @@ static void attention_case(const pdt_kernels *k, uint64_t *seed, int32_t head_di
 
 /* A window gives the bits of a sequence that has its positions and no others, wherever pages and
  * spans are cut, within the room that the view says. */
-static void window_case(const pdt_kernels *k, uint64_t *seed, int32_t head_dim, int32_t heads,
-                        int32_t tokens) {
+static void window_case(const pdt_cpu_primitives *k, uint64_t *seed, int32_t head_dim,
+                        int32_t heads, int32_t tokens) {
   cache c = {.page_elems = 32 * head_dim + 48, .head_dim = head_dim};
   c.floats = CACHE_PAGES * c.page_elems;
   c.base = new_floats(c.floats);
@@ -457,13 +556,13 @@ static void window_case(const pdt_kernels *k, uint64_t *seed, int32_t head_dim, 
     k->attention(&kv, q, heads, other, scratch);
     assert_memory_equal(out, other, (size_t)n * sizeof *out);
     free(scratch);
-    pdt_reference_kernels()->attention(&kv, q, heads, out, whole);
+    plain_attention(&kv, q, heads, out, whole);
     assert_close(other, out, n, 1e-6, 1 + sqrt(head_dim));
   }
   free(c.base), free(keys), free(values), free(q), free(out), free(other), free(whole);
 }
 
-static void windows_on(const pdt_kernels *k) {
+static void windows_on(const pdt_cpu_primitives *k) {
   static const int32_t dims[] = {2, 6, 16, 22, 64, 134};
   uint64_t seed = 11;
   for (int d = 0; d < 6; d++)
@@ -477,7 +576,7 @@ static void windows_are_right(void **state) {
   for_each_isa(windows_on);
 }
 
-static void attention_on(const pdt_kernels *k) {
+static void attention_on(const pdt_cpu_primitives *k) {
   static const int32_t dims[] = {2, 6, 8, 16, 22, 48, 64, 80, 128, 134};
   uint64_t seed = 7;
   for (int d = 0; d < 10; d++)
@@ -491,7 +590,7 @@ static void attention_is_right(void **state) {
   for_each_isa(attention_on);
 }
 
-static void not_a_number_on(const pdt_kernels *k) {
+static void not_a_number_on(const pdt_cpu_primitives *k) {
   for (int32_t n = 1; n <= 40; n++)
     for (int32_t at = 0; at < n; at++) {
       float x[40], one[40], y[40];
@@ -516,7 +615,7 @@ static void not_a_number_on(const pdt_kernels *k) {
   assert_true(isnan(all[0]) && isnan(top[0]));
 }
 
-static void matmul_nan_on(const pdt_kernels *k) {
+static void matmul_nan_on(const pdt_cpu_primitives *k) {
   uint64_t seed = 8;
   for (int trial = 0; trial < 40; trial++) {
     shape s = random_shape(&seed);
@@ -530,7 +629,7 @@ static void matmul_nan_on(const pdt_kernels *k) {
       for (int32_t o = 0; o < s.out; o++)
         assert_int_equal(!!isnan(y[r * s.out + o]), r == 2); /* there, and nowhere else */
     free(x), free(y), free(owner);
-    pdt_matrix_free(&m);
+    device.ops->matrix_free(&device, &m);
   }
 }
 
@@ -541,19 +640,19 @@ static void nan_is_never_lost(void **state) {
 }
 
 /* Every half-precision number, widened by a product with 1 from each kind of storage. */
-static void halves_on(const pdt_kernels *k) {
+static void halves_on(const pdt_cpu_primitives *k) {
   static uint16_t bits[65536]; /* large for a stack */
   const float one = 1;
   float *y = new_floats(65536), *want = new_floats(65536);
   for (int i = 0; i < 65536; i++) bits[i] = (uint16_t)i;
   for (int d = PDT_F16; d <= PDT_BF16; d++) {
     pdt_matrix m;
-    assert_int_equal(pdt_matrix_new(&m, 65536, 1, (pdt_dtype)d, 1, NULL), 0);
-    pdt_matrix_pack(&m, 0, 65536, bits, 1);
+    assert_int_equal(device.ops->matrix_new(&device, &m, 65536, 1, (pdt_dtype)d, 1, NULL), 0);
+    device.ops->matrix_pack(&device, &m, 0, 65536, bits, 1);
     k->matmul(&m, &one, 1, 1, y, 65536, 1);
     pdt_to_float((pdt_dtype)d, bits, 65536, want);
     for (int i = 0; i < 65536; i++) assert_true(isnan(want[i]) ? isnan(y[i]) : y[i] == want[i]);
-    pdt_matrix_free(&m);
+    device.ops->matrix_free(&device, &m);
   }
   free(y), free(want);
 }
@@ -566,7 +665,8 @@ static void half_precision_is_widened_exactly(void **state) {
 /* AVX2 and AVX-512 both fuse, in the same order: the same bits. */
 static void same_bits_on_avx2_and_avx512(void **state) {
   (void)state;
-  const pdt_kernels *a = pdt_cpu_kernels(PDT_CPU_AVX2), *b = pdt_cpu_kernels(PDT_CPU_AVX512);
+  const pdt_cpu_primitives *a = pdt_cpu_primitives_of(PDT_CPU_AVX2),
+                           *b = pdt_cpu_primitives_of(PDT_CPU_AVX512);
   if (!a || !b) skip();
   uint64_t seed = 9;
   for (int trial = 0; trial < 150; trial++) {
@@ -595,13 +695,14 @@ static void same_bits_on_avx2_and_avx512(void **state) {
     a->softmax(y, n), b->softmax(z, n);
     assert_memory_equal(y, z, bytes);
     free(x), free(y), free(z), free(owner);
-    pdt_matrix_free(&m);
+    device.ops->matrix_free(&device, &m);
   }
 }
 
 static void same_attention_on_avx2_and_avx512(void **state) {
   (void)state;
-  const pdt_kernels *a = pdt_cpu_kernels(PDT_CPU_AVX2), *b = pdt_cpu_kernels(PDT_CPU_AVX512);
+  const pdt_cpu_primitives *a = pdt_cpu_primitives_of(PDT_CPU_AVX2),
+                           *b = pdt_cpu_primitives_of(PDT_CPU_AVX512);
   if (!a || !b) skip();
   uint64_t seed = 10;
   for (int trial = 0; trial < 40; trial++) {
@@ -634,8 +735,23 @@ static void names_parse(void **state) {
   assert_true(pdt_cpu_isa_parse("avx512", &isa));
   assert_int_equal(isa, PDT_CPU_AVX512);
   assert_false(pdt_cpu_isa_parse("AVX", &isa));
-  assert_non_null(pdt_cpu_kernels(pdt_cpu_best_isa()));
-  assert_string_equal(pdt_cpu_kernels(PDT_CPU_PORTABLE)->name, "portable");
+  assert_true(pdt_cpu_has(pdt_cpu_best_isa()) && pdt_cpu_has(PDT_CPU_PORTABLE));
+  for (int i = PDT_CPU_PORTABLE; i <= PDT_CPU_AVX512; i++) {
+    const pdt_cpu_primitives *k = pdt_cpu_primitives_of((pdt_cpu_isa)i);
+    assert_int_equal(k != NULL, pdt_cpu_has((pdt_cpu_isa)i));
+    if (k) assert_string_equal(k->name, pdt_cpu_isa_name((pdt_cpu_isa)i));
+  }
+}
+
+static int open_device(void **state) {
+  (void)state;
+  return pdt_cpu_device_new(&device, PDT_CPU_PORTABLE, 1, NULL);
+}
+
+static int close_device(void **state) {
+  (void)state;
+  device.ops->close(&device);
+  return 0;
 }
 
 int main(void) {
@@ -655,5 +771,5 @@ int main(void) {
       cmocka_unit_test(same_attention_on_avx2_and_avx512),
       cmocka_unit_test(names_parse),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -1,4 +1,4 @@
-#include "protocol/sample.h"
+#include "base/sample.h"
 
 #include <math.h>
 

@@ -1,15 +1,15 @@
 /* Which CPU kernels this build holds and this machine runs. */
 #include <string.h>
 
-#include "kernels/kernels.h"
+#include "kernels/cpu/primitives.h"
 
-extern const pdt_kernels pdt_cpu_portable_kernels;
+extern const pdt_cpu_primitives pdt_cpu_portable_primitives;
 #ifdef PDT_X86
-extern const pdt_kernels pdt_cpu_avx2_kernels;
-extern const pdt_kernels pdt_cpu_avx512_kernels;
+extern const pdt_cpu_primitives pdt_cpu_avx2_primitives;
+extern const pdt_cpu_primitives pdt_cpu_avx512_primitives;
 #endif
 
-static bool runs_here(pdt_cpu_isa isa) {
+bool pdt_cpu_has(pdt_cpu_isa isa) {
 #ifdef PDT_X86
   /* Every processor with AVX2 converts half precision too, so that F16C needs no question. */
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -21,22 +21,27 @@ static bool runs_here(pdt_cpu_isa isa) {
   return isa == PDT_CPU_PORTABLE;
 }
 
-const pdt_kernels *pdt_cpu_kernels(pdt_cpu_isa isa) {
-  if (!runs_here(isa)) return NULL;
+const pdt_cpu_primitives *pdt_cpu_primitives_of(pdt_cpu_isa isa) {
+  if (!pdt_cpu_has(isa)) return NULL;
 #ifdef PDT_X86
-  if (isa == PDT_CPU_AVX512) return &pdt_cpu_avx512_kernels;
-  if (isa == PDT_CPU_AVX2) return &pdt_cpu_avx2_kernels;
+  if (isa == PDT_CPU_AVX512) return &pdt_cpu_avx512_primitives;
+  if (isa == PDT_CPU_AVX2) return &pdt_cpu_avx2_primitives;
 #endif
-  return &pdt_cpu_portable_kernels;
+  return &pdt_cpu_portable_primitives;
 }
 
 pdt_cpu_isa pdt_cpu_best_isa(void) {
-  if (runs_here(PDT_CPU_AVX512)) return PDT_CPU_AVX512;
-  return runs_here(PDT_CPU_AVX2) ? PDT_CPU_AVX2 : PDT_CPU_PORTABLE;
+  if (pdt_cpu_has(PDT_CPU_AVX512)) return PDT_CPU_AVX512;
+  return pdt_cpu_has(PDT_CPU_AVX2) ? PDT_CPU_AVX2 : PDT_CPU_PORTABLE;
+}
+
+static const char *const names[] = {"portable", "avx2", "avx512"};
+
+const char *pdt_cpu_isa_name(pdt_cpu_isa isa) {
+  return names[isa];
 }
 
 bool pdt_cpu_isa_parse(const char *name, pdt_cpu_isa *out) {
-  static const char *const names[] = {"portable", "avx2", "avx512"};
   for (int i = 0; i < 3; i++)
     if (strcmp(name, names[i]) == 0) {
       *out = (pdt_cpu_isa)i;

@@ -1,9 +1,9 @@
 /* The table of one instruction set. */
-#include "kernels/cpu/isa.h"
+#include "kernels/cpu/isa/isa.h"
 
-extern const pdt_kernels PDT_ISA_NAME(kernels);
+extern const pdt_cpu_primitives PDT_ISA_NAME(primitives);
 
-const pdt_kernels PDT_ISA_NAME(kernels) = {
+const pdt_cpu_primitives PDT_ISA_NAME(primitives) = {
     .name = PDT_ISA_TEXT(PDT_ISA),
     .matmul = PDT_ISA_NAME(matmul),
     .matvec_unpacked = PDT_ISA_NAME(matvec_unpacked),

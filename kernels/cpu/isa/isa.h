@@ -1,9 +1,9 @@
 /* The files of this folder that include this header are compiled once for each instruction set.
  * The build defines PDT_ISA (avx512, avx2, portable); every external name carries it. */
-#ifndef PDT_KERNELS_CPU_ISA_H
-#define PDT_KERNELS_CPU_ISA_H
+#ifndef PDT_KERNELS_CPU_ISA_ISA_H
+#define PDT_KERNELS_CPU_ISA_ISA_H
 
-#include "kernels/kernels.h"
+#include "kernels/cpu/primitives.h"
 
 #define PDT_ISA_PASTE_(name, isa) pdt_cpu_##isa##_##name
 #define PDT_ISA_PASTE(name, isa)  PDT_ISA_PASTE_(name, isa)
@@ -11,7 +11,7 @@
 #define PDT_ISA_TEXT_(isa)        #isa
 #define PDT_ISA_TEXT(isa)         PDT_ISA_TEXT_(isa)
 
-/* The functions of pdt_kernels, described there. */
+/* The functions of pdt_cpu_primitives, described there. */
 void PDT_ISA_NAME(matmul)(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows,
                           float *y, int64_t y_stride, int threads);
 void PDT_ISA_NAME(matvec_unpacked)(pdt_dtype dtype, const void *w, int64_t src_stride_elems,

@@ -2,7 +2,7 @@
  * another; at the end of a leaf of the sum tree it is merged with the tiles on a stack. Every
  * element of y is its own lane with its own chain of additions, so neither R nor P nor the
  * neighbors show in it. */
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/isa/vector.h"
 
 enum {
   MAX_DEPTH = 33,          /* of a tree over at most 2^31 leaves */
@@ -29,6 +29,7 @@ enum { MAX_ROWS = 3 };
 
 typedef struct product {
   const pdt_matrix *w;
+  pdt_bytes panel_bytes;
   const float *x;
   int64_t x_stride;
   float *y;
@@ -41,12 +42,12 @@ typedef struct product {
  * hardware has long streams to follow, and the request is for a little further along them. May ask
  * for addresses past the matrix, which does nothing. */
 INLINE void fetch_ahead(const product *p, const char *panel, int64_t offset, const int N) {
-  pdt_bytes tile_bytes = N / SUBS * p->w->panel_bytes;
+  pdt_bytes tile_bytes = N / SUBS * p->panel_bytes;
   pdt_bytes ahead = tile_bytes <= CHUNK_BYTES ? tile_bytes : NEAR_BYTES;
 #pragma GCC unroll 8
   for (int n = 0; n < N; n += SUBS)
-    __builtin_prefetch((const void *)((uintptr_t)panel +
-                                      (uintptr_t)(n / SUBS * p->w->panel_bytes + offset + ahead)));
+    __builtin_prefetch(
+        (const void *)((uintptr_t)panel + (uintptr_t)(n / SUBS * p->panel_bytes + offset + ahead)));
 }
 
 /* Weights of input i, or of the pair (i, i + 1) in bf16, for one vector of outputs. */
@@ -79,7 +80,7 @@ INLINE void add_input(vec *sums, const product *p, const char *panel, const floa
   fetch_ahead(p, panel, (int64_t)i * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype), N);
 #pragma GCC unroll 16
   for (int n = 0; n < N; n++)
-    w[n] = load_weights(dtype, panel + n / SUBS * p->w->panel_bytes, i, n % SUBS);
+    w[n] = load_weights(dtype, panel + n / SUBS * p->panel_bytes, i, n % SUBS);
   add_products(sums, w, x + i, p->x_stride, R, N);
 }
 
@@ -95,7 +96,7 @@ INLINE void accumulate(vec *sums, const product *p, const char *panel, const flo
       fetch_ahead(p, panel, (int64_t)(i / 2) * (4 * PDT_PANEL), N);
 #pragma GCC unroll 16
       for (int n = 0; n < N; n++) {
-        uvec pair = load_pair(panel + n / SUBS * p->w->panel_bytes, i, n % SUBS);
+        uvec pair = load_pair(panel + n / SUBS * p->panel_bytes, i, n % SUBS);
         low[n] = (vec)(pair << 16);
         high[n] = (vec)(pair & 0xffff0000u);
       }
@@ -127,7 +128,7 @@ INLINE void tile(const product *p, int32_t row, int64_t panel, const pdt_dtype d
                  const int P) {
   const int N = P * SUBS;
   const pdt_sum_tree *tree = &p->w->tree;
-  const char *weights = (const char *)p->w->data + panel * p->w->panel_bytes;
+  const char *weights = (const char *)p->w->data + panel * p->panel_bytes;
   const float *x = p->x + row * p->x_stride;
   vec stack[MAX_DEPTH][MAX_VECTORS];
   int top = 0;
@@ -182,7 +183,7 @@ static const tile_entry tiles[3][MAX_ROWS + 1] = {TILES(ENTRY_F32) TILES(ENTRY_F
  * are several, panels are taken in chunks that stay in the cache from one row tile to the next. */
 static void panels(const product *p, int32_t rows, int64_t begin, int64_t end) {
   int32_t n_tiles = rows / MAX_ROWS + (rows % MAX_ROWS != 0);
-  int64_t chunk = n_tiles == 1 ? end - begin : CHUNK_BYTES / p->w->panel_bytes;
+  int64_t chunk = n_tiles == 1 ? end - begin : CHUNK_BYTES / p->panel_bytes;
   if (chunk < CHUNK_PANELS) chunk = CHUNK_PANELS;
   for (; begin < end; begin += chunk) {
     int64_t stop = end - begin < chunk ? end : begin + chunk;
@@ -208,7 +209,12 @@ static int useful_threads(int threads, int64_t n_parts, int64_t n_weights, int32
 void PDT_ISA_NAME(matmul)(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows,
                           float *y, int64_t y_stride, int threads) {
   if (rows < 1) return;
-  product p = {.w = w, .x = x, .x_stride = x_stride, .y = y, .y_stride = y_stride};
+  product p = {.w = w,
+               .panel_bytes = pdt_cpu_panel_bytes(w->in, w->dtype),
+               .x = x,
+               .x_stride = x_stride,
+               .y = y,
+               .y_stride = y_stride};
   int64_t n = ((int64_t)w->out + PDT_PANEL - 1) / PDT_PANEL;
   int team = useful_threads(threads, n, (int64_t)w->out * w->in, rows);
   if (team == 1) {

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "kernels/kernels.h"
+#include "kernels/cpu/operations.h"
 
 static int64_t n_panels(const pdt_matrix *m) {
   return ((int64_t)m->out + PDT_PANEL - 1) / PDT_PANEL;
@@ -15,24 +15,27 @@ static int64_t place(pdt_dtype dtype, int32_t lane, int32_t i) {
 }
 
 static char *panel_of(const pdt_matrix *m, int32_t o) {
-  return (char *)m->data + o / PDT_PANEL * m->panel_bytes;
+  return (char *)m->data + o / PDT_PANEL * pdt_cpu_panel_bytes(m->in, m->dtype);
 }
 
-int pdt_matrix_new(pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype, int32_t leaf_width,
-                   pdt_error *err) {
+pdt_bytes pdt_cpu_panel_bytes(int32_t in, pdt_dtype dtype) {
+  int64_t inputs = dtype == PDT_BF16 ? (int64_t)in + in % 2 : in;
+  pdt_bytes bytes = inputs * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype);
+  return (bytes + PDT_ALIGN_BYTES - 1) / PDT_ALIGN_BYTES * PDT_ALIGN_BYTES;
+}
+
+int pdt_cpu_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype,
+                       int32_t leaf_width, pdt_error *err) {
+  (void)dev;
   *m = (pdt_matrix){0};
   if (out < 1 || in < 1)
     return pdt_fail(err, PDT_ERROR_RUNTIME,
                     "weight matrix: expected a shape of at least [1, 1], found [%d, %d]", out, in);
   pdt_matrix made = {.out = out, .in = in, .dtype = dtype};
-  int64_t inputs = dtype == PDT_BF16 ? (int64_t)in + in % 2 : in;
-  made.panel_bytes = inputs * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype);
-  made.panel_bytes += made.panel_bytes % PDT_ALIGN_BYTES; /* F16 with an odd number of inputs */
-  pdt_bytes total; /* pdt_matrix_bytes() must be able to say it */
-  if (__builtin_mul_overflow(n_panels(&made), made.panel_bytes, &total))
+  if (__builtin_mul_overflow(n_panels(&made), pdt_cpu_panel_bytes(in, dtype), &made.bytes))
     return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: impossible size: [%d, %d] of %s", out,
                     in, pdt_dtype_name(dtype));
-  if (pdt_new(&made.data, total, 1, "weight matrix", err)) return -1;
+  if (pdt_new(&made.data, made.bytes, 1, "weight matrix", err)) return -1;
   if (pdt_sum_tree_new(&made.tree, in, leaf_width, err)) {
     free(made.data);
     return -1;
@@ -41,7 +44,8 @@ int pdt_matrix_new(pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype, int3
   return 0;
 }
 
-void pdt_matrix_free(pdt_matrix *m) {
+void pdt_cpu_matrix_free(pdt_device *dev, pdt_matrix *m) {
+  (void)dev;
   free(m->data);
   pdt_sum_tree_free(&m->tree);
   *m = (pdt_matrix){0};
@@ -55,9 +59,10 @@ static inline void pack_row(pdt_dtype dtype, size_t size, char *panel, int32_t l
     memcpy(panel + place(dtype, lane, i) * (int64_t)size, from + i * (int64_t)size, size);
 }
 
-void pdt_matrix_pack(pdt_matrix *m, int32_t first_out, int32_t n_rows, const void *src,
-                     int64_t src_stride_elems) {
-  int64_t stride = src_stride_elems * (int64_t)pdt_dtype_bytes(m->dtype);
+void pdt_cpu_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int32_t n_rows,
+                         const void *src, int64_t src_stride) {
+  (void)dev;
+  int64_t stride = src_stride * (int64_t)pdt_dtype_bytes(m->dtype);
   for (int32_t j = 0; j < n_rows; j++) {
     int32_t o = first_out + j, lane = o % PDT_PANEL;
     const char *from = (const char *)src + j * stride;
@@ -76,13 +81,16 @@ void pdt_matrix_pack(pdt_matrix *m, int32_t first_out, int32_t n_rows, const voi
   }
 }
 
-void pdt_matrix_row(const pdt_matrix *m, int32_t o, float *dst) {
-  size_t size = pdt_dtype_bytes(m->dtype);
+/* Row o widened. */
+static void read_row(const pdt_matrix *m, int32_t o, float *dst) {
+  int64_t size = (int64_t)pdt_dtype_bytes(m->dtype);
   const char *panel = panel_of(m, o);
   for (int32_t i = 0; i < m->in; i++)
-    pdt_to_float(m->dtype, panel + place(m->dtype, o % PDT_PANEL, i) * (int64_t)size, 1, dst + i);
+    pdt_to_float(m->dtype, panel + place(m->dtype, o % PDT_PANEL, i) * size, 1, dst + i);
 }
 
-pdt_bytes pdt_matrix_bytes(const pdt_matrix *m) {
-  return n_panels(m) * m->panel_bytes;
+void pdt_cpu_gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *ids, int32_t n,
+                         pdt_array y) {
+#pragma omp parallel for num_threads(dev->threads) if (dev->threads > 1 && n >= 16)
+  for (int32_t r = 0; r < n; r++) read_row(w, ids[r], y.at + (int64_t)r * w->in);
 }

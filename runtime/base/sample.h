@@ -1,6 +1,6 @@
 /* Choice of one token from logits (PROTOCOL.md, "Randomness"). */
-#ifndef PDT_PROTOCOL_SAMPLE_H
-#define PDT_PROTOCOL_SAMPLE_H
+#ifndef PDT_BASE_SAMPLE_H
+#define PDT_BASE_SAMPLE_H
 
 #include "base/types.h"
 
