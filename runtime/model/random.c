@@ -9,7 +9,6 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "base/names.h"
 #include "model/normal.h"
 #include "model/tensors.h"
 
@@ -22,8 +21,8 @@ typedef struct random_model {
   const pdt_model_config *config;
   const pdt_random_options *options;
   int32_t n;
-  pdt_model_tensor *tensors; /* those the model gets */
-  pdt_tensor_spec *specs;    /* the same, as they are written */
+  pdt_wanted_tensor *tensors; /* those the model gets */
+  pdt_tensor_spec *specs;     /* the same, as they are written */
   shard *shards;
   int32_t n_shards;
   float *scratch; /* one chunk */
@@ -33,11 +32,11 @@ typedef struct random_model {
 static void choose_tensors(random_model *m) {
   int32_t count = pdt_model_tensor_count(m->config);
   for (int32_t i = 0; i < count; i++) {
-    pdt_model_tensor *t = &m->tensors[m->n];
+    pdt_wanted_tensor *t = &m->tensors[m->n];
     pdt_model_tensor_at(m->config, i, t);
     if (t->need == PDT_OPTIONAL) continue;
     pdt_tensor_spec *spec = &m->specs[m->n++];
-    *spec = (pdt_tensor_spec){t->name, m->options->dtype, t->n_dims, {t->shape[0], t->shape[1]}};
+    *spec = pdt_wanted_spec(t, m->options->dtype);
   }
 }
 
@@ -66,11 +65,11 @@ static int fill_chunk(void *context, int32_t index, int64_t first, int64_t n_ele
                       pdt_error *err) {
   (void)err;
   const random_model *m = context;
-  const pdt_model_tensor *t = &m->tensors[m->first + index];
+  const pdt_wanted_tensor *t = &m->tensors[m->first + index];
   double mean = 0, deviation, inputs = (double)t->shape[t->n_dims - 1];
   bool is_embedding = strcmp(t->name, PDT_TENSOR_EMBEDDING) == 0;
   if (t->n_dims == 1) {
-    mean = pdt_ends_with(t->name, "norm.weight") ? 1 : 0;
+    mean = t->role == PDT_ROLE_NORM ? 1 : 0;
     deviation = mean > 0 ? 0.1 : 0.3;
   } else if (strcmp(t->name, PDT_TENSOR_HEAD) == 0 ||
              (is_embedding && m->config->tie_word_embeddings)) {

@@ -6,111 +6,89 @@
 
 #include "base/memory.h"
 
-/* What a dimension of a layer's tensor is. */
-typedef enum extent { E_NONE, E_HIDDEN, E_QUERY, E_KEY, E_FFN, E_HEAD_DIM } extent;
+/* What a dimension is. */
+enum extent { E_NONE, E_HIDDEN, E_QUERY, E_KEY, E_FFN, E_HEAD_DIM, E_VOCAB };
 
 /* When a tensor must be there. */
-typedef enum demand {
+enum demand {
   ALWAYS,
   INPUT_BIAS,  /* with attention_bias, and in every Qwen2 */
   OUTPUT_BIAS, /* with attention_bias */
   MLP_BIAS,    /* with mlp_bias */
   HEAD_NORM,   /* in every Qwen3 */
-} demand;
-
-typedef struct layer_tensor {
-  const char *suffix;
-  extent rows, columns; /* columns E_NONE: a vector */
-  demand demand;
-} layer_tensor;
-
-static const layer_tensor layer_tensors[] = {
-    {"input_layernorm.weight", E_HIDDEN, E_NONE, ALWAYS},
-    {"self_attn.q_proj.weight", E_QUERY, E_HIDDEN, ALWAYS},
-    {"self_attn.q_proj.bias", E_QUERY, E_NONE, INPUT_BIAS},
-    {"self_attn.k_proj.weight", E_KEY, E_HIDDEN, ALWAYS},
-    {"self_attn.k_proj.bias", E_KEY, E_NONE, INPUT_BIAS},
-    {"self_attn.v_proj.weight", E_KEY, E_HIDDEN, ALWAYS},
-    {"self_attn.v_proj.bias", E_KEY, E_NONE, INPUT_BIAS},
-    {"self_attn.o_proj.weight", E_HIDDEN, E_QUERY, ALWAYS},
-    {"self_attn.o_proj.bias", E_HIDDEN, E_NONE, OUTPUT_BIAS},
-    {"self_attn.q_norm.weight", E_HEAD_DIM, E_NONE, HEAD_NORM},
-    {"self_attn.k_norm.weight", E_HEAD_DIM, E_NONE, HEAD_NORM},
-    {"post_attention_layernorm.weight", E_HIDDEN, E_NONE, ALWAYS},
-    {"mlp.gate_proj.weight", E_FFN, E_HIDDEN, ALWAYS},
-    {"mlp.gate_proj.bias", E_FFN, E_NONE, MLP_BIAS},
-    {"mlp.up_proj.weight", E_FFN, E_HIDDEN, ALWAYS},
-    {"mlp.up_proj.bias", E_FFN, E_NONE, MLP_BIAS},
-    {"mlp.down_proj.weight", E_HIDDEN, E_FFN, ALWAYS},
-    {"mlp.down_proj.bias", E_HIDDEN, E_NONE, MLP_BIAS},
+  UNTIED,      /* without tie_word_embeddings */
 };
-enum { PER_LAYER = sizeof layer_tensors / sizeof *layer_tensors };
+
+#define LAYER "model.layers.%d."
+static const pdt_tensor_row rows[] = {
+    {PDT_TENSOR_EMBEDDING, PDT_ROLE_EMBEDDING, ALWAYS, {E_VOCAB, E_HIDDEN}},
+    {LAYER "input_layernorm.weight", PDT_ROLE_NORM, ALWAYS, {E_HIDDEN}},
+    {LAYER "self_attn.q_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_QUERY, E_HIDDEN}},
+    {LAYER "self_attn.q_proj.bias", PDT_ROLE_BIAS, INPUT_BIAS, {E_QUERY}},
+    {LAYER "self_attn.k_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_KEY, E_HIDDEN}},
+    {LAYER "self_attn.k_proj.bias", PDT_ROLE_BIAS, INPUT_BIAS, {E_KEY}},
+    {LAYER "self_attn.v_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_KEY, E_HIDDEN}},
+    {LAYER "self_attn.v_proj.bias", PDT_ROLE_BIAS, INPUT_BIAS, {E_KEY}},
+    {LAYER "self_attn.o_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_HIDDEN, E_QUERY}},
+    {LAYER "self_attn.o_proj.bias", PDT_ROLE_BIAS, OUTPUT_BIAS, {E_HIDDEN}},
+    {LAYER "self_attn.q_norm.weight", PDT_ROLE_NORM, HEAD_NORM, {E_HEAD_DIM}},
+    {LAYER "self_attn.k_norm.weight", PDT_ROLE_NORM, HEAD_NORM, {E_HEAD_DIM}},
+    {LAYER "post_attention_layernorm.weight", PDT_ROLE_NORM, ALWAYS, {E_HIDDEN}},
+    {LAYER "mlp.gate_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_FFN, E_HIDDEN}},
+    {LAYER "mlp.gate_proj.bias", PDT_ROLE_BIAS, MLP_BIAS, {E_FFN}},
+    {LAYER "mlp.up_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_FFN, E_HIDDEN}},
+    {LAYER "mlp.up_proj.bias", PDT_ROLE_BIAS, MLP_BIAS, {E_FFN}},
+    {LAYER "mlp.down_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_HIDDEN, E_FFN}},
+    {LAYER "mlp.down_proj.bias", PDT_ROLE_BIAS, MLP_BIAS, {E_HIDDEN}},
+    {PDT_TENSOR_FINAL_NORM, PDT_ROLE_NORM, ALWAYS, {E_HIDDEN}},
+    {PDT_TENSOR_HEAD, PDT_ROLE_EMBEDDING, UNTIED, {E_VOCAB, E_HIDDEN}},
+};
+#undef LAYER
 
 void pdt_layer_tensor_name(char name[PDT_TENSOR_NAME_BYTES], pdt_layer layer, const char *suffix) {
   snprintf(name, PDT_TENSOR_NAME_BYTES, "model.layers.%d.%s", layer, suffix);
 }
 
-static int64_t size_of(const pdt_model_config *config, extent e) {
-  switch (e) {
-  case E_HIDDEN:
-    return config->hidden_size;
-  case E_QUERY:
-    return (int64_t)config->heads * config->head_dim;
-  case E_KEY:
-    return (int64_t)config->kv_heads * config->head_dim;
-  case E_FFN:
-    return config->intermediate_size;
-  case E_HEAD_DIM:
-    return config->head_dim;
-  default:
-    return 0;
-  }
+static int64_t size_of(const void *of, int extent) {
+  const pdt_model_config *config = of;
+  const int64_t sizes[] = {
+      [E_HIDDEN] = config->hidden_size,
+      [E_QUERY] = (int64_t)config->heads * config->head_dim,
+      [E_KEY] = (int64_t)config->kv_heads * config->head_dim,
+      [E_FFN] = config->intermediate_size,
+      [E_HEAD_DIM] = config->head_dim,
+      [E_VOCAB] = config->vocab_size,
+  };
+  return sizes[extent];
 }
 
-static bool is_demanded(const pdt_model_config *config, demand d) {
-  switch (d) {
-  case INPUT_BIAS:
-    return config->attention_bias || config->family == PDT_FAMILY_QWEN2;
-  case OUTPUT_BIAS:
-    return config->attention_bias;
-  case MLP_BIAS:
-    return config->mlp_bias;
-  case HEAD_NORM:
-    return config->family == PDT_FAMILY_QWEN3;
-  default:
-    return true;
-  }
+static pdt_need need_of(const void *of, int when) {
+  const pdt_model_config *config = of;
+  const bool demanded[] = {
+      [ALWAYS] = true,
+      [INPUT_BIAS] = config->attention_bias || config->family == PDT_FAMILY_QWEN2,
+      [OUTPUT_BIAS] = config->attention_bias,
+      [MLP_BIAS] = config->mlp_bias,
+      [HEAD_NORM] = config->family == PDT_FAMILY_QWEN3,
+      [UNTIED] = !config->tie_word_embeddings,
+  };
+  return demanded[when] ? PDT_REQUIRED : PDT_OPTIONAL;
+}
+
+static const pdt_tensor_table table = {rows, sizeof rows / sizeof *rows, size_of, need_of};
+
+static pdt_tensor_list list_of(const pdt_model_config *config) {
+  return (pdt_tensor_list){&table, config, config->layers, NULL};
 }
 
 int32_t pdt_model_tensor_count(const pdt_model_config *config) {
-  return config->layers * PER_LAYER + 3;
+  const pdt_tensor_list list = list_of(config);
+  return pdt_tensor_list_count(&list);
 }
 
-static void layer_tensor_at(const pdt_model_config *config, int32_t index, pdt_model_tensor *out) {
-  const layer_tensor *t = &layer_tensors[index % PER_LAYER];
-  pdt_layer_tensor_name(out->name, index / PER_LAYER, t->suffix);
-  out->n_dims = t->columns == E_NONE ? 1 : 2;
-  out->shape[0] = size_of(config, t->rows);
-  out->shape[1] = size_of(config, t->columns);
-  out->need = is_demanded(config, t->demand) ? PDT_REQUIRED : PDT_OPTIONAL;
-}
-
-void pdt_model_tensor_at(const pdt_model_config *config, int32_t index, pdt_model_tensor *out) {
-  int32_t in_layers = config->layers * PER_LAYER;
-  *out = (pdt_model_tensor){.need = PDT_REQUIRED};
-  if (index > 0 && index <= in_layers) {
-    layer_tensor_at(config, index - 1, out);
-    return;
-  }
-  bool is_norm = index == in_layers + 1;
-  const char *name = index == 0 ? PDT_TENSOR_EMBEDDING
-                     : is_norm  ? PDT_TENSOR_FINAL_NORM
-                                : PDT_TENSOR_HEAD;
-  snprintf(out->name, sizeof out->name, "%s", name);
-  out->n_dims = is_norm ? 1 : 2;
-  out->shape[0] = is_norm ? config->hidden_size : config->vocab_size;
-  out->shape[1] = is_norm ? 0 : config->hidden_size;
-  if (index == in_layers + 2 && config->tie_word_embeddings) out->need = PDT_OPTIONAL;
+void pdt_model_tensor_at(const pdt_model_config *config, int32_t index, pdt_wanted_tensor *out) {
+  const pdt_tensor_list list = list_of(config);
+  pdt_tensor_list_at(&list, index, out);
 }
 
 /* Attention either normalizes queries and keys or neither. */
@@ -178,7 +156,7 @@ static int untie(pdt_model_config *config, const pdt_checkpoint *checkpoint, pdt
 
 /* What could be wrong where config and files do not fit. */
 static int hint_of_mismatch(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
-                            const pdt_model_tensor *want, bool missing, pdt_error *err) {
+                            const pdt_wanted_tensor *want, bool missing, pdt_error *err) {
   const char *family = pdt_family_name(config->family);
   if (*config->guessed)
     return pdt_fail_hint(err, "config.json leaves %s to the defaults of %s", config->guessed,
@@ -199,7 +177,7 @@ static int hint_of_mismatch(const pdt_model_config *config, const pdt_checkpoint
 }
 
 static int check_one(const pdt_model_config *config, const pdt_checkpoint *checkpoint,
-                     const pdt_model_tensor *want, pdt_error *err) {
+                     const pdt_wanted_tensor *want, pdt_error *err) {
   const pdt_tensor *tensor = pdt_model_tensor_find(config, checkpoint, want->name);
   if (!tensor) {
     if (want->need == PDT_OPTIONAL) return 0;
@@ -216,7 +194,7 @@ static void tell_extras(const pdt_model_config *config, const pdt_checkpoint *ch
   const pdt_tensor *first = NULL;
   int32_t n = 0, count = pdt_model_tensor_count(config) - 1; /* but the head */
   for (int32_t i = 0; i < count; i++) {
-    pdt_model_tensor want;
+    pdt_wanted_tensor want;
     pdt_model_tensor_at(config, i, &want);
     const pdt_tensor *found =
         want.need == PDT_OPTIONAL ? pdt_checkpoint_find(checkpoint, want.name) : NULL;
@@ -240,7 +218,7 @@ static void tell_doubles(const pdt_model_config *config, const pdt_checkpoint *c
   const pdt_tensor *first = NULL, *second = NULL;
   int32_t n = 0, count = pdt_model_tensor_count(config);
   for (int32_t i = 0; i < count; i++) {
-    pdt_model_tensor want;
+    pdt_wanted_tensor want;
     pdt_model_tensor_at(config, i, &want);
     const pdt_tensor *other = pdt_checkpoint_find_second(checkpoint, want.name);
     if (!other || n++ > 0) continue;
@@ -258,7 +236,7 @@ int pdt_model_tensors_check(pdt_model_config *config, const pdt_checkpoint *chec
                             pdt_notices *notices, pdt_error *err) {
   int32_t n = pdt_model_tensor_count(config);
   for (int32_t i = 0; i < n; i++) {
-    pdt_model_tensor want;
+    pdt_wanted_tensor want;
     pdt_model_tensor_at(config, i, &want);
     if (check_one(config, checkpoint, &want, err)) return -1;
   }

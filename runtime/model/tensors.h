@@ -4,8 +4,7 @@
 
 #include "model/config.h"
 #include "store/checkpoint.h"
-
-enum { PDT_TENSOR_NAME_BYTES = 96 };
+#include "store/tensor_table.h"
 
 /* "model.layers.{layer}.{suffix}", as in suffix "self_attn.q_proj.weight". */
 void pdt_layer_tensor_name(char name[PDT_TENSOR_NAME_BYTES], pdt_layer layer, const char *suffix);
@@ -14,22 +13,12 @@ void pdt_layer_tensor_name(char name[PDT_TENSOR_NAME_BYTES], pdt_layer layer, co
 #define PDT_TENSOR_FINAL_NORM "model.norm.weight"         /* [d] */
 #define PDT_TENSOR_HEAD       "lm_head.weight"            /* [vocab, d], untied models only */
 
-typedef enum pdt_need { PDT_REQUIRED, PDT_OPTIONAL } pdt_need;
-
-/* One tensor that a trunk has or may have. */
-typedef struct pdt_model_tensor {
-  char name[PDT_TENSOR_NAME_BYTES];
-  int64_t shape[2];
-  int32_t n_dims; /* 1 for norms and biases, 2 for matrices [out, in] */
-  pdt_need need;
-} pdt_model_tensor;
-
 /* The trunk's tensors, numbered: embedding, layers in order, final norm, head. Required is what the
  * family has, and what the config demands: q/k/v biases of Qwen2, q/k norms of Qwen3, the biases of
  * attention_bias and mlp_bias, the head of an untied model. The other biases and norms are
  * optional. Pure. */
 int32_t pdt_model_tensor_count(const pdt_model_config *config);
-void pdt_model_tensor_at(const pdt_model_config *config, int32_t index, pdt_model_tensor *out);
+void pdt_model_tensor_at(const pdt_model_config *config, int32_t index, pdt_wanted_tensor *out);
 
 /* Checks presence, shape and type of every tensor (each may have its own of F32, F16, BF16), and
  * that q_norm and k_norm of a layer come together. Values are not looked at, but for two: where the

@@ -196,7 +196,7 @@ static void add_unused(json_t *report, json_t *known, const pdt_tensor *const *t
 /* Of the tensors that are used, as the files have them. */
 static json_t *names_of_model(const pdt_model_config *c, const pdt_checkpoint *checkpoint) {
   json_t *names = json_object();
-  pdt_model_tensor t;
+  pdt_wanted_tensor t;
   for (int32_t i = 0; i < pdt_model_tensor_count(c); i++) {
     pdt_model_tensor_at(c, i, &t);
     const pdt_tensor *found = pdt_model_tensor_find(c, checkpoint, t.name);
@@ -208,7 +208,7 @@ static json_t *names_of_model(const pdt_model_config *c, const pdt_checkpoint *c
 
 static json_t *names_of_sidecar(const pdt_sidecar_config *c) {
   json_t *names = json_object();
-  pdt_sidecar_tensor t;
+  pdt_wanted_tensor t;
   for (int32_t i = 0; i < pdt_sidecar_tensor_count(c); i++) {
     pdt_sidecar_tensor_at(c, i, &t);
     json_object_set_new(names, t.name, json_true());

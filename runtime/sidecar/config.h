@@ -5,6 +5,7 @@
 #include "model/config.h"
 #include "sidecar/trained.h"
 #include "store/safetensors.h"
+#include "store/tensor_table.h"
 
 typedef enum pdt_planner { PDT_PLANNER_FULL, PDT_PLANNER_TIED } pdt_planner;
 typedef enum pdt_pool { PDT_POOL_LAST, PDT_POOL_ATTENTION } pdt_pool;
@@ -74,29 +75,10 @@ void pdt_sidecar_config_free(pdt_sidecar_config *config);
 /* The config as JSON text for __metadata__["config"], freed by the caller; NULL without memory. */
 char *pdt_sidecar_config_text(const pdt_sidecar_config *config);
 
-enum { PDT_SIDECAR_NAME_BYTES = 64 };
-
-typedef enum pdt_sidecar_role {
-  PDT_ROLE_MATRIX, /* last dimension is the input */
-  PDT_ROLE_NORM,
-  PDT_ROLE_BIAS,
-  PDT_ROLE_GATE,
-  PDT_ROLE_EMBEDDING,
-} pdt_sidecar_role;
-
-/* One tensor that a sidecar of this config has or may have. */
-typedef struct pdt_sidecar_tensor {
-  char name[PDT_SIDECAR_NAME_BYTES];
-  pdt_sidecar_role role;
-  bool training_only; /* notes.*, stream_classifier.*: optional in the file, pairwise */
-  int32_t n_dims;
-  int64_t shape[3];
-} pdt_sidecar_tensor;
-
-/* The sidecar's tensors, numbered. With speculation_hidden > 0 the hidden layer's three are among
+/* The sidecar's tensors, numbered; what only training has (notes.*, stream_classifier.*) is
+ * optional, and comes in pairs. With speculation_hidden > 0 the hidden layer's three are among
  * them, with plan_places > 0 the planner's places. Pure. */
 int32_t pdt_sidecar_tensor_count(const pdt_sidecar_config *config);
-void pdt_sidecar_tensor_at(const pdt_sidecar_config *config, int32_t index,
-                           pdt_sidecar_tensor *out);
+void pdt_sidecar_tensor_at(const pdt_sidecar_config *config, int32_t index, pdt_wanted_tensor *out);
 
 #endif

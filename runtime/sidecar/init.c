@@ -10,7 +10,7 @@
 
 typedef struct writer {
   const pdt_sidecar_init_options *options;
-  pdt_sidecar_tensor *tensors;
+  pdt_wanted_tensor *tensors;
   float *scratch; /* one chunk */
 } writer;
 
@@ -21,7 +21,7 @@ static bool is_last(const char *name) {
 }
 
 /* Mean and deviation of a tensor's elements. */
-static void distribution(const pdt_sidecar_init_options *options, const pdt_sidecar_tensor *t,
+static void distribution(const pdt_sidecar_init_options *options, const pdt_wanted_tensor *t,
                          double *mean, double *deviation) {
   bool random = options->start == PDT_SIDECAR_RANDOM;
   *mean = 0;
@@ -51,7 +51,7 @@ static int fill_chunk(void *context, int32_t index, int64_t first, int64_t n_ele
                       pdt_error *err) {
   (void)err;
   const writer *w = context;
-  const pdt_sidecar_tensor *t = &w->tensors[index];
+  const pdt_wanted_tensor *t = &w->tensors[index];
   double mean, deviation;
   distribution(w->options, t, &mean, &deviation);
   if (deviation > 0) {
@@ -85,10 +85,9 @@ int pdt_sidecar_init(const char *path, const pdt_sidecar_config *config,
   if (!rc) rc = PDT_NEW(&specs, n, "list of tensors", err);
   if (!rc) rc = PDT_NEW(&w.scratch, PDT_WRITE_CHUNK_ELEMS, "chunk", err);
   for (int32_t i = 0; !rc && i < n; i++) {
-    pdt_sidecar_tensor *t = &w.tensors[i];
+    pdt_wanted_tensor *t = &w.tensors[i];
     pdt_sidecar_tensor_at(config, i, t);
-    specs[i] = (pdt_tensor_spec){
-        t->name, options->dtype, t->n_dims, {t->shape[0], t->shape[1], t->shape[2]}};
+    specs[i] = pdt_wanted_spec(t, options->dtype);
     total += pdt_tensor_spec_elems(&specs[i]);
   }
   if (!rc) rc = write_file(path, config, &w, specs, n, err);

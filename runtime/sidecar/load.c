@@ -9,7 +9,7 @@
 /* Every tensor was checked to be there by pdt_sidecar_config_load. */
 static const pdt_tensor *find(const pdt_safetensors *file, const char *module, pdt_layer layer,
                               const char *name) {
-  char full[PDT_SIDECAR_NAME_BYTES];
+  char full[PDT_TENSOR_NAME_BYTES];
   if (layer < 0)
     snprintf(full, sizeof full, "%s.%s", module, name);
   else

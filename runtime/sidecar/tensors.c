@@ -1,10 +1,9 @@
 #include <stdio.h>
-#include <string.h>
 
 #include "sidecar/config.h"
 
 /* What a dimension of a sidecar's tensor is; letters as in PROTOCOL.md. */
-typedef enum extent {
+enum extent {
   E_NONE,
   E_ONE,
   E_D,   /* hidden size */
@@ -24,19 +23,12 @@ typedef enum extent {
   E_PP,  /* plan places */
   E_DC,  /* coverage */
   E_DA,  /* readiness */
-} extent;
+};
 
 /* Which sidecars have a tensor. */
-typedef enum presence { ALWAYS, FULL, TIED, PLACED, POOLED, HIDDEN, TRAINING } presence;
+enum presence { ALWAYS, FULL, TIED, PLACED, POOLED, HIDDEN, TRAINING };
 
-typedef struct entry {
-  const char *name; /* of a layer's tensor: with %d for the layer */
-  pdt_sidecar_role role;
-  presence presence;
-  extent shape[3];
-} entry;
-
-static const entry layer_entries[] = {
+static const pdt_tensor_row rows[] = {
     {"snc.%d.norm.weight", PDT_ROLE_NORM, ALWAYS, {E_D}},
     {"snc.%d.q_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_Q, E_D}},
     {"snc.%d.k_proj.weight", PDT_ROLE_MATRIX, ALWAYS, {E_Q, E_DN}},
@@ -49,9 +41,6 @@ static const entry layer_entries[] = {
     {"adapter.%d.up.weight", PDT_ROLE_MATRIX, ALWAYS, {E_K, E_D, E_A}},
     {"adapter.%d.up.bias", PDT_ROLE_BIAS, ALWAYS, {E_K, E_D}},
     {"adapter.%d.gate", PDT_ROLE_GATE, ALWAYS, {E_ONE}},
-};
-
-static const entry entries[] = {
     {"planner.proj.weight", PDT_ROLE_MATRIX, FULL, {E_SVP, E_D}},
     {"planner.slot.weight", PDT_ROLE_MATRIX, TIED, {E_SDE, E_D}},
     {"planner.slot.bias", PDT_ROLE_BIAS, TIED, {E_SDE}},
@@ -83,108 +72,62 @@ static const entry entries[] = {
     {"stream_classifier.weight", PDT_ROLE_MATRIX, TRAINING, {E_K, E_P}},
     {"stream_classifier.bias", PDT_ROLE_BIAS, TRAINING, {E_K}},
 };
-enum {
-  PER_LAYER = sizeof layer_entries / sizeof *layer_entries,
-  N_ENTRIES = sizeof entries / sizeof *entries,
-};
 
-static int64_t size_of(const pdt_sidecar_config *c, extent e) {
-  switch (e) {
-  case E_ONE:
-    return 1;
-  case E_D:
-    return c->hidden_size;
-  case E_K:
-    return c->streams;
-  case E_DN:
-    return c->notes_dim;
-  case E_Q:
-    return pdt_sidecar_snc_width(c);
-  case E_A:
-    return c->adapter_dim;
-  case E_S:
-    return c->plan_slots;
-  case E_SVP:
-    return (int64_t)c->plan_slots * c->plan_vocab_size;
-  case E_SDE:
-    return (int64_t)c->plan_slots * c->plan_dim;
-  case E_VP:
-    return c->plan_vocab_size;
-  case E_DE:
-    return c->plan_dim;
-  case E_PH:
-    return c->pool_heads;
-  case E_PD:
-    return c->pool_dim;
-  case E_P:
-    return pdt_sidecar_pooled(c);
-  case E_H:
-    return c->speculation_hidden;
-  case E_PP:
-    return c->plan_places;
-  case E_DC:
-    return c->coverage_dim;
-  case E_DA:
-    return c->agree_dim;
-  default:
-    return 0;
-  }
+static int64_t size_of(const void *config, int extent) {
+  const pdt_sidecar_config *c = config;
+  const int64_t sizes[] = {
+      [E_ONE] = 1,
+      [E_D] = c->hidden_size,
+      [E_K] = c->streams,
+      [E_DN] = c->notes_dim,
+      [E_Q] = pdt_sidecar_snc_width(c),
+      [E_A] = c->adapter_dim,
+      [E_S] = c->plan_slots,
+      [E_SVP] = (int64_t)c->plan_slots * c->plan_vocab_size,
+      [E_SDE] = (int64_t)c->plan_slots * c->plan_dim,
+      [E_VP] = c->plan_vocab_size,
+      [E_DE] = c->plan_dim,
+      [E_PH] = c->pool_heads,
+      [E_PD] = c->pool_dim,
+      [E_P] = pdt_sidecar_pooled(c),
+      [E_H] = c->speculation_hidden,
+      [E_PP] = c->plan_places,
+      [E_DC] = c->coverage_dim,
+      [E_DA] = c->agree_dim,
+  };
+  return sizes[extent];
 }
 
-static bool is_present(const pdt_sidecar_config *c, presence p) {
-  switch (p) {
-  case FULL:
-    return c->planner == PDT_PLANNER_FULL;
-  case TIED:
-    return c->planner == PDT_PLANNER_TIED;
-  case POOLED:
-    return c->pool == PDT_POOL_ATTENTION;
-  case HIDDEN:
-    return c->speculation_hidden > 0;
-  case PLACED:
-    return c->plan_places > 0;
-  default:
-    return true;
-  }
+static pdt_need need_of(const void *config, int when) {
+  const pdt_sidecar_config *c = config;
+  const bool present[] = {
+      [ALWAYS] = true,
+      [FULL] = c->planner == PDT_PLANNER_FULL,
+      [TIED] = c->planner == PDT_PLANNER_TIED,
+      [PLACED] = c->plan_places > 0,
+      [POOLED] = c->pool == PDT_POOL_ATTENTION,
+      [HIDDEN] = c->speculation_hidden > 0,
+      [TRAINING] = true,
+  };
+  if (!present[when]) return PDT_NONE;
+  return when == TRAINING ? PDT_OPTIONAL : PDT_REQUIRED;
+}
+
+static const pdt_tensor_table table = {rows, sizeof rows / sizeof *rows, size_of, need_of};
+
+static pdt_tensor_list list_of(const pdt_sidecar_config *c) {
+  return (pdt_tensor_list){&table, c, c->n_instrumented, c->instrumented};
 }
 
 int32_t pdt_sidecar_tensor_count(const pdt_sidecar_config *config) {
-  int32_t n = config->n_instrumented * PER_LAYER;
-  for (int i = 0; i < N_ENTRIES; i++) n += is_present(config, entries[i].presence);
-  return n;
-}
-
-/* The index-th of the entries that this sidecar has. */
-static const entry *entry_at(const pdt_sidecar_config *config, int32_t index) {
-  const entry *e = entries;
-  for (;; e++)
-    if (is_present(config, e->presence) && index-- == 0) return e;
-}
-
-/* A layer's name from its pattern, whose only %d is the layer. */
-static void layer_name(pdt_sidecar_tensor *out, const char *pattern, pdt_layer layer) {
-  const char *at = strstr(pattern, "%d");
-  snprintf(out->name, sizeof out->name, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 2);
+  const pdt_tensor_list list = list_of(config);
+  return pdt_tensor_list_count(&list);
 }
 
 void pdt_sidecar_tensor_at(const pdt_sidecar_config *config, int32_t index,
-                           pdt_sidecar_tensor *out) {
-  int32_t in_layers = config->n_instrumented * PER_LAYER;
-  const entry *e;
-  *out = (pdt_sidecar_tensor){0};
-  if (index < in_layers) {
-    e = &layer_entries[index % PER_LAYER];
-    layer_name(out, e->name, config->instrumented[index / PER_LAYER]);
-  } else {
-    e = entry_at(config, index - in_layers);
-    snprintf(out->name, sizeof out->name, "%s", e->name);
-  }
-  out->role = e->role;
-  out->training_only = e->presence == TRAINING;
-  while (out->n_dims < 3 && e->shape[out->n_dims] != E_NONE) {
-    out->shape[out->n_dims] = size_of(config, e->shape[out->n_dims]);
-    out->n_dims++;
-  }
+                           pdt_wanted_tensor *out) {
+  const pdt_tensor_list list = list_of(config);
+  pdt_tensor_list_at(&list, index, out);
 }
 
 /* Of a group of tensors that come together: are they there? -1 when some are and some are not. */
@@ -241,10 +184,10 @@ static int check_tensors(const pdt_sidecar_config *config, const pdt_safetensors
     return -1;
   int32_t n = pdt_sidecar_tensor_count(config);
   for (int32_t i = 0; i < n; i++) {
-    pdt_sidecar_tensor want;
+    pdt_wanted_tensor want;
     pdt_sidecar_tensor_at(config, i, &want);
     const pdt_tensor *tensor = pdt_safetensors_find(file, want.name);
-    if (!tensor && want.training_only) continue;
+    if (!tensor && want.need == PDT_OPTIONAL) continue;
     if (!tensor)
       return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s' is missing", file->path, want.name);
     if (pdt_tensor_expect(tensor, want.n_dims, want.shape, err)) return -1;

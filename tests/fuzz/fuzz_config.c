@@ -45,7 +45,7 @@ static void fuzz_model(const char *text, size_t length) {
     pdt_rope_frequencies(&c.rope, c.head_dim, f);
     for (int32_t i = 0; i < c.head_dim / 2; i++)
       if (!isfinite(f[i]) || f[i] < 0) abort();
-    pdt_model_tensor t;
+    pdt_wanted_tensor t;
     pdt_model_tensor_at(&c, pdt_model_tensor_count(&c) - 1, &t);
     if (strcmp(t.name, PDT_TENSOR_HEAD) != 0) abort();
   } else if (err.code != PDT_ERROR_INPUT || !*err.message) {
@@ -59,7 +59,7 @@ static void fuzz_sidecar(const char *text) {
   pdt_error err = {0};
   if (pdt_sidecar_config_parse(&c, text, "fuzz", NULL, &err)) return;
   for (int32_t i = 0; i < pdt_sidecar_tensor_count(&c); i++) {
-    pdt_sidecar_tensor t;
+    pdt_wanted_tensor t;
     pdt_sidecar_tensor_at(&c, i, &t);
     for (int32_t d = 0; d < t.n_dims; d++)
       if (t.shape[d] < 1) abort();

@@ -512,19 +512,20 @@ static int fill_ones(void *context, int32_t index, int64_t first, int64_t n_elem
 }
 
 static void write_variant(scratch *s, const pdt_model_config *c, const variant *v) {
-  pdt_model_tensor tensors[MOST_TENSORS];
+  pdt_wanted_tensor tensors[MOST_TENSORS];
   pdt_tensor_spec specs[MOST_TENSORS];
   file_maker m = {.v = v};
   int32_t n = 0;
   pdt_error err;
   assert_true(pdt_model_tensor_count(c) <= MOST_TENSORS);
   for (int32_t i = 0; i < pdt_model_tensor_count(c); i++) {
-    pdt_model_tensor *t = &tensors[n];
+    pdt_wanted_tensor *t = &tensors[n];
     pdt_model_tensor_at(c, i, t);
     if (v->missing && strcmp(t->name, v->missing) == 0) continue;
     if (t->need == PDT_OPTIONAL && !(v->optional && strstr(t->name, v->optional))) continue;
     m.names[n] = v->renamed[0] && strcmp(t->name, v->renamed[0]) == 0 ? v->renamed[1] : t->name;
-    specs[n] = (pdt_tensor_spec){m.names[n], PDT_F32, t->n_dims, {t->shape[0], t->shape[1]}};
+    specs[n] = pdt_wanted_spec(t, PDT_F32);
+    specs[n].name = m.names[n];
     if (v->wrong && strcmp(t->name, v->wrong) == 0) specs[n].shape[t->n_dims - 1]++;
     n++;
   }
@@ -725,7 +726,7 @@ static void test_tensors(void **state) {
     pdt_error err = {0};
     const char *names[2];
     for (int32_t i = 0; i < pdt_model_tensor_count(&c); i++) {
-      pdt_model_tensor t;
+      pdt_wanted_tensor t;
       pdt_model_tensor_at(&c, i, &t);
       if (t.need == PDT_OPTIONAL) continue;
       variant missing = {.missing = t.name}, wrong = {.wrong = t.name};

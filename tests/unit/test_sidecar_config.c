@@ -175,16 +175,15 @@ static int fill_zero(void *context, int32_t index, int64_t first, int64_t n_elem
 static int load_with(scratch *s, const pdt_sidecar_config *c, const char *missing,
                      const char *wrong, int32_t *hidden, pdt_error *err) {
   enum { MOST = 80 };
-  pdt_sidecar_tensor names[MOST];
+  pdt_wanted_tensor names[MOST];
   pdt_tensor_spec specs[MOST + 1] = {{"unknown", PDT_F32, 1, {1}}};
   int32_t n = 1;
   for (int32_t i = 0; i < pdt_sidecar_tensor_count(c); i++) {
     assert_true(n < MOST);
-    pdt_sidecar_tensor *t = &names[n];
+    pdt_wanted_tensor *t = &names[n];
     pdt_sidecar_tensor_at(c, i, t);
     if (strcmp(t->name, missing) == 0) continue;
-    specs[n] =
-        (pdt_tensor_spec){t->name, PDT_F32, t->n_dims, {t->shape[0], t->shape[1], t->shape[2]}};
+    specs[n] = pdt_wanted_spec(t, PDT_F32);
     if (strcmp(t->name, wrong) == 0) specs[n].shape[t->n_dims - 1]++;
     n++;
   }
@@ -214,7 +213,7 @@ static void test_tensors(void **state) {
     if (load_with(s, &c, "", "", &hidden, &err)) fail_msg("%s", err.message);
     assert_int_equal(hidden, c.speculation_hidden);
     for (int32_t i = 0; i < pdt_sidecar_tensor_count(&c); i++) {
-      pdt_sidecar_tensor t;
+      pdt_wanted_tensor t;
       pdt_sidecar_tensor_at(&c, i, &t);
       assert_int_equal(load_with(s, &c, t.name, "", &hidden, &err), -1);
       if (!strstr(err.message, t.name)) fail_msg("without %s: %s", t.name, err.message);

@@ -29,9 +29,9 @@ static int add_parameters(pdt_nn_sidecar *s, const pdt_safetensors *file, uint32
                           pdt_error *err) {
   int32_t n = pdt_sidecar_tensor_count(&s->config);
   for (int32_t i = 0; i < n; i++) {
-    pdt_sidecar_tensor t;
+    pdt_wanted_tensor t;
     pdt_sidecar_tensor_at(&s->config, i, &t);
-    if (file && t.training_only && !pdt_safetensors_find(file, t.name)) continue;
+    if (file && t.need == PDT_OPTIONAL && !pdt_safetensors_find(file, t.name)) continue;
     int32_t part = part_of(t.name);
     bool frozen = part < 0 || !(trained >> part & 1);
     bool decays = t.role == PDT_ROLE_MATRIX || t.role == PDT_ROLE_EMBEDDING;
@@ -43,7 +43,7 @@ static int add_parameters(pdt_nn_sidecar *s, const pdt_safetensors *file, uint32
 }
 
 static void bind_layer(pdt_nn_sidecar *s, int32_t i) {
-  char name[PDT_SIDECAR_NAME_BYTES];
+  char name[PDT_TENSOR_NAME_BYTES];
   const pdt_nn_parameters *p = &s->parameters;
   pdt_layer l = s->config.instrumented[i];
   pdt_nn_instrument *out = &s->layers[i];

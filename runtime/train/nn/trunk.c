@@ -16,7 +16,7 @@ static int add_parameters(pdt_nn_trunk *trunk, const pdt_checkpoint *from, bool 
                           pdt_error *err) {
   int32_t n = pdt_model_tensor_count(&trunk->config);
   for (int32_t i = 0; i < n; i++) {
-    pdt_model_tensor t;
+    pdt_wanted_tensor t;
     pdt_model_tensor_at(&trunk->config, i, &t);
     bool is_head = strcmp(t.name, PDT_TENSOR_HEAD) == 0;
     if (is_head && trunk->config.tie_word_embeddings) continue;
