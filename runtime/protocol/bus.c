@@ -28,14 +28,16 @@ int pdt_bus_reserve(pdt_bus *bus, int32_t n, pdt_error *err) {
   pdt_note *notes = NULL;
   float *vectors = NULL;
   int32_t *free_slots = NULL;
+  bool *seen = NULL;
   if (larger > INT32_MAX)
     return pdt_fail(err, PDT_ERROR_MEMORY, "notes bus: room for %lld notes is too much",
                     (long long)larger);
   if (PDT_NEW(&notes, larger, "notes bus", err) ||
       PDT_NEW(&vectors, larger * bus->dim, "notes bus", err) ||
-      PDT_NEW(&free_slots, larger, "notes bus", err)) {
+      PDT_NEW(&free_slots, larger, "notes bus", err) || PDT_NEW(&seen, larger, "notes bus", err)) {
     free(notes);
     free(vectors);
+    free(free_slots);
     return -1;
   }
   for (int32_t slot = (int32_t)larger; slot > bus->capacity; slot--)
@@ -47,6 +49,8 @@ int pdt_bus_reserve(pdt_bus *bus, int32_t n, pdt_error *err) {
   free(bus->notes);
   free(bus->vectors);
   free(bus->free_slots);
+  free(bus->seen);
+  bus->seen = seen;
   bus->notes = notes;
   bus->vectors = vectors;
   bus->free_slots = free_slots;
@@ -59,6 +63,7 @@ void pdt_bus_free(pdt_bus *bus) {
   free(bus->notes);
   free(bus->vectors);
   free(bus->free_slots);
+  free(bus->seen);
   *bus = (pdt_bus){0};
 }
 
@@ -107,6 +112,37 @@ int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window) {
   const pdt_note_names names = {bus->count > 0 ? &bus->notes[0].name : NULL, sizeof *bus->notes,
                                 bus->count};
   return pdt_window_notes(names, round, bus->rule, window);
+}
+
+/* Marks a slot as seen; false where it is none, or was seen before. */
+static bool see(const pdt_bus *bus, int32_t slot) {
+  if (slot < 0 || slot >= bus->capacity || bus->seen[slot]) return false;
+  return bus->seen[slot] = true;
+}
+
+static bool note_is_valid(const pdt_bus *bus, const pdt_note *note) {
+  bool of_plan = note->name.stream == PDT_PLANNER, in_round_0 = note->name.round == 0;
+  if (note->name.round < 0 || note->name.stream < PDT_PLANNER || of_plan != in_round_0)
+    return false;
+  if (note->vector != bus->vectors + (int64_t)note->slot * bus->dim) return false;
+  size_t bytes = (size_t)bus->dim * sizeof *note->vector;
+  return note->hash == (note->filled ? XXH3_64bits(note->vector, bytes) : 0);
+}
+
+bool pdt_bus_is_valid(const pdt_bus *bus) {
+  if (bus->count < 0 || bus->n_free < 0 || bus->count + (int64_t)bus->n_free != bus->capacity)
+    return false;
+  if (bus->capacity > 0) memset(bus->seen, 0, (size_t)bus->capacity * sizeof *bus->seen);
+  for (int32_t i = 0; i < bus->n_free; i++)
+    if (!see(bus, bus->free_slots[i])) return false;
+  for (int32_t i = 0; i < bus->count; i++) {
+    const pdt_note_name *name = &bus->notes[i].name, *before = i ? &bus->notes[i - 1].name : NULL;
+    bool ascends = !before || before->round < name->round ||
+                   (before->round == name->round && before->stream < name->stream);
+    if (!ascends || !see(bus, bus->notes[i].slot) || !note_is_valid(bus, &bus->notes[i]))
+      return false;
+  }
+  return true;
 }
 
 uint64_t pdt_bus_hash(const pdt_bus *bus) {

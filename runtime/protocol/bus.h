@@ -24,6 +24,7 @@ typedef struct pdt_bus {
   float *vectors;  /* [capacity, dim], handed out by slot */
   int32_t *free_slots;
   int32_t n_free;
+  bool *seen; /* [capacity]: of pdt_bus_is_valid alone */
 } pdt_bus;
 
 /* An empty bus with room for capacity notes of dim floats. Errors: MEMORY. */
@@ -47,6 +48,11 @@ void pdt_bus_withdraw(pdt_bus *bus, pdt_stream stream, pdt_round first_round);
 /* W_v (eq. 4, protocol/window.h): fills window[budget] with indices into bus->notes and returns how
  * many. Pure. */
 int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window);
+
+/* Do the notes ascend, the plan's alone in round 0; is every slot free or one note's, and in one
+ * place only; do hashes belong to the vectors that have arrived? For PDT_INVARIANT; not for two
+ * threads at once. */
+bool pdt_bus_is_valid(const pdt_bus *bus);
 
 /* XXH3-64 over rounds, streams and vectors of all notes, in order. Pure. */
 uint64_t pdt_bus_hash(const pdt_bus *bus);

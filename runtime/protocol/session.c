@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
+#include "base/check.h"
 #include "base/memory.h"
 
 static int new_streams(pdt_session *s, pdt_session_room room, pdt_error *err) {
@@ -44,6 +46,7 @@ int pdt_session_plan(pdt_session *s, const int32_t *ids, const float *note, pdt_
   if (note) pdt_bus_fill(&s->bus, 0, PDT_PLANNER, note);
   if (s->settings.limits.slots > 0)
     memcpy(s->plan_ids, ids, (size_t)s->settings.limits.slots * sizeof *ids);
+  PDT_INVARIANT(pdt_session_is_valid(s));
   return 0;
 }
 
@@ -139,6 +142,7 @@ int pdt_session_apply(pdt_session *s, const pdt_session_decision *d, int64_t *co
     *committed += stream->n_committed - before;
   }
   s->round++;
+  PDT_INVARIANT(pdt_session_is_valid(s));
   return 0;
 }
 
@@ -161,4 +165,39 @@ bool pdt_session_equal(const pdt_session *a, const pdt_session *b) {
   for (pdt_stream k = 0; same && k < a->settings.streams; k++)
     same = pdt_stream_equal(&a->streams[k], &b->streams[k], &a->settings.limits);
   return same;
+}
+
+uint64_t pdt_session_hash(const pdt_session *s) {
+  uint64_t hash = pdt_bus_hash(&s->bus) + (uint64_t)s->round;
+  int32_t slots = s->settings.limits.slots;
+  if (slots > 0)
+    hash = XXH3_64bits_withSeed(s->plan_ids, (size_t)slots * sizeof *s->plan_ids, hash);
+  for (pdt_stream k = 0; k < s->settings.streams; k++) {
+    const uint64_t words[2] = {hash, pdt_stream_hash(&s->streams[k], &s->settings.limits)};
+    hash = XXH3_64bits(words, sizeof words);
+  }
+  return hash;
+}
+
+/* Is there a note of this round and stream on the bus? */
+static bool has_note(const pdt_bus *bus, pdt_round round, pdt_stream k) {
+  bool has = false;
+  for (int32_t i = 0; i < bus->count; i++)
+    has = has || (bus->notes[i].name.round == round && bus->notes[i].name.stream == k);
+  return has;
+}
+
+bool pdt_session_is_valid(const pdt_session *s) {
+  if (s->round < 1 || !pdt_bus_is_valid(&s->bus)) return false;
+  for (int32_t i = 0; i < s->bus.count; i++) {
+    pdt_note_name name = s->bus.notes[i].name;
+    if (name.round >= s->round || name.stream >= s->settings.streams) return false;
+  }
+  for (pdt_stream k = 0; k < s->settings.streams; k++) {
+    const pdt_stream_state *stream = &s->streams[k];
+    if (stream->index != k || !pdt_stream_is_valid(stream)) return false;
+    for (int32_t i = 0; i < stream->n_pending; i++)
+      if (!has_note(&s->bus, stream->pending[i].round, k)) return false;
+  }
+  return true;
 }

@@ -66,4 +66,12 @@ bool pdt_session_over(const pdt_session *s);
 /* Are two replicas the same, notes and their vectors, streams, plan and round? Pure. */
 bool pdt_session_equal(const pdt_session *a, const pdt_session *b);
 
+/* XXH3-64 over everything that pdt_session_equal compares: the same on every rank after every
+ * decision. Pure. */
+uint64_t pdt_session_hash(const pdt_session *s);
+
+/* Are bus and streams valid by themselves, is nothing on the bus of a round that is yet to come or
+ * of a stream that is not, and are the notes of all pending blocks there? For PDT_INVARIANT. */
+bool pdt_session_is_valid(const pdt_session *s);
+
 #endif

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/memory.h"
 
@@ -168,4 +169,37 @@ bool pdt_stream_equal(const pdt_stream_state *a, const pdt_stream_state *b,
          same_list(a->pending_coverage, b->pending_coverage, (int64_t)a->n_pending * limits->slots,
                    sizeof *a->pending_coverage) &&
          same_list(a->best_coverage, b->best_coverage, limits->slots, sizeof *a->best_coverage);
+}
+
+bool pdt_stream_is_valid(const pdt_stream_state *s) {
+  int64_t tokens = s->n_committed;
+  if (s->n_committed < 0 || s->n_tokens > s->max_tokens || s->attempt < 0) return false;
+  if (s->n_pending < 0 || s->n_pending > s->max_pending) return false;
+  if (s->n_forced < 0 || s->n_forced > s->max_blocks) return false;
+  for (int32_t i = 0; i < s->n_pending; i++) {
+    if (s->pending[i].tokens < 1 || s->pending[i].round < 1) return false;
+    if (i > 0 && s->pending[i].round <= s->pending[i - 1].round) return false;
+    tokens += s->pending[i].tokens;
+  }
+  for (int32_t i = 0; i < s->n_forced; i++)
+    if (s->forced[i] <= (i ? s->forced[i - 1] : 0)) return false;
+  if (s->done && (s->n_pending > 0 || s->stalled)) return false;
+  return tokens == s->n_tokens && (!s->stalled || s->n_pending > 0);
+}
+
+/* A list of n elements, behind what was hashed before. */
+static uint64_t hash_list(uint64_t before, const void *list, int64_t n, size_t size) {
+  return n > 0 ? XXH3_64bits_withSeed(list, (size_t)n * size, before) : before;
+}
+
+uint64_t pdt_stream_hash(const pdt_stream_state *s, const pdt_stream_limits *limits) {
+  const int32_t numbers[] = {s->index,    s->attempt, s->n_committed, s->n_tokens, s->n_pending,
+                             s->n_forced, s->ended,   s->stalled,     s->done};
+  uint64_t hash = XXH3_64bits(numbers, sizeof numbers);
+  hash = hash_list(hash, s->tokens, s->n_tokens, sizeof *s->tokens);
+  hash = hash_list(hash, s->pending, s->n_pending, sizeof *s->pending);
+  hash = hash_list(hash, s->forced, s->n_forced, sizeof *s->forced);
+  hash = hash_list(hash, s->pending_coverage, (int64_t)s->n_pending * limits->slots,
+                   sizeof *s->pending_coverage);
+  return hash_list(hash, s->best_coverage, limits->slots, sizeof *s->best_coverage);
 }

@@ -88,4 +88,11 @@ int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_r
 bool pdt_stream_equal(const pdt_stream_state *a, const pdt_stream_state *b,
                       const pdt_stream_limits *limits);
 
+/* Does what the state says of itself fit together: committed tokens and pending blocks, rounds that
+ * ascend, nothing pending behind the end? For PDT_INVARIANT. */
+bool pdt_stream_is_valid(const pdt_stream_state *s);
+
+/* XXH3-64 over everything that pdt_stream_equal compares. Pure. */
+uint64_t pdt_stream_hash(const pdt_stream_state *s, const pdt_stream_limits *limits);
+
 #endif

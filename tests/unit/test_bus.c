@@ -293,9 +293,57 @@ static void random_histories(void **state) {
       }
       assert_int_equal(bus.count, n);
       assert_int_equal(bus.n_free, 100 - n);
+      assert_true(pdt_bus_is_valid(&bus));
     }
     pdt_bus_free(&bus);
   }
+}
+
+/* Breaks one number, expects the check to see it, and mends it. */
+static void expect_broken(const pdt_bus *bus, int32_t *number, int32_t value) {
+  int32_t was = *number;
+  *number = value;
+  if (pdt_bus_is_valid(bus)) fail_msg("%d in place of %d: not seen", value, was);
+  *number = was;
+  assert_true(pdt_bus_is_valid(bus));
+}
+
+static void invariants(void **state) {
+  (void)state;
+  pdt_bus bus;
+  new_bus(&bus, 1, 9, 8);
+  assert_true(pdt_bus_is_valid(&bus));
+  publish(&bus, 0, PDT_PLANNER);
+  publish(&bus, 1, 0);
+  publish(&bus, 1, 2);
+  assert_int_equal(pdt_bus_publish(&bus, 2, 0, NULL), 0); /* its vector is on its way */
+  assert_true(pdt_bus_is_valid(&bus));
+  pdt_note *note = &bus.notes[2];
+  expect_broken(&bus, &note->name.stream, 0); /* twice */
+  expect_broken(&bus, &note->name.stream, PDT_PLANNER);
+  expect_broken(&bus, &note->name.round, 3);
+  expect_broken(&bus, &bus.notes[0].name.stream, 0);
+  expect_broken(&bus, &bus.notes[0].name.round, -1);
+  expect_broken(&bus, &note->slot, bus.notes[1].slot);
+  expect_broken(&bus, &note->slot, bus.free_slots[0]);
+  expect_broken(&bus, &note->slot, 8);
+  expect_broken(&bus, &bus.free_slots[1], bus.free_slots[0]);
+  expect_broken(&bus, &bus.free_slots[0], note->slot);
+  expect_broken(&bus, &bus.free_slots[0], -1);
+  expect_broken(&bus, &bus.n_free, bus.n_free - 1);
+  expect_broken(&bus, &bus.count, bus.count - 1);
+  note->vector[1] += 1; /* written to past the bus */
+  assert_false(pdt_bus_is_valid(&bus));
+  note->vector[1] -= 1;
+  note->vector += DIM;
+  assert_false(pdt_bus_is_valid(&bus));
+  note->vector -= DIM;
+  note->filled = false; /* with a hash */
+  assert_false(pdt_bus_is_valid(&bus));
+  note->filled = true;
+  bus.notes[3].filled = true; /* without one */
+  assert_false(pdt_bus_is_valid(&bus));
+  pdt_bus_free(&bus);
 }
 
 int main(void) {
@@ -309,6 +357,7 @@ int main(void) {
       cmocka_unit_test(equal_histories_hash_alike),
       cmocka_unit_test(the_hash_sees_everything),
       cmocka_unit_test(random_histories),
+      cmocka_unit_test(invariants),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

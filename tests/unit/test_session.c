@@ -96,6 +96,8 @@ static void replicas_stay_equal(void **state) {
       assert_false(pdt_session_equal(&a, &b));
       assert_int_equal(pdt_session_apply(&b, &x.decision, &committed[2], NULL), 0);
       assert_true(pdt_session_equal(&a, &b) && pdt_session_equal(&a, &grown));
+      assert_true(pdt_session_is_valid(&a) && pdt_session_is_valid(&grown));
+      assert_int_equal(pdt_session_hash(&a), pdt_session_hash(&grown));
       assert_true(committed[0] == committed[1] && committed[1] == committed[2]);
       sum += committed[0];
       rounds++;
@@ -163,6 +165,84 @@ static void what_cannot_be_changes_nothing(void **state) {
   }
 }
 
+/* Changes one number of a session of which `other` is a replica; it must be seen, and is mended. */
+static void expect_seen(const pdt_session *s, const pdt_session *other, int32_t *number,
+                        int32_t value, bool valid) {
+  int32_t was = *number;
+  *number = value;
+  if (pdt_session_is_valid(s) != valid)
+    fail_msg("%d in place of %d: expected %s", value, was, valid ? "valid" : "broken");
+  assert_false(pdt_session_equal(s, other));
+  assert_int_not_equal(pdt_session_hash(s), pdt_session_hash(other));
+  *number = was;
+  assert_true(pdt_session_is_valid(s));
+}
+
+/* Two streams: one holds a block, the other's is forced. */
+static void begin_with_blocks(pdt_session *s) {
+  const pdt_settings settings = {.streams = 2,
+                                 .reveal_delay = 1,
+                                 .window = 9,
+                                 .max_attempts = 1,
+                                 .max_rounds = 9,
+                                 .gamma = 0.5,
+                                 .limits = {.block_tokens = 2,
+                                            .horizon = 8,
+                                            .max_tokens = 8,
+                                            .slots = SLOTS,
+                                            .policy = PDT_SELECTIVE}};
+  static const pdt_token tokens[2] = {7, 8};
+  static const float coverage[SLOTS] = {1, 2};
+  pdt_block_verdict blocks[2] = {{.stream = 0, .readiness = 0.9F, .action = PDT_ACTION_HOLD},
+                                 {.stream = 1, .readiness = 0.1F, .action = PDT_ACTION_FORCE}};
+  for (int i = 0; i < 2; i++) {
+    blocks[i].tokens = tokens;
+    blocks[i].n_tokens = 2;
+    blocks[i].coverage = coverage;
+  }
+  int64_t committed;
+  pdt_error err = {0};
+  begin(s, &settings, PDT_ROOM_FOR_ALL);
+  for (pdt_round v = 1; v <= 2; v++) {
+    const pdt_session_decision decision = {v, false, blocks, 2};
+    if (pdt_session_apply(s, &decision, &committed, &err)) fail_msg("%s", err.message);
+  }
+}
+
+static void invariants(void **state) {
+  (void)state;
+  pdt_session s, other;
+  begin_with_blocks(&s);
+  begin_with_blocks(&other);
+  assert_true(pdt_session_is_valid(&s) && pdt_session_equal(&s, &other));
+  assert_int_equal(pdt_session_hash(&s), pdt_session_hash(&other));
+  pdt_stream_state *held = &s.streams[0], *forced = &s.streams[1];
+  assert_true(held->n_pending == 2 && forced->n_forced == 2 && s.bus.count == 5);
+  expect_seen(&s, &other, &s.round, 4, true);  /* another one, but a possible one */
+  expect_seen(&s, &other, &s.round, 2, false); /* notes of the future */
+  expect_seen(&s, &other, &s.plan_ids[1], 5, true);
+  expect_seen(&s, &other, &held->tokens[3], 5, true);
+  expect_seen(&s, &other, &held->n_tokens, 3, false);
+  expect_seen(&s, &other, &held->n_committed, 2, false);
+  expect_seen(&s, &other, &held->n_pending, 1, false);
+  expect_seen(&s, &other, &held->pending[0].tokens, 3, false);
+  expect_seen(&s, &other, &held->pending[1].round, 1, false);
+  expect_seen(&s, &other, &held->pending[1].round, 3, false); /* without its note */
+  expect_seen(&s, &other, &held->attempt, 1, true);
+  expect_seen(&s, &other, &held->attempt, -1, false);
+  expect_seen(&s, &other, &held->index, 1, false);
+  expect_seen(&s, &other, &forced->forced[1], 1, false);
+  expect_seen(&s, &other, &forced->n_forced, 1, true);
+  expect_seen(&s, &other, &s.bus.notes[4].name.stream, 2, false); /* there is none */
+  held->done = true;
+  assert_false(pdt_session_is_valid(&s));
+  held->done = false;
+  forced->stalled = true;
+  assert_false(pdt_session_is_valid(&s));
+  pdt_session_free(&s);
+  pdt_session_free(&other);
+}
+
 /* Eq. 4 against its own words, over random sets of names. */
 static void windows_are_those_of_the_paper(void **state) {
   (void)state;
@@ -196,6 +276,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(replicas_stay_equal),
       cmocka_unit_test(what_cannot_be_changes_nothing),
+      cmocka_unit_test(invariants),
       cmocka_unit_test(windows_are_those_of_the_paper),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
