@@ -78,7 +78,7 @@ PROMPTS = {name: 23 for name in FAMILIES if "window" in name or name == "mistral
 
 def import_transformers():
     """(torch, transformers), in this Python or by starting again in PDT_HF_PYTHON."""
-    # tests/tokenizers.py must not stand for the package of that name.
+    # tests/requests.py must not stand for the package of that name.
     sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != harness.TESTS]
     try:
         import torch

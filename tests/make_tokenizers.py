@@ -6,19 +6,14 @@ usage: tests/make_tokenizers.py (needs the package tokenizers; run it only to ch
 vectors.jsonl: one object a line: text, ids (with special tokens), plain (without), decoded (of ids).
 """
 import glob
-import importlib.util
 import json
 import os
 import random
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != HERE]
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
-
-spec = importlib.util.spec_from_file_location("compare", os.path.join(HERE, "tokenizers.py"))
-compare = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(compare)
+import compare_tokenizers as compare
+from compare_tokenizers import HERE, Tokenizer
+from tokenizers import models, pre_tokenizers, trainers
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
           r"\s+(?!\S)|\s+")

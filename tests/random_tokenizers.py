@@ -11,7 +11,6 @@ writes cases that are equal, one a line, as tests/unit/test_tokenizer.c replays 
 Status 0: all equal; 1: something differs; 77: the package `tokenizers` is not installed.
 """
 import argparse
-import importlib.util
 import json
 import os
 import random
@@ -19,17 +18,8 @@ import resource
 import sys
 import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != HERE]
-try:
-    from tokenizers import Tokenizer
-except ImportError:
-    print("skipped: the Python package tokenizers is not installed (hint: pip install tokenizers)")
-    sys.exit(77)
-
-spec = importlib.util.spec_from_file_location("compare", os.path.join(HERE, "tokenizers.py"))
-compare = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(compare)
+import compare_tokenizers as compare
+from compare_tokenizers import Tokenizer
 
 # Letters, digits and spaces of which normal forms, lowercase and accents make more, fewer or other ones.
 ALPHABET = ["a", "b", "A", "B", "1", "2", " ", " ", "\n", "\t", ".", ",", "_", "\u00a0", "\u3000", "é", "e", "\u0301", "\u0323", "½", "ﬁ", "İ", "ß",

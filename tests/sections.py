@@ -17,18 +17,8 @@ import random
 import sys
 import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != HERE]
-try:
-    from tokenizers import Tokenizer
-except ImportError:
-    print("skipped: the Python package tokenizers is not installed (hint: pip install tokenizers)")
-    sys.exit(77)
-import importlib.util
-
-spec = importlib.util.spec_from_file_location("compare", os.path.join(HERE, "tokenizers.py"))
-compare = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(compare)
+import compare_tokenizers as compare
+from compare_tokenizers import HERE, Tokenizer
 
 PROMPTS = ["", "Describe Velmora.", "a", "is ", "Hello\n", "x  ", "[INST] What? [/INST]", "é", "the end of th", "1", "你", "<s>", "</s> ",
            "a<s>", "a</s>\n", "\n", "don'", "a one", "[A]", "[B] ", "fi", "e"]

@@ -64,68 +64,72 @@ static bool same_name(const char *a, const char *b) {
   }
 }
 
+/* Long names of properties, and what PCRE2 calls them. */
+static const struct {
+  const char *theirs, *ours;
+} property_names[] = {
+    {"Letter", "L"},
+    {"Uppercase_Letter", "Lu"},
+    {"Lowercase_Letter", "Ll"},
+    {"Titlecase_Letter", "Lt"},
+    {"Modifier_Letter", "Lm"},
+    {"Other_Letter", "Lo"},
+    {"Mark", "M"},
+    {"Nonspacing_Mark", "Mn"},
+    {"Spacing_Mark", "Mc"},
+    {"Enclosing_Mark", "Me"},
+    {"Number", "N"},
+    {"Decimal_Number", "Nd"},
+    {"Letter_Number", "Nl"},
+    {"Other_Number", "No"},
+    {"Punctuation", "P"},
+    {"Connector_Punctuation", "Pc"},
+    {"Dash_Punctuation", "Pd"},
+    {"Open_Punctuation", "Ps"},
+    {"Close_Punctuation", "Pe"},
+    {"Initial_Punctuation", "Pi"},
+    {"Final_Punctuation", "Pf"},
+    {"Other_Punctuation", "Po"},
+    {"Symbol", "S"},
+    {"Math_Symbol", "Sm"},
+    {"Currency_Symbol", "Sc"},
+    {"Modifier_Symbol", "Sk"},
+    {"Other_Symbol", "So"},
+    {"Separator", "Z"},
+    {"Space_Separator", "Zs"},
+    {"Line_Separator", "Zl"},
+    {"Paragraph_Separator", "Zp"},
+    {"Other", "C"},
+    {"Control", "Cc"},
+    {"Format", "Cf"},
+    {"Unassigned", "Cn"},
+    {"Private_Use", "Co"},
+    {"Any", "Any"},
+    {"Alphabetic", "Alphabetic"},
+    {"Alpha", "Alphabetic"},
+    {"White_Space", "White_Space"},
+    {"Space", "White_Space"},
+    {"Uppercase", "Uppercase"},
+    {"Upper", "Uppercase"},
+    {"Lowercase", "Lowercase"},
+    {"Lower", "Lowercase"},
+    {"Digit", "Nd"},
+    {"Cntrl", "Cc"},
+    {"Ideographic", "Ideographic"},
+};
+
+/* Categories go by their short names too. */
+static const char *const categories[] = {"L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc",
+                                         "Me", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Ps",
+                                         "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk", "So",
+                                         "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Cn", "Co"};
+
 /* What PCRE2 calls a property; NULL when it is neither a category nor binary. */
 static const char *property(const char *name) {
-  static const struct {
-    const char *theirs, *ours;
-  } names[] = {
-      {"Letter", "L"},
-      {"Uppercase_Letter", "Lu"},
-      {"Lowercase_Letter", "Ll"},
-      {"Titlecase_Letter", "Lt"},
-      {"Modifier_Letter", "Lm"},
-      {"Other_Letter", "Lo"},
-      {"Mark", "M"},
-      {"Nonspacing_Mark", "Mn"},
-      {"Spacing_Mark", "Mc"},
-      {"Enclosing_Mark", "Me"},
-      {"Number", "N"},
-      {"Decimal_Number", "Nd"},
-      {"Letter_Number", "Nl"},
-      {"Other_Number", "No"},
-      {"Punctuation", "P"},
-      {"Connector_Punctuation", "Pc"},
-      {"Dash_Punctuation", "Pd"},
-      {"Open_Punctuation", "Ps"},
-      {"Close_Punctuation", "Pe"},
-      {"Initial_Punctuation", "Pi"},
-      {"Final_Punctuation", "Pf"},
-      {"Other_Punctuation", "Po"},
-      {"Symbol", "S"},
-      {"Math_Symbol", "Sm"},
-      {"Currency_Symbol", "Sc"},
-      {"Modifier_Symbol", "Sk"},
-      {"Other_Symbol", "So"},
-      {"Separator", "Z"},
-      {"Space_Separator", "Zs"},
-      {"Line_Separator", "Zl"},
-      {"Paragraph_Separator", "Zp"},
-      {"Other", "C"},
-      {"Control", "Cc"},
-      {"Format", "Cf"},
-      {"Unassigned", "Cn"},
-      {"Private_Use", "Co"},
-      {"Any", "Any"},
-      {"Alphabetic", "Alphabetic"},
-      {"Alpha", "Alphabetic"},
-      {"White_Space", "White_Space"},
-      {"Space", "White_Space"},
-      {"Uppercase", "Uppercase"},
-      {"Upper", "Uppercase"},
-      {"Lowercase", "Lowercase"},
-      {"Lower", "Lowercase"},
-      {"Digit", "Nd"},
-      {"Cntrl", "Cc"},
-      {"Ideographic", "Ideographic"},
-  };
-  static const char *const categories[] = {"L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc",
-                                           "Me", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Ps",
-                                           "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk", "So",
-                                           "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Cn", "Co"};
   for (size_t i = 0; i < sizeof categories / sizeof *categories; i++)
     if (same_name(name, categories[i])) return categories[i];
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (same_name(name, names[i].theirs)) return names[i].ours;
+  for (size_t i = 0; i < sizeof property_names / sizeof *property_names; i++)
+    if (same_name(name, property_names[i].theirs)) return property_names[i].ours;
   return NULL;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `pdt tokenize` with Hugging Face's `tokenizers` on random Unicode strings.
 
-usage: tests/tokenizers.py PDT [--folder DIR] [--strings N] [--seed S] [--variants] [--only NAME]
+usage: tests/compare_tokenizers.py PDT [--folder DIR] [--strings N] [--seed S] [--variants] [--only NAME]
 
 Every DIR/NAME/tokenizer.json (by default those of tests/data/tokenizers) is asked for ids, with and
 without special tokens, and for the text of those ids and of random ones. DIR/strings.json, a list,
@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# This file has the name of the package that it compares with.
+# requests.py here must not stand for the package of that name.
 sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != HERE]
 try:
     from tokenizers import Tokenizer
