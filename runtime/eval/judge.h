@@ -29,7 +29,8 @@ typedef struct pdt_judge_counts {
   int64_t uses;           /* names of siblings' facts, told or used, that the owner states */
   int64_t contradictions; /* of them: another name than the owner's first statement, or none */
   int64_t mistaken;       /* of contradictions: another name of the type; the rest are no names */
-  int64_t strays;         /* of uses and unstated: told as if the section owned the fact */
+  int64_t strays;         /* part of uses and unstated: the section states a sibling's fact, in a
+                             sentence that only its owner should write */
   int64_t unstated;       /* names of siblings' facts that the owner does not state */
   int64_t ownerless;      /* names of facts that no section of the entry owns */
   int64_t flawed;         /* entries in which any of the above but unstated was counted: a section
@@ -59,12 +60,13 @@ typedef struct pdt_judge_share {
 } pdt_judge_share;
 pdt_judge_share pdt_judge_contradictions(const pdt_judge_counts *counts);
 
-/* How well a set is found. */
+/* How well a set is found: members that were named, others that were named, members that were not.
+ */
 typedef struct pdt_judge_retrieval {
   int64_t hit, wrong, missed;
 } pdt_judge_retrieval;
 
-/* NaN where nothing was found (there was nothing to find). */
+/* Precision is NaN where nothing was named, recall where the set is empty, F1 where both are so. */
 double pdt_judge_precision(const pdt_judge_retrieval *r);
 double pdt_judge_recall(const pdt_judge_retrieval *r);
 double pdt_judge_f1(const pdt_judge_retrieval *r);

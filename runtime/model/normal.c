@@ -6,7 +6,8 @@
 
 #include "protocol/philox.h"
 
-/* Two uniform words to two normal numbers. 24 bits each: exact in float, never 0 or 1. */
+/* Two uniform words to two normal numbers, by 24 bits of each. u is above 0, so that its logarithm
+ * is finite, and at most 1. */
 static void box_muller(const uint32_t x[2], float out[2]) {
   float u = ((float)(x[0] >> 8) + 0.5f) * 0x1p-24f;
   float angle = (float)(x[1] >> 8) * (float)(2 * M_PI * 0x1p-24);

@@ -251,7 +251,8 @@ pdt_token pdt_added_id(const pdt_added *a, const char *content, size_t bytes) {
 
 /* ---- finding ---- */
 
-/* The first in sorted[low, high) whose byte `depth` is at least c. All of them are longer. */
+/* The first in sorted[low, high) whose byte `depth` is at least c. All of these tokens have more
+ * than `depth` bytes and agree in those before. */
 static size_t lower_bound(const pdt_added_set *set, size_t low, size_t high, size_t depth, int c) {
   while (low < high) {
     size_t middle = (low + high) / 2;

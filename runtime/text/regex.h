@@ -19,9 +19,9 @@ int pdt_regex_new_native(pdt_regex **out, const char *pattern, const char *where
 
 void pdt_regex_free(pdt_regex *re);
 
-/* Appends to `cuts` all matches in valid UTF-8, from left to right, and the spans between them. A
- * match is empty only where no match ends. No cuts for an empty text. Errors: MEMORY; INPUT when
- * the pattern backtracks beyond PCRE2's limits. */
+/* Appends to `cuts` all matches in valid UTF-8, from left to right, and the spans between them. An
+ * empty match right behind another match is left out. No cuts for an empty text. Errors: MEMORY;
+ * INPUT when the pattern backtracks beyond PCRE2's limits. */
 int pdt_regex_cut(const pdt_regex *re, const char *text, size_t bytes, pdt_cuts *cuts,
                   pdt_error *err);
 

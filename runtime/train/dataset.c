@@ -123,7 +123,7 @@ static void add_told(const pdt_data_entry *e, pdt_stream k, int32_t fact, int32_
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++)
       if (s != k && e->sections[s].blocks[b].used >> fact & 1)
-        uses[entry->n_uses++] = (pdt_train_use){k, first, n, at, 0, 0};
+        uses[entry->n_uses++] = (pdt_train_use){PDT_OWN_FACT, k, first, n, at, 0, 0};
 }
 
 /* Where names stand in section k: siblings' facts become uses, tokens of its own facts weigh
@@ -144,7 +144,8 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
     if (m->kind == PDT_USES && e->facts[m->fact].stream != k) {
       int32_t begin, end;
       find_sentence(s->text, m, places, &begin, &end);
-      uses[entry->n_uses++] = (pdt_train_use){k, first, n, stating_block(e, m->fact), begin, end};
+      int32_t note = stating_block(e, m->fact);
+      uses[entry->n_uses++] = (pdt_train_use){PDT_SIBLINGS_FACT, k, first, n, note, begin, end};
       /* A block reads the token before each that it emits. */
       if ((first + n) / tau < s->n_blocks) used[(first + n) / tau] |= (uint64_t)1 << m->fact;
     } else {

@@ -199,7 +199,7 @@ static pdt_nn_kind kind_of(const layout *l, const pdt_train_entry *entry, int32_
     int32_t at = first + j / l->rules->block_tokens;
     if (use->note >= 0 && sees(l, base, at, use->note))
       return j == use->first ? PDT_NN_USE : PDT_NN_LATER;
-    if (use->end > 0) kind = PDT_NN_UNSEEN;
+    if (use->kind == PDT_SIBLINGS_FACT) kind = PDT_NN_UNSEEN;
   }
   return kind;
 }
@@ -209,7 +209,8 @@ static bool tells_unseen(const layout *l, const pdt_train_entry *entry, int32_t 
                          int32_t base, int32_t first) {
   for (int32_t u = 0; u < entry->n_uses; u++) {
     const pdt_train_use *use = &entry->uses[u];
-    if (use->stream != i || j < use->begin || j >= use->end) continue;
+    if (use->kind != PDT_SIBLINGS_FACT || use->stream != i) continue;
+    if (j < use->begin || j >= use->end) continue;
     int32_t at = first + use->first / l->rules->block_tokens;
     if (use->note < 0 || !sees(l, base, at, use->note)) return true;
   }

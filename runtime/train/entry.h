@@ -18,12 +18,22 @@ typedef struct pdt_train_need {
   int32_t block, note; /* both count the entry's blocks, stream after stream */
 } pdt_train_need;
 
-/* A sibling's fact in the output of stream `stream` of an entry: its name's tokens are
- * [first, first + n), those of its sentence [begin, end), and what tells it is the note of block
- * `note`, -1 for none. Or, with begin = end = 0, a fact of its own that the note of a sibling's
- * block may tell already: a use when it is seen, a statement like any other when it is not. */
+/* What a name in a stream's output is of. */
+typedef enum pdt_train_use_kind {
+  /* A fact that a sibling states. Seen, its tokens are a use; else they, and the sentence around
+   * them, speak of what nobody has told yet. */
+  PDT_SIBLINGS_FACT,
+  /* A fact that the stream states itself, but that the note of a sibling, which has read it in an
+   * earlier attempt, may tell it. Seen, its tokens are a use as well; else a statement as any. */
+  PDT_OWN_FACT,
+} pdt_train_use_kind;
+
+/* A name in the output of stream `stream` of an entry: its tokens are [first, first + n). The note
+ * of block `note` tells it; -1: none does. */
 typedef struct pdt_train_use {
-  int32_t stream, first, n, note, begin, end;
+  pdt_train_use_kind kind;
+  int32_t stream, first, n, note;
+  int32_t begin, end; /* tokens [begin, end) of its sentence, of a sibling's fact alone */
 } pdt_train_use;
 
 /* One prompt and its streams; everything is borrowed. Blocks are the streams', cut into

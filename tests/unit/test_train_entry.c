@@ -28,7 +28,9 @@ static const pdt_train_need needs[] = {{4, 0}, {1, 5}};
 /* Two tokens of stream 1's output that the note of stream 0's first block tells, the second of them
  * one block later; one of stream 0's that the first note of stream 3 tells; and of stream 3's, in a
  * sentence of four tokens, two that the note of stream 2's first block tells too late. */
-static const pdt_train_use uses[] = {{1, 2, 2, 0, 1, 4}, {0, 4, 1, 5, 3, 6}, {2, 1, 2, 3, 0, 4}};
+static const pdt_train_use uses[] = {{PDT_SIBLINGS_FACT, 1, 2, 2, 0, 1, 4},
+                                     {PDT_SIBLINGS_FACT, 0, 4, 1, 5, 3, 6},
+                                     {PDT_SIBLINGS_FACT, 2, 1, 2, 3, 0, 4}};
 
 /* Three streams of 3, 2 and 3 blocks; stream 1 has adapter 2. */
 static const pdt_train_stream streams[] = {
@@ -152,7 +154,9 @@ static void test_kinds(void **state) {
  * both see; token 1 and 2 of stream 0 by stream 2's second, which nobody sees in time. */
 static void test_told(void **state) {
   fixture *f = *state;
-  static const pdt_train_use told[] = {{2, 5, 2, 4, 0, 0}, {2, 5, 2, 0, 0, 0}, {0, 1, 2, 4, 0, 0}};
+  static const pdt_train_use told[] = {{PDT_OWN_FACT, 2, 5, 2, 4, 0, 0},
+                                       {PDT_OWN_FACT, 2, 5, 2, 0, 0, 0},
+                                       {PDT_OWN_FACT, 0, 1, 2, 4, 0, 0}};
   const pdt_nn_kind kinds[19] = {[16] = PDT_NN_USE, [17] = PDT_NN_LATER};
   f->entry.uses = told;
   expect_kinds(f, kinds, 0, 0);
