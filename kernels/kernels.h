@@ -326,7 +326,8 @@ struct pdt_kernels {
   /* out[r, h] = softmax(q . K / sqrt(head_dim)) V for every row and query head, over the positions
    * that the row sees in the pages: up to its own, those of the same batch included. Reads the
    * query heads of qkv, as rotate_and_store left them; out [rows, n_heads head_dim]. Scores are
-   * sums over head_dim from the first element on, results over positions from the first on. */
+   * sums over head_dim from the first element on, results over positions from the first on. Pages
+   * that lie before the layer's window are not read. */
   void (*attention)(pdt_device *dev, const pdt_batch *batch, const pdt_kv_pool *kv, pdt_layer layer,
                     const pdt_attention *a, pdt_array qkv, pdt_array out);
 
