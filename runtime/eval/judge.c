@@ -52,7 +52,7 @@ static bool starts_right(const court *c, const pdt_rollout_text *text, const pdt
                          int32_t value) {
   if (value < 0) return false;
   const char *name = c->world->names[m->type][value];
-  size_t end = text->ends[m->first] < m->end ? text->ends[m->first] : m->end;
+  size_t first_end = (size_t)text->ends[m->first], end = first_end < m->end ? first_end : m->end;
   size_t bytes = end - m->begin;
   return bytes < strlen(name) && strncmp(name, text->text.data + m->begin, bytes) == 0;
 }

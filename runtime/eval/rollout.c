@@ -53,25 +53,23 @@ static int decode(pdt_rollout_text *out, pdt_text_stream *stream, size_t skip,
       return -1;
     if (i < n_prefix) continue;
     if (PDT_GROW(&out->ends, (size_t)out->n_tokens, &out->room, err)) return -1;
-    out->ends[out->n_tokens++] = out->text.bytes;
+    out->ends[out->n_tokens++] = (int32_t)out->text.bytes;
   }
   if (pdt_text_stream_flush(stream, &part, &bytes, err) || put_text(out, part, bytes, &skip, err))
     return -1;
-  if (out->n_tokens > 0) out->ends[out->n_tokens - 1] = out->text.bytes;
+  if (out->n_tokens > 0) out->ends[out->n_tokens - 1] = (int32_t)out->text.bytes;
   return 0;
 }
 
-/* The first token whose text reaches beyond byte `at`. */
+int32_t pdt_rollout_token_at(const pdt_rollout_text *t, size_t at) {
+  const pdt_data_tokens tokens = {.ends = t->ends, .n = t->n_tokens};
+  return pdt_data_token_at(&tokens, (int32_t)at);
+}
+
+/* The same, of a token that there is. */
 static int32_t token_at(const pdt_rollout_text *t, size_t at) {
-  int32_t low = 0, high = t->n_tokens - 1;
-  while (low < high) {
-    int32_t middle = low + (high - low) / 2;
-    if (t->ends[middle] > at)
-      high = middle;
-    else
-      low = middle + 1;
-  }
-  return low;
+  int32_t i = pdt_rollout_token_at(t, at);
+  return i < t->n_tokens ? i : t->n_tokens - 1;
 }
 
 static int locate_mentions(pdt_rollout_text *out, bool ended, pdt_error *err) {

@@ -11,7 +11,7 @@
 
 #include "atlas/parse.h"
 #include "base/buffer.h"
-#include "data/entry.h"
+#include "data/blocks.h"
 #include "protocol/bus.h"
 #include "protocol/decide.h"
 #include "text/tokenizer.h"
@@ -41,7 +41,7 @@ typedef struct pdt_rollout_mention {
 /* A stream's output as text. A zeroed one is empty and may be read into again and again. */
 typedef struct pdt_rollout_text {
   pdt_buffer text; /* of the output alone, special tokens left out */
-  size_t *ends;    /* [n_tokens] bytes at which each token's text ends */
+  int32_t *ends;   /* [n_tokens] bytes at which each token's text ends */
   int32_t n_tokens;
   size_t room;
   pdt_atlas_reading reading;
@@ -49,6 +49,9 @@ typedef struct pdt_rollout_text {
   int32_t n_mentions;
   size_t mentions_room;
 } pdt_rollout_text;
+
+/* The first token whose text reaches beyond byte `at`; n_tokens when none does. Pure. */
+int32_t pdt_rollout_token_at(const pdt_rollout_text *text, size_t at);
 
 /* What texts are read with; all borrowed. */
 typedef struct pdt_rollout_reader {

@@ -104,13 +104,6 @@ int pdt_eval_session_end(pdt_eval_trial *t, int32_t i, const bool *ended, const 
 
 /* ---- one text of all sections ---- */
 
-/* The first token whose text reaches beyond byte `at`; all of them, when none does. */
-static int32_t first_beyond(const pdt_rollout_text *text, size_t at) {
-  int32_t i = 0;
-  while (i < text->n_tokens && text->ends[i] <= at) i++;
-  return i;
-}
-
 /* The tokens of the section behind this heading, up to the next line; false when it is not there.
  * *last: nothing follows it. */
 static bool find_section(const pdt_rollout_text *text, const char *heading, int32_t *begin,
@@ -121,8 +114,8 @@ static bool find_section(const pdt_rollout_text *text, const char *heading, int3
   if (!found) return false;
   size_t at = (size_t)(found - from) + length;
   const char *next = memchr(from + at, '\n', bytes - at);
-  *begin = first_beyond(text, at);
-  *end = first_beyond(text, next ? (size_t)(next - from) : bytes);
+  *begin = pdt_rollout_token_at(text, at);
+  *end = pdt_rollout_token_at(text, next ? (size_t)(next - from) : bytes);
   *last = !next;
   return true;
 }

@@ -46,6 +46,21 @@ int pdt_train_sidecar(const pdt_comm *world, const char *name, const pdt_train_a
  * MEMORY. */
 int pdt_train_check_outputs(const pdt_train_args *args, pdt_error *err);
 
+/* Files in --out. */
+typedef struct pdt_train_paths {
+  char *state, *result, *log; /* checkpoint.safetensors, what is trained, log.jsonl */
+} pdt_train_paths;
+
+/* Freed by the caller, after an error too. Errors: MEMORY. */
+int pdt_train_paths_make(pdt_train_paths *p, const char *out, const char *result, pdt_error *err);
+void pdt_train_paths_free(pdt_train_paths *p);
+
+/* Reads a model's config and weights, to train it or frozen; what there is to hear goes to
+ * `notices`. The trunk is freed by the caller, after an error too. Not collective. Errors: IO,
+ * INPUT, MEMORY. */
+int pdt_train_load_trunk(pdt_nn_trunk *trunk, pdt_model_config *config, const char *model,
+                         bool frozen, pdt_notices *notices, pdt_error *err);
+
 /* The log of a run, on rank 0: JSON objects, a line each. When a run goes on from a checkpoint, its
  * log is cut where that stands, so that no step is in it twice; `path` is borrowed. */
 typedef struct pdt_train_log {
@@ -56,11 +71,11 @@ typedef struct pdt_train_log {
   char *kept, *held;         /* what was in the log already; lines that wait for the start */
 } pdt_train_log;
 
-/* Makes --out, removes what killed runs have left beside the results, and opens the log at `path`.
- * Unless resuming, none of results[2] (NULL: none), each a `what`, may be there yet. Closed by the
- * caller, after an error too. Errors: IO. */
+/* Makes --out, removes what killed runs have left beside the results, and opens the log. Unless
+ * resuming, neither the state nor the result, a `what`, may be there yet. The paths are borrowed.
+ * Closed by the caller, after an error too. Errors: IO. */
 int pdt_train_open_log(pdt_train_log *log, const pdt_train_args *args, const char *what,
-                       const char *const results[2], const char *path, pdt_error *err);
+                       const pdt_train_paths *paths, pdt_error *err);
 void pdt_train_close_log(pdt_train_log *log);
 
 /* The run is over: what was written lasts. Errors: IO. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "model/tensors.h"
 #include "run/outputs.h"
 #include "run/terminal.h"
 #include "run/train.h"
@@ -38,21 +39,51 @@ int pdt_train_check_outputs(const pdt_train_args *a, pdt_error *err) {
   return pdt_outputs_check(&copied, &others, rc ? NULL : err) || rc ? -1 : 0;
 }
 
+int pdt_train_paths_make(pdt_train_paths *p, const char *out, const char *result, pdt_error *err) {
+  *p = (pdt_train_paths){NULL, NULL, NULL};
+  return pdt_path_join(&p->state, out, "checkpoint.safetensors", err) ||
+                 pdt_path_join(&p->result, out, result, err) ||
+                 pdt_path_join(&p->log, out, "log.jsonl", err)
+             ? -1
+             : 0;
+}
+
+void pdt_train_paths_free(pdt_train_paths *p) {
+  free(p->state);
+  free(p->result);
+  free(p->log);
+  *p = (pdt_train_paths){NULL, NULL, NULL};
+}
+
+int pdt_train_load_trunk(pdt_nn_trunk *trunk, pdt_model_config *config, const char *model,
+                         bool frozen, pdt_notices *notices, pdt_error *err) {
+  pdt_checkpoint *checkpoint;
+  if (pdt_model_config_load(config, model, notices, err) ||
+      pdt_checkpoint_open(&checkpoint, model, notices, err))
+    return -1;
+  int rc = pdt_model_tensors_check(config, checkpoint, notices, err);
+  if (!rc) rc = pdt_nn_trunk_new(trunk, config, checkpoint, frozen, err);
+  if (!rc) rc = pdt_checkpoint_unchanged(checkpoint, err);
+  pdt_checkpoint_close(checkpoint);
+  return rc;
+}
+
 int pdt_train_open_log(pdt_train_log *log, const pdt_train_args *args, const char *what,
-                       const char *const results[2], const char *path, pdt_error *err) {
-  const char *out = args->out;
-  if (pdt_output_folder_make(out, NULL, err)) return -1;
+                       const pdt_train_paths *paths, pdt_error *err) {
+  const char *const results[] = {paths->state, paths->result};
+  if (pdt_output_folder_make(args->out, NULL, err)) return -1;
   for (int i = 0; i < 2 && !args->run.schedule.resume; i++)
-    if (results[i] && access(results[i], F_OK) == 0)
+    if (access(results[i], F_OK) == 0)
       return pdt_fail(err, PDT_ERROR_IO,
-                      "%s: has a %s already (hint: --resume, or another directory)", out, what);
-  for (int i = 0; i < 2; i++)
-    if (results[i]) pdt_temporaries_remove(results[i]);
-  *log = (pdt_train_log){.path = path,
+                      "%s: has a %s already (hint: --resume, or another directory)", args->out,
+                      what);
+  for (int i = 0; i < 2; i++) pdt_temporaries_remove(results[i]);
+  *log = (pdt_train_log){.path = paths->log,
                          .resumes = args->run.schedule.resume,
                          .on_terminal = pdt_on_terminal(STDERR_FILENO)};
-  log->file = fopen(path, log->resumes ? "ae" : "we");
-  return log->file ? 0 : pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", path, strerror(errno));
+  log->file = fopen(log->path, log->resumes ? "ae" : "we");
+  if (log->file) return 0;
+  return pdt_fail(err, PDT_ERROR_IO, "%s: cannot write: %s", log->path, strerror(errno));
 }
 
 int pdt_train_finish_log(pdt_train_log *log, pdt_error *err) {

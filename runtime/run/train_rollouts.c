@@ -22,7 +22,7 @@ typedef struct training {
   const char *name; /* of the program, in messages */
   const pdt_train_args *args;
   pdt_notices notices;
-  char *state, *sidecar_out, *log;
+  pdt_train_paths paths;
   pdt_engine *engine;
   pdt_atlas_world *atlas;
   pdt_tokenizer *tokenizer;
@@ -36,21 +36,13 @@ typedef struct training {
   pdt_train_log journal;
 } training;
 
-static int make_paths(training *t, pdt_error *err) {
-  const char *out = t->args->out;
-  return pdt_path_join(&t->state, out, "checkpoint.safetensors", err) ||
-                 pdt_path_join(&t->sidecar_out, out, "sidecar.safetensors", err) ||
-                 pdt_path_join(&t->log, out, "log.jsonl", err)
-             ? -1
-             : 0;
-}
-
 static int load(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
   t->settings = json_pack("{s:f, s:i, s:o}", "temperature", a->temperature, "max_attempts",
                           (int)a->max_attempts, "seed", pdt_json_u64(a->run.schedule.seed));
   if (!t->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "settings: no memory");
-  return make_paths(t, err) || pdt_atlas_world_new(&t->atlas, err) ||
+  return pdt_train_paths_make(&t->paths, t->args->out, "sidecar.safetensors", err) ||
+                 pdt_atlas_world_new(&t->atlas, err) ||
                  pdt_tokenizer_load_folder(&t->tokenizer, a->model, &t->tokenizer_fingerprint, err)
              ? -1
              : 0;
@@ -159,8 +151,8 @@ static int learn(training *t, pdt_error *err) {
                                    .ready = 1,
                                    .coverage = 1,
                                    .dtype = run->dtype,
-                                   .sidecar = t->sidecar_out};
-  options.schedule.state = t->state;
+                                   .sidecar = t->paths.result};
+  options.schedule.state = t->paths.state;
   pdt_nn_set_threads(run->threads);
   if (tell_lessons(t, err)) return -1;
   const pdt_train_observer observer = {t, on_begin, on_report};
@@ -176,8 +168,7 @@ static int train(training *t, pdt_error *err) {
                                      .details = true};
   load(t, err);
   if (pdt_comm_agree(world, err)) return -1;
-  const char *const results[] = {t->state, t->sidecar_out};
-  if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", results, t->log, err);
+  if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", &t->paths, err);
   if (pdt_comm_agree(world, err) || pdt_engine_new(&t->engine, world, &engine, err)) return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   if (world->rank == 0) load_sidecar(t, err);
@@ -201,8 +192,7 @@ static void end(training *t) {
   pdt_tokenizer_free(t->tokenizer);
   pdt_atlas_world_free(t->atlas);
   pdt_engine_free(t->engine);
-  char *paths[] = {t->state, t->sidecar_out, t->log};
-  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+  pdt_train_paths_free(&t->paths);
 }
 
 int pdt_train_rollouts(const pdt_comm *world, const char *name, const pdt_train_args *args,

@@ -16,7 +16,7 @@ typedef struct training {
   const char *name; /* of the program, in messages */
   const pdt_train_args *args;
   pdt_notices notices;
-  char *state, *sidecar_out, *log;
+  pdt_train_paths paths;
   pdt_model_config model;
   pdt_sidecar_config config;
   pdt_tokenizer *tokenizer;
@@ -26,28 +26,6 @@ typedef struct training {
   pdt_curriculum_options options;
   pdt_train_log journal;
 } training;
-
-static int make_paths(training *t, pdt_error *err) {
-  const char *out = t->args->out;
-  return pdt_path_join(&t->state, out, "checkpoint.safetensors", err) ||
-                 pdt_path_join(&t->sidecar_out, out, "sidecar.safetensors", err) ||
-                 pdt_path_join(&t->log, out, "log.jsonl", err)
-             ? -1
-             : 0;
-}
-
-/* The trunk, frozen. */
-static int load_trunk(training *t, pdt_error *err) {
-  pdt_checkpoint *checkpoint;
-  if (pdt_model_config_load(&t->model, t->args->model, &t->notices, err) ||
-      pdt_checkpoint_open(&checkpoint, t->args->model, &t->notices, err))
-    return -1;
-  int rc = pdt_model_tensors_check(&t->model, checkpoint, &t->notices, err);
-  if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->model, checkpoint, true, err);
-  if (!rc) rc = pdt_checkpoint_unchanged(checkpoint, err);
-  pdt_checkpoint_close(checkpoint);
-  return rc;
-}
 
 static int load_sidecar(training *t, pdt_error *err) {
   pdt_safetensors *file;
@@ -68,8 +46,8 @@ static void choose_options(training *t) {
                                         .stage = t->args->plan,
                                         .threads = r->threads,
                                         .dtype = r->dtype,
-                                        .sidecar = t->sidecar_out};
-  t->options.schedule.state = t->state;
+                                        .sidecar = t->paths.result};
+  t->options.schedule.state = t->paths.state;
 }
 
 /* What the sidecar was trained with, this stage included; one that does not say stays silent:
@@ -80,7 +58,9 @@ static int keep_lessons(training *t, pdt_error *err) {
 }
 
 static int load(training *t, pdt_error *err) {
-  if (make_paths(t, err) || load_trunk(t, err)) return -1;
+  if (pdt_train_paths_make(&t->paths, t->args->out, "sidecar.safetensors", err) ||
+      pdt_train_load_trunk(&t->trunk, &t->model, t->args->model, true, &t->notices, err))
+    return -1;
   choose_options(t);
   if (load_sidecar(t, err) || pdt_tokenizer_load_folder(&t->tokenizer, t->args->model, NULL, err))
     return -1;
@@ -137,8 +117,7 @@ static void end(training *t) {
   pdt_nn_sidecar_free(&t->sidecar);
   pdt_sidecar_config_free(&t->config);
   pdt_nn_trunk_free(&t->trunk);
-  char *paths[] = {t->state, t->sidecar_out, t->log};
-  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+  pdt_train_paths_free(&t->paths);
 }
 
 static int train(training *t, pdt_error *err) {
@@ -148,8 +127,7 @@ static int train(training *t, pdt_error *err) {
       pdt_run_same_data(t->world, t->args->data[0], t->data.fingerprint, err))
     return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
-  const char *const results[] = {t->state, t->sidecar_out};
-  if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", results, t->log, err);
+  if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", &t->paths, err);
   if (pdt_comm_agree(world, err)) return -1;
   const pdt_train_observer observer = {t, on_begin, on_report};
   if (pdt_curriculum(&t->trunk, &t->sidecar, t->data.entries, t->data.n, &t->options, world,

@@ -22,7 +22,7 @@ typedef struct training {
   const pdt_train_args *args;
   pdt_notices notices;
   pdt_pretrain_options run;
-  char *state, *model, *log;          /* paths in --out */
+  pdt_train_paths paths;
   char *config_path, *tokenizer_path; /* of what is read; tokenizer_path NULL: none */
   pdt_model_config config;
   pdt_tokenizer *tokenizer;
@@ -35,9 +35,7 @@ typedef struct training {
 
 static int make_paths(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
-  if (pdt_path_join(&t->state, a->out, "checkpoint.safetensors", err) ||
-      pdt_path_join(&t->model, a->out, "model.safetensors", err) ||
-      pdt_path_join(&t->log, a->out, "log.jsonl", err) ||
+  if (pdt_train_paths_make(&t->paths, a->out, "model.safetensors", err) ||
       pdt_path_join(&t->config_path, a->model ? a->model : "", a->model ? "config.json" : a->config,
                     err))
     return -1;
@@ -67,15 +65,7 @@ static int make_trunk(training *t, pdt_error *err) {
     pdt_nn_trunk_init(&t->trunk, a->run.schedule.seed);
     return 0;
   }
-  pdt_checkpoint *checkpoint;
-  if (pdt_model_config_load(&t->config, a->model, &t->notices, err) ||
-      pdt_checkpoint_open(&checkpoint, a->model, &t->notices, err))
-    return -1;
-  int rc = pdt_model_tensors_check(&t->config, checkpoint, &t->notices, err);
-  if (!rc) rc = pdt_nn_trunk_new(&t->trunk, &t->config, checkpoint, false, err);
-  if (!rc) rc = pdt_checkpoint_unchanged(checkpoint, err);
-  pdt_checkpoint_close(checkpoint);
-  return rc;
+  return pdt_train_load_trunk(&t->trunk, &t->config, a->model, false, &t->notices, err);
 }
 
 static int load(training *t, pdt_error *err) {
@@ -86,8 +76,8 @@ static int load(training *t, pdt_error *err) {
   if (t->run.context > t->config.max_positions)
     return pdt_fail(err, PDT_ERROR_USAGE, "--context: expected at most the model's %d, found %d",
                     t->config.max_positions, t->run.context);
-  t->run.schedule.state = t->state;
-  t->run.model = t->model;
+  t->run.schedule.state = t->paths.state;
+  t->run.model = t->paths.result;
   if (load_tokenizer(t, err)) return -1;
   if (t->tokenizer && pdt_tokenizer_size(t->tokenizer) > t->config.vocab_size)
     return pdt_fail(err, PDT_ERROR_INPUT,
@@ -136,8 +126,7 @@ static int copy_token_files(const training *t, pdt_error *err) {
 /* Rank 0's part of the beginning: the directory and what lies beside the weights. */
 static int prepare_out(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
-  const char *const results[] = {t->state, t->model};
-  if (pdt_train_open_log(&t->journal, a, "model", results, t->log, err)) return -1;
+  if (pdt_train_open_log(&t->journal, a, "model", &t->paths, err)) return -1;
   if (t->tokenizer_path &&
       copy_into(a->out, "tokenizer.json", t->tokenizer_path, max_tokenizer_bytes, err))
     return -1;
@@ -195,8 +184,9 @@ static void end(training *t) {
   pdt_corpus_free(&t->valid);
   pdt_tokenizer_free(t->tokenizer);
   pdt_nn_trunk_free(&t->trunk);
-  char *paths[] = {t->state, t->model, t->log, t->config_path, t->tokenizer_path};
-  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) free(paths[i]);
+  pdt_train_paths_free(&t->paths);
+  free(t->config_path);
+  free(t->tokenizer_path);
 }
 
 static int train(training *t, pdt_error *err) {
