@@ -24,6 +24,7 @@
 #include "engine/engine.h"
 #include "machine.h"
 #include "request/parse.h"
+#include "trunk/trunk.h"
 
 enum { MOST_SWEEP = 16 };
 
@@ -87,8 +88,8 @@ static int32_t count_kinds(const written *t) {
 /* A request of K streams that never end early but at an end-of-sequence token. */
 static int make_request(const bench *b, int32_t K, double temperature, pdt_request *r,
                         pdt_error *err) {
-  const pdt_request_context context = {pdt_engine_model(b->engine), pdt_engine_sidecar(b->engine),
-                                       NULL};
+  const pdt_request_context context = {&pdt_engine_loaded(b->engine)->model,
+                                       &pdt_engine_loaded(b->engine)->sidecar.config, NULL};
   json_t *ids = json_array();
   uint32_t state = 12345;
   for (int32_t i = 0; i < b->prompt; i++) {
@@ -109,7 +110,7 @@ static int run_streams(bench *b, int32_t K, double temperature, written *t, pdt_
   pdt_request request;
   const pdt_observer observer = {.context = t, .session_ended = check_tokens};
   if (make_request(b, K, temperature, &request, err)) return -1;
-  int status = pdt_engine_run(b->engine, &request, 1, &observer, stats, err);
+  int status = pdt_engine_run_list(b->engine, &request, 1, &observer, stats, err);
   pdt_request_free(&request);
   return status;
 }
@@ -143,8 +144,8 @@ typedef struct plain {
 } plain;
 
 static int plain_new(plain *p, const bench *b, int32_t K, pdt_error *err) {
-  const pdt_trunk_weights *w = pdt_engine_weights(b->engine);
-  const pdt_comm *group = pdt_engine_group(b->engine);
+  const pdt_trunk_weights *w = &pdt_engine_loaded(b->engine)->weights;
+  const pdt_comm *group = &pdt_engine_machine(b->engine)->group;
   int32_t positions = b->prompt + b->tokens, pages = K * pdt_kv_pages(positions);
   const pdt_trunk_limits limits = {K, K, positions};
   const pdt_kv_shape shape = {w->config.layers, w->shard.kv_heads.end - w->shard.kv_heads.begin,
@@ -196,7 +197,7 @@ static int plain_step(plain *p, const pdt_comm *group, int32_t K, pdt_error *err
 
 /* Plain batched decoding of K rows from the same position on; seconds a step. */
 static int run_plain(const bench *b, int32_t K, figure *f, pdt_error *err) {
-  const pdt_comm *group = pdt_engine_group(b->engine);
+  const pdt_comm *group = &pdt_engine_machine(b->engine)->group;
   plain p;
   int status = plain_new(&p, b, K, err);
   pdt_comm_barrier(&b->world);
@@ -230,7 +231,7 @@ static void measure_machine(bench *b) {
 
 /* Multiplications and additions of a step of K rows over all weights; attention left out. */
 static double flops(const bench *b, int32_t K) {
-  double bytes = pdt_dtype_bytes(pdt_engine_weights(b->engine)->layers[0].down.dtype);
+  double bytes = pdt_dtype_bytes(pdt_engine_loaded(b->engine)->weights.layers[0].down.dtype);
   return 2 * b->weight_bytes / bytes * K;
 }
 
@@ -351,13 +352,13 @@ static bool parse(bench *b, int argc, char **argv) {
   for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     if (c == 'm') b->options.model = optarg;
     if (c == 's') b->options.sidecar = optarg;
-    if (c == 't') b->options.tensor_parallel = atoi(optarg);
-    if (c == 'n') b->options.threads = atoi(optarg);
+    if (c == 't') b->options.machine.tensor_parallel = atoi(optarg);
+    if (c == 'n') b->options.machine.threads = atoi(optarg);
     if (c == 'k') sound = parse_sweep(b, optarg);
     if (c == 'o') b->tokens = atoi(optarg);
     if (c == 'p') b->prompt = atoi(optarg);
     if (c == 'r') b->repeats = atoi(optarg);
-    if (c == 'i') b->options.kernels = optarg;
+    if (c == 'i') b->options.machine.kernels = optarg;
     if (c == 'j') b->json = true;
     if (c == '?') sound = false;
   }
@@ -368,7 +369,7 @@ static bool parse(bench *b, int argc, char **argv) {
 static int run(bench *b, pdt_error *err) {
   figure figures[MOST_SWEEP];
   if (pdt_engine_new(&b->engine, &b->world, &b->options, err)) return -1;
-  b->n_pieces = machine_weight_pieces(pdt_engine_weights(b->engine), &b->pieces);
+  b->n_pieces = machine_weight_pieces(&pdt_engine_loaded(b->engine)->weights, &b->pieces);
   int status = b->n_pieces < 0 ? pdt_fail(err, PDT_ERROR_MEMORY, "no memory")
                                : PDT_NEW(&b->timed.tokens, b->tokens, "text", err) ||
                                      PDT_NEW(&b->varied.tokens, b->tokens, "text", err);

@@ -30,17 +30,17 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
     engine->sidecar = arg;
     break;
   case PDT_FLAG_KERNELS:
-    engine->kernels = arg;
+    engine->machine.kernels = arg;
     break;
   case PDT_FLAG_KV_MEMORY:
     return parse_bytes(state, arg, &engine->kv_bytes);
   case PDT_FLAG_TP:
     code = pdt_cli_integer(state, "tp", arg, 1, INT32_MAX, &number);
-    engine->tensor_parallel = (int)number;
+    engine->machine.tensor_parallel = (int)number;
     break;
   case PDT_FLAG_THREADS:
     code = pdt_cli_integer(state, "threads", arg, 1, 4096, &number);
-    engine->threads = (int)number;
+    engine->machine.threads = (int)number;
     break;
   default:
     code = pdt_cli_integer(state, "max-sessions", arg, 1, 1 << 20, &number);

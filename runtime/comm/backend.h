@@ -13,6 +13,7 @@ struct pdt_comm_backend {
   void (*abort)(const pdt_comm *world, const pdt_error *err); /* does not return */
   void (*barrier)(const pdt_comm *comm);
   void (*broadcast)(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root);
+  void (*broadcast_patiently)(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root);
   void (*gather)(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
                  const pdt_bytes *counts_bytes, pdt_rank root);
   void (*all_gather_start)(const pdt_comm *comm, const void *send, void *recv,

@@ -165,6 +165,12 @@ void pdt_comm_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_r
   if (comm->size > 1) comm->backend->broadcast(comm, data, bytes, root);
 }
 
+void pdt_comm_broadcast_patiently(const pdt_comm *comm, void *data, pdt_bytes bytes,
+                                  pdt_rank root) {
+  CHECK_CALL(comm, bytes, NULL, root);
+  if (comm->size > 1) comm->backend->broadcast_patiently(comm, data, bytes, root);
+}
+
 void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
                      const pdt_bytes *counts_bytes, pdt_rank root) {
   CHECK_CALL(comm, 0, counts_bytes, root);

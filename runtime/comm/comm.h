@@ -62,6 +62,10 @@ int pdt_comm_agree(const pdt_comm *comm, pdt_error *err);
 /* Copies bytes of root's data to every rank. Blocking. */
 void pdt_comm_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root);
 
+/* The same where root may let the others wait for long: they sleep between looks, for up to a few
+ * milliseconds, in place of spinning. bytes: of one message, at most 1 GiB. Blocking. */
+void pdt_comm_broadcast_patiently(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root);
+
 /* Every rank sends bytes; root receives them one after another by rank. counts_bytes[size] on every
  * rank. recv is used at root only. Blocking. */
 void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,

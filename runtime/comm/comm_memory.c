@@ -531,6 +531,7 @@ static const pdt_comm_backend memory_backend = {
     .abort = memory_abort,
     .barrier = memory_barrier,
     .broadcast = memory_broadcast,
+    .broadcast_patiently = memory_broadcast, /* whoever waits there sleeps */
     .gather = memory_gather,
     .all_gather_start = memory_all_gather_start,
     .wait = memory_wait,

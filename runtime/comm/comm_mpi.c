@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -18,6 +19,7 @@
 
 /* MPI counts and displacements are ints. What is longer goes in pieces of this many bytes. */
 enum { ROW_TAG = 1, GATHER_TAG, LONGEST_MESSAGE = 1 << 30 };
+enum { SHORTEST_PAUSE_NS = 20000, LONGEST_PAUSE_NS = 5000000 }; /* between two looks */
 enum { WATCHED_BYTES = 1 << 30, WATCHED_SECONDS = 8 };
 
 static const pdt_comm_backend mpi_backend;
@@ -205,6 +207,21 @@ static void mpi_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt
     MPI_Bcast((char *)data + at, piece(bytes, at, longest), MPI_BYTE, root, comm_of(comm));
 }
 
+/* Whoever waits looks less and less often, so that a wait of seconds takes no processor's time. */
+static void mpi_broadcast_patiently(const pdt_comm *comm, void *data, pdt_bytes bytes,
+                                    pdt_rank root) {
+  MPI_Request request;
+  int done = 0;
+  struct timespec pause = {.tv_nsec = SHORTEST_PAUSE_NS};
+  MPI_Ibcast(data, (int)bytes, MPI_BYTE, root, comm_of(comm), &request);
+  for (;;) {
+    MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    if (done) return;
+    nanosleep(&pause, NULL);
+    if (pause.tv_nsec < LONGEST_PAUSE_NS) pause.tv_nsec *= 2;
+  }
+}
+
 /* The bytes of all ranks together. */
 static pdt_bytes sum_of(const pdt_comm *comm, const pdt_bytes *counts_bytes) {
   pdt_bytes sum = 0;
@@ -344,6 +361,7 @@ static const pdt_comm_backend mpi_backend = {
     .abort = mpi_abort,
     .barrier = mpi_barrier,
     .broadcast = mpi_broadcast,
+    .broadcast_patiently = mpi_broadcast_patiently,
     .gather = mpi_gather,
     .all_gather_start = mpi_all_gather_start,
     .wait = mpi_wait,

@@ -1,170 +1,141 @@
-/* Sizes of everything a run needs, worked out from all requests before the first starts. */
+/* What a run needs beside its sessions, made once for its capacity. */
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "engine/internal.h"
+#include "engine/run.h"
 
-/* What one request takes, by kind. */
-enum amount_kind {
-  LANES,
-  GROUP_LANES,
-  OWN_LANES,
-  TOKENS,
-  OWN_TOKENS,
-  RECORDS, /* bytes */
-  OWN_RECORDS,
-  PAGES,
-  KINDS
-};
+enum { MOST_LANES = 1 << 20 };
 
-static int64_t amount_of(const pdt_engine *e, const pdt_request *r, enum amount_kind kind) {
-  const pdt_place *p = &e->place;
-  int64_t K = r->settings.streams, block = pdt_settings_block(&r->settings);
-  int64_t own = pdt_streams_among(r->settings.streams, p->rank, p->rank + 1, p->ranks);
-  switch (kind) {
-  case LANES:
-    return K;
-  case GROUP_LANES:
-    return pdt_streams_among(r->settings.streams, p->group_begin, p->group_end, p->ranks);
-  case OWN_LANES:
-    return own;
-  case TOKENS:
-    return K * block;
-  case OWN_TOKENS:
-    return own * block;
-  case RECORDS:
-    return K * pdt_record_bytes(e, (int32_t)block);
-  case OWN_RECORDS:
-    return own * pdt_record_bytes(e, (int32_t)block);
-  default:
-    return pdt_running_pages(r, p->group_begin, p->group_end, p->ranks);
-  }
-}
-
-/* Fills in the maxima of the buffers. */
-static int find_maxima(pdt_engine *e, const pdt_request *requests, int32_t n, int64_t *worst,
-                       pdt_error *err) {
-  pdt_round_buffers *b = &e->buffers;
-  int64_t *amounts;
-  if (PDT_NEW(&amounts, n, "requests", err)) return -1;
-  for (enum amount_kind kind = LANES; kind < KINDS; kind++) {
-    for (int32_t i = 0; i < n; i++) amounts[i] = amount_of(e, &requests[i], kind);
-    worst[kind] = pdt_most_at_once(amounts, n, e->options.max_sessions);
-  }
-  free(amounts);
-  for (int32_t i = 0; i < n; i++) {
-    int32_t positions = pdt_request_positions(&requests[i]);
-    int32_t block = pdt_settings_block(&requests[i].settings),
-            window = pdt_settings_window(&requests[i].settings);
-    if (positions > b->max_positions) b->max_positions = positions;
-    if (block > b->max_block) b->max_block = block;
-    if (window > b->max_window) b->max_window = window;
-  }
-  if (worst[LANES] > 1 << 20 || worst[PAGES] > INT32_MAX)
+/* Rank 0's capacity may come from anywhere. */
+static int check_capacity(const pdt_capacity *c, pdt_error *err) {
+  const pdt_load *l = &c->load;
+  if (l->lanes > MOST_LANES || l->pages > INT32_MAX)
     return pdt_fail(err, PDT_ERROR_MEMORY,
                     "%lld streams with %lld cache pages in flight are too many (hint: "
                     "--max-sessions)",
-                    (long long)worst[LANES], (long long)worst[PAGES]);
-  b->max_lanes = (int32_t)worst[LANES];
-  b->max_group = (int32_t)worst[GROUP_LANES];
-  b->max_own = (int32_t)worst[OWN_LANES];
-  b->max_pages = (int32_t)worst[PAGES];
+                    (long long)l->lanes, (long long)l->pages);
+  if (c->sessions < 0 || l->lanes < 0 || l->group_lanes < 0 || l->own_lanes < 0 || l->tokens < 0 ||
+      l->own_tokens < 0 || l->pages < 0 || c->positions < 0 || c->block_tokens < 0 || c->window < 0)
+    return pdt_fail(err, PDT_ERROR_USAGE, "capacity: expected counts of 0 or more");
   return 0;
 }
 
-static int new_lane_buffers(pdt_engine *e, const int64_t *worst, int32_t n_requests,
-                            pdt_error *err) {
-  pdt_round_buffers *b = &e->buffers;
-  pdt_device *dev = &e->device;
-  int64_t d = e->model.hidden_size, S = e->sidecar.config.plan_slots;
-  int64_t lanes = b->max_lanes, dn = e->sidecar.config.notes_dim, ranks = e->place.ranks;
-  int64_t all = e->place.rank == 0 ? ranks * 64 + worst[RECORDS] : 0;
-  int32_t at_once = e->options.max_sessions < n_requests ? e->options.max_sessions : n_requests;
-  return PDT_NEW(&b->lanes, lanes, "round", err) ||
-         PDT_NEW(&b->group, b->max_group, "round", err) ||
-         PDT_NEW(&b->tokens, worst[TOKENS], "round", err) ||
-         dev->ops->alloc(dev, worst[OWN_TOKENS] * d, "round", &b->states, err) ||
-         PDT_NEW(&b->told_states, e->options.details ? worst[OWN_TOKENS] * d : 0, "round", err) ||
+static int new_lane_buffers(pdt_run *run, pdt_error *err) {
+  pdt_round_buffers *b = &run->round;
+  const pdt_capacity *c = &run->setup.capacity;
+  pdt_device *dev = &run->machine->device;
+  int64_t d = run->loaded->model.hidden_size, S = run->loaded->sidecar.config.plan_slots;
+  int64_t lanes = c->load.lanes, dn = run->loaded->sidecar.config.notes_dim;
+  pdt_rank ranks = run->machine->place.ranks;
+  return PDT_NEW(&b->lanes, lanes, "round", err) || PDT_NEW(&b->by_owner, lanes, "round", err) ||
+         PDT_NEW(&b->owner_begin, ranks + 1, "round", err) ||
+         PDT_NEW(&b->tokens, c->load.tokens, "round", err) ||
+         dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->states, err) ||
+         PDT_NEW(&b->told_states, run->details ? c->load.own_tokens * d : 0, "round", err) ||
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
-         PDT_NEW(&b->record, 64 + worst[OWN_RECORDS], "round", err) ||
-         PDT_NEW(&b->records, all, "round", err) ||
-         PDT_NEW(&b->record_bytes, ranks, "round", err) ||
-         PDT_NEW(&b->verdicts, lanes, "round", err) ||
-         PDT_NEW(&b->note_bytes, ranks, "round", err) ||
-         PDT_NEW(&e->exchange.targets, lanes, "round", err) ||
-         PDT_NEW(&e->sessions, at_once, "round", err);
+         PDT_NEW(&b->counts, ranks, "round", err) ||
+         dev->ops->alloc(dev, PDT_PROMPT_ROWS * d, "round", &b->prompt_states, err) ||
+         PDT_NEW(&run->exchange.targets, lanes, "round", err) ||
+         PDT_NEW(&run->sessions, c->sessions, "round", err);
 }
 
-static int new_row_buffers(pdt_engine *e, int32_t max_rows, pdt_error *err) {
-  pdt_round_buffers *b = &e->buffers;
-  pdt_device *dev = &e->device;
-  return dev->ops->alloc(dev, (int64_t)max_rows * e->model.hidden_size, "round", &b->hidden, err) ||
-         PDT_NEW(&b->rows, max_rows, "round", err) ||
-         PDT_NEW(&b->conditioning, max_rows, "round", err) ||
-         PDT_NEW(&b->row_lanes, max_rows, "round", err) ||
-         PDT_NEW(&b->chosen, b->max_group, "round", err) ||
-         PDT_NEW(&b->begin, e->group.size + 1, "round", err) ||
-         PDT_NEW(&b->state_rows, b->max_own, "round", err) ||
-         PDT_NEW(&b->draws, b->max_group, "round", err) ||
-         PDT_NEW(&b->blocks, b->max_own, "round", err);
+/* Bytes of the records of so many lanes, whose blocks come to so many tokens. */
+static int64_t record_bytes(const pdt_run *run, int64_t lanes, int64_t tokens) {
+  return lanes * pdt_record_bytes(run, 0) +
+         tokens * (pdt_record_bytes(run, 1) - pdt_record_bytes(run, 0));
+}
+
+static int new_mail(pdt_run *run, pdt_error *err) {
+  pdt_mail *m = &run->mail;
+  const pdt_load *l = &run->setup.capacity.load;
+  pdt_rank ranks = run->machine->place.ranks;
+  int64_t all = run->machine->place.rank == 0
+                    ? ranks * PDT_RECORD_HEADER_BYTES + record_bytes(run, l->lanes, l->tokens)
+                    : 0;
+  int64_t own = PDT_RECORD_HEADER_BYTES + record_bytes(run, l->own_lanes, l->own_tokens);
+  return PDT_NEW(&m->record, own, "round", err) || PDT_NEW(&m->records, all, "round", err) ||
+         PDT_NEW(&m->verdicts, l->lanes, "round", err);
+}
+
+static int new_row_buffers(pdt_run *run, pdt_error *err) {
+  pdt_round_buffers *b = &run->round;
+  pdt_device *dev = &run->machine->device;
+  const pdt_load *l = &run->setup.capacity.load;
+  int64_t rows = b->max_rows;
+  return dev->ops->alloc(dev, rows * run->loaded->model.hidden_size, "round", &b->hidden, err) ||
+         PDT_NEW(&b->rows, rows, "round", err) || PDT_NEW(&b->conditioning, rows, "round", err) ||
+         PDT_NEW(&b->row_lanes, rows, "round", err) ||
+         PDT_NEW(&b->state_rows, rows, "round", err) ||
+         PDT_NEW(&b->chosen, l->group_lanes, "round", err) ||
+         PDT_NEW(&b->draws, l->group_lanes, "round", err) ||
+         PDT_NEW(&b->blocks, l->own_lanes, "round", err) ||
+         PDT_NEW(&b->begin, run->machine->group.size + 1, "round", err);
 }
 
 /* Makes the cache if it fits into what this rank may use. */
-static int new_cache(pdt_engine *e, pdt_error *err) {
-  const pdt_shard *shard = &e->weights.shard;
-  const pdt_kv_shape shape = {e->model.layers, shard->kv_heads.end - shard->kv_heads.begin,
-                              e->model.head_dim};
-  int32_t pages = e->buffers.max_pages;
+static int new_cache(pdt_run *run, pdt_error *err) {
+  const pdt_shard *shard = &run->loaded->weights.shard;
+  const pdt_model_config *model = &run->loaded->model;
+  const pdt_kv_shape shape = {model->layers, shard->kv_heads.end - shard->kv_heads.begin,
+                              model->head_dim};
+  pdt_device *dev = &run->machine->device;
+  int32_t pages = (int32_t)run->setup.capacity.load.pages;
   pdt_bytes bytes = pdt_kv_bytes(&shape, pages);
-  pdt_bytes available = e->device.ops->available(&e->device, e->ranks_on_node) / 10 * 9;
-  pdt_bytes limit = e->options.kv_bytes > 0 ? e->options.kv_bytes : available;
+  pdt_bytes available = dev->ops->available(dev, run->machine->ranks_on_node) / 10 * 9;
+  pdt_bytes limit = run->kv_limit > 0 ? run->kv_limit : available;
   if (bytes < 0 || bytes > limit)
     return pdt_fail(
         err, PDT_ERROR_MEMORY,
         "key/value cache: rank %d needs %.3g MiB (%d pages of %d positions, %d sessions "
         "at once), %s allows %.3g MiB (hint: fewer --max-sessions, streams or "
         "max_tokens, more ranks with a larger --tp%s)",
-        e->place.rank, pdt_mebibytes(bytes), pages, PDT_PAGE_TOKENS, e->options.max_sessions,
-        e->options.kv_bytes ? "--kv-memory" : "its memory", pdt_mebibytes(limit),
-        e->options.kv_bytes ? ", a larger --kv-memory" : "");
-  return pdt_kv_new(&e->kv, &e->device, &shape, pages, err);
+        run->machine->place.rank, pdt_mebibytes(bytes), pages, PDT_PAGE_TOKENS,
+        run->setup.capacity.sessions, run->kv_limit ? "--kv-memory" : "its memory",
+        pdt_mebibytes(limit), run->kv_limit ? ", a larger --kv-memory" : "");
+  return pdt_kv_new(&run->kv, dev, &shape, pages, err);
 }
 
-int pdt_round_buffers_new(pdt_engine *e, const pdt_request *requests, int32_t n_requests,
-                          pdt_error *err) {
-  pdt_round_buffers *b = &e->buffers;
-  int64_t worst[KINDS];
-  *b = (pdt_round_buffers){0};
-  if (find_maxima(e, requests, n_requests, worst, err)) return -1;
-  const pdt_trunk_limits limits = {.max_rows = b->max_group > PDT_PROMPT_ROWS ? b->max_group
-                                                                              : PDT_PROMPT_ROWS,
-                                   .max_logit_rows = b->max_group,
-                                   .max_tokens = b->max_positions};
-  if (new_cache(e, err) || new_lane_buffers(e, worst, n_requests, err) ||
-      new_row_buffers(e, limits.max_rows, err))
+int pdt_run_buffers_new(pdt_run *run, pdt_error *err) {
+  const pdt_capacity *c = &run->setup.capacity;
+  const pdt_machine *m = run->machine;
+  if (check_capacity(c, err)) return -1;
+  int32_t lanes = (int32_t)c->load.group_lanes;
+  run->round.max_rows = lanes > PDT_PROMPT_ROWS ? lanes : PDT_PROMPT_ROWS;
+  const pdt_trunk_limits limits = {run->round.max_rows, lanes, c->positions};
+  const pdt_sidecar_limits sidecar = {run->round.max_rows, (int32_t)c->load.own_lanes,
+                                      c->block_tokens, c->window};
+  if (new_cache(run, err) || new_lane_buffers(run, err) || new_mail(run, err) ||
+      new_row_buffers(run, err) ||
+      (m->place.rank == 0 && pdt_ledger_new(&run->ledger, pdt_machine_spread(m), err)))
     return -1;
-  const pdt_sidecar_limits sidecar = {limits.max_rows, b->max_own, b->max_block, b->max_window};
-  return pdt_trunk_new(&e->trunk, &e->weights, &e->group, &e->kv, &limits, err) ||
-         pdt_sidecar_reserve(&e->sidecar, &sidecar, err);
+  return pdt_trunk_new(&run->trunk, &run->loaded->weights, &m->group, &run->kv, &limits, err) ||
+                 pdt_sidecar_reserve(&run->loaded->sidecar, &sidecar, err)
+             ? -1
+             : 0;
 }
 
-void pdt_round_buffers_free(pdt_engine *e) {
-  pdt_round_buffers *b = &e->buffers;
-  void *all[] = {b->lanes,       b->group,        b->tokens,
-                 b->told_states, b->notes,        b->coverage,
-                 b->state_rows,  b->rows,         b->conditioning,
-                 b->row_lanes,   b->chosen,       b->begin,
-                 b->draws,       b->blocks,       b->record,
-                 b->records,     b->record_bytes, b->note_bytes,
-                 b->verdicts,    b->decision,     e->exchange.targets,
-                 e->sessions};
+void pdt_run_buffers_free(pdt_run *run) {
+  pdt_round_buffers *b = &run->round;
+  pdt_mail *m = &run->mail;
+  pdt_device *dev = &run->machine->device;
+  void *all[] = {b->lanes,        b->by_owner,
+                 b->owner_begin,  b->tokens,
+                 b->told_states,  b->notes,
+                 b->coverage,     b->rows,
+                 b->row_lanes,    b->state_rows,
+                 b->conditioning, b->begin,
+                 b->chosen,       b->draws,
+                 b->blocks,       b->counts,
+                 m->record,       m->records,
+                 m->decision,     m->verdicts,
+                 run->sessions,   run->exchange.targets};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-  e->device.ops->release(&e->device, b->states);
-  e->device.ops->release(&e->device, b->hidden);
-  e->buffers = (pdt_round_buffers){0};
-  e->exchange = (pdt_notes_exchange){0};
-  e->sessions = NULL;
-  pdt_trunk_free(&e->trunk);
-  pdt_kv_free(&e->kv);
+  dev->ops->release(dev, b->states);
+  dev->ops->release(dev, b->hidden);
+  dev->ops->release(dev, b->prompt_states);
+  pdt_buffer_free(&m->requests);
+  pdt_ledger_free(&run->ledger);
+  pdt_trunk_free(&run->trunk);
+  pdt_kv_free(&run->kv);
 }

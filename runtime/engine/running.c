@@ -51,20 +51,20 @@ static int new_sequences(pdt_running *r, const pdt_place *place, pdt_kv_cache *k
   return 0;
 }
 
-int pdt_running_new(pdt_running *r, const pdt_request *request, int32_t index,
-                    const pdt_place *place, pdt_sidecar *sidecar, pdt_kv_cache *kv,
-                    pdt_error *err) {
+int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const pdt_place *place,
+                    pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_error *err) {
   int32_t K = request->settings.streams;
-  *r = (pdt_running){.request = request, .index = index};
+  *r = (pdt_running){.own_request = *request, .request = &r->own_request, .index = index};
+  *request = (pdt_request){0};
   r->computes = pdt_streams_among(K, place->group_begin, place->group_end, place->ranks) > 0;
   r->owns = pdt_streams_among(K, place->rank, place->rank + 1, place->ranks) > 0;
-  if (new_replica(r, sidecar, err) || (r->computes && new_sequences(r, place, kv, err)) ||
-      (r->owns &&
-       pdt_window_new(&r->window, sidecar, pdt_settings_window(&request->settings), err))) {
-    pdt_running_free(r, kv);
-    return -1;
-  }
-  return 0;
+  int64_t sums = place->group_begin == 0 ? pdt_plan_sums(sidecar) * sidecar->config.hidden_size : 0;
+  return (sums > 0 && PDT_NEW(&r->sums, sums, "prompt", err)) || new_replica(r, sidecar, err) ||
+                 (r->computes && new_sequences(r, place, kv, err)) ||
+                 (r->owns && pdt_window_new(&r->window, sidecar,
+                                            pdt_settings_window(&r->request->settings), err))
+             ? -1
+             : 0;
 }
 
 void pdt_running_free(pdt_running *r, pdt_kv_cache *kv) {
@@ -72,10 +72,12 @@ void pdt_running_free(pdt_running *r, pdt_kv_cache *kv) {
     pdt_kv_sequence_free(&r->sequences[k], kv);
   pdt_kv_sequence_free(&r->prompt, kv);
   free(r->sequences);
+  free(r->sums);
   free(r->window_notes);
   free(r->window_names);
   pdt_session_free(&r->session);
   pdt_plan_free(&r->plan);
   pdt_window_free(&r->window);
+  pdt_request_free(&r->own_request);
   *r = (pdt_running){0};
 }

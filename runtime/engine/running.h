@@ -8,20 +8,37 @@
 #include "sidecar/sidecar.h"
 #include "trunk/kv.h"
 
+/* What kept a block from being one: a number that is none, computed by its owner. The values are
+ * those of Fault in proto/pdt.proto. */
+typedef enum pdt_fault {
+  PDT_FAULT_NONE,
+  PDT_FAULT_LOGITS,
+  PDT_FAULT_READINESS,
+  PDT_FAULT_NOTE,
+  PDT_FAULT_COVERAGE,
+} pdt_fault;
+
 typedef struct pdt_running {
-  const pdt_request *request; /* borrowed */
-  int32_t index;              /* of the request in the run; its number is request->session */
+  pdt_request own_request; /* what `request` points to; its own */
+  const pdt_request *request;
+  int32_t index; /* of the request in the run; its number is request->session */
   pdt_session session;
   pdt_plan plan;         /* as coverage reads it */
   int32_t *window_notes; /* [pdt_settings_window]: this round's window, indices into bus.notes */
   pdt_note_name *window_names; /* [pdt_settings_window]: (round, stream) of each of them. Indices
                                   change when notes are published or withdrawn; these do not */
   int32_t n_window;
-  pdt_window window;          /* its projections; on ranks that own a stream of the session */
-  pdt_kv_sequence prompt;     /* on ranks whose group has a stream of the session */
-  pdt_kv_sequence *sequences; /* [K]; those of streams in this group */
-  bool computes;              /* this rank's group has a stream of the session */
-  bool owns;                  /* this rank owns one */
+  pdt_window window;           /* its projections; on ranks that own a stream of the session */
+  pdt_kv_sequence prompt;      /* on ranks whose group has a stream of the session */
+  pdt_kv_sequence *sequences;  /* [K]; those of streams in this group */
+  int32_t n_encoded;           /* tokens of the prompt that have been read */
+  double *sums;                /* of what the planner reads, while it is read; group 0 */
+  int32_t slot;                /* of this round: in the list of sessions that decode, */
+  int32_t first_lane, n_lanes; /* and in pdt_round_buffers.lanes */
+  pdt_fault fault;             /* ends the session; and of which stream */
+  pdt_stream fault_stream;
+  bool computes; /* this rank's group has a stream of the session */
+  bool owns;     /* this rank owns one */
 } pdt_running;
 
 /* World rank that owns stream k of any session. */
@@ -41,10 +58,10 @@ typedef struct pdt_place {
   pdt_rank group_begin, group_end; /* world ranks of its group */
 } pdt_place;
 
-/* A session before its first round, its prompt not yet encoded; reserves its cache pages. Errors:
- * MEMORY. */
-int pdt_running_new(pdt_running *r, const pdt_request *request, int32_t index,
-                    const pdt_place *place, pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_error *err);
+/* A session before its first round, its prompt not yet encoded; reserves its cache pages. Takes the
+ * request over. Errors: MEMORY; r is then to be freed, too. */
+int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const pdt_place *place,
+                    pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_error *err);
 void pdt_running_free(pdt_running *r, pdt_kv_cache *kv);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 #include "base/processors.h"
-#include "engine/internal.h"
+#include "engine/machine.h"
 
 enum { MOST_THREADS = 4096 };
 
@@ -56,23 +56,23 @@ static void exchange(survey *s, const pdt_processor_use *use) {
   pdt_comm_all_gather(&s->node, use, s->uses, s->counts);
 }
 
-int pdt_survey_node(pdt_engine *e, pdt_error *err) {
+int pdt_survey_node(pdt_machine *m, int threads, pdt_error *err) {
   survey s = {0};
   pdt_processor_use use;
-  if (pdt_comm_split_node(e->world, &s.node, err)) return -1;
-  e->ranks_on_node = s.node.size;
-  e->threads = e->options.threads > 0 ? e->options.threads : threads_of_environment();
-  look(&s, e->threads, &use, err);
+  if (pdt_comm_split_node(m->world, &s.node, err)) return -1;
+  m->ranks_on_node = s.node.size;
+  m->threads = threads > 0 ? threads : threads_of_environment();
+  look(&s, m->threads, &use, err);
   s.set_bytes = s.own.bytes;
   pdt_comm_all_reduce_i64(&s.node, &s.set_bytes, 1, PDT_COMM_MAX);
   if (err->code == PDT_ERROR_NONE) make_room(&s, err);
-  int status = pdt_comm_agree(e->world, err);
+  int status = pdt_comm_agree(m->world, err);
   if (!status) {
     exchange(&s, &use);
-    if (e->threads == 0 &&
+    if (m->threads == 0 &&
         !pdt_processors_share(s.sets, s.set_bytes, s.uses, s.node.size, s.threads, err))
-      e->threads = s.threads[s.node.rank];
-    status = pdt_comm_agree(e->world, err);
+      m->threads = s.threads[s.node.rank];
+    status = pdt_comm_agree(m->world, err);
   }
   free(s.own.set);
   free(s.uses);

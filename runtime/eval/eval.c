@@ -17,9 +17,11 @@ static int on_start(void *context, const pdt_running *running, pdt_error *err) {
 static int on_block(void *context, const pdt_running *running, const pdt_block_report *block,
                     float *readiness, pdt_error *err) {
   pdt_eval_trial *t = context;
+  float said = *readiness;
+  if (t->rules->no_gate) *readiness = 1;
   if (t->rules->one_stream) return 0;
-  const pdt_model_config *model = pdt_engine_model(t->eval->engine);
-  int32_t slots = pdt_engine_sidecar(t->eval->engine)->plan_slots;
+  const pdt_model_config *model = &pdt_engine_loaded(t->eval->engine)->model;
+  int32_t slots = pdt_engine_loaded(t->eval->engine)->sidecar.config.plan_slots;
   uint64_t covered = 0;
   for (int32_t i = 0; i < slots && i < PDT_DATA_SLOTS; i++)
     if (block->coverage[i] > 0) covered |= (uint64_t)1 << i;
@@ -31,7 +33,7 @@ static int on_block(void *context, const pdt_running *running, const pdt_block_r
       .ended = pdt_model_is_eos(model, block->tokens[block->n_tokens - 1]),
       .window = running->window_names,
       .n_window = running->n_window};
-  if (pdt_eval_session_block(t, running->index, &emission, *readiness, covered, err)) return -1;
+  if (pdt_eval_session_block(t, running->index, &emission, said, covered, err)) return -1;
   if (t->rules->parser_gate)
     *readiness = t->sessions[running->index].blocks[block->stream].ready ? 1 : 0;
   return 0;
@@ -87,7 +89,8 @@ static int run_engine(pdt_eval_trial *t, pdt_error *err) {
                                  .assess = on_block,
                                  .round_done = on_round,
                                  .session_ended = on_end};
-  int rc = pdt_engine_run(t->eval->engine, t->requests, t->n, &observer, &t->figures->stats, err);
+  int rc =
+      pdt_engine_run_list(t->eval->engine, t->requests, t->n, &observer, &t->figures->stats, err);
   t->figures->rounds = t->figures->stats.rounds;
   return rc;
 }
@@ -95,7 +98,7 @@ static int run_engine(pdt_eval_trial *t, pdt_error *err) {
 /* What the engine does otherwise. A text of all sections goes on behind the token that ends one:
  * of the model's ends, only the last one ends it. */
 static void vary(const pdt_eval_trial *t) {
-  const pdt_model_config *model = pdt_engine_model(t->eval->engine);
+  const pdt_model_config *model = &pdt_engine_loaded(t->eval->engine)->model;
   pdt_engine_variant variant = {.plain = t->rules->plain, .no_snc = t->rules->no_snc};
   if (t->rules->one_stream && model->n_eos > 0) {
     variant.n_ends = 1;

@@ -69,7 +69,7 @@ static json_t *request_json(const pdt_eval_trial *t, const pdt_data_entry *e, in
 /* Limits that nobody asked for: enough for any entry, as far as the model's positions go. */
 static void limit_tokens(const pdt_eval_trial *t, pdt_request *r) {
   if (json_object_get(t->setup->settings, "max_tokens")) return;
-  int32_t most = pdt_engine_model(t->eval->engine)->max_positions;
+  int32_t most = pdt_engine_loaded(t->eval->engine)->model.max_positions;
   int32_t room = most - (pdt_request_positions(r) - r->settings.limits.max_tokens);
   int32_t wanted = t->rules->one_stream ? SEQUENCE_TOKENS : SECTION_TOKENS;
   r->settings.limits.max_tokens = wanted < room ? wanted : room;
@@ -77,7 +77,8 @@ static void limit_tokens(const pdt_eval_trial *t, pdt_request *r) {
 
 static int make_request(const pdt_eval_trial *t, int32_t i, pdt_error *err) {
   const pdt_engine *engine = t->eval->engine;
-  const pdt_request_context context = {pdt_engine_model(engine), pdt_engine_sidecar(engine),
+  const pdt_request_context context = {&pdt_engine_loaded(engine)->model,
+                                       &pdt_engine_loaded(engine)->sidecar.config,
                                        t->eval->tokenizer};
   const pdt_data_entry *e = &t->eval->data->entries[t->entries[i]];
   pdt_request *r = &t->requests[i];
@@ -91,10 +92,10 @@ static int make_request(const pdt_eval_trial *t, int32_t i, pdt_error *err) {
   json_decref(json);
   if (rc) return -1;
   limit_tokens(t, r);
-  if (t->rules->no_gate) r->settings.gamma = -1;  /* every readiness is above it */
+  if (t->rules->no_gate) r->settings.gamma = 0;   /* and every block is called ready */
   if (t->rules->no_notes) r->settings.window = 1; /* the plan's note alone */
   if (!t->rules->no_plan) return 0;
-  return PDT_NEW(&r->plan_ids, pdt_engine_sidecar(engine)->plan_slots, "plan", err);
+  return PDT_NEW(&r->plan_ids, pdt_engine_loaded(engine)->sidecar.config.plan_slots, "plan", err);
 }
 
 int pdt_eval_make_requests(pdt_eval_trial *t, pdt_error *err) {

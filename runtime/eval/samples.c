@@ -30,7 +30,7 @@ static int keep(pdt_samples *s, const float *x, int64_t n, const float **out, pd
 /* The window and plan of a session's round, once. */
 static int keep_round(collecting *c, const pdt_running *running, pdt_error *err) {
   pdt_samples *s = c->s;
-  const pdt_sidecar_config *config = pdt_engine_sidecar(c->eval->engine);
+  const pdt_sidecar_config *config = &pdt_engine_loaded(c->eval->engine)->sidecar.config;
   int32_t *ids;
   if (c->round == running->session.round && c->index == running->index) return 0;
   c->index = running->index;
@@ -50,7 +50,7 @@ static int keep_round(collecting *c, const pdt_running *running, pdt_error *err)
 
 /* Slots of the session's plan that a block states: where the plan has the true item. */
 static uint64_t covered_by(const collecting *c, const pdt_eval_heard *heard) {
-  const pdt_sidecar_config *config = pdt_engine_sidecar(c->eval->engine);
+  const pdt_sidecar_config *config = &pdt_engine_loaded(c->eval->engine)->sidecar.config;
   const pdt_judge_plan plan =
       pdt_judge_plan_of(heard->entry, heard->owners, heard->running->plan.ids, config->plan_slots);
   uint64_t slots = 0;
@@ -63,7 +63,7 @@ static int on_block(void *context, const pdt_eval_heard *heard, pdt_error *err) 
   collecting *c = context;
   pdt_samples *s = c->s;
   const pdt_block_report *b = heard->report;
-  int64_t d = pdt_engine_sidecar(c->eval->engine)->hidden_size;
+  int64_t d = pdt_engine_loaded(c->eval->engine)->sidecar.config.hidden_size;
   if (keep_round(c, heard->running, err) || PDT_GROW(&s->items, (size_t)s->n, &s->room, err))
     return -1;
   pdt_rollout_sample *x = &s->items[s->n];

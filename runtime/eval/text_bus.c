@@ -32,7 +32,7 @@ typedef struct text_bus {
 } text_bus;
 
 static const pdt_model_config *model_of(const text_bus *b) {
-  return pdt_engine_model(b->trial->eval->engine);
+  return &pdt_engine_loaded(b->trial->eval->engine)->model;
 }
 
 /* ---- what a stream reads ---- */
@@ -143,6 +143,17 @@ static void free_requests(text_bus *b) {
   b->n_requests = 0;
 }
 
+/* Rank 0: no gate holds a block. */
+static int on_block(void *context, const pdt_running *running, const pdt_block_report *block,
+                    float *readiness, pdt_error *err) {
+  (void)context;
+  (void)running;
+  (void)block;
+  (void)err;
+  *readiness = 1;
+  return 0;
+}
+
 /* Rank 0: one stream has written its block. */
 static int on_end(void *context, const pdt_running *running, pdt_error *err) {
   text_bus *b = context;
@@ -222,14 +233,15 @@ static int take_written(text_bus *b, pdt_error *err) {
 /* One round of all; sets *more to whether anybody wrote. */
 static int run_round(text_bus *b, bool *more, pdt_error *err) {
   const pdt_eval *eval = b->trial->eval;
-  const pdt_observer observer = {.context = b, .session_ended = on_end};
+  const pdt_observer observer = {.context = b, .assess = on_block, .session_ended = on_end};
   pdt_run_stats stats;
   b->round++;
   make_requests(b, err);
   if (pdt_comm_agree(eval->world, err)) return -1;
   *more = b->n_requests > 0;
   if (!*more) return 0;
-  if (pdt_engine_run(eval->engine, b->requests, b->n_requests, &observer, &stats, err)) return -1;
+  if (pdt_engine_run_list(eval->engine, b->requests, b->n_requests, &observer, &stats, err))
+    return -1;
   add_stats(&b->trial->figures->stats, &stats);
   pdt_comm_broadcast(eval->world, b->written,
                      (pdt_bytes)b->n_requests * (1 + b->tau) * (pdt_bytes)sizeof *b->written, 0);

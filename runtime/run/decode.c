@@ -56,17 +56,23 @@ static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
 
 /* Loads, runs, and closes the outputs; all ranks fail alike. */
 static int run(const pdt_comm *world, const char *name, const pdt_decode_options *options,
-               const pdt_decode_input *input, pdt_decode_output *output, pdt_error *err) {
+               pdt_decode_input *input, pdt_decode_output *output, pdt_error *err) {
   bool lead = world->rank == 0;
   pdt_engine *engine;
   pdt_run_stats stats;
+  pdt_run_setup setup = {0};
   if (pdt_engine_new(&engine, world, &options->engine, err)) return -1;
   if (lead) pdt_notices_print(options->engine.notices, stderr, name, options->verbose);
-  pdt_decode_input_check(input, engine, err);
+  if (!pdt_decode_input_check(input, engine, err) && lead)
+    pdt_decode_input_capacity(input, options->engine.max_sessions,
+                              pdt_machine_spread(pdt_engine_machine(engine)), &setup.capacity, err);
   int status = pdt_comm_agree(world, err);
-  if (lead && !status) pdt_decode_output_begin(output, engine, world);
-  pdt_observer observer = lead ? pdt_decode_output_observer(output) : (pdt_observer){0};
-  if (!status) status = pdt_engine_run(engine, input->requests, input->n, &observer, &stats, err);
+  if (lead && !status) {
+    pdt_decode_output_begin(output, engine, world);
+    setup.requests = pdt_decode_input_source(input);
+    setup.observer = pdt_decode_output_observer(output);
+  }
+  if (!status) status = pdt_engine_run(engine, &setup, &stats, err);
   if (lead && !status) pdt_decode_output_close(output, true, err);
   if (!status) status = pdt_comm_agree(world, err);
   if (!status && options->verbose) status = print_layout(world, engine, err);

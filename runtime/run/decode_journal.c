@@ -54,8 +54,8 @@ int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
                               const pdt_engine *engine, const pdt_comm *world, pdt_error *err) {
   Pdt__RunHeader header = PDT__RUN_HEADER__INIT;
   header.version = (char *)(uintptr_t)PDT_VERSION;
-  header.model_fingerprint = pdt_engine_fingerprints_of(engine).model;
-  header.sidecar_fingerprint = pdt_engine_fingerprints_of(engine).sidecar;
+  header.model_fingerprint = pdt_engine_loaded(engine)->fingerprints.model;
+  header.sidecar_fingerprint = pdt_engine_loaded(engine)->fingerprints.sidecar;
   header.ranks = (uint32_t)world->size;
   header.tensor_parallel = (uint32_t)pdt_engine_layout_of(engine).tensor_parallel;
   header.requests = (uint32_t)input->n;

@@ -35,8 +35,8 @@ static int load_data(evaluation *e, pdt_error *err) {
   uint64_t fingerprint = 0;
   if (pdt_atlas_world_new(&e->atlas, err) ||
       pdt_tokenizer_load_folder(&e->tokenizer, o->engine.model, &fingerprint, err) ||
-      pdt_eval_entries_read(&e->data, o->data, o->count, pdt_engine_sidecar(e->engine), fingerprint,
-                            err) ||
+      pdt_eval_entries_read(&e->data, o->data, o->count,
+                            &pdt_engine_loaded(e->engine)->sidecar.config, fingerprint, err) ||
       PDT_NEW(&e->rows, o->n_rows, "rows", err))
     return -1;
   return 0;
@@ -111,15 +111,15 @@ static int teach(evaluation *e, pdt_error *err) {
   (void)pdt_json_u64_of(json_object_get(o->settings, "seed"), &seed);
   const pdt_teacher_forced_use use = {.data = o->data,
                                       .most = o->count,
-                                      .model = pdt_engine_model(e->engine),
-                                      .checkpoint = pdt_engine_checkpoint(e->engine),
-                                      .config = pdt_engine_sidecar(e->engine),
-                                      .sidecar = pdt_engine_sidecar_file(e->engine),
+                                      .model = &pdt_engine_loaded(e->engine)->model,
+                                      .checkpoint = pdt_engine_loaded(e->engine)->checkpoint,
+                                      .config = &pdt_engine_loaded(e->engine)->sidecar.config,
+                                      .sidecar = pdt_engine_loaded(e->engine)->sidecar_file,
                                       .tokenizer = e->tokenizer,
                                       .seed = seed,
                                       .threads = pdt_engine_layout_of(e->engine).threads};
   if (e->taught && e->world->rank == 0 && !pdt_teacher_forced_read(&use, &e->teacher, err))
-    pdt_engine_files_unchanged(e->engine, err);
+    pdt_loaded_unchanged(pdt_engine_loaded(e->engine), err);
   return pdt_comm_agree(e->world, err);
 }
 

@@ -35,8 +35,9 @@ int pdt_train_check_outputs(const pdt_train_args *a, pdt_error *err) {
   pdt_files_add(&inputs, "--tokenizer", a->tokenizer);
   pdt_files_add(&inputs, "--sidecar", a->sidecar);
   if (a->model) pdt_files_add_model(&inputs, "--model", a->model);
-  int rc = pdt_outputs_check(&outputs, &inputs, err);
-  return pdt_outputs_check(&copied, &others, rc ? NULL : err) || rc ? -1 : 0;
+  pdt_error ignored = {0};
+  int rc = pdt_outputs_check(&outputs, &inputs, err); /* both, since they free their names */
+  return pdt_outputs_check(&copied, &others, rc ? &ignored : err) || rc ? -1 : 0;
 }
 
 int pdt_train_paths_make(pdt_train_paths *p, const char *out, const char *result, pdt_error *err) {

@@ -94,8 +94,9 @@ static int tell_lessons(training *t, pdt_error *err) {
 static int collect(training *t, const char *path, pdt_error *err) {
   const pdt_comm *world = t->world;
   pdt_eval_figures figures;
-  pdt_eval_entries_read(&t->data, path, t->args->count, pdt_engine_sidecar(t->engine),
-                        t->tokenizer_fingerprint, err);
+  pdt_eval_entries_read(&t->data, path, t->args->count,
+                        &pdt_engine_loaded(t->engine)->sidecar.config, t->tokenizer_fingerprint,
+                        err);
   int rc = pdt_comm_agree(world, err);
   const pdt_eval eval = {.world = world,
                          .engine = t->engine,
@@ -135,10 +136,10 @@ static int on_report(void *context, const void *report, pdt_error *err) {
 /* The copy that learns: read before the rollouts, which may take hours in which the file changes.
  */
 static int load_sidecar(training *t, pdt_error *err) {
-  const pdt_safetensors *file = pdt_engine_sidecar_file(t->engine);
-  return pdt_sidecar_config_load(&t->config, file, pdt_engine_model(t->engine), err) ||
+  const pdt_safetensors *file = pdt_engine_loaded(t->engine)->sidecar_file;
+  return pdt_sidecar_config_load(&t->config, file, &pdt_engine_loaded(t->engine)->model, err) ||
                  pdt_nn_sidecar_new(&t->sidecar, &t->config, file, 1u << PDT_NN_CLOSE, err) ||
-                 pdt_engine_files_unchanged(t->engine, err)
+                 pdt_loaded_unchanged(pdt_engine_loaded(t->engine), err)
              ? -1
              : 0;
 }
@@ -173,8 +174,9 @@ static int train(training *t, pdt_error *err) {
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   if (world->rank == 0) load_sidecar(t, err);
   if (pdt_comm_agree(world, err)) return -1;
-  pdt_lessons_new(&t->lessons, t->tokenizer, pdt_engine_sidecar(t->engine)->plan_vocab_size,
-                  pdt_engine_model(t->engine)->vocab_size, err);
+  pdt_lessons_new(&t->lessons, t->tokenizer,
+                  pdt_engine_loaded(t->engine)->sidecar.config.plan_vocab_size,
+                  pdt_engine_loaded(t->engine)->model.vocab_size, err);
   if (pdt_comm_agree(world, err)) return -1;
   for (int32_t i = 0; i < t->args->n_data; i++)
     if (collect(t, t->args->data[i], err)) return -1;

@@ -78,21 +78,22 @@ typedef struct run {
 
 static int decode(const pdt_comm *world, void *context, pdt_error *err) {
   run *r = context;
-  const pdt_decode_options options = {.engine = {.model = MODEL,
-                                                 .sidecar = SIDECAR,
-                                                 .tensor_parallel = r->plan->tensor_parallel,
-                                                 .threads = r->plan->threads,
-                                                 .max_sessions = r->plan->max_sessions,
-                                                 .details = true},
-                                      .requests = r->files->requests,
-                                      .settings = json_object(),
-                                      .session = -1,
-                                      .out = r->files->paths[OUT],
-                                      .trace = r->files->paths[TRACE],
-                                      .journal = r->files->paths[JOURNAL],
-                                      .json = true,
-                                      .overwrite = true,
-                                      .quiet = true};
+  const pdt_decode_options options = {
+      .engine = {.model = MODEL,
+                 .sidecar = SIDECAR,
+                 .machine = {.tensor_parallel = r->plan->tensor_parallel,
+                             .threads = r->plan->threads},
+                 .max_sessions = r->plan->max_sessions,
+                 .details = true},
+      .requests = r->files->requests,
+      .settings = json_object(),
+      .session = -1,
+      .out = r->files->paths[OUT],
+      .trace = r->files->paths[TRACE],
+      .journal = r->files->paths[JOURNAL],
+      .json = true,
+      .overwrite = true,
+      .quiet = true};
   allocations_count(&r->counts[world->rank]);
   int status = pdt_decode_run(world, "test_cluster", &options, err);
   allocations_count(NULL);

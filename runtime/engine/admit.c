@@ -1,0 +1,139 @@
+/* Requests on their way in: rank 0 takes them from the source while there is room, and every rank
+ * makes a session of each. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "engine/run.h"
+#include "request/message.h"
+
+enum { MESSAGE_BYTES = 1 << 28 }; /* of one broadcast */
+
+/* What is told before the requests themselves. */
+typedef struct admission {
+  int64_t bytes;   /* of all of them, packed */
+  int32_t n;       /* how many; -1: rank 0 failed */
+  int32_t no_more; /* no others will come */
+  int32_t first;   /* index of the first; refused ones have an index, too */
+} admission;
+
+/* A request that can never fit ends alone. */
+static int refuse(pdt_run *run, const pdt_request *request, pdt_error *why, pdt_error *err) {
+  const pdt_observer *o = &run->setup.observer;
+  char name[PDT_REQUEST_NAME_BYTES];
+  int32_t index = run->n_taken++;
+  pdt_request_name(name, sizeof name, request, index);
+  pdt_fail_in(why, "%s", name);
+  if (o->request_failed) return o->request_failed(o->context, request, index, why, err);
+  *err = *why;
+  return -1;
+}
+
+/* Rank 0: the next request that may join now: 1; 0 when there is none; -1 on error. It stays the
+ * one that waits until it is taken. */
+static int look_for_one(pdt_run *run, bool idle, pdt_error *err) {
+  const pdt_request_source *s = &run->setup.requests;
+  pdt_spread spread = pdt_machine_spread(run->machine);
+  for (;;) {
+    pdt_error why = {0};
+    pdt_next next = run->waiting ? PDT_NEXT_REQUEST : s->next(s->context, idle, &run->waiting, err);
+    if (next != PDT_NEXT_REQUEST) {
+      run->waiting = NULL;
+      run->no_more = next == PDT_NEXT_END;
+      return next == PDT_NEXT_FAILED ? -1 : 0;
+    }
+    if (pdt_capacity_check(&run->setup.capacity, run->waiting, spread, &why)) {
+      if (refuse(run, run->waiting, &why, err)) return -1;
+      run->waiting = NULL;
+      continue;
+    }
+    return pdt_ledger_add(&run->ledger, &run->setup.capacity, run->waiting);
+  }
+}
+
+/* Rank 0: packs requests as long as there is room. One whose index would leave a gap, because
+ * others were refused before it, goes with the next admission. */
+static int collect(pdt_run *run, admission *a, pdt_error *err) {
+  *a = (admission){.first = run->n_taken};
+  run->mail.requests.bytes = 0;
+  int more = 1;
+  while (run->n_sessions + a->n < run->setup.capacity.sessions && !run->no_more) {
+    more = look_for_one(run, run->n_sessions == 0 && a->n == 0, err);
+    if (more <= 0) break;
+    if (a->n == 0) a->first = run->n_taken;
+    if (a->first + a->n != run->n_taken) { /* it is next in line */
+      pdt_ledger_remove(&run->ledger, run->waiting);
+      break;
+    }
+    if (pdt_request_pack(&run->mail.requests, run->waiting, "request", err)) return -1;
+    run->waiting = NULL;
+    run->n_taken++;
+    a->n++;
+  }
+  a->bytes = (int64_t)run->mail.requests.bytes;
+  a->no_more = run->no_more;
+  return more < 0 ? -1 : 0;
+}
+
+/* Sends what rank 0 collected. Collective over the world; all ranks fail alike. */
+static int share(pdt_run *run, admission *a, pdt_error *err) {
+  const pdt_comm *world = run->machine->world;
+  pdt_buffer *mail = &run->mail.requests;
+  if (run->n_sessions == 0) /* it may take long */
+    pdt_comm_broadcast_patiently(world, a, sizeof *a, 0);
+  else
+    pdt_comm_broadcast(world, a, sizeof *a, 0);
+  run->no_more = a->no_more;
+  if (a->n == 0) return 0;
+  if (a->n > 0 && world->rank != 0) {
+    mail->bytes = 0;
+    if (!pdt_buffer_reserve(mail, (size_t)a->bytes, err)) mail->bytes = (size_t)a->bytes;
+  }
+  if (pdt_comm_agree(world, err)) return -1;
+  for (int64_t at = 0; at < a->bytes; at += MESSAGE_BYTES) {
+    int64_t n = a->bytes - at < MESSAGE_BYTES ? a->bytes - at : MESSAGE_BYTES;
+    pdt_comm_broadcast(world, mail->data + at, n, 0);
+  }
+  return 0;
+}
+
+/* A session of the request at *at of the mail. A rank that has no memory for it lets it end alone.
+ * Collective; fails alike where the mail cannot be read. */
+static int join(pdt_run *run, int32_t index, size_t *at, pdt_error *err) {
+  const pdt_request_context context = {&run->loaded->model, &run->loaded->sidecar.config, NULL};
+  const pdt_buffer *mail = &run->mail.requests;
+  pdt_running *r = NULL;
+  pdt_request request;
+  pdt_error own = {0};
+  char where[64];
+  snprintf(where, sizeof where, "request %d", index);
+  if (!pdt_request_unpack(&request, mail->data, mail->bytes, at, where, &context, &own) &&
+      PDT_NEW(&r, 1, "session", &own))
+    pdt_request_free(&request);
+  if (pdt_comm_agree(run->machine->world, &own)) {
+    if (r) pdt_request_free(&request);
+    free(r);
+    *err = own;
+    return -1;
+  }
+  pdt_running_new(r, &request, index, &run->machine->place, &run->loaded->sidecar, &run->kv, &own);
+  run->sessions[run->n_sessions++] = r;
+  if (!pdt_comm_agree(run->machine->world, &own)) return 0;
+  char name[PDT_REQUEST_NAME_BYTES];
+  pdt_request_name(name, sizeof name, r->request, index);
+  pdt_fail_in(&own, "%s", name);
+  pdt_run_fail_session(run, run->n_sessions - 1, &own);
+  return 0;
+}
+
+int pdt_run_admit(pdt_run *run, pdt_error *err) {
+  admission a = {0};
+  size_t at = 0;
+  if (run->no_more || run->n_sessions == run->setup.capacity.sessions) return 0;
+  if (run->machine->world->rank == 0 && collect(run, &a, err)) a.n = -1;
+  if (share(run, &a, err)) return -1;
+  if (a.n > 0) run->n_taken = a.first + a.n; /* on rank 0 it is that already */
+  for (int32_t i = 0; i < a.n; i++)
+    if (join(run, a.first + i, &at, err)) return -1;
+  return 0;
+}

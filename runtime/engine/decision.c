@@ -1,0 +1,179 @@
+/* The Decision as a message: made by the coordinator, sent to everybody, read by everybody. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "engine/run.h"
+
+static_assert(PDT__FAULT__FAULT_LOGITS == (int)PDT_FAULT_LOGITS, "faults share their values");
+static_assert(PDT__FAULT__FAULT_COVERAGE == (int)PDT_FAULT_COVERAGE, "faults share their values");
+
+/* A Decision under construction; everything it points to lives here or in the lanes. */
+typedef struct draft {
+  Pdt__Decision message;
+  Pdt__SessionDecision *sessions;
+  Pdt__SessionDecision **session_list;
+  Pdt__StreamDecision *streams;
+  Pdt__StreamDecision **stream_list;
+  pdt_vote *votes;
+  pdt_action *actions;
+} draft;
+
+static void free_draft(draft *d) {
+  free(d->sessions);
+  free(d->session_list);
+  free(d->streams);
+  free(d->stream_list);
+  free(d->votes);
+  free(d->actions);
+}
+
+static int new_draft(draft *d, int32_t n_sessions, int32_t n_lanes, pdt_error *err) {
+  *d = (draft){.message = PDT__DECISION__INIT};
+  return PDT_NEW(&d->sessions, n_sessions, "decision", err) ||
+         PDT_NEW(&d->session_list, n_sessions, "decision", err) ||
+         PDT_NEW(&d->streams, n_lanes, "decision", err) ||
+         PDT_NEW(&d->stream_list, n_lanes, "decision", err) ||
+         PDT_NEW(&d->votes, n_lanes, "decision", err) ||
+         PDT_NEW(&d->actions, n_lanes, "decision", err);
+}
+
+/* The first lane of a session that met a number that is none; NULL without one. */
+static const pdt_lane *faulty_lane(const pdt_round_buffers *b, const pdt_running *r) {
+  for (int32_t i = r->first_lane; i < r->first_lane + r->n_lanes; i++)
+    if (b->lanes[i].fault != PDT_FAULT_NONE) return &b->lanes[i];
+  return NULL;
+}
+
+static void put_block(const pdt_run *run, const pdt_lane *lane, const pdt_vote *vote,
+                      pdt_action action, Pdt__StreamDecision *out) {
+  pdt__stream_decision__init(out);
+  out->stream = (uint32_t)lane->stream;
+  out->action = (Pdt__Action)action;
+  out->attempt = (uint32_t)vote->attempt;
+  out->readiness = lane->readiness;
+  out->n_tokens = (size_t)lane->emitted;
+  out->tokens = lane->tokens;
+  out->ended = lane->ended;
+  out->n_coverage = (size_t)run->loaded->sidecar.config.plan_slots;
+  out->coverage = lane->coverage;
+}
+
+/* Decides about the lanes of one session. */
+static void decide_session(const pdt_run *run, draft *d, const pdt_running *r,
+                           Pdt__SessionDecision *out) {
+  const pdt_settings *settings = &r->session.settings;
+  const pdt_lane *lanes = run->round.lanes + r->first_lane;
+  const pdt_lane *faulty = faulty_lane(&run->round, r);
+  int32_t first = r->first_lane, n = r->n_lanes;
+  pdt__session_decision__init(out);
+  out->session = r->request->session;
+  out->request = (uint32_t)r->index;
+  out->round = (uint32_t)r->session.round;
+  if (faulty) {
+    out->fault = (Pdt__Fault)faulty->fault;
+    out->fault_stream = (uint32_t)faulty->stream;
+    return;
+  }
+  for (int32_t i = 0; i < n; i++)
+    d->votes[i] = (pdt_vote){lanes[i].stream, r->session.streams[lanes[i].stream].attempt,
+                             lanes[i].readiness};
+  out->gate = pdt_decide(d->votes, n, settings->gamma, settings->limits.policy,
+                         settings->max_attempts, d->actions);
+  out->n_streams = (size_t)n;
+  out->streams = d->stream_list + first;
+  for (int32_t i = 0; i < n; i++) {
+    d->stream_list[first + i] = &d->streams[first + i];
+    put_block(run, &lanes[i], &d->votes[i], d->actions[i], &d->streams[first + i]);
+  }
+}
+
+int pdt_decision_fit(pdt_run *run, int64_t bytes, pdt_error *err) {
+  pdt_mail *m = &run->mail;
+  if (bytes <= m->decision_bytes) return 0;
+  free(m->decision);
+  m->decision_bytes = 0;
+  if (PDT_NEW(&m->decision, 2 * bytes, "decision", err)) return -1;
+  m->decision_bytes = 2 * bytes;
+  return 0;
+}
+
+int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error *err) {
+  const pdt_observer *o = &run->setup.observer;
+  draft d;
+  int status = new_draft(&d, run->n_decoding, run->round.n_lanes, err);
+  for (int32_t i = 0; i < run->n_decoding && !status; i++) {
+    d.session_list[i] = &d.sessions[i];
+    decide_session(run, &d, run->sessions[i], &d.sessions[i]);
+  }
+  d.message.boundary = run->boundary;
+  d.message.bus_hash = bus_hash;
+  d.message.n_sessions = (size_t)run->n_decoding;
+  d.message.sessions = d.session_list;
+  *bytes = status ? 0 : (int64_t)pdt__decision__get_packed_size(&d.message);
+  if (!status) status = pdt_decision_fit(run, *bytes, err);
+  if (!status) pdt__decision__pack(&d.message, run->mail.decision);
+  if (!status && o->decided) status = o->decided(o->context, run->mail.decision, *bytes, err);
+  free_draft(&d);
+  return status ? -1 : 0;
+}
+
+int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *err) {
+  const pdt_comm *world = run->machine->world;
+  pdt_comm_broadcast(world, bytes, sizeof *bytes, 0);
+  if (*bytes < 0) { /* every rank says what it met */
+    if (run->failure.code != PDT_ERROR_NONE) *err = run->failure;
+    pdt_comm_agree(world, err);
+    return -1;
+  }
+  if (*bytes > room) {
+    pdt_decision_fit(run, *bytes, err);
+    if (pdt_comm_agree(world, err)) return -1;
+  }
+  pdt_comm_broadcast(world, run->mail.decision, *bytes, 0);
+  return 0;
+}
+
+/* ---- reading ---- */
+
+static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__StreamDecision *b,
+                      pdt_block_verdict *out, pdt_error *err) {
+  if (b->stream >= (uint32_t)r->session.settings.streams ||
+      b->n_coverage != (size_t)run->loaded->sidecar.config.plan_slots || b->n_tokens > INT32_MAX ||
+      b->attempt > INT32_MAX)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "a block of stream %u with coverage of %zu plan slots: expected one of %d "
+                    "streams, %d slots",
+                    b->stream, b->n_coverage, r->session.settings.streams,
+                    run->loaded->sidecar.config.plan_slots);
+  for (size_t i = 0; i < b->n_tokens; i++)
+    if (b->tokens[i] < 0 || b->tokens[i] >= run->loaded->model.vocab_size)
+      return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: token %d: expected 0 to %d", b->stream,
+                      b->tokens[i], run->loaded->model.vocab_size - 1);
+  *out = (pdt_block_verdict){.stream = (pdt_stream)b->stream,
+                             .attempt = (int32_t)b->attempt,
+                             .readiness = b->readiness,
+                             .action = (pdt_action)b->action,
+                             .tokens = b->tokens,
+                             .n_tokens = (int32_t)b->n_tokens,
+                             .ended = b->ended,
+                             .coverage = b->coverage};
+  return 0;
+}
+
+int pdt_decision_read(pdt_run *run, const pdt_running *r, const Pdt__SessionDecision *d,
+                      pdt_session_decision *out, pdt_error *err) {
+  if (d->request != (uint32_t)r->index || d->session != r->request->session ||
+      d->n_streams > (size_t)r->session.settings.streams || d->round > INT32_MAX)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "expected the decision about request %d, found round %u of request %u, session "
+                    "%llu, with %zu blocks",
+                    r->index, d->round, d->request, (unsigned long long)d->session, d->n_streams);
+  for (size_t i = 0; i < d->n_streams; i++)
+    if (read_block(run, r, d->streams[i], &run->mail.verdicts[i], err)) return -1;
+  *out = (pdt_session_decision){.round = (pdt_round)d->round,
+                                .gate = d->gate,
+                                .blocks = run->mail.verdicts,
+                                .n_blocks = (int32_t)d->n_streams};
+  return 0;
+}

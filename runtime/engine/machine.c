@@ -1,0 +1,59 @@
+#include "engine/machine.h"
+
+/* Splits the world into groups of T consecutive ranks; by default a machine's, where all machines
+ * have as many. Collective over the world; all ranks fail alike. */
+static int make_groups(pdt_machine *m, pdt_rank T, pdt_error *err) {
+  pdt_rank P = m->world->size, rank = m->world->rank;
+  int64_t least[4] = {m->ranks_on_node, -m->ranks_on_node, T, -T}; /* and the most, negated */
+  pdt_comm_all_reduce_i64(m->world, least, 4, PDT_COMM_MIN);
+  if (least[2] != -least[3])
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--tp: expected the same on every rank, found %lld and %lld",
+                    (long long)least[2], -(long long)least[3]);
+  if (T == 0) T = least[0] == -least[1] && P % least[0] == 0 ? (pdt_rank)least[0] : 1;
+  if (T < 1 || P % T != 0)
+    return pdt_fail(
+        err, PDT_ERROR_USAGE,
+        "--tp: expected a number that divides the %d ranks, found %d (hint: mpirun -n a "
+        "multiple of --tp)",
+        P, T);
+  m->place = (pdt_place){rank, P, rank / T * T, rank / T * T + T};
+  return pdt_comm_split(m->world, rank / T, &m->group, err);
+}
+
+/* The best instruction set that every rank has: one set of kernels, one set of results. Collective
+ * over the world; all ranks fail alike. */
+static int choose_kernels(pdt_machine *m, const char *name, pdt_error *err) {
+  pdt_cpu_isa isa = pdt_cpu_best_isa();
+  if (name && !pdt_cpu_isa_parse(name, &isa))
+    pdt_fail(err, PDT_ERROR_USAGE, "--kernels: expected portable, avx2 or avx512, found '%s'",
+             name);
+  int64_t common = isa;
+  pdt_comm_all_reduce_i64(m->world, &common, 1, PDT_COMM_MIN);
+  bool has = pdt_cpu_has((pdt_cpu_isa)common);
+  if (!has && err->code == PDT_ERROR_NONE)
+    pdt_fail(err, PDT_ERROR_USAGE, "--kernels: rank %d's machine or build does not have '%s'",
+             m->world->rank, name ? name : "the common instruction set");
+  if (has) pdt_cpu_device_new(&m->device, (pdt_cpu_isa)common, m->threads, err);
+  return pdt_comm_agree(m->world, err);
+}
+
+int pdt_machine_new(pdt_machine *m, const pdt_comm *world, const pdt_machine_options *options,
+                    pdt_error *err) {
+  *m = (pdt_machine){.world = world, .group = {.rank = 0, .size = 1}};
+  return pdt_survey_node(m, options->threads, err) ||
+                 make_groups(m, options->tensor_parallel, err) ||
+                 choose_kernels(m, options->kernels, err)
+             ? -1
+             : 0;
+}
+
+void pdt_machine_free(pdt_machine *m) {
+  pdt_comm_free(&m->group);
+  if (m->device.ops) m->device.ops->close(&m->device);
+  *m = (pdt_machine){0};
+}
+
+pdt_spread pdt_machine_spread(const pdt_machine *m) {
+  return (pdt_spread){m->place.ranks, m->group.size};
+}

@@ -1,0 +1,40 @@
+/* The machines that an engine runs on: what lives as long as the engine and does not depend on the
+ * model. The world is cut into shard groups of T consecutive ranks. */
+#ifndef PDT_ENGINE_MACHINE_H
+#define PDT_ENGINE_MACHINE_H
+
+#include "comm/comm.h"
+#include "engine/capacity.h"
+#include "kernels/kernels.h"
+
+typedef struct pdt_machine {
+  const pdt_comm *world; /* borrowed */
+  pdt_comm group;        /* this rank's shard group */
+  pdt_place place;
+  pdt_device device;      /* that computes, and holds weights, cache and hidden states */
+  int threads;            /* of this rank */
+  pdt_rank ranks_on_node; /* ranks of the world that share this machine */
+} pdt_machine;
+
+/* What is asked for. */
+typedef struct pdt_machine_options {
+  int tensor_parallel; /* T; must divide the number of ranks; 0: the ranks of one machine */
+  int threads;         /* of this rank; 0: OMP_NUM_THREADS, or its fair part of the processors */
+  const char *kernels; /* instruction set by name; NULL: the best that every rank has */
+} pdt_machine_options;
+
+/* Surveys the machines and cuts the world. Collective over world, blocking; all ranks fail alike;
+ * m is then to be freed too. Errors: USAGE, MEMORY. */
+int pdt_machine_new(pdt_machine *m, const pdt_comm *world, const pdt_machine_options *options,
+                    pdt_error *err);
+void pdt_machine_free(pdt_machine *m);
+
+/* How streams are spread over it. */
+pdt_spread pdt_machine_spread(const pdt_machine *m);
+
+/* survey.c: counts the ranks of this machine and chooses this rank's threads: what was asked for
+ * (> 0), or what OMP_NUM_THREADS says, or its part of the processors that it may run on. An
+ * exchange over the machine's ranks. Collective over the world, blocking; all ranks fail alike. */
+int pdt_survey_node(pdt_machine *m, int threads, pdt_error *err);
+
+#endif

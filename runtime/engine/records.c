@@ -1,0 +1,109 @@
+/* What ranks say at a boundary of themselves and of the blocks that they own. */
+#include <string.h>
+
+#include "engine/run.h"
+
+/* What a rank says of itself, before the records of its lanes. */
+typedef struct rank_header {
+  uint64_t bus_hash;
+  int64_t failed;
+} rank_header;
+_Static_assert(sizeof(rank_header) == PDT_RECORD_HEADER_BYTES, "a rank's header has its size");
+
+/* What an owner says of one block; then tokens [room], coverage [S] and, with details, the states
+ * [room, d] of its steps. */
+typedef struct lane_record {
+  float readiness;
+  int32_t n_tokens;
+  int32_t fault;
+} lane_record;
+
+pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room) {
+  int64_t words = (int64_t)room + run->loaded->sidecar.config.plan_slots;
+  if (run->details) words += (int64_t)room * run->loaded->model.hidden_size;
+  return (pdt_bytes)sizeof(lane_record) + 4 * words;
+}
+
+static void *put(void *to, const void *from, pdt_bytes bytes) {
+  memcpy(to, from, (size_t)bytes);
+  return (char *)to + bytes;
+}
+
+static char *write_record(const pdt_run *run, const pdt_lane *lane, char *at) {
+  const lane_record record = {lane->readiness, lane->emitted, (int32_t)lane->fault};
+  pdt_bytes slots = run->loaded->sidecar.config.plan_slots * 4;
+  char *next = at + pdt_record_bytes(run, lane->room);
+  at = put(at, &record, sizeof record);
+  put(at, lane->tokens, lane->emitted * 4);
+  at = put(at + 4 * (int64_t)lane->room, lane->coverage, slots);
+  if (run->details && lane->emitted_states)
+    put(at, lane->emitted_states, lane->emitted * (pdt_bytes)run->loaded->model.hidden_size * 4);
+  return next;
+}
+
+static const char *read_record(const pdt_run *run, pdt_lane *lane, const char *at) {
+  lane_record record;
+  pdt_bytes slots = run->loaded->sidecar.config.plan_slots * 4;
+  const char *next = at + pdt_record_bytes(run, lane->room);
+  memcpy(&record, at, sizeof record);
+  at += sizeof record;
+  lane->readiness = record.readiness;
+  lane->emitted = record.n_tokens;
+  lane->fault = (pdt_fault)record.fault;
+  memcpy(lane->tokens, at, (size_t)record.n_tokens * 4);
+  at += 4 * (int64_t)lane->room;
+  memcpy(lane->coverage, at, (size_t)slots);
+  lane->emitted_states = run->details ? (const float *)(const void *)(at + slots) : NULL;
+  lane->ended = record.n_tokens > 0 && pdt_run_is_end(run, lane->tokens[record.n_tokens - 1]);
+  return next;
+}
+
+/* Rank 0 looks at the headers: whoever failed comes first, for it may well have diverged, too. */
+static int read_headers(const pdt_run *run, bool *failed, pdt_error *err) {
+  const char *at = run->mail.records;
+  uint64_t expected = 0, found = 0;
+  pdt_rank diverged = -1;
+  for (pdt_rank r = 0; r < run->machine->place.ranks; r++) {
+    rank_header header;
+    memcpy(&header, at, sizeof header);
+    if (r == 0) expected = header.bus_hash;
+    if (header.failed) *failed = true;
+    if (header.bus_hash != expected && diverged < 0) {
+      diverged = r;
+      found = header.bus_hash;
+    }
+    at += run->round.counts[r];
+  }
+  if (*failed || diverged < 0) return 0;
+  return pdt_fail(err, PDT_ERROR_RUNTIME,
+                  "boundary %llu: rank %d's replica of the notes bus has hash %016llx, rank 0's "
+                  "%016llx: it diverged (hint: different programs or hardware among the ranks?)",
+                  (unsigned long long)run->boundary, diverged, (unsigned long long)found,
+                  (unsigned long long)expected);
+}
+
+int pdt_records_gather(pdt_run *run, uint64_t bus_hash, bool *failed, pdt_error *err) {
+  const pdt_round_buffers *b = &run->round;
+  const pdt_place *place = &run->machine->place;
+  const rank_header header = {bus_hash, run->failure.code != PDT_ERROR_NONE};
+  char *at = put(run->mail.record, &header, sizeof header);
+  for (pdt_rank r = 0; r < place->ranks; r++) {
+    b->counts[r] = sizeof header;
+    for (int32_t i = b->owner_begin[r]; i < b->owner_begin[r + 1]; i++) {
+      b->counts[r] += pdt_record_bytes(run, b->by_owner[i]->room);
+      if (r == place->rank) at = write_record(run, b->by_owner[i], at);
+    }
+  }
+  *failed = false;
+  pdt_comm_gather(run->machine->world, run->mail.record, at - run->mail.record, run->mail.records,
+                  b->counts, 0);
+  if (place->rank != 0) return 0;
+  if (read_headers(run, failed, err)) return -1;
+  const char *from = run->mail.records;
+  for (pdt_rank r = 0; r < place->ranks && !*failed; r++) {
+    from += sizeof header;
+    for (int32_t i = b->owner_begin[r]; i < b->owner_begin[r + 1]; i++)
+      from = read_record(run, b->by_owner[i], from);
+  }
+  return 0;
+}

@@ -1,0 +1,56 @@
+/* One round: the active streams of all sessions in flight, and buffers that are made once for the
+ * most of them that a run's capacity allows. */
+#ifndef PDT_ENGINE_ROUND_H
+#define PDT_ENGINE_ROUND_H
+
+#include "engine/loaded.h"
+#include "trunk/trunk.h"
+
+enum { PDT_PROMPT_ROWS = 128 }; /* prompt tokens encoded in one batch */
+
+/* One active stream in one round. Every rank holds the list of all lanes of the world, by session
+ * and stream; what is computed is the owner's alone. */
+typedef struct pdt_lane {
+  pdt_running *running;
+  pdt_stream stream;
+  pdt_rank owner;    /* world rank */
+  int32_t room;      /* most tokens of this block */
+  int32_t emitted;   /* tokens so far; known in the group, and after the boundary everywhere */
+  bool finished;     /* the block is whole; likewise */
+  bool ended;        /* by an end-of-sequence token */
+  pdt_fault fault;   /* known to the owner, and after the boundary to rank 0 */
+  pdt_token *tokens; /* [pdt_settings_block], inside pdt_round */
+  int32_t states;    /* the owner's: row of round.states where those of its block begin */
+  float *note;       /* [dn] */
+  float *coverage;   /* [S] */
+  float readiness;
+  const float *emitted_states; /* [emitted, d]; with details, on rank 0 once gathered */
+} pdt_lane;
+
+typedef struct pdt_round_buffers {
+  int32_t n_lanes;
+  pdt_lane *lanes;      /* [capacity.load.lanes]: those of a session stand together, by stream */
+  pdt_lane **by_owner;  /* the same lanes by owner, session and stream; rank r's are */
+  int32_t *owner_begin; /* [ranks + 1]: owner_begin[r] .. owner_begin[r + 1] */
+  pdt_token *tokens;    /* of all lanes, one after another */
+  pdt_array states;     /* [own tokens, d]: hidden states of own lanes' steps, likewise */
+  float *told_states;   /* the same on the host, with details */
+  float *notes;         /* [2, lanes, dn] in the order of by_owner; two halves: one may still be in
+                           flight while the next round fills the other */
+  float *coverage;      /* [lanes, S] */
+  /* of one batch of rows: */
+  int32_t max_rows;
+  pdt_array hidden;               /* [max_rows, d] of own rows */
+  pdt_trunk_row *rows;            /* [max_rows], by owner */
+  pdt_lane **row_lanes;           /* [max_rows] */
+  int32_t *state_rows;            /* [max_rows] of own rows: where in `states` theirs go */
+  pdt_conditioning *conditioning; /* [max_rows] of own rows */
+  int32_t *begin;                 /* [T + 1]: a rank's rows */
+  pdt_token *chosen;              /* [group lanes] */
+  pdt_row_draw *draws;            /* [group lanes]: how they are chosen */
+  pdt_block *blocks;              /* [own lanes] that are closed */
+  pdt_array prompt_states; /* [PDT_PROMPT_ROWS, d]: those of a piece of a prompt, of all owners */
+  pdt_bytes *counts;       /* [ranks]: bytes of each rank in a gather */
+} pdt_round_buffers;
+
+#endif

@@ -1,0 +1,137 @@
+/* A run from begin to end, as the files of engine/ share it. Below it are the machine and what was
+ * loaded, which outlive it; above it are rounds, which come and go in its buffers. */
+#ifndef PDT_ENGINE_RUN_H
+#define PDT_ENGINE_RUN_H
+
+#include "base/buffer.h"
+#include "engine/engine.h"
+#include "engine/round.h"
+#include "pdt.pb-c.h"
+
+/* Notes on their way between ranks. */
+typedef struct pdt_notes_exchange {
+  bool under_way;
+  pdt_comm_request request;
+  int which; /* half of round.notes */
+  int32_t n; /* notes in it */
+  struct pdt_note_target {
+    int32_t request; /* index in the run */
+    pdt_note_name name;
+  } * targets; /* [lanes], in the order of the buffer */
+} pdt_notes_exchange;
+
+/* What crosses a boundary. */
+typedef struct pdt_mail {
+  char *record;                /* this rank's records of a round */
+  char *records;               /* everybody's, on rank 0 */
+  uint8_t *decision;           /* [decision_bytes]: the packed Decision, the same on every rank */
+  int64_t decision_bytes;      /* room, grown when a message asks for it: alike on every rank */
+  pdt_block_verdict *verdicts; /* [most streams of a session]: of one session's decision */
+  pdt_buffer requests;         /* those that are admitted now, packed */
+} pdt_mail;
+
+typedef struct pdt_run {
+  pdt_machine *machine; /* borrowed, as the next two */
+  pdt_loaded *loaded;
+  const pdt_engine_variant *variant;
+  pdt_run_setup setup;
+  pdt_bytes kv_limit; /* most bytes of cache; 0: what memory there is */
+  bool details;       /* observers want notes and hidden states of every block */
+  pdt_kv_cache kv;
+  pdt_trunk trunk;
+  pdt_round_buffers round;
+  pdt_notes_exchange exchange;
+  pdt_mail mail;
+  pdt_ledger ledger;          /* on rank 0 */
+  const pdt_request *waiting; /* on rank 0: the next request, for which there was no room yet */
+  pdt_running **sessions;     /* [capacity.sessions] in the order of requests: the first n_decoding
+                                 take part in rounds, the others' prompts are being read */
+  int32_t n_sessions, n_decoding;
+  int32_t n_taken;   /* requests that came from the source, refused ones included */
+  bool no_more;      /* the source has no more */
+  bool recorded;     /* decisions come from setup.decisions, */
+  bool resumes;      /* and after the last of them from the coordinator */
+  uint64_t boundary; /* the last one */
+  double started;    /* seconds */
+  pdt_run_stats stats;
+  pdt_error failure; /* what this rank met where it could not say so; told at the boundary */
+} pdt_run;
+
+/* Keeps the first failure of a rank. */
+void pdt_run_note_failure(pdt_run *run, const pdt_error *err);
+
+/* Fails on all ranks with what a rank has noted. Collective over the world, blocking. */
+int pdt_run_agree(pdt_run *run, pdt_error *err);
+
+/* The session at sessions[i] ends by itself, for a reason that all ranks have: rank 0's observer is
+ * told, or the run ends with it. Not collective; the same on every rank. */
+void pdt_run_fail_session(pdt_run *run, int32_t i, const pdt_error *why);
+
+/* buffers.c: cache, trunk and buffers for the capacity. Refuses a cache that does not fit into
+ * memory. Errors: MEMORY, USAGE; what was made is freed by pdt_run_buffers_free. */
+int pdt_run_buffers_new(pdt_run *run, pdt_error *err);
+void pdt_run_buffers_free(pdt_run *run);
+
+/* admit.c: takes requests from the source as long as there is room, and makes sessions of them;
+ * with nothing in flight, waits for one. Collective over the world, blocking; all ranks fail alike.
+ */
+int pdt_run_admit(pdt_run *run, pdt_error *err);
+
+/* prompt.c: encodes prompts of the sessions that do not decode yet: as many rows as fit between two
+ * rounds, or all, when no session decodes or decisions are recorded. A session whose prompt is read
+ * gets its plan and joins the rounds. Collective over the world, blocking; all ranks fail alike. */
+int pdt_run_prompts(pdt_run *run, pdt_error *err);
+
+/* emit.c: lists the lanes of the next round; then lets every one emit a block, note, coverage and
+ * readiness, the tokens sampled or, where there is one, taken from a decision. Collective over each
+ * group. Failures of this rank are noted. */
+void pdt_round_list(pdt_run *run);
+void pdt_round_emit(pdt_run *run, const Pdt__Decision *recorded);
+
+/* notes.c: starts the exchange of the round's notes over the world; ends the one under way and
+ * fills the buses. Collective; only the second blocks. */
+void pdt_notes_start(pdt_run *run);
+void pdt_notes_finish(pdt_run *run);
+
+/* Where the notes of the coming exchange are written: [lanes, dn] in the order of by_owner. */
+float *pdt_notes_room(const pdt_run *run);
+
+/* records.c: gathers all records at rank 0 and reads them into the lanes there. Collective over the
+ * world, blocking. Sets *failed where a rank has a failure to tell; errors, on rank 0 alone: a
+ * replica that diverged. */
+int pdt_records_gather(pdt_run *run, uint64_t bus_hash, bool *failed, pdt_error *err);
+enum { PDT_RECORD_HEADER_BYTES = 16 }; /* of a rank, before those of its lanes */
+/* Bytes of the record of a block of at most `room` tokens. */
+pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room);
+
+/* decision.c: rank 0 decides about all lanes and packs the message into the mail. Errors: MEMORY,
+ * those of the observer. */
+int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error *err);
+
+/* Sends *bytes of rank 0's packed message to everybody, and their number; -1: rank 0 has none, and
+ * all ranks fail with what any of them has noted. `room`: of the message's buffer, the same on
+ * every rank. Collective over the world, blocking; all ranks fail alike. */
+int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *err);
+
+/* Makes room for a message of so many bytes. Errors: MEMORY. */
+int pdt_decision_fit(pdt_run *run, int64_t bytes, pdt_error *err);
+
+/* What a message says of one session, into run->mail.verdicts. It may be a journal's: everything is
+ * checked that pdt_session_check does not. Errors: RUNTIME. */
+int pdt_decision_read(pdt_run *run, const pdt_running *r, const Pdt__SessionDecision *d,
+                      pdt_session_decision *out, pdt_error *err);
+
+/* boundary.c: one round of all decoding sessions: obtain a decision (gathered and decided, or
+ * recorded), apply it on every rank, tell the observer. *more is false where recorded decisions
+ * have come to their end and the run is to stop. Collective over the world, blocking; all ranks
+ * fail alike. */
+int pdt_run_round(pdt_run *run, bool *more, pdt_error *err);
+
+/* A lane's block as observers see it. */
+pdt_block_report pdt_report_of(const pdt_run *run, const pdt_lane *lane, int32_t attempt,
+                               pdt_action action);
+
+/* Does this token end a stream? */
+bool pdt_run_is_end(const pdt_run *run, pdt_token token);
+
+#endif
