@@ -6,7 +6,7 @@ usage: rooms.py
 The README lists the folders of runtime/ ("Where things are"): a folder includes only itself and
 folders named before it. Kernels include base/ and themselves, and are included by what computes: model
 and whatever is named behind it, and comm, which moves what devices hold. MPI is comm's alone, argp the
-command line's.
+command line's; who includes a header of the engine gets no JSON with it.
 """
 import os
 import re
@@ -19,6 +19,8 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A system header that only one folder may know.
 PRIVATE = {"mpi.h": "comm", "argp.h": "cli"}
 FIRST_THAT_COMPUTES = "model"
+# A folder whose headers, with all that they include, are free of a system header.
+FREE = {"engine": "jansson.h"}
 
 
 def listed_rooms():
@@ -66,6 +68,25 @@ def wrong_in_kernels(rooms):
                 yield path, header, "of runtime, kernels include base alone"
 
 
+def closure(path, seen):
+    """All headers that a file of runtime/ includes, and those that they include."""
+    for header in included(path):
+        if header in seen:
+            continue
+        seen.add(header)
+        for top in ("runtime", "."):
+            if os.path.isfile(os.path.join(TOP, top, header)):
+                closure(os.path.join(TOP, top, header), seen)
+    return seen
+
+
+def wrong_in_headers():
+    for room, header in FREE.items():
+        for path in sources(os.path.join("runtime", room)):
+            if path.endswith(".h") and header in closure(path, set()):
+                yield path, header, "if not itself, then by what it includes"
+
+
 def main():
     if len(sys.argv) != 1:
         sys.exit(__doc__)
@@ -74,7 +95,7 @@ def main():
     wrong = [f"README.md: '{room}' is {'not in the list of folders' if room in there else 'no folder of runtime/'}"
              for room in sorted(there.symmetric_difference(rooms))]
     if not wrong:
-        for path, header, why in list(wrong_in_runtime(rooms)) + list(wrong_in_kernels(rooms)):
+        for path, header, why in [*wrong_in_runtime(rooms), *wrong_in_kernels(rooms), *wrong_in_headers()]:
             wrong.append(f"{os.path.relpath(path, TOP)} includes {header}: {why}")
     files = sum(1 for folder in ("runtime", "kernels") for _ in sources(folder))
     print("\n".join(wrong) if wrong else f"{files} files of {len(rooms)} folders include what they may")

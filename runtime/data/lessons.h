@@ -3,6 +3,8 @@
 #ifndef PDT_DATA_LESSONS_H
 #define PDT_DATA_LESSONS_H
 
+#include <jansson.h>
+
 #include "data/data.h"
 #include "text/tokenizer.h"
 

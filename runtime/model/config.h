@@ -3,12 +3,12 @@
 #ifndef PDT_MODEL_CONFIG_H
 #define PDT_MODEL_CONFIG_H
 
-#include <jansson.h>
-
 #include "base/error.h"
 #include "base/notices.h"
 #include "base/types.h"
 #include "model/rope.h"
+
+struct json_t; /* jansson's */
 
 typedef enum pdt_family {
   PDT_FAMILY_LLAMA, /* Llama 2 and 3, SmolLM2 */
@@ -57,8 +57,9 @@ int pdt_model_config_load_file(pdt_model_config *out, const char *path, pdt_noti
 
 /* From JSON that was parsed already; `generation` may be NULL; `where` names config in errors.
  * Pure. Errors: INPUT. */
-int pdt_model_config_parse(pdt_model_config *out, const json_t *config, const json_t *generation,
-                           const char *where, pdt_notices *notices, pdt_error *err);
+int pdt_model_config_parse(pdt_model_config *out, const struct json_t *config,
+                           const struct json_t *generation, const char *where, pdt_notices *notices,
+                           pdt_error *err);
 
 /* Is it one of the ids that end a sequence? */
 bool pdt_model_is_eos(const pdt_model_config *config, pdt_token token);

@@ -2,11 +2,11 @@
 #ifndef PDT_MODEL_ROPE_H
 #define PDT_MODEL_ROPE_H
 
-#include <jansson.h>
-
 #include "base/error.h"
 #include "base/notices.h"
 #include "base/types.h"
+
+struct json_t; /* jansson's */
 
 typedef enum pdt_rope_type {
   PDT_ROPE_DEFAULT,
@@ -33,8 +33,8 @@ const char *pdt_rope_type_name(pdt_rope_type type);
  * leaves open), rope_theta, original_max_position_embeddings and partial_rotary_factor of config,
  * which errors and notices call `where`. max_positions is the config's max_position_embeddings.
  * Pure. Errors: INPUT, naming what is not computed. */
-int pdt_rope_parse(pdt_rope *out, const json_t *config, const char *where, int32_t max_positions,
-                   pdt_notices *notices, pdt_error *err);
+int pdt_rope_parse(pdt_rope *out, const struct json_t *config, const char *where,
+                   int32_t max_positions, pdt_notices *notices, pdt_error *err);
 
 /* Angle per position of each pair of a head, out[head_dim / 2], in radians: theta^(-2j / head_dim),
  * stretched as the type says. */

@@ -8,17 +8,17 @@
 #ifndef PDT_MODEL_WINDOW_H
 #define PDT_MODEL_WINDOW_H
 
-#include <jansson.h>
-
 #include "base/error.h"
 #include "base/notices.h"
 #include "model/config.h"
+
+struct json_t; /* jansson's */
 
 /* Fills out->window and out->slides; family, layers and max_positions are there already, layers in
  * 1 .. PDT_MAX_LAYERS. `notices` (may be NULL) gets what was taken where the config leaves it open,
  * and what it says that its family does not read. Pure. Errors: INPUT for a list of another length,
  * for other types, and for layers that slide without a window. */
-int pdt_model_windows_parse(pdt_model_config *out, const json_t *config, const char *where,
+int pdt_model_windows_parse(pdt_model_config *out, const struct json_t *config, const char *where,
                             pdt_notices *notices, pdt_error *err);
 
 #endif

@@ -41,7 +41,8 @@ typedef struct pdt_sidecar_config {
   int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
   int32_t plan_places;             /* prompt tokens that slots weigh; from the tensor, 0 without */
   pdt_sidecar_defaults defaults;
-  json_t *trained; /* what it was trained with, owned (trained.h); NULL: the file does not say */
+  struct json_t
+      *trained; /* what it was trained with, owned (trained.h); NULL: the file does not say */
 } pdt_sidecar_config;
 
 /* Width of a block's summary, p: d, or pool_heads * pool_dim. */

@@ -18,10 +18,10 @@
 #ifndef PDT_SIDECAR_TRAINED_H
 #define PDT_SIDECAR_TRAINED_H
 
-#include <jansson.h>
-
 #include "base/error.h"
 #include "base/types.h"
+
+struct json_t; /* jansson's */
 
 enum {
   PDT_TRAINED_TEXTS = 64,
@@ -31,21 +31,22 @@ enum {
 };
 
 /* Checks an object that somebody else wrote; `where` names it in errors. Errors: INPUT. */
-int pdt_trained_check(const json_t *trained, const char *where, pdt_error *err);
+int pdt_trained_check(const struct json_t *trained, const char *where, pdt_error *err);
 
 /* Adds what `more` says: ranges and lists grow, the largest of what is one number counts, the first
  * prompt stays. Both are sound. Adding the same again changes nothing. Errors: MEMORY; `trained` is
  * then sound, and of no further use. */
-int pdt_trained_add(json_t *trained, const json_t *more, pdt_error *err);
+int pdt_trained_add(struct json_t *trained, const struct json_t *more, pdt_error *err);
 
 /* The same for a stage of training: `more` and its name. */
-int pdt_trained_add_stage(json_t *trained, const json_t *more, const char *stage, pdt_error *err);
+int pdt_trained_add_stage(struct json_t *trained, const struct json_t *more, const char *stage,
+                          pdt_error *err);
 
 /* What a sound object says; all pure. Does a list have this id, this text? True when it is not
  * known. Is this stage among its stages? Sets the ends of a range; false when it is not known. */
-bool pdt_trained_has_id(const json_t *trained, const char *key, int64_t id);
-bool pdt_trained_has_text(const json_t *trained, const char *key, const char *text);
-bool pdt_trained_has_stage(const json_t *trained, const char *stage);
-bool pdt_trained_range(const json_t *trained, const char *key, int64_t *low, int64_t *high);
+bool pdt_trained_has_id(const struct json_t *trained, const char *key, int64_t id);
+bool pdt_trained_has_text(const struct json_t *trained, const char *key, const char *text);
+bool pdt_trained_has_stage(const struct json_t *trained, const char *stage);
+bool pdt_trained_range(const struct json_t *trained, const char *key, int64_t *low, int64_t *high);
 
 #endif

@@ -2,6 +2,8 @@
 #ifndef PDT_TRAIN_DATASET_H
 #define PDT_TRAIN_DATASET_H
 
+#include <jansson.h>
+
 #include "data/data.h"
 #include "text/tokenizer.h"
 #include "train/codes.h"

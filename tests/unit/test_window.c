@@ -1,6 +1,7 @@
 /* Sliding windows in config.json: which layers slide, and how far they reach, as transformers 5
  * decides it from the same keys (tests/hf_families.py compares what is computed); what it cannot
  * compute is refused by name. */
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
