@@ -119,4 +119,5 @@ def main():
     sys.exit(bool(bad) or held == 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

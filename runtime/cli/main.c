@@ -18,7 +18,7 @@ static const pdt_command commands[] = {
     {"train", "train a model (under mpirun, or alone)", true, pdt_cmd_train},
     {"eval", "decode held-out entries and judge them (under mpirun, or alone)", true, pdt_cmd_eval},
     {"tokenize", "texts to token ids and back", false, pdt_cmd_tokenize},
-    {"inspect", "show what a model, sidecar, journal or output file holds", false, pdt_cmd_inspect},
+    {"inspect", "show what a model, sidecar, journal or output file holds", true, pdt_cmd_inspect},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},
     {"sidecar init", "make a fresh sidecar for a model", false, pdt_cmd_sidecar_init},
     {"sidecar describe", "tell what a sidecar was trained with", false, pdt_cmd_sidecar_describe},
