@@ -86,29 +86,31 @@ static void fail_all(pdt_cluster *c, const char *what) {
   pdt_cluster_fail(c, &err);
 }
 
-/* The rank that a schedule lets go on: by lot, among those that are ready. */
+/* The rank that a schedule lets go on: by lot, among those that are ready; -1: none is. */
 static pdt_rank choose(pdt_cluster *c) {
+  pdt_rank chosen = -1;
   uint64_t sum = 0;
-  for (pdt_rank r = 0; r < c->size; r++)
-    if (c->ranks[r].state == PDT_RANK_READY) sum += c->ranks[r].weight;
-  uint64_t lot = next_random(&c->random) % sum;
-  for (pdt_rank r = 0;; r++) {
+  for (pdt_rank r = 0; r < c->size; r++) {
     if (c->ranks[r].state != PDT_RANK_READY) continue;
-    if (lot < c->ranks[r].weight) return r;
-    lot -= c->ranks[r].weight;
+    sum += c->ranks[r].weight;
+    if (chosen < 0 || next_random(&c->random) % sum < c->ranks[r].weight) chosen = r;
   }
+  return chosen;
 }
 
 /* Whoever stops computing looks whether anybody goes on. */
 static void move_on(pdt_cluster *c) {
-  pdt_rank in_state[PDT_RANK_RETURNED + 1] = {0};
-  for (pdt_rank r = 0; r < c->size; r++) in_state[c->ranks[r].state]++;
-  if (c->ended || in_state[PDT_RANK_COMPUTES] > 0 || in_state[PDT_RANK_RETURNED] == c->size) return;
-  if (in_state[PDT_RANK_READY] == 0) {
+  bool all_returned = true;
+  for (pdt_rank r = 0; r < c->size; r++) {
+    if (c->ranks[r].state == PDT_RANK_COMPUTES) return;
+    all_returned = all_returned && c->ranks[r].state == PDT_RANK_RETURNED;
+  }
+  if (c->ended || all_returned) return;
+  pdt_rank next = choose(c);
+  if (next < 0) {
     fail_all(c, "no rank goes on and no message is on its way");
     return;
   }
-  pdt_rank next = choose(c);
   c->ranks[next].state = PDT_RANK_COMPUTES;
   pthread_cond_signal(&c->ranks[next].goes_on);
 }

@@ -267,6 +267,7 @@ static void reduce_piece(const pdt_comm *comm, pdt_comm_reducer *r, float *data,
 
 void pdt_comm_all_reduce_f32(const pdt_comm *comm, pdt_comm_reducer *r, float *data,
                              int64_t n_elems) {
+  PDT_CHECK_SAME(comm, n_elems);
   if (comm->size == 1) return;
   for (int64_t first = 0; first < n_elems; first += REDUCE_ELEMS) {
     int64_t n = n_elems - first < REDUCE_ELEMS ? n_elems - first : REDUCE_ELEMS;

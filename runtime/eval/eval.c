@@ -110,6 +110,8 @@ static void vary(const pdt_eval_trial *t) {
 int pdt_eval_run(const pdt_eval *eval, const pdt_eval_setup *setup, pdt_eval_figures *out,
                  pdt_error *err) {
   static const pdt_engine_variant as_ever = {0};
+  PDT_CHECK_SAME(eval->world, setup->arm);
+  PDT_CHECK_SAME(eval->world, setup->streams);
   *out = (pdt_eval_figures){.auc = NAN, .auc_agrees = NAN};
   pdt_eval_trial t = {
       .eval = eval, .setup = setup, .rules = pdt_eval_rules_of(setup->arm), .figures = out};

@@ -104,6 +104,18 @@ static int checkpoint(pdt_train_loop *l, pdt_error *err) {
   return pdt_comm_agree(l->world, err);
 }
 
+/* In builds that check: all ranks are about to train the same in the same way. */
+static void check_same(const pdt_train_loop *l) {
+  (void)l;
+  PDT_CHECK_SAME(l->world, l->task->parameters->n_elems);
+  PDT_CHECK_SAME(l->world, l->task->n_items);
+  PDT_CHECK_SAME(l->world, l->task->n_losses);
+  PDT_CHECK_SAME(l->world, l->task->n_sums);
+  PDT_CHECK_SAME(l->world, l->schedule->steps);
+  PDT_CHECK_SAME(l->world, l->schedule->batch);
+  PDT_CHECK_SAME(l->world, l->schedule->seed);
+}
+
 /* Goes on from the state where one is wanted and there; every rank reads it itself. */
 static int begin(pdt_train_loop *l, pdt_error *err) {
   const pdt_train_schedule *s = l->schedule;
@@ -144,6 +156,7 @@ int pdt_train_run_task(const pdt_train_task *task, const pdt_train_schedule *sch
   double *total = NULL;
   make_room(&l, &total, err);
   int rc = pdt_comm_agree(world, err);
+  check_same(&l);
   if (!rc) rc = run(&l, total, err);
   pdt_train_order_free(&l.order);
   free(l.since);

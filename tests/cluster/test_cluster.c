@@ -137,7 +137,7 @@ static char *read_file(const char *path, size_t *n) {
   char *bytes = NULL, piece[4096];
   size_t got = 0;
   FILE *f = fopen(path, "rb"), *all = open_memstream(&bytes, n);
-  while (f && all && (got = fread(piece, 1, sizeof piece, f)) > 0) fwrite(piece, 1, got, all);
+  while (f && all && (got = fread(piece, 1, sizeof piece, f)) > 0) (void)fwrite(piece, 1, got, all);
   if (all) fclose(all);
   if (f) fclose(f);
   return bytes;
