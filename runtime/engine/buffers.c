@@ -14,7 +14,10 @@ static int check_capacity(const pdt_capacity *c, pdt_error *err) {
                     "%lld streams with %lld cache pages in flight are too many (hint: "
                     "--max-sessions)",
                     (long long)l->lanes, (long long)l->pages);
-  if (c->sessions < 0 || l->lanes < 0 || l->group_lanes < 0 || l->own_lanes < 0 || l->tokens < 0 ||
+  if (c->sessions < 1)
+    return pdt_fail(err, PDT_ERROR_USAGE, "capacity: expected 1 session or more at once, found %d",
+                    c->sessions);
+  if (l->lanes < 0 || l->group_lanes < 0 || l->own_lanes < 0 || l->tokens < 0 ||
       l->own_tokens < 0 || l->pages < 0 || c->positions < 0 || c->block_tokens < 0 || c->window < 0)
     return pdt_fail(err, PDT_ERROR_USAGE, "capacity: expected counts of 0 or more");
   return 0;

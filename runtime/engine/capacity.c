@@ -54,7 +54,7 @@ int pdt_capacity_maker_add(pdt_capacity_maker *m, const pdt_request *request, pd
 
 pdt_capacity pdt_capacity_made(const pdt_capacity_maker *m) {
   const pdt_largest *k = m->kinds;
-  return (pdt_capacity){.sessions = k[0].n,
+  return (pdt_capacity){.sessions = k[0].n > 0 ? k[0].n : 1,
                         .load = {k[0].sum, k[1].sum, k[2].sum, k[3].sum, k[4].sum, k[5].sum},
                         .positions = m->positions,
                         .block_tokens = m->block_tokens,

@@ -49,7 +49,7 @@ pdt_capacity_maker pdt_capacity_maker_of(int32_t max_sessions, pdt_spread spread
 /* Errors: MEMORY. */
 int pdt_capacity_maker_add(pdt_capacity_maker *m, const pdt_request *request, pdt_error *err);
 
-/* For what was added so far. */
+/* For what was added so far; for nothing, one session at once that takes nothing. */
 pdt_capacity pdt_capacity_made(const pdt_capacity_maker *m);
 void pdt_capacity_maker_free(pdt_capacity_maker *m);
 
