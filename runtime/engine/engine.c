@@ -171,6 +171,7 @@ int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   pdt_run *run = e->run;
   *more = false;
   if (pdt_run_admit(run, err)) return -1;
+  pdt_run_check(run);
   *more = run->n_sessions > 0 || !run->no_more;
   if (run->n_sessions == 0) return 0;
   if (pdt_run_prompts(run, err)) return -1;
@@ -179,6 +180,7 @@ int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   int status = pdt_run_round(run, more, err);
   run->stats.round_seconds += pdt_seconds() - start;
   if (!status) dismiss(run);
+  if (!status) pdt_run_check(run);
   return status;
 }
 
