@@ -57,9 +57,9 @@ static int on_round(void *context, const pdt_round_report *report, pdt_error *er
     const pdt_block_report *block = &report->blocks[i];
     bool emitted = i < report->n_blocks && block->stream == k;
     if (emitted && tell(t, report->running, block, &s->blocks[k], err)) return -1;
-    if (pdt_rollout_decide(&s->rollout, k, emitted ? block->action : PDT_ACTION_NONE, report->gate,
-                           &s->blocks[k], emitted ? block->tokens : NULL, err))
-      return -1;
+    const pdt_stream_state *stream = &report->running->session.streams[k];
+    const pdt_rollout_output output = {stream->tokens, stream->n_tokens, stream->n_committed};
+    if (pdt_rollout_follow(&s->rollout, k, &output, emitted ? &s->blocks[k] : NULL, err)) return -1;
     i += emitted;
   }
   return 0;

@@ -214,22 +214,26 @@ int pdt_rollout_label(pdt_rollout *r, const pdt_rollout_emission *e, pdt_rollout
   return 0;
 }
 
-int pdt_rollout_decide(pdt_rollout *r, pdt_stream stream, pdt_action action, bool gate,
-                       const pdt_rollout_block *block, const pdt_token *tokens, pdt_error *err) {
+/* Is the whole block among the first n tokens? */
+static bool reaches(const pdt_rollout_block *block, int32_t n) {
+  return block->begin + block->n <= n;
+}
+
+int pdt_rollout_follow(pdt_rollout *r, pdt_stream stream, const pdt_rollout_output *output,
+                       const pdt_rollout_block *emitted, pdt_error *err) {
   pdt_rollout_stream *s = &r->streams[stream];
-  if (action == PDT_ACTION_ROLLBACK) {
-    s->n_blocks = s->n_committed;
-    const pdt_rollout_block *last = s->n_blocks ? &s->blocks[s->n_blocks - 1] : NULL;
-    s->n_tokens = last ? last->begin + last->n : 0;
-  } else if (action != PDT_ACTION_NONE) {
-    if (put_tokens(s, tokens, block->n, err) ||
-        PDT_GROW(&s->blocks, (size_t)s->n_blocks, &s->blocks_room, err))
-      return -1;
-    s->n_tokens += block->n;
-    s->blocks[s->n_blocks++] = *block;
+  while (s->n_blocks > 0 && !reaches(&s->blocks[s->n_blocks - 1], output->n)) s->n_blocks--;
+  if (emitted && reaches(emitted, output->n)) {
+    if (PDT_GROW(&s->blocks, (size_t)s->n_blocks, &s->blocks_room, err)) return -1;
+    s->blocks[s->n_blocks++] = *emitted;
   }
-  if (!gate && action != PDT_ACTION_FORCE) return 0;
-  for (; s->n_committed < s->n_blocks; s->n_committed++) s->blocks[s->n_committed].committed = true;
+  s->n_tokens = 0;
+  if (put_tokens(s, output->tokens, output->n, err)) return -1;
+  s->n_tokens = output->n;
+  for (s->n_committed = 0;
+       s->n_committed < s->n_blocks && reaches(&s->blocks[s->n_committed], output->n_committed);
+       s->n_committed++)
+    s->blocks[s->n_committed].committed = true;
   return 0;
 }
 

@@ -4,8 +4,8 @@
  * judges a readiness head, and so it can teach one.
  *
  * One pdt_rollout follows one session. Before a round is decided, pdt_rollout_label says what each
- * block does; after it, pdt_rollout_decide keeps or drops the block, for every stream of the
- * session. Nothing here is collective, nothing blocks. */
+ * block does; after it, pdt_rollout_follow brings the ledger to what the streams have, for every
+ * stream of the session. Nothing here is collective, nothing blocks. */
 #ifndef PDT_EVAL_ROLLOUT_H
 #define PDT_EVAL_ROLLOUT_H
 
@@ -132,12 +132,19 @@ typedef struct pdt_rollout_emission {
 int pdt_rollout_label(pdt_rollout *r, const pdt_rollout_emission *emission, pdt_rollout_block *out,
                       pdt_error *err);
 
-/* Applies a round's decision to one stream, as pdt_stream_apply does: action NONE, when it emitted
- * nothing (block and tokens are not read then); ROLLBACK drops its pending blocks and this one;
- * else the block is kept. When the gate passed or the block was forced, all pending ones are
- * committed. To be called for every stream of the session. Errors: MEMORY. */
-int pdt_rollout_decide(pdt_rollout *r, pdt_stream stream, pdt_action action, bool gate,
-                       const pdt_rollout_block *block, const pdt_token *tokens, pdt_error *err);
+/* A stream's output after a decision, wherever it is kept (pdt_stream_state): tokens[n], of which
+ * the first n_committed are final. */
+typedef struct pdt_rollout_output {
+  const pdt_token *tokens;
+  int32_t n, n_committed;
+} pdt_rollout_output;
+
+/* Brings the ledger of one stream to where its output is now: blocks whose tokens are there no more
+ * were dropped, and those up to n_committed are committed. `emitted` is the block of this round,
+ * NULL when it emitted nothing: kept when its tokens are there. What was decided is not asked. To
+ * be called for every stream of the session after every round. Errors: MEMORY. */
+int pdt_rollout_follow(pdt_rollout *r, pdt_stream stream, const pdt_rollout_output *output,
+                       const pdt_rollout_block *emitted, pdt_error *err);
 
 /* The kept block of a stream that emits token `at` of its output; NULL when none does. Pure. */
 const pdt_rollout_block *pdt_rollout_block_of(const pdt_rollout_stream *s, int32_t at);

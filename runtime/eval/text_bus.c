@@ -218,11 +218,12 @@ static int take_written(text_bus *b, pdt_error *err) {
         if (lead && follow(b, w, tokens, written[0], err)) return -1;
         continue;
       }
-      if (lead && pdt_rollout_decide(&sessions[w->entry].rollout, w->stream, PDT_ACTION_COMMIT,
-                                     true, &sessions[w->entry].blocks[w->stream], tokens, err))
-        return -1;
       memcpy(w->tokens + w->n, tokens, (size_t)written[0] * sizeof *tokens);
       w->n += written[0];
+      const pdt_rollout_output output = {w->tokens, w->n, w->n}; /* every block is final */
+      if (lead && pdt_rollout_follow(&sessions[w->entry].rollout, w->stream, &output,
+                                     &sessions[w->entry].blocks[w->stream], err))
+        return -1;
       w->ended = pdt_model_is_eos(model_of(b), tokens[written[0] - 1]);
     }
   for (int32_t i = 0; i < b->n_writers; i++)

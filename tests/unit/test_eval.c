@@ -17,7 +17,7 @@
 #include "eval/judge.h"
 
 enum { FOUNDER, YEAR, GOOD, COIN, RIVER, TOWER, FESTIVAL, PATRON, DISH, DRINK };
-enum { STREAMS = 2, MOST_WINDOW = 512 };
+enum { STREAMS = 2, MOST_WINDOW = 512, MOST_WRITTEN = 4096 };
 
 /* A session of two streams, history (founder, year) and trade (good, coin), written block by block.
  */
@@ -30,7 +30,9 @@ typedef struct fixture {
   pdt_bus bus;
   pdt_round round;
   pdt_rollout_block blocks[STREAMS];
-  pdt_token *tokens[STREAMS];
+  pdt_token *tokens[STREAMS]; /* of this round's blocks */
+  pdt_token written[STREAMS][MOST_WRITTEN];
+  pdt_rollout_output outputs[STREAMS]; /* after the last decision, in `written` */
 } fixture;
 
 static int setup(void **state) {
@@ -76,6 +78,8 @@ static void begin(fixture *f) {
   check(f, pdt_bus_new(&f->bus, 1, (pdt_window_rule){1, MOST_WINDOW}, MOST_WINDOW, &f->err));
   check(f, pdt_bus_publish(&f->bus, 0, PDT_PLANNER, &f->err));
   f->round = 1;
+  for (pdt_stream k = 0; k < STREAMS; k++)
+    f->outputs[k] = (pdt_rollout_output){f->written[k], 0, 0};
 }
 
 static pdt_token *encode(fixture *f, const char *text, int32_t *n) {
@@ -109,8 +113,14 @@ static void decide(fixture *f, bool gate, pdt_action first, pdt_action second) {
   for (pdt_stream k = 0; k < STREAMS; k++) {
     const pdt_rollout_stream *s = &f->rollout.streams[k];
     pdt_round pending = s->n_blocks > s->n_committed ? s->blocks[s->n_committed].round : 0;
-    check(f, pdt_rollout_decide(&f->rollout, k, actions[k], gate, &f->blocks[k], f->tokens[k],
-                                &f->err));
+    pdt_rollout_output *o = &f->outputs[k];
+    bool emitted = actions[k] != PDT_ACTION_NONE;
+    if (actions[k] == PDT_ACTION_ROLLBACK)
+      o->n = o->n_committed;
+    else if (emitted)
+      for (int32_t i = 0; i < f->blocks[k].n; i++) f->written[k][o->n++] = f->tokens[k][i];
+    if (gate || actions[k] == PDT_ACTION_FORCE) o->n_committed = o->n;
+    check(f, pdt_rollout_follow(&f->rollout, k, o, emitted ? &f->blocks[k] : NULL, &f->err));
     if (actions[k] == PDT_ACTION_ROLLBACK && pending > 0) pdt_bus_withdraw(&f->bus, k, pending);
     if (actions[k] != PDT_ACTION_NONE && actions[k] != PDT_ACTION_ROLLBACK)
       check(f, pdt_bus_publish(&f->bus, f->round, k, &f->err));
@@ -362,8 +372,9 @@ static void play_round(fixture *f, playback *p, int32_t b) {
   }
   for (pdt_stream k = 0; k < p->e->n_sections; k++) {
     if (b >= p->e->sections[k].n_blocks) continue;
-    check(f, pdt_rollout_decide(&p->rollout, k, PDT_ACTION_COMMIT, true, &blocks[k],
-                                p->ids[k] + b * tau, &f->err));
+    int32_t n = blocks[k].begin + blocks[k].n;
+    const pdt_rollout_output output = {p->ids[k], n, n};
+    check(f, pdt_rollout_follow(&p->rollout, k, &output, &blocks[k], &f->err));
     check(f, pdt_bus_publish(&p->bus, b + 1, k, &f->err));
   }
 }
