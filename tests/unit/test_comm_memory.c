@@ -138,10 +138,12 @@ static int call_otherwise(const pdt_comm *comm, void *context, pdt_error *err) {
   if (*(int *)context == COUNTS || *(int *)context == PIECES) counts[1] += other * 8;
   switch (*(int *)context) {
   case KINDS:
-    if (other)
-      pdt_comm_all_gather_start(comm, data, out, counts, &request);
-    else
+    if (!other) {
       pdt_comm_all_gather(comm, data, out, counts);
+      break;
+    }
+    pdt_comm_all_gather_start(comm, data, out, counts, &request);
+    pdt_comm_wait(comm, &request); /* or it might give up the world before the others have come */
     break;
   case ROOTS:
     pdt_comm_broadcast(comm, data, 8, other);
