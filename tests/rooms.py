@@ -27,11 +27,11 @@ def listed_rooms():
     """The folders that the README names, in its order."""
     with open(os.path.join(TOP, "README.md"), encoding="utf-8") as f:
         text = f.read()
-    block = re.search(r"^runtime/\s+(.*?);", text, re.M | re.S)
+    # What a folder is stands in parentheses behind it; the list ends with the first semicolon outside.
+    block = re.search(r"^runtime/\s+(.*?);", re.sub(r"\([^)]*\)", "", text), re.M | re.S)
     if not block:
         sys.exit("README.md: expected a list of runtime's folders, ended by a semicolon")
-    names = re.sub(r"\([^)]*\)", "", block.group(1))
-    return [name.strip() for name in names.split(",")]
+    return [name.strip() for name in block.group(1).split(",")]
 
 
 def sources(folder):
