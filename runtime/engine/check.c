@@ -24,6 +24,20 @@ static void check_cache(const pdt_run *run) {
 }
 #endif
 
+void pdt_run_check_begin(const pdt_run *run) {
+#ifdef PDT_CHECKS
+  const pdt_comm *world = run->machine->world;
+  const pdt_engine_variant *v = run->variant;
+  PDT_CHECK_SAME(world, run->details);
+  PDT_CHECK_SAME(world, v->plain);
+  PDT_CHECK_SAME(world, v->no_snc);
+  PDT_CHECK_SAME(world, v->n_ends);
+  for (int32_t i = 0; i < v->n_ends; i++) PDT_CHECK_SAME(world, v->ends[i]);
+#else
+  (void)run;
+#endif
+}
+
 void pdt_run_check(const pdt_run *run) {
 #ifdef PDT_CHECKS
   const pdt_comm *world = run->machine->world;

@@ -155,6 +155,7 @@ int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) 
                    .setup = *setup,
                    .started = pdt_seconds()};
   share_setup(run);
+  pdt_run_check_begin(run);
   pdt_run_buffers_new(run, err);
   int status = pdt_comm_agree(world, err);
   e->kv_bytes = pdt_kv_bytes(&run->kv.pool.shape, run->kv.n_pages);
@@ -223,6 +224,7 @@ int pdt_engine_run_list(pdt_engine *engine, const pdt_request *requests, int32_t
   pdt_capacity_maker maker =
       pdt_capacity_maker_of(engine->options.max_sessions, pdt_machine_spread(&engine->machine));
   if (observer) setup.observer = *observer;
+  PDT_CHECK_SAME(engine->machine.world, n);
   int status = 0;
   for (int32_t i = 0; i < n && !status; i++)
     status = pdt_capacity_maker_add(&maker, &requests[i], err);

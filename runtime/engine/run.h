@@ -127,8 +127,10 @@ int pdt_decision_read(pdt_run *run, const pdt_running *r, const Pdt__SessionDeci
  * fail alike. */
 int pdt_run_round(pdt_run *run, bool *more, pdt_error *err);
 
-/* check.c: in builds that check (base/check.h): are the ranks' replicas equal, and page tables,
- * notes and streams sound? Collective over the world, blocking. */
+/* check.c: in builds that check (base/check.h): are all ranks about to run the same; and after a
+ * step, are their replicas equal, and page tables, notes and streams sound? Collective over the
+ * world, blocking. */
+void pdt_run_check_begin(const pdt_run *run);
 void pdt_run_check(const pdt_run *run);
 
 /* A lane's block as observers see it. */
