@@ -89,24 +89,44 @@ static int obtain_recorded(pdt_run *run, int64_t *bytes, pdt_error *err) {
   return pdt_decision_share(run, bytes, room, err);
 }
 
+int pdt_run_look_ahead(pdt_run *run, pdt_error *err) {
+  int64_t bytes;
+  if (!run->recorded || run->next) return 0;
+  if (obtain_recorded(run, &bytes, err)) return -1;
+  run->recorded = bytes > 0;
+  if (!run->recorded) return 0;
+  run->next = pdt__decision__unpack(NULL, (size_t)bytes, run->mail.decision);
+  if (!run->next)
+    pdt_fail(err, PDT_ERROR_INPUT,
+             "boundary %llu: rank %d: the recorded bytes are no decision (hint: out of memory?)",
+             (unsigned long long)run->boundary + 1, run->machine->world->rank);
+  return pdt_comm_agree(run->machine->world, err);
+}
+
+void pdt_run_forget_next(pdt_run *run) {
+  if (run->next) pdt__decision__free_unpacked(run->next, NULL);
+  run->next = NULL;
+}
+
 /* Can the recorded message have been decided about the sessions as they are? Known before anybody
  * computes by it. Fails alike on all ranks. */
 static int check_recorded(pdt_run *run, const Pdt__Decision *d, pdt_error *err) {
   pdt_session_decision decision;
-  if (!d)
-    pdt_fail(err, PDT_ERROR_MEMORY, "boundary %llu: rank %d could not read the recorded decision",
-             (unsigned long long)run->boundary, run->machine->world->rank);
-  else if (d->n_sessions != (size_t)run->n_decoding || d->boundary != run->boundary)
-    pdt_fail(err, PDT_ERROR_INPUT,
-             "boundary %llu with %d sessions: the record has boundary %llu with %zu sessions",
-             (unsigned long long)run->boundary, run->n_decoding, (unsigned long long)d->boundary,
-             d->n_sessions);
+  if (d->n_sessions != (size_t)run->n_decoding || d->boundary != run->boundary)
+    pdt_fail(
+        err, PDT_ERROR_INPUT,
+        "boundary %llu with %d sessions: the record has boundary %llu with %zu sessions (hint: "
+        "other requests, or less room for them, than it was written with?)",
+        (unsigned long long)run->boundary, run->n_decoding, (unsigned long long)d->boundary,
+        d->n_sessions);
   for (int32_t i = 0; i < run->n_decoding && err->code == PDT_ERROR_NONE; i++) {
     pdt_running *r = run->sessions[i];
-    if (d->sessions[i]->fault != PDT__FAULT__FAULT_NONE) continue;
     if (pdt_decision_read(run, r, d->sessions[i], &decision, err) ||
-        pdt_session_check(&r->session, &decision, err))
+        (d->sessions[i]->fault == PDT__FAULT__FAULT_NONE &&
+         pdt_session_check(&r->session, &decision, err))) {
+      if (err->code == PDT_ERROR_RUNTIME) err->code = PDT_ERROR_INPUT; /* it was written so */
       fail_session_in(run, r, err);
+    }
   }
   return pdt_comm_agree(run->machine->world, err);
 }
@@ -132,14 +152,13 @@ static int apply_session(pdt_run *run, pdt_running *r, const Pdt__SessionDecisio
                          pdt_error *err) {
   int64_t committed;
   pdt_session_decision decision;
+  if (pdt_decision_read(run, r, d, &decision, err)) return -1;
   if (d->fault != PDT__FAULT__FAULT_NONE) {
     r->fault = (pdt_fault)d->fault;
     r->fault_stream = (pdt_stream)d->fault_stream;
     return 0;
   }
-  if (pdt_decision_read(run, r, d, &decision, err) ||
-      pdt_session_apply(&r->session, &decision, &committed, err))
-    return -1;
+  if (pdt_session_apply(&r->session, &decision, &committed, err)) return -1;
   for (int32_t i = 0; i < decision.n_blocks; i++) {
     count_block(&run->stats, &decision.blocks[i]);
     if (decision.blocks[i].action == PDT_ACTION_ROLLBACK)
@@ -273,33 +292,20 @@ static int compare_hash(pdt_run *run, const Pdt__Decision *d, pdt_error *err) {
 }
 
 /* A round whose decision is known: its tokens are computed as rows of one batch. */
-static int recorded_round(pdt_run *run, int64_t bytes, pdt_error *err) {
-  Pdt__Decision *decision = pdt__decision__unpack(NULL, (size_t)bytes, run->mail.decision);
-  int status = check_recorded(run, decision, err);
-  if (!status) {
-    pdt_round_emit(run, decision);
-    pdt_notes_finish(run);
-    status = compare_hash(run, decision, err);
-  }
-  if (!status) {
-    double start = pdt_seconds();
-    pdt_notes_start(run);
-    status = act(run, decision, err);
-    run->stats.boundary_seconds += pdt_seconds() - start;
-  }
-  if (decision) pdt__decision__free_unpacked(decision, NULL);
+static int recorded_round(pdt_run *run, pdt_error *err) {
+  if (check_recorded(run, run->next, err)) return -1;
+  pdt_round_emit(run, run->next);
+  pdt_notes_finish(run);
+  if (compare_hash(run, run->next, err)) return -1;
+  double start = pdt_seconds();
+  pdt_notes_start(run);
+  int status = act(run, run->next, err);
+  run->stats.boundary_seconds += pdt_seconds() - start;
+  pdt_run_forget_next(run);
   return status;
 }
 
-int pdt_run_round(pdt_run *run, bool *more, pdt_error *err) {
-  int64_t bytes = 0;
+int pdt_run_round(pdt_run *run, pdt_error *err) {
   run->boundary++;
-  if (run->recorded) {
-    if (obtain_recorded(run, &bytes, err)) return -1;
-    run->recorded = bytes > 0;
-    *more = run->recorded || run->resumes;
-    if (bytes > 0) return recorded_round(run, bytes, err);
-    if (!run->resumes) return 0;
-  }
-  return live_round(run, err);
+  return run->next ? recorded_round(run, err) : live_round(run, err);
 }

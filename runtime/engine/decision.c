@@ -136,6 +136,21 @@ int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *er
 
 /* ---- reading ---- */
 
+/* Tokens are the model's, and the last one alone may end the stream, as the block says. */
+static int check_tokens(const pdt_run *run, const Pdt__StreamDecision *b, pdt_error *err) {
+  for (size_t i = 0; i < b->n_tokens; i++) {
+    if (b->tokens[i] < 0 || b->tokens[i] >= run->loaded->model.vocab_size)
+      return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: token %d: expected 0 to %d", b->stream,
+                      b->tokens[i], run->loaded->model.vocab_size - 1);
+    bool ends = i + 1 == b->n_tokens && b->ended;
+    if (pdt_run_is_end(run, b->tokens[i]) == ends) continue;
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: its block %s, but token %zu of %zu is %d",
+                    b->stream, b->ended ? "ends the stream" : "does not end the stream", i + 1,
+                    b->n_tokens, b->tokens[i]);
+  }
+  return 0;
+}
+
 static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__StreamDecision *b,
                       pdt_block_verdict *out, pdt_error *err) {
   if (b->stream >= (uint32_t)r->session.settings.streams ||
@@ -146,10 +161,10 @@ static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__Strea
                     "streams, %d slots",
                     b->stream, b->n_coverage, r->session.settings.streams,
                     run->loaded->sidecar.config.plan_slots);
-  for (size_t i = 0; i < b->n_tokens; i++)
-    if (b->tokens[i] < 0 || b->tokens[i] >= run->loaded->model.vocab_size)
-      return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: token %d: expected 0 to %d", b->stream,
-                      b->tokens[i], run->loaded->model.vocab_size - 1);
+  if (b->action <= PDT__ACTION__ACTION_NONE || b->action > PDT__ACTION__ACTION_FORCE)
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: expected an action from 1 to 4, found %d",
+                    b->stream, (int)b->action);
+  if (check_tokens(run, b, err)) return -1;
   *out = (pdt_block_verdict){.stream = (pdt_stream)b->stream,
                              .attempt = (int32_t)b->attempt,
                              .readiness = b->readiness,
@@ -161,6 +176,19 @@ static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__Strea
   return 0;
 }
 
+/* A session that met a number that is none has nothing but that. */
+static int check_fault(const pdt_running *r, const Pdt__SessionDecision *d, pdt_error *err) {
+  const pdt_session *s = &r->session;
+  if (d->fault > PDT__FAULT__FAULT_NONE && d->fault <= PDT__FAULT__FAULT_COVERAGE &&
+      d->fault_stream < (uint32_t)s->settings.streams &&
+      pdt_stream_active(&s->streams[d->fault_stream]) && d->n_streams == 0 &&
+      d->round == (uint32_t)s->round)
+    return 0;
+  return pdt_fail(err, PDT_ERROR_RUNTIME,
+                  "fault %d of stream %u in round %u, with %zu blocks: this cannot be in round %d",
+                  (int)d->fault, d->fault_stream, d->round, d->n_streams, s->round);
+}
+
 int pdt_decision_read(pdt_run *run, const pdt_running *r, const Pdt__SessionDecision *d,
                       pdt_session_decision *out, pdt_error *err) {
   if (d->request != (uint32_t)r->index || d->session != r->request->session ||
@@ -169,6 +197,7 @@ int pdt_decision_read(pdt_run *run, const pdt_running *r, const Pdt__SessionDeci
                     "expected the decision about request %d, found round %u of request %u, session "
                     "%llu, with %zu blocks",
                     r->index, d->round, d->request, (unsigned long long)d->session, d->n_streams);
+  if (d->fault != PDT__FAULT__FAULT_NONE && check_fault(r, d, err)) return -1;
   for (size_t i = 0; i < d->n_streams; i++)
     if (read_block(run, r, d->streams[i], &run->mail.verdicts[i], err)) return -1;
   *out = (pdt_session_decision){.round = (pdt_round)d->round,

@@ -362,12 +362,29 @@ static void note_faults(pdt_run *run) {
   }
 }
 
-/* Coverage and readiness are what was recorded: an observer may have had its say then. */
+/* Coverage that this rank has computed must be the recorded one. */
+static void compare_coverage(pdt_run *run, const pdt_lane *lane, const Pdt__StreamDecision *block) {
+  pdt_error err = {0};
+  if (memcmp(lane->coverage, block->coverage, block->n_coverage * sizeof *block->coverage) == 0)
+    return;
+  pdt_fail(&err, PDT_ERROR_INPUT,
+           "boundary %llu: request %d, stream %d: its coverage is not the recorded one (hint: "
+           "another model, sidecar, layout of ranks or machine than it was written with?)",
+           (unsigned long long)run->boundary, lane->running->index, lane->stream);
+  pdt_run_note_failure(run, &err);
+}
+
+/* Coverage and readiness are what was recorded: readiness an observer may have changed then. A
+ * block that is dropped has no note. */
 static void take_recorded(pdt_run *run, const Pdt__Decision *d) {
   for (int32_t i = 0; i < run->round.n_lanes; i++) {
     pdt_lane *lane = &run->round.lanes[i];
     const Pdt__StreamDecision *block = recorded_block(run, d, lane);
     if (!block) continue;
+    if (!is_kept(run, d, lane))
+      lane->note = NULL;
+    else if (lane->owner == run->machine->place.rank)
+      compare_coverage(run, lane, block);
     lane->readiness = block->readiness;
     memcpy(lane->coverage, block->coverage, block->n_coverage * sizeof *block->coverage);
   }

@@ -168,17 +168,32 @@ int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) 
   return 0;
 }
 
+/* Can there be a round, now that prompts have been read? Not without a session that decodes; and
+ * where the recorded round has more of them, because some whose prompts came before have just ended
+ * by themselves, others first take their places. */
+static bool is_round_due(const pdt_run *run, int64_t failed_before) {
+  if (!run->next) return run->n_decoding > 0;
+  return run->n_decoding >= (int64_t)run->next->n_sessions || run->stats.failed == failed_before;
+}
+
 int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   pdt_run *run = e->run;
+  bool was_recorded = run->recorded;
+  int64_t failed = run->stats.failed;
   *more = false;
   if (pdt_run_admit(run, err)) return -1;
   pdt_run_check(run);
   *more = run->n_sessions > 0 || !run->no_more;
   if (run->n_sessions == 0) return 0;
+  if (pdt_run_look_ahead(run, err)) return -1;
+  if (was_recorded && !run->recorded && !run->resumes) {
+    *more = false;
+    return 0;
+  }
   if (pdt_run_prompts(run, err)) return -1;
-  if (run->n_decoding == 0) return 0;
+  if (!is_round_due(run, failed)) return 0;
   double start = pdt_seconds();
-  int status = pdt_run_round(run, more, err);
+  int status = pdt_run_round(run, err);
   run->stats.round_seconds += pdt_seconds() - start;
   if (!status) dismiss(run);
   if (!status) pdt_run_check(run);
@@ -190,6 +205,7 @@ int pdt_engine_end(pdt_engine *e, pdt_run_stats *stats, pdt_error *err) {
   pdt_error own = {0};
   int status = pdt_run_agree(run, &own);
   if (run->exchange.under_way) pdt_notes_finish(run);
+  pdt_run_forget_next(run);
   while (run->n_sessions > 0) remove_session(run, run->n_sessions - 1);
   run->stats.seconds = pdt_seconds() - run->started;
   run->stats.trunk_seconds = run->trunk.clock.compute;

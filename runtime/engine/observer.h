@@ -4,7 +4,9 @@
 
 #include "engine/running.h"
 
-/* One stream's block of a round, as observers see it. Pointers last for the call. */
+/* One stream's block of a round, as observers see it. Pointers last for the call. In rounds whose
+ * decision is recorded a block that it drops has no note, and only rank 0's own blocks that it
+ * keeps have states. */
 typedef struct pdt_block_report {
   pdt_stream stream;
   int32_t attempt; /* before the decision */

@@ -159,18 +159,26 @@ static int read_piece(pdt_run *run, pdt_running *r, int32_t n, pdt_error *err) {
   return 0;
 }
 
+/* How many tokens of the next prompt are read now, when so many rows are left until the next round:
+ * 0 when it has to wait. A session that a recorded round has is read to its end, and one that it
+ * does not have yet almost: it joins when it did. */
+static int32_t next_piece(const pdt_run *run, int32_t rows) {
+  const pdt_running *r = run->sessions[run->n_decoding];
+  int32_t left = r->request->n_prompt - r->n_encoded;
+  int32_t n = left < PDT_PROMPT_ROWS ? left : PDT_PROMPT_ROWS;
+  if (run->next && run->n_decoding < (int64_t)run->next->n_sessions) return n;
+  if (n > rows) n = rows;
+  return run->next && n == left ? 0 : n;
+}
+
 int pdt_run_prompts(pdt_run *run, pdt_error *err) {
   double start = pdt_seconds();
-  bool all = run->n_decoding == 0 || run->recorded;
-  int32_t budget = PDT_PROMPT_ROWS; /* rows until the next round */
+  int32_t n, rows = run->n_decoding == 0 ? INT32_MAX : PDT_PROMPT_ROWS;
   int status = 0;
-  while (!status && run->n_decoding < run->n_sessions && (all || budget > 0)) {
+  while (!status && run->n_decoding < run->n_sessions && (n = next_piece(run, rows)) > 0) {
     pdt_running *r = run->sessions[run->n_decoding];
-    int32_t left = r->request->n_prompt - r->n_encoded;
-    int32_t n = left < PDT_PROMPT_ROWS ? left : PDT_PROMPT_ROWS;
-    if (!all && n > budget) n = budget;
     status = read_piece(run, r, n, err);
-    budget -= n;
+    rows = n < rows ? rows - n : 0;
     if (!status && r->n_encoded == r->request->n_prompt) start_session(run);
   }
   run->stats.prompt_seconds += pdt_seconds() - start;

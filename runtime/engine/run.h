@@ -47,12 +47,13 @@ typedef struct pdt_run {
   pdt_running **sessions;     /* [capacity.sessions] in the order of requests: the first n_decoding
                                  take part in rounds, the others' prompts are being read */
   int32_t n_sessions, n_decoding;
-  int32_t n_taken;   /* requests that came from the source, refused ones included */
-  bool no_more;      /* the source has no more */
-  bool recorded;     /* decisions come from setup.decisions, */
-  bool resumes;      /* and after the last of them from the coordinator */
-  uint64_t boundary; /* the last one */
-  double started;    /* seconds */
+  int32_t n_taken;     /* requests that came from the source, refused ones included */
+  bool no_more;        /* the source has no more */
+  bool recorded;       /* decisions come from setup.decisions, */
+  bool resumes;        /* and after the last of them from the coordinator */
+  Pdt__Decision *next; /* recorded, of the coming round; NULL: none, or not looked at yet */
+  uint64_t boundary;   /* the last one */
+  double started;      /* seconds */
   pdt_run_stats stats;
   pdt_error failure; /* what this rank met where it could not say so; told at the boundary */
 } pdt_run;
@@ -78,8 +79,9 @@ void pdt_run_buffers_free(pdt_run *run);
 int pdt_run_admit(pdt_run *run, pdt_error *err);
 
 /* prompt.c: encodes prompts of the sessions that do not decode yet: as many rows as fit between two
- * rounds, or all, when no session decodes or decisions are recorded. A session whose prompt is read
- * gets its plan and joins the rounds. Collective over the world, blocking; all ranks fail alike. */
+ * rounds, or all, when no session decodes. A session whose prompt is read gets its plan and joins
+ * the rounds. Where the coming round is recorded, exactly the sessions that it has join. Collective
+ * over the world, blocking; all ranks fail alike. */
 int pdt_run_prompts(pdt_run *run, pdt_error *err);
 
 /* emit.c: lists the lanes of the next round; then lets every one emit a block, note, coverage and
@@ -121,11 +123,16 @@ int pdt_decision_fit(pdt_run *run, int64_t bytes, pdt_error *err);
 int pdt_decision_read(pdt_run *run, const pdt_running *r, const Pdt__SessionDecision *d,
                       pdt_session_decision *out, pdt_error *err);
 
-/* boundary.c: one round of all decoding sessions: obtain a decision (gathered and decided, or
- * recorded), apply it on every rank, tell the observer. *more is false where recorded decisions
- * have come to their end and the run is to stop. Collective over the world, blocking; all ranks
+/* boundary.c: where decisions are recorded, reads the next one into run->next, unless it is there
+ * already; after the last, they are recorded no more. Collective over the world, blocking; all
+ * ranks fail alike. */
+int pdt_run_look_ahead(pdt_run *run, pdt_error *err);
+void pdt_run_forget_next(pdt_run *run); /* frees it */
+
+/* One round of all decoding sessions: obtain a decision (gathered and decided, or the recorded
+ * one), apply it on every rank, tell the observer. Collective over the world, blocking; all ranks
  * fail alike. */
-int pdt_run_round(pdt_run *run, bool *more, pdt_error *err);
+int pdt_run_round(pdt_run *run, pdt_error *err);
 
 /* check.c: in builds that check (base/check.h): are all ranks about to run the same; and after a
  * step, are their replicas equal, and page tables, notes and streams sound? Collective over the

@@ -22,7 +22,10 @@ typedef struct pdt_request_source {
 
 /* Decisions that were made before, in place of the coordinator's: a round whose decision is
  * recorded takes its tokens from it, as rows of one batch, and computes no block that it drops.
- * Every boundary is checked by its recorded hash of the notes. */
+ * Sessions join the rounds when they did in the record; their requests must be there by then, and
+ * may be earlier. Every boundary is checked by its recorded hash of the notes, and coverage of what
+ * is computed: not checked are tokens that nothing depends on, those of dropped blocks and the last
+ * one of a stream. */
 typedef struct pdt_decision_source {
   void *context;
   /* Sets *packed and *bytes to the next boundary's Decision, which is read until the next call: 1;

@@ -32,8 +32,8 @@
 enum { RANKS = 4, SECONDS = 60, SCHEDULES = 1000, PATH_BYTES = 512, RUNS_OF_A_PROCESS = 64 };
 enum { SHARE_OF_SCHEDULES = 10, SHARE_OF_ALLOCATIONS = 12 };
 
-#define MODEL   PDT_CASE "/model"
-#define SIDECAR PDT_CASE "/sidecar.safetensors"
+#define MODEL   PDT_CASES "/layers-with-windows/model"
+#define SIDECAR PDT_CASES "/layers-with-windows/sidecar.safetensors"
 
 /* Two sessions, one after the other or side by side. */
 static const char requests[] =
