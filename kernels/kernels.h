@@ -130,7 +130,8 @@ typedef struct pdt_adapter {
 
 /* Those of one layer. */
 typedef struct pdt_adapters {
-  const pdt_adapter *by_stream; /* host array */
+  const pdt_adapter *by_stream; /* host array [n_streams] */
+  int32_t n_streams;
   float gate;
   int32_t width, dim; /* d, a */
 } pdt_adapters;

@@ -144,8 +144,8 @@ void pdt_sidecar_adapter(pdt_sidecar *s, pdt_layer layer, pdt_array h) {
   const pdt_sidecar_layer *l = &s->layers[at];
   const pdt_sidecar_scratch *b = s->scratch;
   pdt_device *dev = s->device;
-  const pdt_adapters adapters = {l->adapters, l->adapter_gate, s->config.hidden_size,
-                                 s->config.adapter_dim};
+  const pdt_adapters adapters = {l->adapters, s->config.streams, l->adapter_gate,
+                                 s->config.hidden_size, s->config.adapter_dim};
   dev->ops->norm_rows(dev, h, l->adapter_norm, 1e-6f, n, s->config.hidden_size, b->normed);
   dev->ops->adapt(dev, b->conditions, &adapters, b->normed, b->adapted, h);
 }

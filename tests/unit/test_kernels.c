@@ -722,7 +722,8 @@ typedef struct adapting {
 } adapting;
 
 static void open_adapters(trial *t, adapting *a, int32_t d, int32_t dim) {
-  *a = (adapting){.dev = {a->by_stream[0], 0.41f, d, dim}, .ref = {a->by_stream[1], 0.41f, d, dim}};
+  *a = (adapting){.dev = {a->by_stream[0], ADAPTERS + 1, 0.41f, d, dim},
+                  .ref = {a->by_stream[1], ADAPTERS + 1, 0.41f, d, dim}};
   for (int k = 0; k < ADAPTERS; k++) {
     a->down[k] = random_matrices(t, dim, d);
     a->up[k] = random_matrices(t, d, dim);
