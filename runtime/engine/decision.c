@@ -178,15 +178,16 @@ static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__Strea
 
 /* A session that met a number that is none has nothing but that. */
 static int check_fault(const pdt_running *r, const Pdt__SessionDecision *d, pdt_error *err) {
-  const pdt_session *s = &r->session;
-  if (d->fault > PDT__FAULT__FAULT_NONE && d->fault <= PDT__FAULT__FAULT_COVERAGE &&
-      d->fault_stream < (uint32_t)s->settings.streams &&
-      pdt_stream_active(&s->streams[d->fault_stream]) && d->n_streams == 0 &&
-      d->round == (uint32_t)s->round)
-    return 0;
-  return pdt_fail(err, PDT_ERROR_RUNTIME,
-                  "fault %d of stream %u in round %u, with %zu blocks: this cannot be in round %d",
-                  (int)d->fault, d->fault_stream, d->round, d->n_streams, s->round);
+  if (d->fault <= PDT__FAULT__FAULT_NONE || d->fault > PDT__FAULT__FAULT_COVERAGE)
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "expected a fault from 1 to 4, found %d",
+                    (int)d->fault);
+  if (d->n_streams > 0 || d->gate)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "a fault with %zu blocks and a gate that %s: expected none, and one that "
+                    "failed",
+                    d->n_streams, d->gate ? "passed" : "failed");
+  pdt_stream k = d->fault_stream > INT32_MAX ? -1 : (pdt_stream)d->fault_stream;
+  return pdt_session_check_fault(&r->session, (pdt_round)d->round, k, err);
 }
 
 int pdt_decision_read(pdt_run *run, const pdt_running *r, const Pdt__SessionDecision *d,

@@ -8,16 +8,6 @@
 #include "sidecar/sidecar.h"
 #include "trunk/kv.h"
 
-/* What kept a block from being one: a number that is none, computed by its owner. The values are
- * those of Fault in proto/pdt.proto. */
-typedef enum pdt_fault {
-  PDT_FAULT_NONE,
-  PDT_FAULT_LOGITS,
-  PDT_FAULT_READINESS,
-  PDT_FAULT_NOTE,
-  PDT_FAULT_COVERAGE,
-} pdt_fault;
-
 typedef struct pdt_running {
   pdt_request own_request; /* what `request` points to; its own */
   const pdt_request *request;

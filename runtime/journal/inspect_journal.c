@@ -43,6 +43,18 @@ static void table_round(FILE *out, const Pdt__Decision *d, const Pdt__SessionDec
   (void)fputc('\n', out);
 }
 
+static void table_fault(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
+  (void)fprintf(out, "%8" PRIu64 "  %7u  %7" PRIu64 "  %5u  a fault of stream %u's %s ends it\n",
+                d->boundary, s->request, s->session, s->round, s->fault_stream,
+                pdt_fault_name((pdt_fault)s->fault));
+}
+
+/* How a session came to its end. */
+static const char *end_text(const Pdt__SessionEnd *end, const pdt_replay *replay) {
+  if (replay->slots[end->request].fault != PDT_FAULT_NONE) return "ended by a fault";
+  return end->complete ? "complete" : "ended by max_rounds, streams were not done";
+}
+
 static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_replay *replay) {
   const Pdt__JournalEntry *m = e->message;
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER) table_header(out, m->header);
@@ -59,10 +71,13 @@ static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_replay 
   }
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END)
     (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  %s\n", "end", m->end->request, m->end->session,
-                  m->end->complete ? "complete" : "ended by max_rounds, streams were not done");
+                  end_text(m->end, replay));
   for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++) {
     const Pdt__SessionDecision *s = e->decision->sessions[i];
-    table_round(out, e->decision, s, (size_t)replay->slots[s->request].n_streams);
+    if (s->fault == PDT__FAULT__FAULT_NONE)
+      table_round(out, e->decision, s, (size_t)replay->slots[s->request].n_streams);
+    else
+      table_fault(out, e->decision, s);
   }
 }
 
@@ -77,6 +92,9 @@ static void table_totals(FILE *out, const pdt_journal_totals *t, const pdt_journ
       "%" PRId64 " tokens emitted, %" PRId64 " committed\n",
       t->entries, t->boundaries, t->started, t->requests, t->ended, t->complete, t->rounds,
       t->gates, t->commits, t->holds, t->rollbacks, t->forced, t->tokens, t->committed);
+  if (t->faults > 0)
+    (void)fprintf(out, "%" PRId64 " sessions were ended by a fault: a number that is none\n",
+                  t->faults);
   if (r->torn > 0)
     (void)fprintf(out,
                   "the end is torn: the last %lld of %lld bytes are no whole entry, as after a "
@@ -105,12 +123,24 @@ static void json_session(FILE *out, const char *type, uint32_t request, uint64_t
   pdt_json_put_u64(out, session);
 }
 
-static void json_round(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
-  json_session(out, "round", s->request, s->session);
+/* What every line about a session's part of a decision goes on with. */
+static void json_boundary(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
   (void)fputs(",\"boundary\":", out);
   pdt_json_put_u64(out, d->boundary);
-  (void)fprintf(out, ",\"bus_hash\":\"%016" PRIx64 "\",\"round\":%u,\"gate\":%s,\"streams\":[",
-                d->bus_hash, s->round, s->gate ? "true" : "false");
+  (void)fprintf(out, ",\"bus_hash\":\"%016" PRIx64 "\",\"round\":%u", d->bus_hash, s->round);
+}
+
+static void json_fault(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
+  json_session(out, "fault", s->request, s->session);
+  json_boundary(out, d, s);
+  (void)fprintf(out, ",\"stream\":%u,\"fault\":\"%s\"}\n", s->fault_stream,
+                pdt_fault_name((pdt_fault)s->fault));
+}
+
+static void json_round(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
+  json_session(out, "round", s->request, s->session);
+  json_boundary(out, d, s);
+  (void)fprintf(out, ",\"gate\":%s,\"streams\":[", s->gate ? "true" : "false");
   for (size_t i = 0; i < s->n_streams; i++) {
     const Pdt__StreamDecision *b = s->streams[i];
     (void)fprintf(out,
@@ -143,21 +173,23 @@ static void json_entry(FILE *out, const pdt_journal_entry *e) {
     json_session(out, "end", m->end->request, m->end->session);
     (void)fprintf(out, ",\"complete\":%s}\n", m->end->complete ? "true" : "false");
   }
-  for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++)
-    json_round(out, e->decision, e->decision->sessions[i]);
+  for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++) {
+    const Pdt__SessionDecision *s = e->decision->sessions[i];
+    (s->fault == PDT__FAULT__FAULT_NONE ? json_round : json_fault)(out, e->decision, s);
+  }
 }
 
 static void json_totals(FILE *out, const pdt_journal_totals *t, const pdt_journal_reader *r) {
   (void)fprintf(out,
                 "{\"type\":\"totals\",\"entries\":%" PRId64 ",\"boundaries\":%" PRId64
                 ",\"requests\":%" PRId64 ",\"started\":%" PRId64 ",\"ended\":%" PRId64
-                ",\"complete\":%" PRId64 ",\"rounds\":%" PRId64 ",\"gates\":%" PRId64
-                ",\"commits\":%" PRId64 ",\"holds\":%" PRId64 ",\"rollbacks\":%" PRId64
-                ",\"forced\":%" PRId64 ",\"tokens\":%" PRId64 ",\"committed_tokens\":%" PRId64
-                ",\"bytes\":%lld,\"torn_bytes\":%lld}\n",
+                ",\"complete\":%" PRId64 ",\"faults\":%" PRId64 ",\"rounds\":%" PRId64
+                ",\"gates\":%" PRId64 ",\"commits\":%" PRId64 ",\"holds\":%" PRId64
+                ",\"rollbacks\":%" PRId64 ",\"forced\":%" PRId64 ",\"tokens\":%" PRId64
+                ",\"committed_tokens\":%" PRId64 ",\"bytes\":%lld,\"torn_bytes\":%lld}\n",
                 t->entries, t->boundaries, t->requests, t->started, t->ended, t->complete,
-                t->rounds, t->gates, t->commits, t->holds, t->rollbacks, t->forced, t->tokens,
-                t->committed, (long long)r->size, (long long)r->torn);
+                t->faults, t->rounds, t->gates, t->commits, t->holds, t->rollbacks, t->forced,
+                t->tokens, t->committed, (long long)r->size, (long long)r->torn);
 }
 
 static int print_entries(pdt_journal_reader *r, pdt_replay *replay, bool json, FILE *out,

@@ -12,6 +12,8 @@
 
 static_assert(PDT__ACTION__ACTION_COMMIT == (int)PDT_ACTION_COMMIT, "actions share their values");
 static_assert(PDT__ACTION__ACTION_FORCE == (int)PDT_ACTION_FORCE, "actions share their values");
+static_assert(PDT__FAULT__FAULT_LOGITS == (int)PDT_FAULT_LOGITS, "faults share their values");
+static_assert(PDT__FAULT__FAULT_COVERAGE == (int)PDT_FAULT_COVERAGE, "faults share their values");
 
 void pdt_replay_init(pdt_replay *r) {
   *r = (pdt_replay){0};
@@ -191,27 +193,66 @@ static void count(pdt_journal_totals *t, const pdt_session_decision *d, int64_t 
   t->committed += committed;
 }
 
-static int decide_session(pdt_replay *r, const Pdt__SessionDecision *m, pdt_error *err) {
-  pdt_replay_session *s = in_flight(r, m->request, m->session, err);
+/* What was written cannot be: it is no invariant of this program's that broke. */
+static int blame_input(pdt_error *err) {
+  if (err && err->code == PDT_ERROR_RUNTIME) err->code = PDT_ERROR_INPUT;
+  return -1;
+}
+
+/* The fault of a session that has had no round: it has no streams to ask. */
+static int check_first_fault(const pdt_replay_session *s, const Pdt__SessionDecision *d,
+                             pdt_error *err) {
+  if (d->round != 1) return BAD("expected round 1, found %u", d->round);
+  if (d->fault_stream < (uint32_t)s->request.settings.streams) return 0;
+  return BAD("a fault of stream %u: expected one of the request's %d", d->fault_stream,
+             s->request.settings.streams);
+}
+
+/* A number that was none ends a session, in place of a round. */
+static int take_fault(pdt_replay *r, pdt_replay_session *s, const Pdt__SessionDecision *d,
+                      pdt_error *err) {
+  pdt_round round = d->round > INT32_MAX ? -1 : (pdt_round)d->round;
+  pdt_stream k = d->fault_stream > INT32_MAX ? -1 : (pdt_stream)d->fault_stream;
+  if (d->fault <= PDT__FAULT__FAULT_NONE || d->fault > PDT__FAULT__FAULT_COVERAGE)
+    return BAD("expected a fault from 1 to 4, found %d", (int)d->fault);
+  if (d->n_streams > 0 || d->gate)
+    return BAD("a fault with %zu blocks and a gate that %s: expected none, and one that failed",
+               d->n_streams, d->gate ? "passed" : "failed");
+  if (!s->session.streams && check_first_fault(s, d, err)) return -1;
+  if (s->session.streams && pdt_session_check_fault(&s->session, round, k, err))
+    return blame_input(err);
+  s->fault = r->slots[d->request].fault = (pdt_fault)d->fault;
+  s->fault_stream = k;
+  r->totals.faults++;
+  return 0;
+}
+
+static int decide_round(pdt_replay *r, pdt_replay_session *s, const Pdt__SessionDecision *m,
+                        pdt_error *err) {
   int64_t committed;
-  if (!s) return -1;
-  if (s->boundary == r->boundary) return BAD("request %u: decided twice", m->request);
-  s->boundary = r->boundary;
-  if ((!s->session.streams && first_round(s, m, err)) || read_verdicts(r, s, m, err))
-    return pdt_fail_in(err, "request %u, round %u", m->request, m->round);
+  if ((!s->session.streams && first_round(s, m, err)) || read_verdicts(r, s, m, err)) return -1;
   const pdt_session_decision d = {.round = m->round > INT32_MAX ? -1 : (pdt_round)m->round,
                                   .gate = m->gate,
                                   .blocks = r->verdicts,
                                   .n_blocks = (int32_t)m->n_streams};
   if (pdt_session_reserve(&s->session, &d, err) ||
-      pdt_session_apply(&s->session, &d, &committed, err)) {
-    if (err && err->code == PDT_ERROR_RUNTIME)
-      err->code = PDT_ERROR_INPUT; /* what was written cannot be, not what this program does */
-    return pdt_fail_in(err, "request %u, round %u", m->request, m->round);
-  }
+      pdt_session_apply(&s->session, &d, &committed, err))
+    return blame_input(err);
   r->slots[m->request].rounds = d.round;
   count(&r->totals, &d, committed);
   return 0;
+}
+
+static int decide_session(pdt_replay *r, const Pdt__SessionDecision *m, pdt_error *err) {
+  pdt_replay_session *s = in_flight(r, m->request, m->session, err);
+  if (!s) return -1;
+  if (s->boundary == r->boundary) return BAD("request %u: decided twice", m->request);
+  if (s->fault != PDT_FAULT_NONE)
+    return BAD("request %u: a fault of its %s has ended it", m->request, pdt_fault_name(s->fault));
+  s->boundary = r->boundary;
+  int status =
+      m->fault == PDT__FAULT__FAULT_NONE ? decide_round(r, s, m, err) : take_fault(r, s, m, err);
+  return status ? pdt_fail_in(err, "request %u, round %u", m->request, m->round) : 0;
 }
 
 static int take_decision(pdt_replay *r, const Pdt__Decision *d, pdt_error *err) {
@@ -227,17 +268,25 @@ static int take_decision(pdt_replay *r, const Pdt__Decision *d, pdt_error *err) 
 
 /* ---- a session's end ---- */
 
+/* A session ends complete or not as its streams are, and after a fault never complete. */
+static int check_end(const pdt_replay_session *s, const Pdt__SessionEnd *m, pdt_error *err) {
+  bool begun = s->session.streams != NULL, done = begun && pdt_session_complete(&s->session);
+  if (s->fault != PDT_FAULT_NONE && m->complete)
+    return BAD("request %u: it ends complete, but a fault of its %s has ended it", m->request,
+               pdt_fault_name(s->fault));
+  if (s->fault != PDT_FAULT_NONE || (begun && done == (m->complete != 0))) return 0;
+  return BAD("request %u: it ends %s, but its streams are %s", m->request,
+             m->complete ? "complete" : "before its streams are done",
+             !begun ? "without a round"
+             : done ? "done"
+                    : "not done");
+}
+
 static int take_end(pdt_replay *r, const Pdt__SessionEnd *m, pdt_error *err) {
   pdt_replay_session *s = in_flight(r, m->request, m->session, err);
   if (!s) return -1;
-  bool begun = s->session.streams != NULL;
-  s->complete = begun && pdt_session_complete(&s->session);
-  if (!begun || s->complete != (m->complete != 0))
-    return BAD("request %u: it ends %s, but its streams are %s", m->request,
-               m->complete ? "complete" : "before its streams are done",
-               !begun        ? "without a round"
-               : s->complete ? "done"
-                             : "not done");
+  if (check_end(s, m, err)) return -1;
+  s->complete = m->complete;
   r->slots[m->request].session = NULL;
   r->ended = s;
   r->totals.ended++;

@@ -4,8 +4,9 @@
  * the header comes first and once; boundaries ascend by one; sessions start in the order of their
  * requests, before they decide, and decide nothing after their end; their requests are sound; every
  * decision follows from the session's settings and from the decisions before it; tokens, readiness
- * and coverage are in range; a session ends as its streams say. No model is needed, and no memory
- * that the journal's own bytes do not account for. */
+ * and coverage are in range; a session ends as its streams say, or by a fault, after which nothing
+ * but its end may come. No model is needed, and no memory that the journal's own bytes do not
+ * account for. */
 #ifndef PDT_JOURNAL_REPLAY_H
 #define PDT_JOURNAL_REPLAY_H
 
@@ -21,8 +22,9 @@ typedef struct pdt_journal_totals {
   int64_t ended;    /* of them, those with a SessionEnd */
   int64_t complete; /* of those, with every stream done */
   int64_t boundaries;
-  int64_t rounds;                            /* of sessions */
-  int64_t gates;                             /* rounds whose gate passed */
+  int64_t faults; /* sessions that a number which is none ended: complete they are not */
+  int64_t rounds; /* of sessions */
+  int64_t gates;  /* rounds whose gate passed */
   int64_t commits, holds, rollbacks, forced; /* blocks */
   int64_t tokens;                            /* emitted */
   int64_t committed;                         /* tokens */
@@ -33,9 +35,11 @@ typedef struct pdt_replay_session {
   int32_t index;     /* of the request */
   int32_t *plan_ids; /* [slots] */
   int32_t slots;
-  uint64_t boundary;   /* the last one that decided about it, 0 before */
-  pdt_session session; /* streams are NULL before its first round */
-  bool complete;       /* once it has ended: every stream is done */
+  uint64_t boundary;       /* the last one that decided about it, 0 before */
+  pdt_session session;     /* streams are NULL before its first round */
+  pdt_fault fault;         /* that ended it in the round that was its next; none: no fault did, */
+  pdt_stream fault_stream; /* the first stream that met it */
+  bool complete;           /* once it has ended: every stream is done */
 } pdt_replay_session;
 
 /* What is kept of a session after its end. */
@@ -43,6 +47,7 @@ typedef struct pdt_replay_slot {
   uint64_t number;  /* of the session */
   pdt_round rounds; /* that it has had */
   int32_t n_streams;
+  pdt_fault fault;             /* that ended it */
   pdt_replay_session *session; /* NULL once it has ended */
 } pdt_replay_slot;
 

@@ -29,6 +29,11 @@ const char *pdt_action_name(pdt_action action) {
   return names[action];
 }
 
+const char *pdt_fault_name(pdt_fault fault) {
+  static const char *const names[] = {"none", "logits", "readiness", "note", "coverage"};
+  return names[fault];
+}
+
 static const char *const policy_names[] = {"selective", "stall", "global"};
 
 const char *pdt_policy_name(pdt_policy policy) {

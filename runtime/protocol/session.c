@@ -78,14 +78,27 @@ static int check_verdict(const pdt_session *s, const pdt_session_decision *d,
   return pdt_stream_check(stream, &s->settings.limits, d->round, v, err);
 }
 
-int pdt_session_check(const pdt_session *s, const pdt_session_decision *d, pdt_error *err) {
-  int32_t next = 0;
-  bool gate = true;
-  if (d->round != s->round)
-    return pdt_fail(err, PDT_ERROR_RUNTIME, "expected round %d, found %d", s->round, d->round);
+/* Is it the session's next round, and does it have one? */
+static int check_round(const pdt_session *s, pdt_round round, pdt_error *err) {
+  if (round != s->round)
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "expected round %d, found %d", s->round, round);
   if (s->round > s->settings.max_rounds)
     return pdt_fail(err, PDT_ERROR_RUNTIME, "round %d: expected at most %d", s->round,
                     s->settings.max_rounds);
+  return 0;
+}
+
+int pdt_session_check_fault(const pdt_session *s, pdt_round round, pdt_stream k, pdt_error *err) {
+  if (check_round(s, round, err)) return -1;
+  if (k >= 0 && k < s->settings.streams && pdt_stream_active(&s->streams[k])) return 0;
+  return pdt_fail(err, PDT_ERROR_RUNTIME, "a fault of stream %d, which has no block in round %d", k,
+                  round);
+}
+
+int pdt_session_check(const pdt_session *s, const pdt_session_decision *d, pdt_error *err) {
+  int32_t next = 0;
+  bool gate = true;
+  if (check_round(s, d->round, err)) return -1;
   for (pdt_stream k = 0; k < s->settings.streams; k++) {
     pdt_block_verdict v = verdict_about(d, &next, k);
     bool emitted = v.action != PDT_ACTION_NONE;

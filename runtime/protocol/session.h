@@ -49,6 +49,10 @@ typedef struct pdt_session_decision {
  * from the readiness (3.7, eq. 11). Errors: RUNTIME, naming the stream. Pure. */
 int pdt_session_check(const pdt_session *s, const pdt_session_decision *d, pdt_error *err);
 
+/* Can a fault of stream k have ended the session in this round? It must be the next one, and the
+ * stream must have had a block to emit. Errors: RUNTIME. Pure. */
+int pdt_session_check_fault(const pdt_session *s, pdt_round round, pdt_stream k, pdt_error *err);
+
 /* Makes room for what the decision adds, which need not have been checked. Errors: MEMORY. */
 int pdt_session_reserve(pdt_session *s, const pdt_session_decision *d, pdt_error *err);
 

@@ -46,7 +46,8 @@ static int go_through(pass *p, pdt_error *err) {
     if (more) more = pdt_fail_in(err, "%s: journal", reader.name);
     if (!more && entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER)
       p->model = entry.message->header->model_fingerprint;
-    if (!more && ended && p->output) more = write_session(p, ended, err);
+    if (!more && ended && ended->fault == PDT_FAULT_NONE && p->output)
+      more = write_session(p, ended, err);
     if (more) break;
   }
   if (more == 0 && !p->replay.have_header)
@@ -73,16 +74,24 @@ static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *e
   return pdt_tokenizer_load_if_any(tokenizer, model, err);
 }
 
-/* Sessions that the journal leaves without an end. */
+/* Has it no answer: the journal leaves it without an end, or a fault ended it? */
+static bool is_unfinished(const pdt_replay_slot *s) {
+  return s->session || s->fault != PDT_FAULT_NONE;
+}
+
 static void name_unfinished(const pass *p) {
   enum { NAMED = 20 };
   const pdt_replay *r = &p->replay;
   int64_t unfinished = 0;
   for (size_t i = 0; i < r->n; i++) {
     const pdt_replay_slot *s = &r->slots[i];
-    if (!s->session || unfinished++ >= NAMED) continue;
-    fprintf(stderr, "session %" PRIu64 " (request %zu) had no end after round %" PRId32 "\n",
-            s->number, i, s->rounds);
+    if (!is_unfinished(s) || unfinished++ >= NAMED) continue;
+    fprintf(stderr, "session %" PRIu64 " (request %zu) ", s->number, i);
+    if (s->fault == PDT_FAULT_NONE)
+      fprintf(stderr, "had no end after round %" PRId32 "\n", s->rounds);
+    else
+      fprintf(stderr, "was ended by a fault of its %s after round %" PRId32 "\n",
+              pdt_fault_name(s->fault), s->rounds);
   }
   if (unfinished > NAMED)
     fprintf(stderr, "and %" PRId64 " more sessions had no end\n", unfinished - NAMED);
@@ -103,7 +112,7 @@ static int write_all(pass *p, pdt_error *err) {
   if (pdt_output_open(&p->output, o->out, format, err)) return -1;
   int status = pdt_output_in_turns(p->output, (int32_t)r->n, err);
   for (size_t i = 0; i < r->n && !status; i++)
-    if (r->slots[i].session) status = pdt_output_end(p->output, (int32_t)i, err);
+    if (is_unfinished(&r->slots[i])) status = pdt_output_end(p->output, (int32_t)i, err);
   if (!status) status = go_through(p, err);
   if (!status) return pdt_output_close(p->output, err);
   pdt_output_discard(p->output);

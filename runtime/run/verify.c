@@ -26,6 +26,7 @@ typedef struct verify {
   pdt_request request; /* the one that was handed out last */
   uint64_t *plans;     /* [n_plans]: hash of each session's recorded plan, by request */
   size_t n_plans, room;
+  int32_t n_started; /* sessions whose plan has come out again */
 } verify;
 
 static uint64_t hash_plan(const int32_t *ids, size_t n, const float *note, size_t dim) {
@@ -154,14 +155,26 @@ static int next_decision(void *context, const void **packed, pdt_bytes *bytes, p
 
 /* A session's plan is the recorded one. */
 static int on_started(void *context, const pdt_running *r, pdt_error *err) {
-  const verify *v = context;
+  verify *v = context;
   const pdt_sidecar_config *c = &v->loaded->sidecar.config;
   uint64_t own = hash_plan(r->plan.ids, (size_t)c->plan_slots, r->plan.note, (size_t)c->notes_dim);
+  v->n_started = r->index + 1;
   if (own == v->plans[r->index]) return 0;
   return pdt_fail(err, PDT_ERROR_INPUT,
                   "%s: journal: request %d: its plan is not the recorded one (hint: another layout "
                   "of ranks or machine than it was written with?)",
                   v->options->journal, r->index);
+}
+
+/* A session with a plan is ended by a fault where the journal has one, and nowhere else. One
+ * without had none of its own when it was recorded. */
+static int on_failed(void *context, const pdt_request *request, int32_t index, const pdt_error *why,
+                     pdt_error *err) {
+  const verify *v = context;
+  (void)request;
+  if (index < v->n_started) return 0;
+  *err = *why;
+  return -1;
 }
 
 /* ---- both ---- */
@@ -179,7 +192,8 @@ static int prepare(verify *v, pdt_spread spread, pdt_run_setup *setup, pdt_error
   v->reads = true;
   setup->requests = (pdt_request_source){v, next_request};
   setup->decisions = (pdt_decision_source){.context = v, .next = next_decision};
-  setup->observer = (pdt_observer){.context = v, .session_started = on_started};
+  setup->observer =
+      (pdt_observer){.context = v, .session_started = on_started, .request_failed = on_failed};
   return 0;
 }
 

@@ -743,6 +743,148 @@ static void test_replay(void **state) {
   free(path);
 }
 
+/* ---- sessions that a fault ends ---- */
+
+/* In place of a round: no blocks, and the stream that met the number. */
+static void tell_fault(story *s, uint64_t boundary, uint32_t request, uint32_t round, int fault,
+                       uint32_t stream) {
+  tell(s, boundary, request, round, false, "", NULL);
+  s->session.fault = (Pdt__Fault)fault;
+  s->session.fault_stream = stream;
+}
+
+/* Request 0 meets a fault in its second round, request 1 in its first, and request 2 goes on. */
+static void write_faults(const char *path) {
+  static const uint32_t again[K] = {0, 0, 1};
+  pdt_journal j;
+  story s, other;
+  create(&j, path);
+  append_header(&j, 3);
+  append_start(&j, 0);
+  append_start(&j, 1);
+  tell(&s, 1, 0, 1, false, "HHR", NULL);
+  tell_fault(&other, 1, 1, 1, PDT__FAULT__FAULT_LOGITS, 1);
+  s.session_list[1] = &other.session;
+  s.decision.n_sessions = 2;
+  append_story(&j, &s);
+  append_start(&j, 2);
+  tell_fault(&s, 2, 0, 2, PDT__FAULT__FAULT_NOTE, 2);
+  tell(&other, 2, 2, 1, false, "HHR", NULL);
+  s.session_list[1] = &other.session;
+  s.decision.n_sessions = 2;
+  append_story(&j, &s);
+  append_end(&j, 0, false);
+  tell(&s, 3, 2, 2, true, "CCC", again);
+  append_story(&j, &s);
+  append_end(&j, 2, false);
+  close_journal(&j);
+}
+
+static void test_faults(void **state) {
+  (void)state;
+  char *path = path_of("ends");
+  pdt_journal_totals t;
+  pdt_error err = {0};
+  int32_t committed[K];
+  bool complete = true;
+  write_faults(path);
+  if (pdt_journal_verify(path, &t, NULL, &err)) fail_msg("%s", err.message);
+  assert_int_equal(t.started, 3);
+  assert_int_equal(t.ended, 2);
+  assert_int_equal(t.complete, 0);
+  assert_int_equal(t.faults, 2);
+  assert_int_equal(t.boundaries, 3);
+  assert_int_equal(t.rounds, 3); /* those with a fault are none */
+  assert_int_equal(t.holds, 4);
+  assert_int_equal(t.tokens, 9 * TOKENS);
+  assert_int_equal(replay(path, committed, &complete, &err), 2);
+  assert_int_equal(err.code, PDT_ERROR_NONE);
+  assert_true(!complete && committed[0] == 2 * TOKENS && committed[2] == TOKENS);
+  free(path);
+}
+
+/* What an ended session tells of the fault. */
+static void test_fault_of_ended(void **state) {
+  (void)state;
+  char *path = path_of("ends");
+  pdt_journal_reader reader;
+  pdt_journal_entry entry;
+  pdt_replay r;
+  const pdt_replay_session *ended;
+  write_faults(path);
+  pdt_replay_init(&r);
+  assert_int_equal(pdt_journal_reader_open(&reader, path, NULL), 0);
+  while (pdt_journal_reader_next(&reader, &entry, NULL) > 0) {
+    assert_int_equal(pdt_replay_entry(&r, &entry, &ended, NULL), 0);
+    if (!ended) continue;
+    assert_int_equal(ended->fault, ended->index == 0 ? PDT_FAULT_NOTE : PDT_FAULT_NONE);
+    assert_int_equal(ended->fault_stream, ended->index == 0 ? 2 : 0);
+    assert_int_equal(ended->session.round, ended->index == 0 ? 2 : 3); /* the next one */
+  }
+  assert_int_equal(r.slots[1].fault, PDT_FAULT_LOGITS);
+  assert_non_null(r.slots[1].session); /* nothing has told its end */
+  pdt_journal_reader_close(&reader);
+  pdt_replay_free(&r);
+  free(path);
+}
+
+static void test_impossible_faults(void **state) {
+  (void)state;
+  story s;
+  tell_fault(&s, 2, 0, 2, 5, 1);
+  expect_refused(&s, "request 0, round 2: expected a fault from 1 to 4, found 5");
+  tell_fault(&s, 2, 0, 2, -1, 1);
+  expect_refused(&s, "expected a fault from 1 to 4, found -1");
+  tell_fault(&s, 2, 0, 2, PDT__FAULT__FAULT_COVERAGE, 3);
+  expect_refused(&s, "a fault of stream 3, which has no block in round 2");
+  tell_fault(&s, 2, 0, 2, PDT__FAULT__FAULT_COVERAGE, UINT32_MAX);
+  expect_refused(&s, "a fault of stream -1, which has no block in round 2");
+  tell_fault(&s, 2, 0, 3, PDT__FAULT__FAULT_COVERAGE, 1);
+  expect_refused(&s, "expected round 2, found 3");
+  tell_fault(&s, 2, 0, 2, PDT__FAULT__FAULT_READINESS, 1);
+  s.session.gate = true;
+  expect_refused(&s, "a fault with 0 blocks and a gate that passed: expected none, and one that");
+  tell(&s, 2, 0, 2, false, "HRR", second);
+  s.session.fault = PDT__FAULT__FAULT_READINESS;
+  expect_refused(&s, "a fault with 3 blocks and a gate that failed: expected none, and one that");
+  tell_fault(&s, 2, 1, 1, PDT__FAULT__FAULT_LOGITS, 2);
+  expect_refused(&s, "request 1, round 1: a fault of stream 2: expected one of the request's 2");
+  tell_fault(&s, 2, 1, 2, PDT__FAULT__FAULT_LOGITS, 0);
+  expect_refused(&s, "expected round 1, found 2");
+  tell_fault(&s, 2, 2, 1, PDT__FAULT__FAULT_LOGITS, 0);
+  expect_refused(&s, "request 2: its session has not started");
+}
+
+/* Nothing but its end follows a fault, and that is not complete; nor has a stream a fault that
+ * has no block. */
+static void test_after_fault(void **state) {
+  (void)state;
+  char *path = path_of("ends");
+  for (int what = 0; what < 4; what++) {
+    static const char *const want[] = {
+        "request 0: a fault of its logits has ended it", "request 0: a fault of its logits has",
+        "request 0: it ends complete, but a fault of its logits has ended it",
+        "request 0, round 2: a fault of stream 0, which has no block in round 2"};
+    pdt_journal j;
+    story s;
+    create(&j, path);
+    append_header(&j, 1);
+    append_start(&j, 0);
+    tell(&s, 1, 0, 1, true, "CCC", NULL);
+    s.blocks[0].ended = true;
+    append_story(&j, &s);
+    tell_fault(&s, 2, 0, 2, PDT__FAULT__FAULT_LOGITS, what == 3 ? 0 : 1);
+    append_story(&j, &s);
+    if (what == 0) tell_fault(&s, 3, 0, 2, PDT__FAULT__FAULT_LOGITS, 1);
+    if (what == 1) tell(&s, 3, 0, 2, true, ".CC", NULL);
+    if (what < 2) append_story(&j, &s);
+    if (what == 2) append_end(&j, 0, true);
+    close_journal(&j);
+    expect_bad(path, want[what]);
+  }
+  free(path);
+}
+
 static void test_existing_file(void **state) {
   (void)state;
   char *path = path_of("existing");
@@ -963,6 +1105,31 @@ static void test_inspect_json(void **state) {
   free(path);
 }
 
+static void test_inspect_faults(void **state) {
+  (void)state;
+  char *path = path_of("inspected");
+  pdt_error err = {0};
+  write_faults(path);
+  char *text = inspect(path, false, &err);
+  assert_int_equal(err.code, PDT_ERROR_NONE);
+  assert_non_null(
+      strstr(text, "       1        1      101      1  a fault of stream 1's logits ends it\n"));
+  assert_non_null(strstr(text,
+                         "       2        0      100      2  a fault of stream 2's note ends it\n"
+                         "       2        2      102      1  failed      12   0.250000  HHR\n"
+                         "     end        0      100  ended by a fault\n"));
+  assert_non_null(strstr(text, "\n2 sessions were ended by a fault: a number that is none\n"));
+  free(text);
+  text = inspect(path, true, &err);
+  assert_int_equal(err.code, PDT_ERROR_NONE);
+  assert_non_null(strstr(text, "{\"type\":\"fault\",\"request\":0,\"session\":100,\"boundary\":2,"
+                               "\"bus_hash\":\"fedcba9876543210\",\"round\":2,\"stream\":2,"
+                               "\"fault\":\"note\"}\n"));
+  assert_non_null(strstr(text, ",\"complete\":0,\"faults\":2,\"rounds\":3,"));
+  free(text);
+  free(path);
+}
+
 static int make_folder(void **state) {
   (void)state;
   char *folder = path_of("");
@@ -1001,6 +1168,10 @@ int main(void) {
       cmocka_unit_test(test_headers_and_ends),
       cmocka_unit_test(test_starts),
       cmocka_unit_test(test_replay),
+      cmocka_unit_test(test_faults),
+      cmocka_unit_test(test_fault_of_ended),
+      cmocka_unit_test(test_impossible_faults),
+      cmocka_unit_test(test_after_fault),
       cmocka_unit_test(test_existing_file),
       cmocka_unit_test(test_nothing_lost),
       cmocka_unit_test(test_cannot_create),
@@ -1009,6 +1180,7 @@ int main(void) {
       cmocka_unit_test(test_too_large),
       cmocka_unit_test(test_inspect),
       cmocka_unit_test(test_inspect_json),
+      cmocka_unit_test(test_inspect_faults),
   };
   return cmocka_run_group_tests_name("journal", tests, make_folder, remove_folder);
 }
