@@ -55,6 +55,10 @@ static int look_for_one(pdt_run *run, bool idle, pdt_error *err) {
  * others were refused before it, goes with the next admission. */
 static int collect(pdt_run *run, admission *a, pdt_error *err) {
   *a = (admission){.first = run->n_taken};
+  if (run->failure.code != PDT_ERROR_NONE) { /* there was no boundary to tell it at */
+    *err = run->failure;
+    return -1;
+  }
   run->mail.requests.bytes = 0;
   int more = 1;
   while (run->n_sessions + a->n < run->setup.capacity.sessions && !run->no_more) {
@@ -132,7 +136,6 @@ int pdt_run_admit(pdt_run *run, pdt_error *err) {
   if (run->no_more || run->n_sessions == run->setup.capacity.sessions) return 0;
   if (run->machine->world->rank == 0 && collect(run, &a, err)) a.n = -1;
   if (share(run, &a, err)) return -1;
-  if (a.n > 0) run->n_taken = a.first + a.n; /* on rank 0 it is that already */
   for (int32_t i = 0; i < a.n; i++)
     if (join(run, a.first + i, &at, err)) return -1;
   return 0;

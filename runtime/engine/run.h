@@ -47,7 +47,7 @@ typedef struct pdt_run {
   pdt_running **sessions;     /* [capacity.sessions] in the order of requests: the first n_decoding
                                  take part in rounds, the others' prompts are being read */
   int32_t n_sessions, n_decoding;
-  int32_t n_taken;     /* requests that came from the source, refused ones included */
+  int32_t n_taken;     /* on rank 0: requests that came from the source, refused ones included */
   bool no_more;        /* the source has no more */
   bool recorded;       /* decisions come from setup.decisions, */
   bool resumes;        /* and after the last of them from the coordinator */

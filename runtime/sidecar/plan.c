@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/finite.h"
 #include "base/memory.h"
 #include "sidecar/internal.h"
 
@@ -211,5 +212,9 @@ int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, 
   k->release(dev, slots);
   k->release(dev, projected);
   free(found);
-  return status ? -1 : 0;
+  if (status) return -1;
+  if (pdt_all_finite(PDT_F32, plan->note, dn)) return 0;
+  return pdt_fail(err, PDT_ERROR_RUNTIME,
+                  "plan: its note: expected finite numbers, found NaN or infinity (hint: do the "
+                  "plan's embeddings overflow?)");
 }

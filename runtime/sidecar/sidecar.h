@@ -142,7 +142,8 @@ pdt_rank pdt_plan_owner(const pdt_sidecar *s, int32_t id);
 int32_t pdt_plan_own_rows(const pdt_sidecar *s, const int32_t *ids, float *rows);
 
 /* From plan->ids and their embeddings [S, de]: the plan note (eq. 3), Norm(mean of W_plan
- * E_plan[z_i] over non-empty slots), zeros when all are empty, and the items. Errors: MEMORY. */
+ * E_plan[z_i] over non-empty slots), zeros when all are empty, and the items. Errors: MEMORY,
+ * RUNTIME (the note is no finite numbers). */
 int pdt_plan_embed(pdt_plan *plan, const pdt_sidecar *s, const float *embedded, pdt_error *err);
 
 /* A block to close (3.6, 3.7) under this window and plan; the caller fills in the states of the

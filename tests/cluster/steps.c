@@ -8,6 +8,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "journal/journal.h"
+#include "run/decode_journal.h"
 #include "tests/unit/numbers.h"
 
 enum { SECONDS = 100 };
@@ -39,8 +41,12 @@ void script_new(script *s, uint64_t session, int32_t streams, int32_t n_prompt, 
 }
 
 scene scene_of(const char *model, const char *sidecar) {
-  return (scene){
-      .model = model, .sidecar = sidecar, .ranks = 1, .tensor_parallel = 1, .allocation = -1};
+  return (scene){.model = model,
+                 .sidecar = sidecar,
+                 .ranks = 1,
+                 .tensor_parallel = 1,
+                 .source_fails = NEVER,
+                 .allocation = -1};
 }
 
 void scene_add(scene *s, const script *request, int32_t comes) {
@@ -56,6 +62,8 @@ typedef struct playing {
   ending *ending;
   FILE *texts[MOST_REQUESTS];
   int32_t step, n_handed_out, n_decided;
+  pdt_journal journal;
+  const pdt_engine *engine;
   allocations counts;   /* of the rank that is short of memory */
   allocations *counted; /* those of rank 0 now; NULL: none */
 } playing;
@@ -76,7 +84,10 @@ static pdt_next next_request(void *context, bool may_wait, const pdt_request **r
   playing *p = context;
   const scene *s = p->scene;
   (void)may_wait;
-  (void)err;
+  if (p->step >= s->source_fails) {
+    pdt_fail(err, PDT_ERROR_IO, "the source fails");
+    return PDT_NEXT_FAILED;
+  }
   if (p->n_handed_out == s->n) return PDT_NEXT_END;
   if (s->come[p->n_handed_out] > p->step) return PDT_NEXT_LATER;
   *request = s->requests[p->n_handed_out++];
@@ -96,13 +107,16 @@ static int on_started(void *context, const pdt_running *r, pdt_error *err) {
   playing *p = pause_counting(context);
   told *t = &p->ending->sessions[r->index];
   FILE *out = p->texts[r->index] = open_memstream(&t->text, &t->bytes);
-  (void)err;
   t->n_started++;
   t->first_step = t->last_step = -1;
   fprintf(out, "session %llu plan", (unsigned long long)r->request->session);
   for (int i = 0; i < PLAN_SLOTS; i++) fprintf(out, " %d", r->plan.ids[i]);
   fprintf(out, " hash %016llx\n", (unsigned long long)pdt_bus_hash(&r->session.bus));
-  return go_on_counting(p, 0);
+  int status = 0;
+  if (p->scene->journal)
+    status = pdt_decode_journal_start(&p->journal, r, &pdt_engine_loaded(p->engine)->sidecar.config,
+                                      err);
+  return go_on_counting(p, status);
 }
 
 static int on_decided(void *context, const void *packed, pdt_bytes bytes, pdt_error *err) {
@@ -112,7 +126,9 @@ static int on_decided(void *context, const void *packed, pdt_bytes bytes, pdt_er
   d->at[d->n].packed = malloc((size_t)bytes);
   memcpy(d->at[d->n].packed, packed, (size_t)bytes);
   d->at[d->n++].bytes = bytes;
-  return go_on_counting(p, 0);
+  int status = 0;
+  if (p->scene->journal) status = pdt_journal_append_decision(&p->journal, packed, bytes, err);
+  return go_on_counting(p, status);
 }
 
 static void tell_block(FILE *out, const pdt_block_report *b) {
@@ -143,45 +159,63 @@ static int on_ended(void *context, const pdt_running *r, pdt_error *err) {
   playing *p = pause_counting(context);
   told *t = &p->ending->sessions[r->index];
   FILE *out = p->texts[r->index];
-  (void)err;
   t->n_ended++;
   fprintf(out, "end %d hash %016llx\n", pdt_session_complete(&r->session),
           (unsigned long long)pdt_session_hash(&r->session));
-  return go_on_counting(p, 0);
+  int status = p->scene->journal ? pdt_decode_journal_end(&p->journal, r, err) : 0;
+  return go_on_counting(p, status);
 }
 
 static int on_failed(void *context, const pdt_request *request, int32_t index, const pdt_error *why,
                      pdt_error *err) {
   playing *p = pause_counting(context);
   told *t = &p->ending->sessions[index];
-  (void)err;
+  Pdt__SessionEnd end = PDT__SESSION_END__INIT;
   t->n_failed++;
   snprintf(t->failure, sizeof t->failure, "%s", why->message);
   if (request->session != p->scene->requests[index]->session)
     snprintf(t->failure, sizeof t->failure, "another request failed than number %d", index);
-  return go_on_counting(p, 0);
+  end.session = request->session;
+  end.request = (uint32_t)index;
+  int status = 0;
+  if (p->scene->journal && t->n_started > 0)
+    status = pdt_journal_append_end(&p->journal, &end, err);
+  return go_on_counting(p, status);
+}
+
+static int open_journal(playing *p, pdt_error *err) {
+  const pdt_loaded *loaded = pdt_engine_loaded(p->engine);
+  char version[] = "test";
+  Pdt__RunHeader header = PDT__RUN_HEADER__INIT;
+  header.version = version;
+  header.ranks = (uint32_t)p->scene->ranks;
+  header.tensor_parallel = (uint32_t)p->scene->tensor_parallel;
+  header.requests = (uint32_t)p->scene->n;
+  header.model_fingerprint = loaded->fingerprints.model;
+  header.sidecar_fingerprint = loaded->fingerprints.sidecar;
+  return pdt_journal_create(&p->journal, p->scene->journal, true, PDT_JOURNAL_SYNC_NEVER, err) ||
+         pdt_journal_append_header(&p->journal, &header, err);
 }
 
 /* Rank 0's. */
 static int set_up(playing *p, pdt_spread spread, pdt_run_setup *setup, pdt_error *err) {
   const scene *s = p->scene;
-  int32_t n = s->n_expected > 0 ? s->n_expected : s->n;
   int status = 0;
   pdt_capacity_maker maker =
       pdt_capacity_maker_of(s->max_sessions > 0 ? s->max_sessions : MOST_REQUESTS, spread);
-  for (int32_t i = 0; i < n && !status; i++)
-    status = pdt_capacity_maker_add(&maker, s->requests[i], err);
+  for (int32_t i = 0; i < s->n && !status; i++)
+    if (!(s->unexpected >> i & 1)) status = pdt_capacity_maker_add(&maker, s->requests[i], err);
   *setup = (pdt_run_setup){.capacity = pdt_capacity_made(&maker),
                            .requests = {p, next_request},
                            .observer = {.context = p,
                                         .session_started = on_started,
-                                        .assess = s->also.assess,
                                         .decided = on_decided,
                                         .round_done = on_round,
                                         .session_ended = on_ended,
                                         .request_failed = s->lets_fail ? on_failed : NULL}};
   if (s->recorded) setup->decisions = (pdt_decision_source){p, next_decision, s->resumes};
   pdt_capacity_maker_free(&maker);
+  if (!status && s->journal) status = open_journal(p, err);
   return status;
 }
 
@@ -220,6 +254,7 @@ static int run(playing *p, const pdt_comm *world, pdt_engine *engine, int32_t st
     status = -1;
   }
   if (world->rank == 0) {
+    pdt_journal_close(&p->journal, NULL);
     p->ending->stats = stats;
     p->ending->n_steps = n;
     p->ending->more = more;
@@ -228,13 +263,15 @@ static int run(playing *p, const pdt_comm *world, pdt_engine *engine, int32_t st
 }
 
 /* Forgets what an earlier run told. */
-static void start_over(playing *p) {
+static void start_over(playing *p, const pdt_engine *engine) {
   for (int i = 0; i < MOST_REQUESTS; i++) {
     if (p->texts[i]) fclose(p->texts[i]);
     p->texts[i] = NULL;
   }
   ending_free(p->ending);
   p->n_handed_out = p->n_decided = 0;
+  p->engine = engine;
+  p->journal = (pdt_journal){.fd = -1};
 }
 
 static int take_part(const pdt_comm *world, void *context, pdt_error *err) {
@@ -250,7 +287,7 @@ static int take_part(const pdt_comm *world, void *context, pdt_error *err) {
   if (pdt_engine_new(&engine, world, &options, err)) return -1;
   int status = 0;
   for (int32_t left = s->runs > 1 ? s->runs : 1; left > 0 && !status; left--) {
-    if (world->rank == 0) start_over(p);
+    if (world->rank == 0) start_over(p, engine);
     status = run(p, world, engine, s->runs > 1 && left == 1 ? 0 : s->steps, err);
   }
   pdt_engine_free(engine);

@@ -49,7 +49,8 @@ typedef struct scene {
   int32_t n;
   int32_t come[MOST_REQUESTS]; /* step, from 0, before which a request is not there */
   int32_t max_sessions;        /* at once; 0: all */
-  int32_t n_expected;          /* the capacity is made for so many of them; 0: for all */
+  uint32_t unexpected;         /* bit i: the capacity is not made for request i */
+  int32_t source_fails;        /* in this step; NEVER: it does not */
   bool lets_fail;              /* requests may end alone */
   const decisions *recorded;   /* NULL: none */
   int32_t n_recorded;          /* the first of them */
@@ -60,10 +61,10 @@ typedef struct scene {
   int32_t allocation_step;  /* allocations of this step, from 0, */
   int64_t allocation;       /* fail at this one, from 0; -1: none */
   int64_t *allocations;     /* gets how many that step has; may be NULL */
-  pdt_observer also;        /* its assess is called; context too */
+  const char *journal;      /* file that gets what the coordinator decides; NULL: none */
 } scene;
 
-/* A scene of the requests on one rank. */
+/* A scene without requests, on one rank. */
 scene scene_of(const char *model, const char *sidecar);
 void scene_add(scene *s, const script *request, int32_t comes);
 
@@ -86,7 +87,7 @@ typedef struct ending {
   bool more;                           /* as the last step said */
   uint32_t rounds_in_step[MOST_STEPS]; /* bit i: of request i */
   pdt_run_stats stats;
-  int64_t unmatched; /* operations that the cluster found wrong: see err */
+
 } ending;
 
 /* Carries the scene out. Ends the test where ranks do not end alike. */

@@ -1,0 +1,311 @@
+/* The engine step by step: sessions that come at any time come to the same, a long prompt does not
+ * keep others waiting, what can never fit is refused alone, and a run may end anywhere. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "steps.h"
+#include "tests/unit/numbers.h"
+
+#define MODEL   PDT_CASES "/selective-rollback/model"
+#define SIDECAR PDT_CASES "/selective-rollback/sidecar.safetensors"
+
+enum { REQUESTS = 4, LONG_PROMPT = 700 };
+
+typedef struct fixture {
+  scratch scratch;
+  char model[512]; /* with room for a long prompt */
+  script requests[REQUESTS];
+  scene scene;
+  ending together; /* all at once, on one rank */
+} fixture;
+
+static void draw_requests(script *r) {
+  script_new(&r[0], 7, 4, 12, 1);
+  script_new(&r[1], 8, 3, 5, 2);
+  r[1].request.settings.reveal_delay = 2;
+  r[1].request.settings.sampling = (pdt_sampling){.temperature = 0.8, .top_k = 20, .top_p = 0.9};
+  r[1].request.settings.limits.policy = PDT_STALL;
+  script_new(&r[2], 9, 4, 150, 3);
+  r[2].n_prefix[1] = 3;
+  memcpy(r[2].prefixes[1], (pdt_token[]){4, 5, 6}, 3 * sizeof(pdt_token));
+  r[2].request.settings.limits.block_tokens = 3;
+  script_new(&r[3], 10, 2, 1, 4);
+  r[3].request.plan_ids = r[3].plan_ids;
+  r[3].plan_ids[2] = 11;
+}
+
+static int set_up(void **state) {
+  static fixture f;
+  void *s;
+  if (scratch_setup(&s)) return -1;
+  f.scratch = *(scratch *)s;
+  free(s);
+  copy_model(&f.scratch, "model", MODEL, 1024);
+  snprintf(f.model, sizeof f.model, "%s", scratch_path(&f.scratch, "model"));
+  draw_requests(f.requests);
+  f.scene = scene_of(f.model, SIDECAR);
+  f.scene.details = true; /* notes arrive in their round, whatever runs beside */
+  for (int i = 0; i < REQUESTS; i++) scene_add(&f.scene, &f.requests[i], 0);
+  play(&f.scene, &f.together);
+  *state = &f;
+  return 0;
+}
+
+static int tear_down(void **state) {
+  fixture *f = *state;
+  ending_free(&f->together);
+  return nftw(f->scratch.folder, scratch_remove, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static const struct {
+  pdt_rank ranks;
+  int tensor_parallel;
+} layouts[] = {{1, 1}, {4, 1}, {4, 2}, {2, 2}, {3, 1}, {4, 4}};
+enum { LAYOUTS = sizeof layouts / sizeof *layouts };
+
+static void lay_out(scene *s, int i) {
+  s->ranks = layouts[i % LAYOUTS].ranks;
+  s->tensor_parallel = layouts[i % LAYOUTS].tensor_parallel;
+}
+
+/* Blocks of every kind, and each session the same as if it were alone. */
+static void test_alone(void **state) {
+  const fixture *f = *state;
+  went_well(&f->together);
+  assert_true(f->together.stats.rollbacks > 2 && f->together.stats.holds > 2);
+  assert_int_equal(f->together.stats.failed, 0);
+  for (int i = 0; i < REQUESTS; i++) {
+    scene s = scene_of(f->model, SIDECAR);
+    ending e;
+    s.details = true;
+    scene_add(&s, &f->requests[i], 0);
+    lay_out(&s, i);
+    play(&s, &e);
+    went_well(&e);
+    assert_int_equal(e.sessions[0].n_ended, 1);
+    same_session(&e, 0, &f->together, i);
+    ending_free(&e);
+  }
+}
+
+/* Requests that come at any step, and as many at once as there is room for. */
+static void test_late(void **state) {
+  const fixture *f = *state;
+  numbers r = {.state = 1};
+  for (int i = 0; i < 24; i++) {
+    scene s = f->scene;
+    ending e;
+    int32_t step = 0;
+    for (int j = 0; j < REQUESTS; j++)
+      s.come[j] = step += numbers_int(&r, 0, 1) * numbers_int(&r, 0, 9);
+    s.max_sessions = numbers_int(&r, 1, REQUESTS);
+    lay_out(&s, i);
+    play(&s, &e);
+    went_well(&e);
+    same_sessions(&e, &f->together);
+    for (int j = 0; j < REQUESTS; j++) {
+      assert_int_equal(e.sessions[j].n_ended, 1);
+      assert_true(e.sessions[j].first_step >= s.come[j]);
+    }
+    assert_false(e.more);
+    assert_int_equal(e.stats.rounds, f->together.stats.rounds);
+    assert_int_equal(e.stats.committed_tokens, f->together.stats.committed_tokens);
+    ending_free(&e);
+  }
+}
+
+/* While a long prompt is read, the others have a round in every step. */
+static void test_long_prompt(void **state) {
+  const fixture *f = *state;
+  script busy[2], late[2];
+  for (int i = 0; i < 2; i++) {
+    script_new(&busy[i], 20 + (uint64_t)i, 3, 9, 31 + (uint64_t)i);
+    busy[i].request.settings.limits.max_tokens = 60;
+    busy[i].request.settings.gamma = 0; /* a block in every round */
+  }
+  script_new(&late[0], 30, 4, LONG_PROMPT, 33);
+  script_new(&late[1], 31, 2, LONG_PROMPT, 34);
+  scene alone = scene_of(f->model, SIDECAR);
+  ending expected;
+  alone.details = true;
+  for (int i = 0; i < 2; i++) scene_add(&alone, &late[i], 0);
+  play(&alone, &expected);
+  went_well(&expected);
+  assert_int_equal(expected.sessions[0].first_step, 0); /* alone, it waits for nothing */
+  for (int i = 0; i < LAYOUTS; i++) {
+    scene s = scene_of(f->model, SIDECAR);
+    ending e;
+    s.details = true;
+    lay_out(&s, i);
+    for (int j = 0; j < 4; j++) scene_add(&s, j < 2 ? &busy[j] : &late[j - 2], j < 2 ? 0 : 2);
+    play(&s, &e);
+    went_well(&e);
+    same_session(&e, 2, &expected, 0);
+    same_session(&e, 3, &expected, 1);
+    /* 128 tokens of prompts in a step: 1400 take eleven */
+    assert_int_equal(e.sessions[2].first_step, 2 + 5);
+    assert_int_equal(e.sessions[3].first_step, 2 + 10);
+    for (int32_t step = 0; step <= 12; step++) assert_int_equal(e.rounds_in_step[step] & 3, 3);
+    for (int j = 0; j < 2; j++) assert_int_equal(e.sessions[j].rounds, 15);
+    ending_free(&e);
+  }
+  ending_free(&expected);
+}
+
+/* ---- requests that never fit ---- */
+
+/* The usual ones, with some that never fit among them. */
+static void add_with_large(scene *s, const fixture *f, const script *large, const int *order) {
+  for (int i = 0; order[i] >= -1; i++) {
+    if (order[i] < 0) s->unexpected |= 1U << s->n;
+    scene_add(s, order[i] < 0 ? large : &f->requests[order[i]], 0);
+  }
+}
+
+static void test_refused(void **state) {
+  const fixture *f = *state;
+  static const int orders[][MOST_REQUESTS + 1] = {{0, -1, 1, 2, 3, -2},
+                                                  {-1, -1, 0, 1, 2, 3, -2},
+                                                  {0, 1, -1, -1, 2, -1, 3, -1, -2},
+                                                  {0, 1, 2, 3, -1, -2},
+                                                  {-1, -2}};
+  script large;
+  script_new(&large, 99, 2, LONG_PROMPT, 5);
+  for (int i = 0; i < 20; i++) {
+    const int *order = orders[i % 5];
+    scene s = scene_of(f->model, SIDECAR);
+    ending e;
+    s.details = true;
+    s.lets_fail = true;
+    s.max_sessions = 1 + i % 3;
+    add_with_large(&s, f, &large, order);
+    lay_out(&s, i);
+    if (i >= 10)
+      for (int j = 0; j < s.n; j++) s.come[j] = 2 * j;
+    play(&s, &e);
+    went_well(&e);
+    assert_int_equal(e.stats.failed, 0); /* it never was a session */
+    for (int j = 0; order[j] >= -1; j++) {
+      char name[80];
+      snprintf(name, sizeof name, "session 99 (request %d): %s: it needs ", j,
+               i % 5 < 4 ? "pages of the key/value cache" : "streams");
+      if (order[j] >= 0)
+        same_session(&e, j, &f->together, order[j]);
+      else if (e.sessions[j].n_failed != 1 || !strstr(e.sessions[j].failure, name))
+        fail_msg("expected '%s' in: %s", name, e.sessions[j].failure);
+      assert_int_equal(e.sessions[j].n_started, order[j] >= 0);
+    }
+    ending_free(&e);
+  }
+}
+
+/* Where nobody wants to be told, it is the end of all. */
+static void test_refused_for_all(void **state) {
+  const fixture *f = *state;
+  script large;
+  script_new(&large, 99, 2, LONG_PROMPT, 5);
+  for (int i = 0; i < LAYOUTS; i++) {
+    scene s = scene_of(f->model, SIDECAR);
+    ending e;
+    add_with_large(&s, f, &large, (const int[]){0, 1, -1, 2, -2});
+    s.max_sessions = 2; /* of which the second is one that fits */
+    lay_out(&s, i);
+    if (i % 2) s.come[1] = s.come[2] = 3;
+    play(&s, &e);
+    assert_int_equal(e.status, -1);
+    assert_int_equal(e.err.code, PDT_ERROR_USAGE);
+    if (!strstr(e.err.message, "session 99 (request 2): pages of the key/value cache: it needs"))
+      fail_msg("%s", e.err.message);
+    assert_int_equal(e.sessions[2].n_failed, 0);
+    ending_free(&e);
+  }
+}
+
+/* ---- runs that end ---- */
+
+/* A run of no requests, and one whose only request comes when several steps had nothing to do. */
+static void test_nothing_to_do(void **state) {
+  const fixture *f = *state;
+  for (int i = 0; i < LAYOUTS; i++) {
+    scene s = scene_of(f->model, SIDECAR);
+    ending e;
+    lay_out(&s, i);
+    play(&s, &e);
+    went_well(&e);
+    assert_true(e.n_steps == 1 && !e.more);
+    ending_free(&e);
+    s.details = true;
+    scene_add(&s, &f->requests[3], 5);
+    play(&s, &e);
+    went_well(&e);
+    same_session(&e, 0, &f->together, 3);
+    assert_int_equal(e.sessions[0].first_step, 5);
+    ending_free(&e);
+  }
+}
+
+/* A run that ends after any number of steps, with sessions in flight, notes on their way and a
+ * prompt half read, leaves nothing behind: the next one is as if there had been none. */
+static void test_ends_anywhere(void **state) {
+  const fixture *f = *state;
+  scene s = scene_of(f->model, SIDECAR);
+  ending expected, cut, e;
+  script slow[2];
+  for (int i = 0; i < 2; i++) { /* notes have a round to arrive */
+    script_new(&slow[i], 40 + (uint64_t)i, 4, i ? 300 : 9, 41 + (uint64_t)i);
+    slow[i].request.settings.reveal_delay = 3;
+    scene_add(&s, &slow[i], i);
+  }
+  play(&s, &expected);
+  went_well(&expected);
+  for (int32_t steps = 1; steps < expected.n_steps; steps++) {
+    lay_out(&s, steps);
+    s.steps = steps;
+    s.runs = 1;
+    play(&s, &cut);
+    went_well(&cut);
+    assert_int_equal(cut.n_steps, steps);
+    assert_true(cut.stats.boundaries <= steps);
+    for (int i = 0; i < 2; i++)
+      if (cut.sessions[i].text && cut.sessions[i].n_ended == 0)
+        assert_memory_equal(cut.sessions[i].text, expected.sessions[i].text, cut.sessions[i].bytes);
+    ending_free(&cut);
+    s.runs = 3;
+    play(&s, &e);
+    went_well(&e);
+    same_sessions(&e, &expected);
+    ending_free(&e);
+  }
+  ending_free(&expected);
+}
+
+/* A source that fails ends the run in that step, on all ranks. */
+static void test_source_fails(void **state) {
+  const fixture *f = *state;
+  for (int32_t step = 0; step < 6; step++) {
+    scene s = f->scene;
+    ending e;
+    lay_out(&s, step);
+    s.come[3] = NEVER;
+    s.source_fails = step;
+    play(&s, &e);
+    assert_int_equal(e.status, -1);
+    assert_int_equal(e.err.code, PDT_ERROR_IO);
+    assert_string_equal(e.err.message, "the source fails");
+    assert_int_equal(e.n_steps, step + 1);
+    ending_free(&e);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_alone),           cmocka_unit_test(test_late),
+      cmocka_unit_test(test_long_prompt),     cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_refused_for_all), cmocka_unit_test(test_nothing_to_do),
+      cmocka_unit_test(test_ends_anywhere),   cmocka_unit_test(test_source_fails),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
