@@ -33,20 +33,26 @@ __global__ void __launch_bounds__(512) read_all(const uint4 *x, int64_t n, unsig
 
 /* The same through the bulk copy engine: each block has STAGES pieces of `piece` bytes in flight.
  */
+__device__ void bring(void *to, const void *from, int bytes, uint64_t *barrier) {
+  copies_announce(barrier, bytes);
+  copy_block(to, from, bytes, barrier);
+  copies_end(barrier);
+}
+
 template <int STAGES>
 __global__ void __launch_bounds__(128)
     read_bulk(const unsigned char *x, int64_t pieces, int piece, unsigned *out) {
   DYNAMIC_SHARED(unsigned char, ring);
   uint64_t *barriers = reinterpret_cast<uint64_t *>(ring + (size_t)STAGES * piece);
   if (threadIdx.x == 0) {
-    for (int s = 0; s < STAGES; s++) barrier_init(&barriers[s]);
+    for (int s = 0; s < STAGES; s++) barrier_init(&barriers[s], copy_arrivals());
     barrier_fence();
-    for (int s = 0; s < STAGES; s++) {
-      int64_t p = blockIdx.x + (int64_t)s * gridDim.x;
-      if (p < pieces) copy_block(ring + (size_t)s * piece, x + p * piece, piece, &barriers[s]);
-    }
   }
   __syncthreads();
+  for (int s = 0; s < STAGES && threadIdx.x < 32; s++) {
+    int64_t p = blockIdx.x + (int64_t)s * gridDim.x;
+    if (p < pieces) bring(ring + (size_t)s * piece, x + p * piece, piece, &barriers[s]);
+  }
   unsigned sum = 0;
   int64_t k = 0;
   for (int64_t p = blockIdx.x; p < pieces; p += gridDim.x, k++) {
@@ -57,8 +63,8 @@ __global__ void __launch_bounds__(128)
       sum ^= at[i].x ^ at[i].y ^ at[i].z ^ at[i].w;
     __syncthreads();
     int64_t next = p + (int64_t)STAGES * gridDim.x;
-    if (threadIdx.x == 0 && next < pieces)
-      copy_block(ring + (size_t)s * piece, x + next * piece, piece, &barriers[s]);
+    if (threadIdx.x < 32 && next < pieces)
+      bring(ring + (size_t)s * piece, x + next * piece, piece, &barriers[s]);
   }
   if (sum == 0x12345678) *out = sum;
 }

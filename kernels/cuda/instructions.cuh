@@ -18,27 +18,38 @@
 
 /* Starts a kernel on a stream. It may begin before the kernels ahead of it in the stream have
  * ended: everything it reads or writes that others of the stream write or read has to wait for
- * grid_wait. Blocks with more than 48 KiB of shared memory are asked for here. */
+ * grid_wait. Blocks with more than 48 KiB of shared memory are asked for here, and clusters of
+ * blocks (sm_90; a cluster of one is none). */
 template <class... Parameters, class... Arguments>
-cudaError_t launch_ahead(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                         cudaStream_t stream, Arguments... arguments) {
+cudaError_t launch_clusters(void (*kernel)(Parameters...), dim3 grid, dim3 block, dim3 cluster,
+                            size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
   if (shared_bytes > 48 << 10) {
     cudaError_t code =
         cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
                              cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
     if (code != cudaSuccess) return code;
   }
-  cudaLaunchAttribute ahead;
-  ahead.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  ahead.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2];
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = cluster.x;
+  attributes[1].val.clusterDim.y = cluster.y;
+  attributes[1].val.clusterDim.z = cluster.z;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = &ahead;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = cluster.x * cluster.y * cluster.z > 1 ? 2 : 1;
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t launch_ahead(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                         cudaStream_t stream, Arguments... arguments) {
+  return launch_clusters(kernel, grid, block, dim3(1), shared_bytes, stream, arguments...);
 }
 
 /* Waits until all kernels ahead in the stream have ended and what they wrote can be read. */
@@ -87,50 +98,127 @@ __device__ inline void mma_m16n8k16_bf16(float d[4], const unsigned a[4], const 
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/* A barrier in shared memory that background copies complete. */
-__device__ inline void barrier_init(uint64_t *barrier) {
-  asm volatile(
-      "mbarrier.init.shared.b64 [%0], 1;" ::"r"((unsigned)__cvta_generic_to_shared(barrier))
-      : "memory");
+/* Barriers in shared memory. A phase ends when `count` arrivals and all bytes that were announced
+ * have come; whoever waits names the parity of the phase, 0 first. */
+__device__ inline unsigned shared_address(const void *p) {
+  return (unsigned)__cvta_generic_to_shared(p);
+}
+
+__device__ inline void barrier_init(uint64_t *barrier, unsigned count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count)
+               : "memory");
 }
 
 /* Makes initialised barriers known to the copy engine. */
 __device__ inline void barrier_fence() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
 }
 
-/* Copies `bytes` (a multiple of 16) in the background and lets the barrier's present phase end when
- * they are there. One thread calls it. sm_90. */
+__device__ inline void barrier_arrive(uint64_t *barrier) {
+  asm volatile(
+      "{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(barrier))
+      : "memory");
+}
+
+__device__ inline void barrier_wait(uint64_t *barrier, unsigned parity) {
+  unsigned done;
+  do {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2;"
+                 " selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
+#else
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2;"
+                 " selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
+#endif
+  } while (!done);
+}
+
+/* Copies in the background that a barrier waits for, made by a whole warp: the barrier is one of
+ * `copy_arrivals()` arrivals, `copies_announce` says how many bytes will come in its phase, before
+ * they are copied, and `copies_end` closes the list. On sm_90 the bulk copy engine copies, before
+ * that each thread of the warp a part. Addresses and bytes are multiples of 16. */
+__host__ __device__ constexpr unsigned copy_arrivals() {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  return 1;
+#else
+  return 32;
+#endif
+}
+
+__device__ inline void copies_announce(uint64_t *barrier, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+  if (threadIdx.x % 32 == 0)
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }" ::"r"(
+                     shared_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+#else
+  (void)barrier, (void)bytes;
+#endif
+}
+
 __device__ inline void copy_block(void *shared, const void *global, unsigned bytes,
                                   uint64_t *barrier) {
 #if __CUDA_ARCH__ >= 900
-  unsigned b = (unsigned)__cvta_generic_to_shared(barrier);
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(b), "r"(bytes) : "memory");
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"((unsigned)__cvta_generic_to_shared(shared)),
-      "l"(global), "r"(bytes), "r"(b)
-      : "memory");
+  if (threadIdx.x % 32 == 0)
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+        "[%3];" ::"r"(shared_address(shared)),
+        "l"(global), "r"(bytes), "r"(shared_address(barrier))
+        : "memory");
 #else
-  (void)shared, (void)global, (void)bytes, (void)barrier;
-  __trap();
+  (void)barrier;
+  for (unsigned i = threadIdx.x % 32 * 16; i < bytes; i += 32 * 16)
+    copy_ahead(static_cast<char *>(shared) + i, static_cast<const char *>(global) + i, 16);
 #endif
 }
 
-/* Waits until the phase of that parity has ended. */
-__device__ inline void barrier_wait(uint64_t *barrier, unsigned parity) {
+__device__ inline void copies_end(uint64_t *barrier) {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("{\n"
-               ".reg .pred done;\n"
-               "again:\n"
-               "mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-               "@!done bra again;\n"
-               "}" ::"r"((unsigned)__cvta_generic_to_shared(barrier)),
-               "r"(parity)
-               : "memory");
+  (void)barrier;
 #else
-  (void)barrier, (void)parity;
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(barrier))
+               : "memory");
 #endif
+}
+
+/* Asks for bytes to come into the second cache. One thread calls it. */
+__device__ inline void prefetch_block(const void *global, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes));
+#else
+  (void)global, (void)bytes;
+#endif
+}
+
+/* Blocks of a cluster reach each other's shared memory (sm_90). */
+__device__ inline void cluster_sync() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+
+/* What stands at this block's shared address p in the block of that rank in the cluster. */
+__device__ inline float cluster_read(const float *p, unsigned rank) {
+  float v = 0;
+#if __CUDA_ARCH__ >= 900
+  unsigned theirs;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(theirs)
+               : "r"(shared_address(p)), "r"(rank));
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(theirs) : "memory");
+#else
+  (void)p, (void)rank;
+#endif
+  return v;
 }
 
 #endif /* PDT_CUDA_ON_HOST */

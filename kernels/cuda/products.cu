@@ -1,7 +1,8 @@
-/* Products of few rows. A block of 8 warps takes some groups of 32 outputs and a part of the inner
- * dimension; each warp streams the weights of one group and slice past the rows of x, which wait in
- * shared memory. The slices of a block meet there too; those of several blocks meet in global
- * memory, where the last block to arrive adds them up in order. */
+/* Products of few rows. A block takes 256 outputs, 32 a warp, and a slice of the inner dimension:
+ * one warp more brings weights and x into a ring in shared memory, as far ahead as there is room,
+ * and begins before the kernel ahead has ended. The blocks of one group of outputs, a slice each,
+ * are a cluster, whose sums meet in shared memory; where there are no clusters they meet in global
+ * memory, and the last block to arrive adds them up. Both add the slices from first to last. */
 #include "kernels/cuda/products.h"
 
 #include <cuda_bf16.h>
@@ -11,25 +12,16 @@
 
 namespace {
 
-enum { WARPS = 8, LANES = 32, THREADS = WARPS * LANES };
-enum { COPY_STEPS = 4, COPY_STAGES = 3 }; /* of one warp's ring for the bulk copy engine */
-enum { ROW_PAD = 16 };                    /* floats between rows of x: they start 16 banks apart */
-enum { CHUNK_STEPS = 4 };                 /* x comes in multiples of this many steps */
-enum {
-  X_BYTES = 48 << 10
-}; /* of shared memory for x, if it can be had in one chunk;
-      else two chunks of this */
+enum { WARPS = PDT_CUDA_ACROSS, LANES = 32, THREADS = (WARPS + 1) * LANES };
+enum { WIDTH = WARPS * PDT_CUDA_GROUP, STRIDE = WIDTH + 4 /* between rows of a block's sums */ };
 
 struct arguments {
-  const uint4 *weights;
-  int out, in, steps;
-  const float *x;
-  long long x_stride;
-  int rows;
+  const unsigned char *weights, *x;
+  int out, steps, rows;
   float *y;
   long long y_stride;
-  int splits, chunk_steps, stages;
-  bool aligned; /* x can be read 16 bytes at a time */
+  int splits, ahead;
+  bool clusters; /* the blocks of a group of outputs are one */
   float *partial;
   unsigned *arrived;
 };
@@ -42,33 +34,29 @@ __device__ inline void split_pair(float a, float b, unsigned *high, unsigned *lo
   *low = *reinterpret_cast<unsigned *>(&l);
 }
 
-/* Sums of a warp: 32 outputs by 8 * TILES rows, as the tensor cores hold them. */
-template <int TILES> struct fragments {
-  enum { STEP = 16 };
-  float sums[TILES][2][4] = {};
+/* Sums of a warp: 32 outputs by 8 * EIGHTS rows, as the tensor cores hold them. */
+template <int EIGHTS> struct fragments {
+  enum {
+    X_WORDS = 32, /* of 16 bytes, of eight rows and a step */
+    BLOCKS = 2    /* that share a processor */
+  };
+  float sums[EIGHTS][2][4] = {};
 
   /* Output and row of sum i of this thread. */
   static __device__ void place(int i, int lane, int *output, int *row) {
     *output = i / 4 % 2 * 16 + i % 4 / 2 * 8 + lane / 4;
     *row = i / 8 * 8 + lane % 4 * 2 + i % 2;
   }
-
-  static __device__ void read_x(const float *x, int stride, int tile, int lane, unsigned high[2],
-                                unsigned low[2]) {
-    float4 v = *reinterpret_cast<const float4 *>(x + (tile * 8 + lane / 4) * stride + lane % 4 * 4);
-    split_pair(v.x, v.y, &high[0], &low[0]);
-    split_pair(v.z, v.w, &high[1], &low[1]);
-  }
 };
 
-template <int TILES> struct products_bf16 : fragments<TILES> {
-  __device__ void step(uint4 first, uint4 second, const float *x, int stride, int lane) {
+template <int EIGHTS> struct products_bf16 : fragments<EIGHTS> {
+  __device__ void step(uint4 first, uint4 second, const uint4 *x, int lane) {
     unsigned a[2][4] = {{first.x, first.y, first.z, first.w},
                         {second.x, second.y, second.z, second.w}};
 #pragma unroll
-    for (int n = 0; n < TILES; n++) {
-      unsigned high[2], low[2];
-      this->read_x(x, stride, n, lane, high, low);
+    for (int n = 0; n < EIGHTS; n++) {
+      uint4 v = x[n * 32 + lane];
+      unsigned high[2] = {v.x, v.y}, low[2] = {v.z, v.w};
       mma_m16n8k16_bf16(this->sums[n][0], a[0], high);
       mma_m16n8k16_bf16(this->sums[n][1], a[1], high);
       mma_m16n8k16_bf16(this->sums[n][0], a[0], low);
@@ -78,7 +66,8 @@ template <int TILES> struct products_bf16 : fragments<TILES> {
 };
 
 /* A half-precision weight is the sum of two bf16 numbers, exactly. */
-template <int TILES> struct products_f16 : fragments<TILES> {
+template <int EIGHTS> struct products_f16 : fragments<EIGHTS> {
+  enum { BLOCKS = EIGHTS <= 4 ? 2 : 1 };
   static __device__ void widen(const uint4 v, unsigned high[4], unsigned low[4]) {
     const unsigned words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
@@ -88,14 +77,14 @@ template <int TILES> struct products_f16 : fragments<TILES> {
     }
   }
 
-  __device__ void step(uint4 first, uint4 second, const float *x, int stride, int lane) {
+  __device__ void step(uint4 first, uint4 second, const uint4 *x, int lane) {
     unsigned a_high[2][4], a_low[2][4];
     widen(first, a_high[0], a_low[0]);
     widen(second, a_high[1], a_low[1]);
 #pragma unroll
-    for (int n = 0; n < TILES; n++) {
-      unsigned high[2], low[2];
-      this->read_x(x, stride, n, lane, high, low);
+    for (int n = 0; n < EIGHTS; n++) {
+      uint4 v = x[n * 32 + lane];
+      unsigned high[2] = {v.x, v.y}, low[2] = {v.z, v.w};
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         mma_m16n8k16_bf16(this->sums[n][half], a_high[half], high);
@@ -107,153 +96,154 @@ template <int TILES> struct products_f16 : fragments<TILES> {
 };
 
 /* One output a thread, summed in float from first to last. */
-template <int TILES> struct products_f32 {
-  enum { STEP = 8 };
-  float sums[TILES * 8] = {};
+template <int EIGHTS> struct products_f32 {
+  enum { X_WORDS = 16, BLOCKS = EIGHTS <= 2 ? 2 : 1 };
+  float sums[EIGHTS * 8] = {};
 
   static __device__ void place(int i, int lane, int *output, int *row) {
     *output = lane;
     *row = i;
   }
 
-  __device__ void quad(uint4 w, const float *x, int stride) {
-    float a = __uint_as_float(w.x), b = __uint_as_float(w.y), c = __uint_as_float(w.z),
-          d = __uint_as_float(w.w);
-#pragma unroll
-    for (int r = 0; r < TILES * 8; r++) {
-      float4 v = *reinterpret_cast<const float4 *>(x + r * stride);
-      sums[r] = fmaf(d, v.w, fmaf(c, v.z, fmaf(b, v.y, fmaf(a, v.x, sums[r]))));
-    }
-  }
-
-  __device__ void step(uint4 first, uint4 second, const float *x, int stride, int lane) {
+  __device__ void step(uint4 first, uint4 second, const uint4 *x, int lane) {
+    const uint4 w[2] = {first, second};
     (void)lane;
-    quad(first, x, stride);
-    quad(second, x + 4, stride);
-  }
-};
-
-/* Weights of a warp's steps begin .. end-1, loaded some steps ahead into registers. */
-template <int DEPTH> struct loader {
-  const uint4 *at; /* this thread's of step 0 */
-  int end;
-  uint4 ring[DEPTH][2];
-
-  __device__ void load(int slot, int step) {
-    ring[slot][0] = load_once(at + step * 64);
-    ring[slot][1] = load_once(at + step * 64 + 32);
-  }
-
-  __device__ void start(const uint4 *weights, int begin, int stop, unsigned char *, int lane) {
-    at = weights + lane;
-    end = stop;
 #pragma unroll
-    for (int j = 0; j < DEPTH; j++)
-      if (begin + j < end) load(j, begin + j);
-  }
-
-  /* slot: (step - begin) % DEPTH, known when compiled. */
-  __device__ void take(int slot, int step, uint4 *first, uint4 *second) {
-    *first = ring[slot][0];
-    *second = ring[slot][1];
-    if (step + DEPTH < end) load(slot, step + DEPTH);
+    for (int quad = 0; quad < 2; quad++)
+#pragma unroll
+      for (int r = 0; r < EIGHTS * 8; r++) {
+        uint4 v = x[r * 2 + quad];
+        float sum = sums[r];
+        sum = fmaf(__uint_as_float(w[quad].x), __uint_as_float(v.x), sum);
+        sum = fmaf(__uint_as_float(w[quad].y), __uint_as_float(v.y), sum);
+        sum = fmaf(__uint_as_float(w[quad].z), __uint_as_float(v.z), sum);
+        sums[r] = fmaf(__uint_as_float(w[quad].w), __uint_as_float(v.w), sum);
+      }
   }
 };
 
-/* The same through the bulk copy engine, by way of shared memory. */
-struct copier {
-  const uint4 *weights;
-  unsigned char *ring; /* COPY_STAGES * COPY_STEPS KiB, and a barrier a stage behind it */
-  int begin, end, lane;
-  enum { BYTES = COPY_STAGES * COPY_STEPS * 1024 + 128 };
+/* The ring: stages of some steps of the weights of every warp, and of x. Two blocks share a
+ * processor. */
+template <class Sums, int EIGHTS> struct ring {
+  enum {
+    STEPS = 2,
+    STAGES = EIGHTS <= 2   ? 6
+             : EIGHTS == 4 ? 5
+                           : 4,
+    X_STEP_BYTES = EIGHTS * Sums::X_WORDS * 16,
+    STAGE_BYTES = STEPS * (WARPS * 1024 + X_STEP_BYTES),
+    BYTES = STAGES * STAGE_BYTES,
+    SHARED_BYTES = BYTES + 2 * STAGES * 8
+  };
+  unsigned char *at;
+  uint64_t *full, *empty; /* [STAGES] */
 
-  __device__ uint64_t *barrier(int stage) {
-    return reinterpret_cast<uint64_t *>(ring + COPY_STAGES * COPY_STEPS * 1024) + stage;
+  __device__ explicit ring(unsigned char *shared) {
+    at = shared;
+    full = reinterpret_cast<uint64_t *>(shared + BYTES);
+    empty = full + STAGES;
   }
 
-  __device__ void load(int batch) {
-    int step = begin + batch * COPY_STEPS, stage = batch % COPY_STAGES;
-    int n = end - step < COPY_STEPS ? end - step : COPY_STEPS;
-    if (n > 0 && lane == 0)
-      copy_block(ring + stage * COPY_STEPS * 1024, weights + step * 64, n * 1024, barrier(stage));
+  __device__ unsigned char *weights(int stage) const {
+    return at + stage * STAGE_BYTES;
   }
 
-  __device__ void start(const uint4 *from, int first, int stop, unsigned char *shared, int thread) {
-    weights = from;
-    ring = shared;
-    begin = first;
-    end = stop;
-    lane = thread;
-    if (lane == 0) {
-      for (int s = 0; s < COPY_STAGES; s++) barrier_init(barrier(s));
-      barrier_fence();
+  __device__ unsigned char *x(int stage) const {
+    return at + stage * STAGE_BYTES + STEPS * WARPS * 1024;
+  }
+};
+
+/* What a block works on: groups first_group .. first_group + groups - 1, steps begin .. end-1. */
+struct share {
+  int first_group, groups, begin, end;
+};
+
+__device__ share share_of(const arguments &p) {
+  share s;
+  int all = (p.out + PDT_CUDA_GROUP - 1) / PDT_CUDA_GROUP;
+  s.first_group = blockIdx.x * WARPS;
+  s.groups = min(WARPS, all - s.first_group);
+  s.begin = (int)((long long)p.steps * blockIdx.y / p.splits);
+  s.end = (int)((long long)p.steps * (blockIdx.y + 1) / p.splits);
+  return s;
+}
+
+template <class Ring> __device__ int steps_of(const share &s, int batch) {
+  return min((int)Ring::STEPS, s.end - s.begin - batch * Ring::STEPS);
+}
+
+/* This block's weights from a step on. */
+__device__ const unsigned char *weights_at(const arguments &p, const share &s, int step) {
+  return p.weights + ((long long)s.first_group * p.steps + (long long)step * s.groups) * 1024;
+}
+
+template <class Ring>
+__device__ void bring_weights(const arguments &p, const Ring &r, const share &s, int batch) {
+  int stage = batch % Ring::STAGES, steps = steps_of<Ring>(s, batch);
+  copies_announce(&r.full[stage], steps * (s.groups * 1024 + Ring::X_STEP_BYTES));
+  copy_block(r.weights(stage), weights_at(p, s, s.begin + batch * Ring::STEPS),
+             steps * s.groups * 1024, &r.full[stage]);
+}
+
+template <class Ring>
+__device__ void bring_x(const arguments &p, const Ring &r, const share &s, int batch) {
+  int stage = batch % Ring::STAGES, steps = steps_of<Ring>(s, batch);
+  copy_block(r.x(stage), p.x + (long long)(s.begin + batch * Ring::STEPS) * Ring::X_STEP_BYTES,
+             steps * Ring::X_STEP_BYTES, &r.full[stage]);
+  copies_end(&r.full[stage]);
+}
+
+/* The warp that fills the ring. */
+template <class Ring>
+__device__ void bring(const arguments &p, const Ring &r, const share &s, int batches) {
+  int first = min(batches, (int)Ring::STAGES);
+  for (int b = 0; b < first; b++) bring_weights(p, r, s, b);
+  int far = min(p.ahead, s.end - s.begin - first * Ring::STEPS);
+  if (far > 0 && threadIdx.x % LANES == 0)
+    prefetch_block(weights_at(p, s, s.begin + first * Ring::STEPS), far * s.groups * 1024);
+  grid_wait();
+  for (int b = 0; b < first; b++) bring_x(p, r, s, b);
+  for (int b = first; b < batches; b++) {
+    barrier_wait(&r.empty[b % Ring::STAGES], (b / Ring::STAGES - 1) % 2);
+    bring_weights(p, r, s, b);
+    bring_x(p, r, s, b);
+  }
+}
+
+template <class Ring, class Sums>
+__device__ void multiply(const Ring &r, const share &s, int batches, int warp, int lane,
+                         Sums *sums) {
+  for (int b = 0; b < batches; b++) {
+    int stage = b % Ring::STAGES, steps = steps_of<Ring>(s, b);
+    barrier_wait(&r.full[stage], b / Ring::STAGES % 2);
+    const uint4 *w = reinterpret_cast<const uint4 *>(r.weights(stage)) + warp * 64 + lane;
+    const uint4 *x = reinterpret_cast<const uint4 *>(r.x(stage));
+    if (warp < s.groups) {
+#pragma unroll
+      for (int j = 0; j < Ring::STEPS; j++)
+        if (j < steps)
+          sums->step(w[j * s.groups * 64], w[j * s.groups * 64 + 32],
+                     x + j * (Ring::X_STEP_BYTES / 16), lane);
     }
     __syncwarp();
-    for (int b = 0; b < COPY_STAGES; b++) load(b);
-  }
-
-  __device__ void take(int, int step, uint4 *first, uint4 *second) {
-    int done = step - begin, batch = done / COPY_STEPS, stage = batch % COPY_STAGES;
-    if (done % COPY_STEPS == 0) {
-      /* The steps before are in registers by now: their room is free. */
-      __syncwarp();
-      if (batch > 0) load(batch - 1 + COPY_STAGES);
-      barrier_wait(barrier(stage), batch / COPY_STAGES % 2);
-    }
-    const uint4 *at = reinterpret_cast<const uint4 *>(ring) +
-                      (stage * COPY_STEPS + done % COPY_STEPS) * 64 + lane;
-    *first = at[0];
-    *second = at[32];
-  }
-};
-
-/* Brings the columns of x of one chunk: for each of the block's slices, rows of chunk_steps. */
-template <int STEP, int BEHIND>
-__device__ void load_x(const arguments &p, float *to, int stride, int rows_room, int chunk) {
-  int quads = p.chunk_steps * STEP / 4, n_slices = p.splits * BEHIND;
-  for (int i = threadIdx.x; i < BEHIND * p.rows * quads; i += THREADS) {
-    int quad = i % quads, row = i / quads % p.rows, behind = i / (quads * p.rows);
-    long long slice = (long long)blockIdx.y * BEHIND + behind;
-    int begin = (int)(slice * p.steps / n_slices);
-    int column = (begin + chunk * p.chunk_steps) * STEP + quad * 4;
-    int left = p.in - column;
-    float *target = to + (behind * rows_room + row) * stride + quad * 4;
-    const float *source = p.x + row * p.x_stride + column;
-    if (p.aligned && left > 0) {
-      copy_ahead(target, source, left < 4 ? left * 4 : 16);
-    } else {
-      for (int j = 0; j < 4; j++) target[j] = j < left ? source[j] : 0;
-    }
+    if (lane == 0) barrier_arrive(&r.empty[stage]);
   }
 }
 
-/* Adds the sums of a block's slices, in order, and hands them to `store(row, output, sum)`. */
-template <int ACROSS, class Sums, class Store>
-__device__ void meet(const Sums &sums, int n_sums, float *room, int rows_room, int rows,
-                     const Store &store) {
-  enum { BEHIND = WARPS / ACROSS, WIDTH = ACROSS * PDT_CUDA_GROUP, STRIDE = WIDTH + 4 };
-  int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-  int across = warp % ACROSS, behind = warp / ACROSS;
+/* Hands each sum of a warp to store(row, output within the block, sum). */
+template <int N, class Sums, class Store>
+__device__ void each_sum(const Sums &sums, int warp, int lane, const Store &store) {
   const float *values = reinterpret_cast<const float *>(&sums.sums);
-  __syncthreads();
 #pragma unroll
-  for (int i = 0; i < n_sums; i++) {
+  for (int i = 0; i < N; i++) {
     int output, row;
     Sums::place(i, lane, &output, &row);
-    room[(behind * rows_room + row) * STRIDE + across * PDT_CUDA_GROUP + output] = values[i];
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < rows * WIDTH; i += THREADS) {
-    int row = i / WIDTH, output = i % WIDTH;
-    float sum = room[row * STRIDE + output];
-#pragma unroll
-    for (int b = 1; b < BEHIND; b++) sum += room[(b * rows_room + row) * STRIDE + output];
-    store(row, output, sum);
+    store(row, warp * PDT_CUDA_GROUP + output, values[i]);
   }
 }
 
-/* The last block of a group to arrive adds up what all blocks of the group left, in order. */
-__device__ void add_splits(const arguments &p, int first, int width) {
+/* The last block of a group of outputs to arrive adds up what all of them left, in order. */
+__device__ void add_left(const arguments &p, int first) {
   SHARED_ARRAY(unsigned, last, 1);
   __threadfence();
   __syncthreads();
@@ -261,8 +251,8 @@ __device__ void add_splits(const arguments &p, int first, int width) {
   __syncthreads();
   if (!last[0]) return;
   __threadfence();
-  for (int i = threadIdx.x; i < p.rows * width; i += THREADS) {
-    int row = i / width, o = first + i % width;
+  for (int i = threadIdx.x; i < p.rows * WIDTH; i += THREADS) {
+    int row = i / WIDTH, o = first + i % WIDTH;
     if (o >= p.out) continue;
     float sum = __ldcg(&p.partial[(long long)row * p.out + o]);
     for (int s = 1; s < p.splits; s++)
@@ -272,163 +262,161 @@ __device__ void add_splits(const arguments &p, int first, int width) {
   if (threadIdx.x == 0) p.arrived[blockIdx.x] = 0;
 }
 
-template <class Sums, class Stream, int TILES, int ACROSS, int DEPTH>
-__global__ void __launch_bounds__(THREADS, TILES <= 2 ? 2 : 1) product(const arguments p) {
-  enum { BEHIND = WARPS / ACROSS, STEP = Sums::STEP, ROOM = TILES * 8 };
+/* Each block of a cluster adds up a part of the outputs: what all of them have in shared memory. */
+__device__ void add_cluster(const arguments &p, int first, const float *own) {
+  int width = WIDTH / p.splits;
+  cluster_sync();
+  for (int i = threadIdx.x; i < p.rows * width; i += THREADS) {
+    int row = i / width, output = blockIdx.y * width + i % width;
+    if (first + output >= p.out) continue;
+    float sum = cluster_read(own + row * STRIDE + output, 0);
+    for (int s = 1; s < p.splits; s++) sum += cluster_read(own + row * STRIDE + output, s);
+    p.y[row * p.y_stride + first + output] = sum;
+  }
+  cluster_sync(); /* the others have read this block's */
+}
+
+template <class Sums, int EIGHTS>
+__global__ void __launch_bounds__(THREADS, Sums::BLOCKS) product(const arguments p) {
+  typedef ring<Sums, EIGHTS> Ring;
   DYNAMIC_SHARED(unsigned char, shared);
-  int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-  int across = warp % ACROSS, behind = warp / ACROSS;
-  int group = blockIdx.x * ACROSS + across;
-  long long slice = (long long)blockIdx.y * BEHIND + behind;
-  int begin = (int)(slice * p.steps / (p.splits * BEHIND));
-  int end = (int)((slice + 1) * p.steps / (p.splits * BEHIND));
-  int longest = (p.steps + p.splits * BEHIND - 1) / (p.splits * BEHIND);
-  if (group * PDT_CUDA_GROUP >= p.out) end = begin;
-
-  int stride = p.chunk_steps * STEP + ROW_PAD, stage_elems = BEHIND * ROOM * stride;
-  float *x = reinterpret_cast<float *>(shared);
-  Stream stream;
-  grid_release();
-  stream.start(p.weights + (long long)group * p.steps * 64, begin, end,
-               shared + p.stages * stage_elems * 4 + warp * copier::BYTES, lane);
-  grid_wait();
-  load_x<STEP, BEHIND>(p, x, stride, ROOM, 0);
-
-  Sums sums;
-  for (int chunk = 0; chunk * p.chunk_steps < longest; chunk++) {
-    copies_wait();
-    __syncthreads();
-    if ((chunk + 1) * p.chunk_steps < longest)
-      load_x<STEP, BEHIND>(p, x + (chunk + 1) % 2 * stage_elems, stride, ROOM, chunk + 1);
-    const float *own = x + chunk % 2 * stage_elems + behind * ROOM * stride;
-    for (int t = 0; t < p.chunk_steps; t += DEPTH) {
-#pragma unroll
-      for (int j = 0; j < DEPTH; j++) {
-        int step = begin + chunk * p.chunk_steps + t + j;
-        if (step >= end) break;
-        uint4 first, second;
-        stream.take(j, step, &first, &second);
-        sums.step(first, second, own + (t + j) * STEP, stride, lane);
-      }
+  int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, first = blockIdx.x * WIDTH;
+  Ring r(shared);
+  const share s = share_of(p);
+  int batches = (s.end - s.begin + Ring::STEPS - 1) / Ring::STEPS;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < Ring::STAGES; i++) {
+      barrier_init(&r.full[i], copy_arrivals());
+      barrier_init(&r.empty[i], WARPS);
     }
+    barrier_fence();
   }
+  __syncthreads();
+  grid_release();
+  Sums sums;
+  if (warp == WARPS)
+    bring(p, r, s, batches);
+  else
+    multiply(r, s, batches, warp, lane, &sums);
 
-  int first = blockIdx.x * ACROSS * PDT_CUDA_GROUP;
-  meet<ACROSS>(sums, TILES * 8, x, ROOM, p.rows, [&](int row, int output, float sum) {
-    if (first + output >= p.out) return;
-    if (p.splits == 1)
-      p.y[row * p.y_stride + first + output] = sum;
-    else
-      p.partial[((long long)blockIdx.y * p.rows + row) * p.out + first + output] = sum;
-  });
-  if (p.splits > 1) add_splits(p, first, ACROSS * PDT_CUDA_GROUP);
-}
-
-/* How much of x a block holds at a time: all of its slices if they fit, else two chunks in turn. */
-size_t lay_out(arguments *p, int step, int rows_room, int across) {
-  int behind = WARPS / across, n_slices = p->splits * behind;
-  int longest = (p->steps + n_slices - 1) / n_slices;
-  int whole = (longest + CHUNK_STEPS - 1) / CHUNK_STEPS * CHUNK_STEPS;
-  int row_bytes = behind * rows_room * 4; /* of one column */
-  int fit = (X_BYTES / row_bytes - ROW_PAD) / step / CHUNK_STEPS * CHUNK_STEPS;
-  if (fit < CHUNK_STEPS) fit = CHUNK_STEPS;
-  p->chunk_steps = whole < fit ? whole : fit;
-  p->stages = p->chunk_steps < longest ? 2 : 1;
-  return (size_t)row_bytes * (p->chunk_steps * step + ROW_PAD) * p->stages;
-}
-
-template <template <int> class Sums, int TILES, int ACROSS>
-cudaError_t start(arguments *p, bool bulk, cudaStream_t stream) {
-  enum { DEPTH = CHUNK_STEPS };
-  size_t x_bytes = lay_out(p, Sums<TILES>::STEP, TILES * 8, ACROSS);
-  size_t meet_bytes = (WARPS / ACROSS) * TILES * 8 * (ACROSS * PDT_CUDA_GROUP + 4) * 4;
-  dim3 grid((p->out + ACROSS * PDT_CUDA_GROUP - 1) / (ACROSS * PDT_CUDA_GROUP), p->splits);
-  if (bulk) {
-    size_t bytes = x_bytes + WARPS * copier::BYTES;
-    return launch_ahead(product<Sums<TILES>, copier, TILES, ACROSS, DEPTH>, grid, dim3(THREADS),
-                        bytes > meet_bytes ? bytes : meet_bytes, stream, *p);
+  if (p.splits == 1 || !p.clusters) {
+    if (warp < WARPS)
+      each_sum<EIGHTS * 8>(sums, warp, lane, [&](int row, int output, float sum) {
+        if (row >= p.rows || first + output >= p.out) return;
+        if (p.splits == 1)
+          p.y[row * p.y_stride + first + output] = sum;
+        else
+          p.partial[((long long)blockIdx.y * p.rows + row) * p.out + first + output] = sum;
+      });
+    if (p.splits > 1) add_left(p, first);
+    return;
   }
-  return launch_ahead(product<Sums<TILES>, loader<DEPTH>, TILES, ACROSS, DEPTH>, grid,
-                      dim3(THREADS), x_bytes > meet_bytes ? x_bytes : meet_bytes, stream, *p);
+  float *own = reinterpret_cast<float *>(shared);
+  __syncthreads(); /* the ring has been read */
+  if (warp < WARPS)
+    each_sum<EIGHTS * 8>(sums, warp, lane, [&](int row, int output, float sum) {
+      if (row < p.rows) own[row * STRIDE + output] = sum;
+    });
+  add_cluster(p, first, own);
 }
 
-/* Slices behind one another hold their columns of x side by side: the more of them, the fewer rows
- * at a time. */
-int rows_at_a_time(int across) {
-  return across >= 4 ? PDT_CUDA_ROWS : 16 * across;
-}
-
-template <template <int> class Sums, int ACROSS>
-cudaError_t choose_tiles(arguments *p, bool bulk, cudaStream_t stream) {
-  if (p->rows <= 8) return start<Sums, 1, ACROSS>(p, bulk, stream);
-  if (p->rows <= 16) return start<Sums, 2, ACROSS>(p, bulk, stream);
-  if constexpr (ACROSS >= 2)
-    if (p->rows <= 32) return start<Sums, 4, ACROSS>(p, bulk, stream);
-  if constexpr (ACROSS >= 4) return start<Sums, 8, ACROSS>(p, bulk, stream);
-  return cudaErrorInvalidValue;
+template <template <int> class Sums, int EIGHTS>
+cudaError_t start(const arguments &p, bool clusters, cudaStream_t stream) {
+  dim3 grid((p.out + WIDTH - 1) / WIDTH, p.splits);
+  return launch_clusters(product<Sums<EIGHTS>, EIGHTS>, grid, dim3(THREADS),
+                         dim3(1, clusters ? p.splits : 1), ring<Sums<EIGHTS>, EIGHTS>::SHARED_BYTES,
+                         stream, p);
 }
 
 template <template <int> class Sums>
-cudaError_t choose_cut(arguments *p, const pdt_cuda_cut *cut, cudaStream_t stream) {
-  switch (cut->warps_across) {
-  case 1:
-    return choose_tiles<Sums, 1>(p, cut->bulk, stream);
-  case 2:
-    return choose_tiles<Sums, 2>(p, cut->bulk, stream);
-  case 4:
-    return choose_tiles<Sums, 4>(p, cut->bulk, stream);
-  case 8:
-    return choose_tiles<Sums, 8>(p, cut->bulk, stream);
-  }
-  return cudaErrorInvalidValue;
+cudaError_t choose(const arguments &p, bool clusters, cudaStream_t stream) {
+  if (p.rows <= 8) return start<Sums, 1>(p, clusters, stream);
+  if (p.rows <= 16) return start<Sums, 2>(p, clusters, stream);
+  if (p.rows <= 32) return start<Sums, 4>(p, clusters, stream);
+  return start<Sums, 8>(p, clusters, stream);
 }
 
-cudaError_t choose_type(arguments *p, const pdt_cuda_weights *w, cudaStream_t stream) {
-  switch (w->dtype) {
-  case PDT_F32:
-    return choose_cut<products_f32>(p, &w->cut, stream);
-  case PDT_F16:
-    return choose_cut<products_f16>(p, &w->cut, stream);
-  case PDT_BF16:
-    return choose_cut<products_bf16>(p, &w->cut, stream);
+enum { PREPARE_THREADS = 256 };
+
+/* A thread four inputs of a row; what passes the edges is zero. */
+__global__ void prepare(const float *x, long long x_stride, int rows, int in, int eights,
+                        int step_quads, bool aligned, long long n, uint4 *prepared) {
+  grid_release();
+  grid_wait();
+  long long i = (long long)blockIdx.x * PREPARE_THREADS + threadIdx.x;
+  if (i >= n) return;
+  int quad = (int)(i % step_quads), row = (int)(i / step_quads % (eights * 8));
+  int column = (int)(i / (step_quads * eights * 8)) * step_quads * 4 + quad * 4;
+  float v[4] = {};
+  const float *from = x + row * x_stride + column;
+  if (row < rows && aligned && column + 4 <= in) {
+    float4 whole = *reinterpret_cast<const float4 *>(from);
+    v[0] = whole.x, v[1] = whole.y, v[2] = whole.z, v[3] = whole.w;
+  } else {
+    for (int j = 0; j < 4; j++)
+      if (row < rows && column + j < in) v[j] = from[j];
   }
-  return cudaErrorInvalidValue;
+  uint4 to;
+  if (step_quads == 4) {
+    split_pair(v[0], v[1], &to.x, &to.z);
+    split_pair(v[2], v[3], &to.y, &to.w);
+  } else {
+    to = make_uint4(__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),
+                    __float_as_uint(v[3]));
+  }
+  prepared[i] = to;
 }
 
 } // namespace
 
 pdt_cuda_cut pdt_cuda_choose_cut(int32_t out, int32_t in, pdt_dtype dtype) {
-  enum { ACROSS = 4, BLOCKS = 250, SHORTEST = 8 };
-  int32_t groups = (out + PDT_CUDA_GROUP - 1) / PDT_CUDA_GROUP;
-  int32_t steps = (in + pdt_cuda_step(dtype) - 1) / pdt_cuda_step(dtype);
-  pdt_cuda_cut cut = {ACROSS, 1, 0};
-  while (cut.splits < 8 && (groups + ACROSS - 1) / ACROSS * cut.splits < BLOCKS &&
-         steps / (2 * cut.splits * (WARPS / ACROSS)) >= SHORTEST)
+  enum { BLOCKS = 128, MOST_SPLITS = 8, SHORTEST = 16 };
+  int32_t blocks = out / WIDTH + (out % WIDTH != 0), step = pdt_cuda_step(dtype);
+  int32_t steps = in / step + (in % step != 0);
+  pdt_cuda_cut cut = {1};
+  while (cut.splits < MOST_SPLITS && blocks * cut.splits < BLOCKS &&
+         steps / (2 * cut.splits) >= SHORTEST)
     cut.splits *= 2;
   return cut;
 }
 
-cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const float *x, int64_t x_stride,
-                             int32_t rows, float *y, int64_t y_stride, const pdt_cuda_room *room,
+cudaError_t pdt_cuda_prepare(pdt_dtype dtype, const float *x, int64_t x_stride, int32_t rows,
+                             int32_t in, void *prepared, cudaStream_t stream) {
+  if (rows < 1) return cudaSuccess;
+  long long n = pdt_cuda_prepared_bytes(dtype, in, rows) / 16;
+  int step_quads = pdt_cuda_step(dtype) / 4;
+  int eights = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
+  bool aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && x_stride % 4 == 0;
+  return launch_ahead(prepare, dim3((unsigned)((n + PREPARE_THREADS - 1) / PREPARE_THREADS)),
+                      dim3(PREPARE_THREADS), 0, stream, x, x_stride, rows, in, eights, step_quads,
+                      aligned, n, static_cast<uint4 *>(prepared));
+}
+
+cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const void *prepared, int32_t rows,
+                             float *y, int64_t y_stride, const pdt_cuda_room *room,
                              cudaStream_t stream) {
+  if (rows < 1) return cudaSuccess;
+  if (rows > PDT_CUDA_ROWS) return cudaErrorInvalidValue;
   arguments p = {};
-  p.weights = static_cast<const uint4 *>(w->data);
+  p.weights = static_cast<const unsigned char *>(w->data);
+  p.x = static_cast<const unsigned char *>(prepared);
   p.out = w->out;
-  p.in = w->in;
   p.steps = pdt_cuda_steps(w);
-  p.x_stride = x_stride;
+  p.rows = rows;
+  p.y = y;
   p.y_stride = y_stride;
   p.splits = w->cut.splits;
-  p.aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && x_stride % 4 == 0;
+  p.ahead = room->ahead;
+  p.clusters = room->clusters;
   p.partial = room->partial;
   p.arrived = room->arrived;
-  int most = rows_at_a_time(w->cut.warps_across);
-  for (int32_t done = 0; done < rows; done += most) {
-    p.x = x + done * x_stride;
-    p.y = y + done * y_stride;
-    p.rows = rows - done < most ? rows - done : most;
-    cudaError_t code = choose_type(&p, w, stream);
-    if (code != cudaSuccess) return code;
+  switch (w->dtype) {
+  case PDT_F32:
+    return choose<products_f32>(p, room->clusters, stream);
+  case PDT_F16:
+    return choose<products_f16>(p, room->clusters, stream);
+  case PDT_BF16:
+    return choose<products_bf16>(p, room->clusters, stream);
   }
-  return cudaSuccess;
+  return cudaErrorInvalidValue;
 }

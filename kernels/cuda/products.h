@@ -12,20 +12,20 @@ extern "C" {
 #include "base/dtype.h"
 
 /* How a product is cut over the GPU. It belongs to the weights and not to the batch: each output is
- * summed in slices of the inner dimension, in their order, whatever rows stand beside it. */
+ * summed in `splits` slices of the inner dimension, in their order, whatever rows stand beside it.
+ */
 typedef struct pdt_cuda_cut {
-  int warps_across; /* 1, 2, 4 or 8 of a block's 8 warps stand side by side over outputs, 32 each;
-                       the others are behind one another over the inner dimension */
-  int splits;       /* blocks behind one another over the inner dimension, >= 1 */
-  int bulk;         /* weights through the bulk copy engine (sm_90) instead of by each thread */
+  int splits; /* 1, 2, 4 or 8 */
 } pdt_cuda_cut;
 
-/* Outputs of one group of packed weights, and the most rows of x that one launch takes. */
-enum { PDT_CUDA_GROUP = 32, PDT_CUDA_ROWS = 64 };
+/* Outputs of one group of packed weights, groups that stand together, and the most rows of x that
+ * one product takes. */
+enum { PDT_CUDA_GROUP = 32, PDT_CUDA_ACROSS = 8, PDT_CUDA_ROWS = 64 };
 
-/* Weights [out, in] in device memory, laid out as the threads of a warp read them: groups of 32
- * outputs, of which a step of 16 inputs (8 in F32) is 1 KiB, two times 16 bytes a thread. What
- * passes the edges is zero. */
+/* Weights [out, in] in device memory, laid out as blocks of threads read them. 32 outputs are a
+ * group, of which a step of 16 inputs (8 in F32) is 1 KiB: two times 16 bytes for each thread of a
+ * warp. Eight groups, or what is left of them at the end, stand together, step by step. What passes
+ * the edges is zero. */
 typedef struct pdt_cuda_weights {
   int32_t out, in;
   pdt_dtype dtype;
@@ -38,53 +38,65 @@ static inline int32_t pdt_cuda_step(pdt_dtype dtype) {
 }
 
 static inline int32_t pdt_cuda_steps(const pdt_cuda_weights *w) {
-  return (w->in + pdt_cuda_step(w->dtype) - 1) / pdt_cuda_step(w->dtype);
+  int32_t step = pdt_cuda_step(w->dtype);
+  return w->in / step + (w->in % step != 0);
 }
 
 static inline int32_t pdt_cuda_groups(const pdt_cuda_weights *w) {
-  return (w->out + PDT_CUDA_GROUP - 1) / PDT_CUDA_GROUP;
+  return w->out / PDT_CUDA_GROUP + (w->out % PDT_CUDA_GROUP != 0);
 }
 
 static inline pdt_bytes pdt_cuda_weights_bytes(const pdt_cuda_weights *w) {
   return (pdt_bytes)pdt_cuda_groups(w) * pdt_cuda_steps(w) * 1024;
 }
 
-/* Where element (o, i) stands, in elements. */
+/* Where element (o, i) of weights [out, in] stands, in elements. */
 #ifdef __CUDACC__
 __host__ __device__
 #endif
     static inline int64_t
-    pdt_cuda_place(pdt_dtype dtype, int32_t steps, int32_t o, int32_t i) {
-  int64_t group = o / PDT_CUDA_GROUP;
-  int32_t r = o % PDT_CUDA_GROUP;
-  if (dtype == PDT_F32) {
-    int64_t quad = (group * steps + i / 8) * 2 + i % 8 / 4;
-    return (quad * 32 + r) * 4 + i % 4;
-  }
+    pdt_cuda_place(pdt_dtype dtype, int32_t out, int32_t in, int32_t o, int32_t i) {
+  int32_t step = dtype == PDT_F32 ? 8 : 16, steps = in / step + (in % step != 0);
+  int32_t groups = out / PDT_CUDA_GROUP + (out % PDT_CUDA_GROUP != 0), group = o / PDT_CUDA_GROUP;
+  int32_t first = group / PDT_CUDA_ACROSS * PDT_CUDA_ACROSS, r = o % PDT_CUDA_GROUP;
+  int32_t across = groups - first < PDT_CUDA_ACROSS ? groups - first : PDT_CUDA_ACROSS;
+  /* Steps of one group, counted in the order in which they stand. */
+  int64_t at = (int64_t)first * steps + (int64_t)(i / step) * across + (group - first);
+  if (dtype == PDT_F32) return ((at * 2 + i % 8 / 4) * 32 + r) * 4 + i % 4;
   /* A thread holds two rows, 8 apart, of four neighbouring inputs: the fragment of the tensor
    * cores' m16n8k16 but for the order of the inputs, which x follows. */
-  int64_t tile = (group * steps + i / 16) * 2 + r / 16;
-  int32_t thread = r % 8 * 4 + i % 16 / 4;
-  int32_t word = i % 4 / 2 * 2 + r % 16 / 8;
-  return (tile * 32 + thread) * 8 + word * 2 + i % 2;
+  int32_t thread = r % 8 * 4 + i % 16 / 4, word = i % 4 / 2 * 2 + r % 16 / 8;
+  return ((at * 2 + r / 16) * 32 + thread) * 8 + word * 2 + i % 2;
 }
 
 /* The cut for weights [out, in]. Pure. */
 pdt_cuda_cut pdt_cuda_choose_cut(int32_t out, int32_t in, pdt_dtype dtype);
 
-/* Where the sums of a product's splits meet. */
+/* Rows of x as products with weights of a type read them: for each step the rows in eights, of F16
+ * and BF16 weights as fragments of the tensor cores, each number as the sum of two of bf16. */
+static inline pdt_bytes pdt_cuda_prepared_bytes(pdt_dtype dtype, int32_t in, int32_t rows) {
+  int32_t step = pdt_cuda_step(dtype), eights = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
+  return (pdt_bytes)((in + step - 1) / step) * eights * 8 * step * 4;
+}
+
+/* prepared = rows of x [rows, in], rows <= PDT_CUDA_ROWS, 128-byte aligned. */
+cudaError_t pdt_cuda_prepare(pdt_dtype dtype, const float *x, int64_t x_stride, int32_t rows,
+                             int32_t in, void *prepared, cudaStream_t stream);
+
+/* How a device joins the slices of a product: in clusters of blocks, or through memory. */
 typedef struct pdt_cuda_room {
-  float *partial;    /* device: elems of it */
-  int64_t elems;     /* splits * min(rows, PDT_CUDA_ROWS) * out of the largest product */
-  unsigned *arrived; /* device: groups of it, zero between products */
+  bool clusters;     /* compute capability 9.0 or later: the rest is not used */
+  float *partial;    /* device: splits * rows * out of the largest product */
+  unsigned *arrived; /* device: out / 256, rounded up; zero between products */
+  int ahead;         /* steps of each slice that are asked for before x is there */
 } pdt_cuda_room;
 
-/* y[r, o] = sum_i w[o, i] x[r, i], rows >= 0; x, y in device memory, strides in elements. Weights
- * in F32 are multiplied in float; of F16 and BF16 with x as the sum of two bf16 numbers, 2^-17 of x
- * away from it, summed in float. Asynchronous on the stream; room is used until the product is
- * done. Returns what the launch says. */
-cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const float *x, int64_t x_stride,
-                             int32_t rows, float *y, int64_t y_stride, const pdt_cuda_room *room,
+/* y[r, o] = sum_i w[o, i] x[r, i] for x prepared for w's type; rows <= PDT_CUDA_ROWS; y in device
+ * memory, its stride in elements. Weights in F32 are multiplied in float; of F16 and BF16 with x as
+ * the sum of two bf16 numbers, 2^-17 of x away from it, summed in float. Asynchronous on the
+ * stream; prepared and room are used until the product is done. Returns what the launch says. */
+cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const void *prepared, int32_t rows,
+                             float *y, int64_t y_stride, const pdt_cuda_room *room,
                              cudaStream_t stream);
 
 #ifdef __cplusplus

@@ -1,23 +1,24 @@
-// Run CUDA kernels on the CPU: the same .cu source, compiled by a C++17 compiler instead of nvcc.
-//
-//   nvcc:  nvcc -I. -c kernels.cu
-//   host:  g++ -std=c++17 -x c++ -fsanitize=address,undefined -I. -I$CUDA/include -c kernels.cu
-//
-// One block runs at a time; its threads are fibers that switch only at barriers, shuffles, votes
-// and mma. The order in which threads run between two of those is shuffled by cuda_on_host::seed,
-// so a missing barrier shows as a result that changes with the seed. Shared memory is filled with
-// NaN patterns before each block, so reading what was not written shows too. Waiting for ever is an
-// error with the waiting threads' numbers, not a hang.
-//
-// Write kernels with LAUNCH and SHARED_ARRAY / DYNAMIC_SHARED, and keep inline PTX behind functions
-// that have a host twin here (mma_m16n8k16_bf16 is the example).
-#pragma once
+/* Runs CUDA kernels on the CPU: the same .cu source, compiled as C++17 for the host with
+ * PDT_CUDA_ON_HOST defined, under the sanitizers.
+ *
+ * One block runs at a time. Its threads are fibers that switch only at barriers, shuffles, votes,
+ * tensor-core products and waits for copies; the order in which they run between two of those is
+ * shuffled by cuda_on_host::seed, and so is the order of blocks, so that a missing barrier and a
+ * sum whose order nobody holds show as results that change with the seed. Shared memory is filled
+ * with NaN patterns before each block: reading what was not written shows too. Waiting for ever is
+ * an error that names the threads, not a hang.
+ *
+ * Here stand the twins of CUDA C's own words, and of the functions of
+ * kernels/cuda/instructions.cuh, under the same names. */
+#ifndef PDT_TESTS_CUDA_ON_HOST_H
+#define PDT_TESTS_CUDA_ON_HOST_H
+
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#include <ucontext.h>
-
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -39,136 +40,166 @@
 
 namespace cuda_on_host {
 
+/* 0: threads and blocks in their order; else shuffled, differently for each number. */
 inline unsigned long long seed = 1;
 
-enum class Wait { none, block, warp, done };
+enum class wait { none, block, warp, other, done };
 
-struct Fiber {
-  ucontext_t context;
+/* Puts this thread of control aside, its stack pointer into *from, and goes on where `to` was put
+ * aside: registers that a callee keeps lie on the stack, under the address to go on at. */
+extern "C" void cuda_on_host_switch(void **from, void *to);
+__asm__(".text\n"
+        ".weak cuda_on_host_switch\n"
+        ".type cuda_on_host_switch, @function\n"
+        "cuda_on_host_switch:\n"
+        "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
+        "  movq %rsp, (%rdi)\n"
+        "  movq %rsi, %rsp\n"
+        "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n"
+        "  ret\n"
+        ".size cuda_on_host_switch, . - cuda_on_host_switch\n");
+
+struct fiber {
+  void *pointer = nullptr; /* of its stack, when it is put aside */
   std::unique_ptr<char[]> stack;
   dim3 thread;
-  Wait wait = Wait::none;
-  unsigned mask = 0; // lanes awaited at a warp barrier
+  wait waits = wait::none;
+  unsigned mask = 0;           /* lanes awaited at a warp's barrier */
+  std::function<bool()> ready; /* with wait::other: may it go on? */
 };
 
-struct Block {
-  ucontext_t scheduler;
-  std::vector<Fiber> fibers;
-  std::vector<unsigned long long> exchange; // one word a thread, for shuffles
-  std::vector<unsigned> fragment;           // six words a thread, for mma
+struct block {
+  void *scheduler = nullptr; /* likewise */
+  std::vector<fiber> fibers;
+  std::vector<unsigned long long> exchange; /* a word a thread, for shuffles */
+  std::vector<unsigned> fragment;           /* six words a thread, for tensor-core products */
   std::vector<unsigned char> dynamic_shared;
   std::vector<std::pair<void *, size_t>> shared;
   const std::function<void()> *body = nullptr;
   size_t current = 0;
 };
 
-inline Block *now = nullptr;
-inline dim3 grid_dim, block_dim, block_idx, thread_idx;
+inline block *now = nullptr;
+inline dim3 grid_dim, block_dim, block_idx;
 
-inline unsigned lane() {
-  return now->current % 32;
+[[noreturn]] inline void stop(const char *what) {
+  fprintf(stderr, "cuda_on_host: block (%u, %u, %u), thread %zu: %s\n", block_idx.x, block_idx.y,
+          block_idx.z, now ? now->current : 0, what);
+  abort();
 }
 
-inline void pause(Wait why, unsigned mask = 0) {
-  Fiber &f = now->fibers[now->current];
-  f.wait = why;
+inline unsigned lane() {
+  return (unsigned)(now->current % 32);
+}
+
+inline void pause(wait why, unsigned mask = 0) {
+  fiber &f = now->fibers[now->current];
+  f.waits = why;
   f.mask = mask;
-  swapcontext(&f.context, &now->scheduler);
+  cuda_on_host_switch(&f.pointer, now->scheduler);
 }
 
 inline void enter() {
   (*now->body)();
-  now->fibers[now->current].wait = Wait::done;
-  swapcontext(&now->fibers[now->current].context, &now->scheduler);
+  pause(wait::done); /* for good */
 }
 
-// Lets those go on whose barrier is complete; returns how many.
-inline size_t release(Block &b) {
-  auto ready = [](const Fiber &f, Wait w) { return f.wait == w || f.wait == Wait::done; };
+/* Lets those go on whose barrier is complete; returns how many. */
+inline size_t release(block &b) {
   size_t n = 0;
-  if (std::all_of(b.fibers.begin(), b.fibers.end(),
-                  [&](const Fiber &f) { return ready(f, Wait::block); }))
-    for (Fiber &f : b.fibers)
-      if (f.wait == Wait::block) f.wait = Wait::none, n++;
+  bool all_at_block = std::all_of(b.fibers.begin(), b.fibers.end(), [](const fiber &f) {
+    return f.waits == wait::block || f.waits == wait::done;
+  });
+  for (fiber &f : b.fibers)
+    if ((f.waits == wait::block && all_at_block) || (f.waits == wait::other && f.ready()))
+      f.waits = wait::none, n++;
   for (size_t w = 0; w < b.fibers.size(); w += 32) {
     size_t end = std::min(w + 32, b.fibers.size());
     for (size_t i = w; i < end; i++) {
-      if (b.fibers[i].wait != Wait::warp) continue;
+      if (b.fibers[i].waits != wait::warp) continue;
       unsigned mask = b.fibers[i].mask;
       bool all = true;
       for (size_t j = w; j < end; j++)
         if (mask >> (j - w) & 1)
-          all = all && b.fibers[j].wait == Wait::warp && b.fibers[j].mask == mask;
-      if (!all) continue;
-      for (size_t j = w; j < end; j++)
-        if (mask >> (j - w) & 1) b.fibers[j].wait = Wait::none, n++;
+          all = all && b.fibers[j].waits == wait::warp && b.fibers[j].mask == mask;
+      for (size_t j = w; all && j < end; j++)
+        if (mask >> (j - w) & 1) b.fibers[j].waits = wait::none, n++;
     }
   }
   return n;
 }
 
-inline void run_block(Block &b, std::mt19937_64 &random) {
-  const size_t stack_bytes = 256 << 10;
+inline void start_fibers(block &b) {
+  const size_t stack_bytes = 64 << 10;
   for (auto [p, n] : b.shared) memset(p, 0xff, n);
-  std::fill(b.dynamic_shared.begin(), b.dynamic_shared.end(), 0xff);
-  std::vector<size_t> order(b.fibers.size());
+  std::fill(b.dynamic_shared.begin(), b.dynamic_shared.end(), (unsigned char)0xff);
   for (size_t i = 0; i < b.fibers.size(); i++) {
-    Fiber &f = b.fibers[i];
-    order[i] = i;
-    f.wait = Wait::none;
+    fiber &f = b.fibers[i];
+    unsigned at = (unsigned)i;
+    f.waits = wait::none;
     f.thread =
-        dim3(i % block_dim.x, i / block_dim.x % block_dim.y, i / (block_dim.x * block_dim.y));
+        dim3(at % block_dim.x, at / block_dim.x % block_dim.y, at / (block_dim.x * block_dim.y));
     if (!f.stack) f.stack.reset(new char[stack_bytes]);
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack.get();
-    f.context.uc_stack.ss_size = stack_bytes;
-    makecontext(&f.context, enter, 0);
+    /* As a call of enter would find it: 16-byte aligned but for the return address. */
+    size_t top = ((size_t)f.stack.get() + stack_bytes) / 16 * 16 - 8;
+    void **frame = reinterpret_cast<void **>(top) - 7;
+    memset(frame, 0, 6 * sizeof *frame);
+    frame[6] = reinterpret_cast<void *>(enter);
+    frame[7] = nullptr;
+    f.pointer = frame;
   }
+}
+
+inline void run_block(block &b, std::mt19937_64 &random) {
+  std::vector<size_t> order(b.fibers.size());
+  for (size_t i = 0; i < order.size(); i++) order[i] = i;
+  start_fibers(b);
   for (size_t done = 0; done < b.fibers.size();) {
     if (seed) std::shuffle(order.begin(), order.end(), random);
     size_t ran = 0;
     for (size_t i : order) {
-      Fiber &f = b.fibers[i];
-      if (f.wait != Wait::none) continue;
+      if (b.fibers[i].waits != wait::none) continue;
       b.current = i;
-      thread_idx = f.thread;
-      swapcontext(&b.scheduler, &f.context);
+      cuda_on_host_switch(&b.scheduler, b.fibers[i].pointer);
       ran++;
-      done += f.wait == Wait::done;
+      done += b.fibers[i].waits == wait::done;
     }
-    if (!ran && !release(b) && done < b.fibers.size()) {
-      for (size_t i = 0; i < b.fibers.size(); i++)
-        if (b.fibers[i].wait != Wait::done)
-          fprintf(stderr,
-                  "thread %zu of block (%u,%u,%u) waits at a %s barrier that others never reach\n",
-                  i, block_idx.x, block_idx.y, block_idx.z,
-                  b.fibers[i].wait == Wait::block ? "block" : "warp");
-      abort();
-    }
+    if (ran || release(b) || done == b.fibers.size()) continue;
+    for (size_t i = 0; i < b.fibers.size(); i++)
+      if (b.fibers[i].waits != wait::done)
+        fprintf(stderr, "cuda_on_host: thread %zu waits at a barrier of its %s\n", i,
+                b.fibers[i].waits == wait::block  ? "block"
+                : b.fibers[i].waits == wait::warp ? "warp"
+                                                  : "copies");
+    stop("others never reach a barrier");
   }
 }
 
-inline void launch(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body) {
-  if (block.x * block.y * block.z > 1024 || shared_bytes > (227 << 10))
-    fprintf(stderr, "launch beyond the device's limits\n"), abort();
-  Block b;
-  b.fibers.resize(block.x * block.y * block.z);
+inline void launch(dim3 grid, dim3 threads, size_t shared_bytes,
+                   const std::function<void()> &body) {
+  if (threads.x * threads.y * threads.z > 1024 || shared_bytes > (227 << 10) || grid.y > 65535 ||
+      grid.z > 65535 || grid.x * grid.y * grid.z == 0)
+    stop("a launch beyond a device's limits");
+  block b;
+  b.fibers.resize(threads.x * threads.y * threads.z);
   b.exchange.resize(b.fibers.size());
   b.fragment.resize(b.fibers.size() * 6);
-  b.dynamic_shared.resize(shared_bytes + 16);
+  b.dynamic_shared.resize(shared_bytes + 128);
   b.body = &body;
-  grid_dim = grid, block_dim = block, now = &b;
+  grid_dim = grid, block_dim = threads, now = &b;
   std::mt19937_64 random(seed);
+  std::vector<dim3> order;
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
-      for (unsigned x = 0; x < grid.x; x++) block_idx = dim3(x, y, z), run_block(b, random);
+      for (unsigned x = 0; x < grid.x; x++) order.push_back(dim3(x, y, z));
+  if (seed) std::shuffle(order.begin(), order.end(), random);
+  for (dim3 at : order) block_idx = at, run_block(b, random);
   now = nullptr;
 }
 
 inline void warp_barrier(unsigned mask) {
-  pause(Wait::warp, mask & (now->fibers.size() - now->current / 32 * 32 >= 32
-                                ? ~0u
-                                : (1u << (now->fibers.size() % 32)) - 1));
+  size_t left = now->fibers.size() - now->current / 32 * 32;
+  pause(wait::warp, left >= 32 ? mask : mask & ((1u << left) - 1));
 }
 
 template <class T> T shuffle(unsigned mask, T value, unsigned from) {
@@ -182,7 +213,8 @@ template <class T> T shuffle(unsigned mask, T value, unsigned from) {
   return value;
 }
 
-// Shared arrays are function statics: register them once so that each block finds them poisoned.
+/* Shared arrays are statics of their functions: told here once a launch, so that each block finds
+ * them poisoned. */
 template <class T, size_t N> T *shared_array(T (&storage)[N]) {
   auto &all = now->shared;
   if (std::none_of(all.begin(), all.end(), [&](auto &s) { return s.first == (void *)storage; })) {
@@ -192,108 +224,93 @@ template <class T, size_t N> T *shared_array(T (&storage)[N]) {
   return storage;
 }
 
+/* What a 64-bit barrier holds. */
+struct barrier_state {
+  int bytes;              /* announced and not yet there */
+  unsigned short pending; /* arrivals that are missing */
+  unsigned short count : 15, phase : 1;
+};
+static_assert(sizeof(barrier_state) == sizeof(uint64_t), "a barrier is 64 bits");
+
+inline void change(uint64_t *barrier, int bytes, int arrivals) {
+  barrier_state s;
+  memcpy(&s, barrier, sizeof s);
+  if (s.pending < arrivals) stop("more arrivals at a barrier than it counts");
+  s.bytes += bytes;
+  s.pending = (unsigned short)(s.pending - arrivals);
+  if (s.pending == 0 && s.bytes == 0) {
+    s.pending = s.count;
+    s.phase ^= 1;
+  }
+  memcpy(barrier, &s, sizeof s);
+}
+
 } // namespace cuda_on_host
 
 #define gridDim   cuda_on_host::grid_dim
 #define blockDim  cuda_on_host::block_dim
 #define blockIdx  cuda_on_host::block_idx
 #define threadIdx cuda_on_host::now->fibers[cuda_on_host::now->current].thread
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                     \
-  ((void)(stream), cuda_on_host::launch(grid, block, shared_bytes, [&] { kernel(__VA_ARGS__); }))
 #define SHARED_ARRAY(type, name, count)                                                            \
   static type storage_##name[count];                                                               \
   type *name = cuda_on_host::shared_array(storage_##name)
 #define DYNAMIC_SHARED(type, name)                                                                 \
-  type *name =                                                                                     \
-      reinterpret_cast<type *>(((size_t)cuda_on_host::now->dynamic_shared.data() + 15) / 16 * 16)
+  type *name = reinterpret_cast<type *>(((size_t)cuda_on_host::now->dynamic_shared.data() + 127) / \
+                                        128 * 128)
+
+/* ---- CUDA C ---- */
 
 inline void __syncthreads() {
-  cuda_on_host::pause(cuda_on_host::Wait::block);
+  cuda_on_host::pause(cuda_on_host::wait::block);
 }
 inline void __syncwarp(unsigned mask = ~0u) {
   cuda_on_host::warp_barrier(mask);
 }
-template <class T> T __shfl_sync(unsigned mask, T v, int from, int width = 32) {
-  return cuda_on_host::shuffle(mask, v, cuda_on_host::lane() / width * width + from % width);
+template <class T> T __shfl_sync(unsigned mask, T v, int from) {
+  return cuda_on_host::shuffle(mask, v, (unsigned)from);
 }
-template <class T> T __shfl_xor_sync(unsigned mask, T v, int bits, int = 32) {
-  return cuda_on_host::shuffle(mask, v, cuda_on_host::lane() ^ bits);
-}
-template <class T> T __shfl_down_sync(unsigned mask, T v, unsigned by, int width = 32) {
-  unsigned l = cuda_on_host::lane();
-  return cuda_on_host::shuffle(mask, v, l % width + by < (unsigned)width ? l + by : l);
-}
-template <class T> T __shfl_up_sync(unsigned mask, T v, unsigned by, int width = 32) {
-  unsigned l = cuda_on_host::lane();
-  return cuda_on_host::shuffle(mask, v, l % width >= by ? l - by : l);
-}
-inline unsigned __ballot_sync(unsigned mask, bool predicate) {
-  unsigned votes = 0;
-  for (unsigned i = 0; i < 32; i++)
-    votes |= (unsigned)(cuda_on_host::shuffle(mask, (unsigned)predicate, i) && (mask >> i & 1))
-             << i;
-  return votes;
+template <class T> T __shfl_xor_sync(unsigned mask, T v, int bits) {
+  return cuda_on_host::shuffle(mask, v, cuda_on_host::lane() ^ (unsigned)bits);
 }
 template <class T> T atomicAdd(T *p, T v) {
   T old = *p;
   *p += v;
   return old;
 }
-template <class T> T atomicMax(T *p, T v) {
-  T old = *p;
-  *p = std::max(*p, v);
-  return old;
-}
-template <class T> T __ldg(const T *p) {
-  return *p;
-}
-
-inline void mma_m16n8k16_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
-  using namespace cuda_on_host;
-  size_t me = now->current, warp = me / 32 * 32;
-  memcpy(&now->fragment[me * 6], a, 16);
-  memcpy(&now->fragment[me * 6 + 4], b, 8);
-  warp_barrier(~0u);
-  auto bf16 = [&](size_t thread, int word, int half) {
-    unsigned u = (now->fragment[(warp + thread) * 6 + word] >> (16 * half) & 0xffff) << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-  };
-  auto A = [&](int row, int k) {
-    return bf16(row % 8 * 4 + k % 8 / 2, (k / 8) * 2 + row / 8, k & 1);
-  };
-  auto B = [&](int k, int col) { return bf16(col * 4 + k % 8 / 2, 4 + k / 8, k & 1); };
-  int l = (int)lane();
-  for (int i = 0; i < 4; i++) {
-    float sum = d[i];
-    for (int k = 0; k < 16; k++) sum += A(l / 4 + i / 2 * 8, k) * B(k, l % 4 * 2 + i % 2);
-    d[i] = sum;
-  }
-  warp_barrier(~0u);
-}
-
 template <class T> T __ldcg(const T *p) {
   return *p;
 }
 inline void __threadfence() {}
-inline void __threadfence_block() {}
 inline unsigned __float_as_uint(float f) {
   unsigned u;
-  memcpy(&u, &f, 4);
+  memcpy(&u, &f, sizeof u);
   return u;
 }
 inline float __uint_as_float(unsigned u) {
   float f;
-  memcpy(&f, &u, 4);
+  memcpy(&f, &u, sizeof f);
   return f;
 }
+inline int min(int a, int b) {
+  return b < a ? b : a;
+}
+inline int max(int a, int b) {
+  return a < b ? b : a;
+}
+
+/* ---- instructions.cuh ---- */
 
 template <class... Parameters, class... Arguments>
-cudaError_t launch_ahead(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                         cudaStream_t, Arguments... arguments) {
+cudaError_t launch_clusters(void (*kernel)(Parameters...), dim3 grid, dim3 block, dim3 cluster,
+                            size_t shared_bytes, cudaStream_t, Arguments... arguments) {
+  if (cluster.x * cluster.y * cluster.z != 1) cuda_on_host::stop("there are no clusters");
   cuda_on_host::launch(grid, block, shared_bytes, [&] { kernel(Parameters(arguments)...); });
   return cudaSuccess;
+}
+template <class... Parameters, class... Arguments>
+cudaError_t launch_ahead(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                         cudaStream_t stream, Arguments... arguments) {
+  return launch_clusters(kernel, grid, block, dim3(1), shared_bytes, stream, arguments...);
 }
 inline void grid_wait() {}
 inline void grid_release() {}
@@ -301,23 +318,70 @@ inline uint4 load_once(const uint4 *p) {
   return *p;
 }
 inline void copy_ahead(void *shared, const void *global, int bytes) {
-  if (bytes < 0 || bytes > 16 || (size_t)shared % 16 || (size_t)global % 16)
-    fprintf(stderr, "copy_ahead of %d bytes from %p to %p\n", bytes, global, shared), abort();
   char whole[16] = {0};
-  memcpy(whole, global, bytes);
-  memcpy(shared, whole, 16);
+  if (bytes < 0 || bytes > 16 || (size_t)shared % 16 || (size_t)global % 16)
+    cuda_on_host::stop("a copy of 16 bytes that are not aligned");
+  memcpy(whole, global, (size_t)bytes);
+  memcpy(shared, whole, sizeof whole);
 }
 inline void copies_wait() {}
-inline void barrier_init(uint64_t *barrier) {
-  *barrier = 0;
+inline void mma_m16n8k16_bf16(float d[4], const unsigned a[4], const unsigned b[2]) {
+  using namespace cuda_on_host;
+  size_t me = now->current, warp = me / 32 * 32;
+  memcpy(&now->fragment[me * 6], a, 16);
+  memcpy(&now->fragment[me * 6 + 4], b, 8);
+  warp_barrier(~0u);
+  auto bf16 = [&](int thread, int word, int half) {
+    return __uint_as_float(
+        (now->fragment[(warp + (size_t)thread) * 6 + (size_t)word] >> (16 * half) & 0xffff) << 16);
+  };
+  int l = (int)lane();
+  for (int i = 0; i < 4; i++) {
+    int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; k++)
+      d[i] += bf16(row % 8 * 4 + k % 8 / 2, k / 8 * 2 + row / 8, k & 1) *
+              bf16(column * 4 + k % 8 / 2, 4 + k / 8, k & 1);
+  }
+  warp_barrier(~0u);
+}
+inline void barrier_init(uint64_t *barrier, unsigned count) {
+  cuda_on_host::barrier_state s = {};
+  s.pending = (unsigned short)count;
+  s.count = count & 0x7fff;
+  memcpy(barrier, &s, sizeof s);
 }
 inline void barrier_fence() {}
-inline void copy_block(void *shared, const void *global, unsigned bytes, uint64_t *barrier) {
-  if (bytes % 16 || (size_t)shared % 16 || (size_t)global % 16)
-    fprintf(stderr, "copy_block of %u bytes\n", bytes), abort();
-  memcpy(shared, global, bytes);
-  ++*barrier;
+inline void barrier_arrive(uint64_t *barrier) {
+  cuda_on_host::change(barrier, 0, 1);
 }
 inline void barrier_wait(uint64_t *barrier, unsigned parity) {
-  while (*barrier % 2 == parity) __syncwarp();
+  auto ended = [=] {
+    cuda_on_host::barrier_state s;
+    memcpy(&s, barrier, sizeof s);
+    return s.phase != parity;
+  };
+  if (ended()) return;
+  cuda_on_host::now->fibers[cuda_on_host::now->current].ready = ended;
+  cuda_on_host::pause(cuda_on_host::wait::other);
 }
+constexpr unsigned copy_arrivals() {
+  return 1;
+}
+inline void copies_announce(uint64_t *barrier, unsigned bytes) {
+  if (cuda_on_host::lane() == 0) cuda_on_host::change(barrier, (int)bytes, 1);
+}
+inline void copy_block(void *shared, const void *global, unsigned bytes, uint64_t *barrier) {
+  if (bytes % 16 || (size_t)shared % 16 || (size_t)global % 16)
+    cuda_on_host::stop("a bulk copy that is not aligned");
+  if (cuda_on_host::lane() != 0) return;
+  memcpy(shared, global, bytes);
+  cuda_on_host::change(barrier, -(int)bytes, 0);
+}
+inline void copies_end(uint64_t *) {}
+inline void prefetch_block(const void *, unsigned) {}
+inline void cluster_sync() {}
+inline float cluster_read(const float *p, unsigned) {
+  return *p;
+}
+
+#endif
