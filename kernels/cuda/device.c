@@ -10,6 +10,11 @@ void pdt_cuda_describe(pdt_cuda_info *info) {
   snprintf(info->why_none, sizeof info->why_none, "not built in");
 }
 
+int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
+  *dev = (pdt_device){0};
+  return pdt_fail(err, PDT_ERROR_RUNTIME, "GPU %d: this program was built without CUDA", index);
+}
+
 #else
 
 #include <cuda_runtime_api.h>

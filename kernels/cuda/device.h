@@ -3,7 +3,7 @@
 #ifndef PDT_KERNELS_CUDA_DEVICE_H
 #define PDT_KERNELS_CUDA_DEVICE_H
 
-#include "base/types.h"
+#include "kernels/kernels.h"
 
 enum { PDT_CUDA_NAME_BYTES = 256, PDT_CUDA_LISTED = 16 };
 
@@ -26,5 +26,10 @@ typedef struct pdt_cuda_info {
 /* Fills in *info. Having no device is an answer, not an error. Creates no context on any device.
  * Not collective; every rank may see other devices. */
 void pdt_cuda_describe(pdt_cuda_info *info);
+
+/* A device of this process (kernels.h): the GPU of that number among those that the process may
+ * use, with memory, a stream and results of its own. Every call comes from the thread that made it.
+ * Errors: RUNTIME where there is none, saying why; MEMORY. */
+int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err);
 
 #endif

@@ -39,6 +39,8 @@ static const struct argp_option options[] = {
     {"threads", OPT_ENGINE + PDT_FLAG_THREADS, "N", 0, "with --verify: threads a rank", 0},
     {"kv-memory", OPT_ENGINE + PDT_FLAG_KV_MEMORY, "SIZE", 0,
      "with --verify: most memory for the key/value cache of a rank, as 512M or 4G", 0},
+    {"device", OPT_ENGINE + PDT_FLAG_DEVICE, "NAME", 0,
+     "cpu, cuda or auto; by default GPUs where every rank can use one", 0},
     {"kernels", OPT_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "with --verify: portable, avx2 or avx512 (the best that every rank has)", 0},
     {0},
@@ -71,7 +73,7 @@ static error_t check(struct argp_state *state, const arguments *a) {
                       : a->verify && !a->engine.model   ? "--verify: expected --model DIR"
                       : a->verify && !a->engine.sidecar ? "--verify: expected --sidecar FILE"
                       : a->engine_flags && !a->verify   ? "--sidecar, --tp, --threads, --kv-memory "
-                                                          "and --kernels belong to --verify"
+                                                          "--kernels and --device belong to --verify"
                                                         : NULL;
   if (!wrong) return 0;
   argp_error(state, "%s", wrong);

@@ -14,12 +14,14 @@ typedef struct pdt_machine {
   pdt_device device;      /* that computes, and holds weights, cache and hidden states */
   int threads;            /* of this rank */
   pdt_rank ranks_on_node; /* ranks of the world that share this machine */
+  pdt_rank rank_on_node;  /* among them */
 } pdt_machine;
 
 /* What is asked for. */
 typedef struct pdt_machine_options {
   int tensor_parallel; /* T; must divide the number of ranks; 0: the ranks of one machine */
   int threads;         /* of this rank; 0: OMP_NUM_THREADS, or its fair part of the processors */
+  const char *device;  /* "cpu", "cuda", or "auto" (NULL): GPUs if every rank can use one */
   const char *kernels; /* instruction set by name; NULL: the best that every rank has */
 } pdt_machine_options;
 

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "kernels/cuda/device.h"
 #include "kernels/kernels.h"
 
 enum { GUARD = 64, TRIALS = 25 };
@@ -38,21 +39,28 @@ static int open_threads(pdt_device *dev, pdt_error *err) {
   return pdt_cpu_device_new(dev, pdt_cpu_best_isa(), 3, err);
 }
 
+static int open_cuda(pdt_device *dev, pdt_error *err) {
+  return pdt_cuda_device_new(dev, 0, err);
+}
+
 typedef struct backend {
   const char *name;
   int (*open)(pdt_device *dev, pdt_error *err); /* fails, with the reason, where it is not here */
+  double rounding; /* of what is multiplied with weights of half precision, relative to 1 */
 } backend;
 
-static const backend backends[] = {{"portable", open_portable},
-                                   {"avx2", open_avx2},
-                                   {"avx512", open_avx512},
-                                   {"three threads", open_threads}};
+static const backend backends[] = {{"portable", open_portable, 0},
+                                   {"avx2", open_avx2, 0},
+                                   {"avx512", open_avx512, 0},
+                                   {"three threads", open_threads, 0},
+                                   {"cuda", open_cuda, 0x1p-17}};
 
 /* ---- data ---- */
 
 /* One trial: the backend, the reference, and where its random numbers are. */
 typedef struct trial {
   pdt_device dev, ref;
+  double rounding; /* the backend's */
   uint64_t seed;
 } trial;
 
@@ -277,7 +285,7 @@ static void matmul(trial *t) {
   dev->ops->matmul(dev, &m.dev, x.dev, stride, rows, y.dev);
   t->ref.ops->matmul(&t->ref, &m.ref, x.ref, stride, rows, y.ref);
   /* Rounding of `in` additions of numbers of at most 1. */
-  compare(t, y, 1e-7 * in * (1 + sqrt(in)));
+  compare(t, y, 1e-7 * in * (1 + sqrt(in)) + in * t->rounding);
   assert_true(m.dev.bytes >= (int64_t)out * in * (int64_t)pdt_dtype_bytes(m.dev.dtype));
   both z = both_of(t, (int64_t)rows * out, 5);
   for (int32_t r = 0, batch; r < rows; r += batch) { /* the same rows in other batches */
@@ -756,7 +764,7 @@ static void adapters(trial *t) {
   dev->ops->adapt(dev, s.dev, &a.dev, x.dev, room.dev, h.dev);
   t->ref.ops->adapt(&t->ref, s.ref, &a.ref, x.ref, room.ref, h.ref);
   /* The first product's rounding goes through the second. */
-  compare(t, h, 2e-7 * d * (1 + sqrt(d)) * dim);
+  compare(t, h, (2e-7 * d * (1 + sqrt(d)) + 2 * d * t->rounding) * dim);
   for (int32_t r = 0; r < s.n; r++) {
     look_alone(t, &s, r);
     dev->ops->adapt(dev, s.alone, &a.dev, pdt_array_at(x.dev, (int64_t)r * d), room.dev,
@@ -997,33 +1005,47 @@ enum {
 typedef struct pairing {
   const backend *backend;
   const operation *operation;
+  bool needed; /* not to be skipped */
+  int trials;
   char name[96];
 } pairing;
 
 static void run_pairing(void **state) {
   const pairing *p = *state;
-  trial t = {.seed = 1};
+  trial t = {.rounding = p->backend->rounding, .seed = 1};
   pdt_error err = {0};
   if (p->backend->open(&t.dev, &err)) {
+    if (p->needed) fail_msg("%s", err.message);
     print_message("%s: %s\n", p->name, err.message);
     skip();
   }
   assert_int_equal(pdt_reference_device_new(&t.ref, NULL), 0);
-  for (int i = 0; i < p->operation->trials; i++) p->operation->test(&t);
+  for (int i = 0; i < p->trials; i++) p->operation->test(&t);
   if (t.dev.ops->sync(&t.dev, &err) || t.ref.ops->sync(&t.ref, &err)) fail_msg("%s", err.message);
   t.dev.ops->close(&t.dev);
   t.ref.ops->close(&t.ref);
 }
 
-int main(void) {
+/* test_kernels [BACKEND [TRIALS]]: that one alone, which must be here, and at most so many trials
+ * of an operation. */
+int main(int argc, char **argv) {
   static pairing pairings[N_BACKENDS * N_OPERATIONS];
   static struct CMUnitTest tests[N_BACKENDS * N_OPERATIONS];
+  size_t n = 0;
   for (int i = 0; i < N_BACKENDS * N_OPERATIONS; i++) {
     pairing *p = &pairings[i];
     p->backend = &backends[i / N_OPERATIONS];
     p->operation = &operations[i % N_OPERATIONS];
+    if (argc > 1 && strcmp(argv[1], p->backend->name) != 0) continue;
     snprintf(p->name, sizeof p->name, "%s: %s", p->backend->name, p->operation->name);
-    tests[i] = (struct CMUnitTest){.name = p->name, .test_func = run_pairing, .initial_state = p};
+    p->needed = argc > 1;
+    p->trials =
+        argc > 2 && atoi(argv[2]) < p->operation->trials ? atoi(argv[2]) : p->operation->trials;
+    tests[n++] = (struct CMUnitTest){.name = p->name, .test_func = run_pairing, .initial_state = p};
   }
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  if (n == 0) {
+    fprintf(stderr, "usage: test_kernels [portable|avx2|avx512|\"three threads\"|cuda [TRIALS]]\n");
+    return 2;
+  }
+  return _cmocka_run_group_tests("kernels", tests, n, NULL, NULL);
 }

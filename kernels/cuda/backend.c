@@ -1,0 +1,211 @@
+#include "kernels/cuda/backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "kernels/cuda/device.h"
+
+bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what) {
+  if (code == cudaSuccess) return c->failure.code == PDT_ERROR_NONE;
+  if (c->failure.code == PDT_ERROR_NONE)
+    pdt_fail(&c->failure, code == cudaErrorMemoryAllocation ? PDT_ERROR_MEMORY : PDT_ERROR_RUNTIME,
+             "GPU %d: %s: %s (CUDA error %d)", c->index, what, cudaGetErrorString(code), (int)code);
+  return false;
+}
+
+bool pdt_cuda_begin(pdt_device *dev) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (c->failure.code != PDT_ERROR_NONE) return false;
+  if (!c->pending.y) return true;
+  pdt_cuda_sum sum = c->pending;
+  c->pending = (pdt_cuda_sum){0};
+  return pdt_cuda_ok(c, pdt_launch_add(sum.y, sum.x, sum.n, NULL, 1, 1, sum.n, c->stream), "add");
+}
+
+/* Makes the next stage the one in use, when nothing reads it any more. */
+static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
+  pdt_cuda_stage *old = &c->stages[c->stage];
+  if (!pdt_cuda_ok(c, cudaEventRecord(old->done, c->stream), "event")) return false;
+  old->waiting = true;
+  c->stage = (c->stage + 1) % PDT_CUDA_STAGES;
+  c->staged = 0;
+  pdt_cuda_stage *s = &c->stages[c->stage];
+  if (s->waiting && !pdt_cuda_ok(c, cudaEventSynchronize(s->done), "waiting for uploads"))
+    return false;
+  s->waiting = false;
+  if (bytes <= s->bytes) return true;
+  if (s->at) cudaFreeHost(s->at);
+  *s = (pdt_cuda_stage){.done = s->done};
+  if (!pdt_cuda_ok(c, cudaMallocHost((void **)&s->at, (size_t)bytes), "pinned host memory"))
+    return false;
+  s->bytes = bytes;
+  return true;
+}
+
+void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes) {
+  enum { LINE = 256 };
+  pdt_bytes whole = (bytes + LINE - 1) / LINE * LINE;
+  if (c->failure.code != PDT_ERROR_NONE) return NULL;
+  if (c->staged + whole > c->stages[c->stage].bytes &&
+      !turn_stage(c, whole > PDT_CUDA_STAGE_BYTES ? whole : PDT_CUDA_STAGE_BYTES))
+    return NULL;
+  void *at = c->stages[c->stage].at + c->staged;
+  c->staged += whole;
+  return at;
+}
+
+void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what) {
+  if (c->failure.code != PDT_ERROR_NONE) return NULL;
+  if (bytes <= buffer->bytes) return buffer->at;
+  /* Freeing waits until nothing uses it any more. */
+  bool ok = pdt_cuda_ok(c, cudaFree(buffer->at), what);
+  *buffer = (pdt_cuda_buffer){0};
+  if (!ok || !pdt_cuda_ok(c, cudaMalloc(&buffer->at, (size_t)bytes), what)) return NULL;
+  buffer->bytes = bytes;
+  return buffer->at;
+}
+
+void *pdt_cuda_grow_zeroed(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes,
+                           const char *what) {
+  pdt_bytes before = buffer->bytes;
+  void *at = pdt_cuda_grow(c, buffer, bytes, what);
+  if (at && buffer->bytes != before &&
+      !pdt_cuda_ok(c, cudaMemsetAsync(at, 0, (size_t)bytes, c->stream), what))
+    return NULL;
+  return at;
+}
+
+void *pdt_cuda_results(pdt_cuda *c, pdt_bytes bytes) {
+  if (c->failure.code != PDT_ERROR_NONE) return NULL;
+  if (bytes <= c->results_bytes) return c->results;
+  if (c->results) cudaFreeHost(c->results);
+  c->results = NULL;
+  c->results_bytes = 0;
+  if (!pdt_cuda_ok(c, cudaMallocHost((void **)&c->results, (size_t)bytes), "pinned host memory"))
+    return NULL;
+  c->results_bytes = bytes;
+  return c->results;
+}
+
+bool pdt_cuda_wait(pdt_cuda *c, const char *what) {
+  return pdt_cuda_ok(c, cudaStreamSynchronize(c->stream), what);
+}
+
+static int sync_device(pdt_device *dev, pdt_error *err) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (pdt_cuda_begin(dev)) pdt_cuda_wait(c, "computing");
+  if (c->failure.code == PDT_ERROR_NONE) return 0;
+  if (err) *err = c->failure;
+  return -1;
+}
+
+static pdt_bytes available(pdt_device *dev, int32_t sharing) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  size_t left = 0, whole = 0;
+  if (!pdt_cuda_ok(c, cudaMemGetInfo(&left, &whole), "free memory")) return 0;
+  return (pdt_bytes)left / sharing;
+}
+
+/* Rooms grow with what is asked of them. */
+static int reserve(pdt_device *dev, const pdt_room *most, pdt_error *err) {
+  (void)dev, (void)most, (void)err;
+  return 0;
+}
+
+static void close_device(pdt_device *dev) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (c) {
+    pdt_cuda_buffer *buffers[] = {&c->packing,   &c->prepared, &c->partial, &c->arrived,
+                                  &c->attention, &c->choice,   &c->blocks};
+    if (c->stream) cudaStreamSynchronize(c->stream);
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]->at);
+    for (int i = 0; i < PDT_CUDA_STAGES; i++) {
+      if (c->stages[i].done) cudaEventDestroy(c->stages[i].done);
+      if (c->stages[i].at) cudaFreeHost(c->stages[i].at);
+    }
+    if (c->results) cudaFreeHost(c->results);
+    if (c->stream) cudaStreamDestroy(c->stream);
+  }
+  free(c);
+  *dev = (pdt_device){0};
+}
+
+static const pdt_kernels operations = {
+    .close = close_device,
+    .sync = sync_device,
+    .available = available,
+    .reserve = reserve,
+    .alloc = pdt_cuda_alloc,
+    .release = pdt_cuda_release,
+    .upload = pdt_cuda_upload,
+    .download = pdt_cuda_download,
+    .copy_rows = pdt_cuda_copy_rows,
+    .move_rows = pdt_cuda_move_rows,
+    .matrix_new = pdt_cuda_matrix_new,
+    .matrix_free = pdt_cuda_matrix_free,
+    .matrix_pack = pdt_cuda_matrix_pack,
+    .rows_new = pdt_cuda_rows_new,
+    .rows_free = pdt_cuda_rows_free,
+    .rows_write = pdt_cuda_rows_write,
+    .rows_read = pdt_cuda_rows_read,
+    .matmul = pdt_cuda_matmul,
+    .gather_rows = pdt_cuda_gather_rows,
+    .rows_product = pdt_cuda_rows_product,
+    .norm_rows = pdt_cuda_norm_rows,
+    .add_bias = pdt_cuda_add_bias,
+    .add = pdt_cuda_add,
+    .sum_shares = pdt_cuda_sum_shares,
+    .swiglu = pdt_cuda_swiglu,
+    .batch_new = pdt_cuda_batch_new,
+    .batch_free = pdt_cuda_batch_free,
+    .batch_set = pdt_cuda_batch_set,
+    .rotate_and_store = pdt_cuda_rotate_and_store,
+    .attention = pdt_cuda_attend,
+    .conditions_new = pdt_cuda_conditions_new,
+    .conditions_free = pdt_cuda_conditions_free,
+    .conditions_set = pdt_cuda_conditions_set,
+    .store_notes = pdt_cuda_store_notes,
+    .note_attention = pdt_cuda_note_attention,
+    .add_noted = pdt_cuda_add_noted,
+    .adapt = pdt_cuda_adapt,
+    .close_blocks = pdt_cuda_close_blocks,
+    .plan_read = pdt_cuda_plan_read,
+    .argmax_rows = pdt_cuda_argmax_rows,
+    .sample_rows = pdt_cuda_sample_rows,
+};
+
+/* The stream, the stages and the name. */
+static bool open_device(pdt_cuda *c) {
+  struct cudaDeviceProp p;
+  if (!pdt_cuda_ok(c, cudaSetDevice(c->index), "choosing it") ||
+      !pdt_cuda_ok(c, cudaGetDeviceProperties(&p, c->index), "its properties") ||
+      !pdt_cuda_ok(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream"))
+    return false;
+  if (p.major < 8) {
+    pdt_fail(&c->failure, PDT_ERROR_RUNTIME,
+             "GPU %d: expected compute capability 8.0 or later, found %d.%d (%s)", c->index,
+             p.major, p.minor, p.name);
+    return false;
+  }
+  c->clusters = p.major >= 9;
+  snprintf(c->name, sizeof c->name, "cuda sm_%d%d", p.major, p.minor);
+  for (int i = 0; i < PDT_CUDA_STAGES; i++)
+    if (!pdt_cuda_ok(c, cudaEventCreateWithFlags(&c->stages[i].done, cudaEventDisableTiming),
+                     "an event"))
+      return false;
+  return true;
+}
+
+int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
+  pdt_cuda *c;
+  *dev = (pdt_device){0};
+  if (PDT_NEW(&c, 1, "GPU", err)) return -1;
+  c->index = index;
+  *dev = (pdt_device){.ops = &operations, .name = c->name, .threads = 1, .state = c};
+  if (open_device(c)) return 0;
+  if (err) *err = c->failure;
+  close_device(dev);
+  return -1;
+}

@@ -1,0 +1,159 @@
+/* What the files of the CUDA backend share. Host code is C; kernels are in the .cu files, and each
+ * file's launch functions are declared in launch.h. */
+#ifndef PDT_KERNELS_CUDA_BACKEND_H
+#define PDT_KERNELS_CUDA_BACKEND_H
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/products.h"
+#include "kernels/kernels.h"
+
+/* Device memory that grows with what is asked of it. */
+typedef struct pdt_cuda_buffer {
+  void *at;
+  pdt_bytes bytes;
+} pdt_cuda_buffer;
+
+/* Host memory that the device reads: what is handed in waits there until the device has had it. */
+typedef struct pdt_cuda_stage {
+  unsigned char *at; /* pinned */
+  pdt_bytes bytes;
+  cudaEvent_t done; /* of everything that read it */
+  bool waiting;     /* done was recorded */
+} pdt_cuda_stage;
+
+enum { PDT_CUDA_STAGES = 4, PDT_CUDA_STAGE_BYTES = 4 << 20 };
+
+/* A residual that was added to, but not yet: it is done together with the norm that follows. */
+typedef struct pdt_cuda_sum {
+  float *y; /* NULL: none */
+  const float *x;
+  int64_t n;
+} pdt_cuda_sum;
+
+typedef struct pdt_cuda {
+  int index;     /* of the device */
+  bool clusters; /* of blocks, are there */
+  char name[32];
+  cudaStream_t stream;
+  pdt_error failure; /* the first; nothing more is done then */
+  pdt_cuda_stage stages[PDT_CUDA_STAGES];
+  int stage;              /* the one in use */
+  pdt_bytes staged;       /* bytes of it that are taken */
+  unsigned char *results; /* pinned: what the device writes to the host */
+  pdt_bytes results_bytes;
+  pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, blocks;
+  pdt_cuda_sum pending;
+} pdt_cuda;
+
+static inline pdt_cuda *pdt_cuda_of(const pdt_device *dev) {
+  return (pdt_cuda *)dev->state;
+}
+
+/* Keeps what went wrong, if something did; true when nothing ever has. */
+bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what);
+
+/* May an operation begin? Does what is pending first. */
+bool pdt_cuda_begin(pdt_device *dev);
+
+/* `bytes` of host memory, aligned to 256, that the host fills and what is launched next may read.
+ * One piece at a time: the launch comes before the next call. NULL when the device has failed. */
+void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes);
+
+/* At least so many bytes of device memory; what was there may be lost. NULL on failure. */
+void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what);
+
+/* The same, zeroed when it grows. */
+void *pdt_cuda_grow_zeroed(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what);
+
+/* `bytes` of host memory that the device writes. Valid until the next call. NULL on failure. */
+void *pdt_cuda_results(pdt_cuda *c, pdt_bytes bytes);
+
+/* Waits for the stream. */
+bool pdt_cuda_wait(pdt_cuda *c, const char *what);
+
+/* The product of weights with rows, through the device's room. */
+void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
+                       int32_t rows, float *y, int64_t y_stride);
+
+static inline const pdt_cuda_weights *pdt_cuda_weights_of(const pdt_matrix *m) {
+  return (const pdt_cuda_weights *)m->data;
+}
+
+/* Where a layer lies in pages of a shape. */
+pdt_cuda_pages pdt_cuda_pages_at(const pdt_kv_shape *shape, float *data, pdt_layer layer);
+
+/* The operations of kernels.h, by the file they are in. */
+/* memory.c */
+int pdt_cuda_alloc(pdt_device *dev, int64_t elems, const char *what, pdt_array *out,
+                   pdt_error *err);
+void pdt_cuda_release(pdt_device *dev, pdt_array a);
+void pdt_cuda_upload(pdt_device *dev, pdt_array dst, const float *host, int64_t elems);
+void pdt_cuda_download(pdt_device *dev, float *host, pdt_array src, int64_t elems);
+void pdt_cuda_copy_rows(pdt_device *dev, pdt_array dst, int64_t dst_stride, pdt_array src,
+                        int64_t src_stride, int32_t rows, int32_t width);
+void pdt_cuda_move_rows(pdt_device *dev, pdt_array dst, const int32_t *to, pdt_array src,
+                        const int32_t *from, int32_t n, int32_t width);
+/* weights.c */
+int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype,
+                        int32_t leaf_width, pdt_error *err);
+void pdt_cuda_matrix_free(pdt_device *dev, pdt_matrix *m);
+void pdt_cuda_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int32_t n_rows,
+                          const void *src, int64_t src_stride);
+int pdt_cuda_rows_new(pdt_device *dev, pdt_rows *rows, int64_t n, int32_t width, pdt_dtype dtype,
+                      pdt_error *err);
+void pdt_cuda_rows_free(pdt_device *dev, pdt_rows *rows);
+void pdt_cuda_rows_write(pdt_device *dev, pdt_rows *rows, int64_t first, int64_t n,
+                         const void *src);
+void pdt_cuda_rows_read(pdt_device *dev, const pdt_rows *rows, int64_t row, float *host);
+void pdt_cuda_matmul(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                     int32_t rows, pdt_array y);
+void pdt_cuda_gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *ids, int32_t n,
+                          pdt_array y);
+void pdt_cuda_rows_product(pdt_device *dev, const pdt_rows *rows, int64_t first, int32_t n,
+                           pdt_array x, pdt_array y);
+/* rows.c */
+void pdt_cuda_norm_rows(pdt_device *dev, pdt_array x, pdt_array weight, float eps, int32_t rows,
+                        int32_t width, pdt_array y);
+void pdt_cuda_add_bias(pdt_device *dev, pdt_array y, int32_t rows, int32_t width, pdt_array bias);
+void pdt_cuda_add(pdt_device *dev, pdt_array y, pdt_array x, int64_t n);
+void pdt_cuda_sum_shares(pdt_device *dev, const pdt_array *parts, int32_t T, int64_t n,
+                         pdt_array out);
+void pdt_cuda_swiglu(pdt_device *dev, pdt_array gate_up, int32_t rows, int32_t width);
+/* sequences.c */
+int pdt_cuda_batch_new(pdt_device *dev, int32_t max_rows, int32_t max_positions, int32_t head_dim,
+                       const pdt_rotary *rotary, pdt_batch **out, pdt_error *err);
+void pdt_cuda_batch_free(pdt_device *dev, pdt_batch *batch);
+void pdt_cuda_batch_set(pdt_device *dev, pdt_batch *batch, const pdt_row_place *rows, int32_t n);
+void pdt_cuda_rotate_and_store(pdt_device *dev, const pdt_batch *batch, const pdt_kv_pool *kv,
+                               pdt_layer layer, const pdt_attention *a, pdt_array qkv);
+void pdt_cuda_attend(pdt_device *dev, const pdt_batch *batch, const pdt_kv_pool *kv,
+                     pdt_layer layer, const pdt_attention *a, pdt_array qkv, pdt_array out);
+/* conditions.c */
+int pdt_cuda_conditions_new(pdt_device *dev, int32_t max_rows, pdt_conditions **out,
+                            pdt_error *err);
+void pdt_cuda_conditions_free(pdt_device *dev, pdt_conditions *conditions);
+void pdt_cuda_conditions_set(pdt_device *dev, pdt_conditions *conditions,
+                             const pdt_row_condition *rows, int32_t n);
+void pdt_cuda_store_notes(pdt_device *dev, const pdt_kv_pool *window, pdt_layer layer,
+                          pdt_array keys, pdt_array values, int32_t n);
+void pdt_cuda_note_attention(pdt_device *dev, const pdt_conditions *conditions,
+                             const pdt_kv_shape *shape, pdt_layer layer, pdt_array query,
+                             pdt_array out);
+void pdt_cuda_add_noted(pdt_device *dev, const pdt_conditions *conditions, pdt_array h,
+                        pdt_array delta, float gate, int32_t width);
+void pdt_cuda_adapt(pdt_device *dev, const pdt_conditions *conditions, const pdt_adapters *adapters,
+                    pdt_array normed, pdt_array scratch, pdt_array h);
+/* blocks.c */
+void pdt_cuda_close_blocks(pdt_device *dev, const pdt_block_heads *heads, const pdt_block *blocks,
+                           int32_t n);
+void pdt_cuda_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states, int32_t n,
+                        int32_t first, double *sums);
+/* choice.c */
+void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
+                          int32_t n, int32_t first_id, pdt_candidate *best);
+void pdt_cuda_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
+                          int32_t n, const pdt_row_draw *draws, pdt_token *tokens);
+
+#endif

@@ -1,0 +1,131 @@
+/* What conditions rows: windows of notes, and adapters of streams. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "kernels/cuda/backend.h"
+
+/* Rows of one stream that stand side by side. */
+typedef struct run {
+  pdt_stream stream;
+  int32_t first, n;
+} run;
+
+struct pdt_conditions {
+  int32_t n, n_runs, most_notes;
+  run *runs;                   /* [max_rows] */
+  pdt_stream *streams;         /* [max_rows] */
+  pdt_cuda_condition *windows; /* device [max_rows] */
+};
+
+void pdt_cuda_conditions_free(pdt_device *dev, pdt_conditions *conditions) {
+  (void)dev;
+  if (!conditions) return;
+  cudaFree(conditions->windows);
+  free(conditions->runs);
+  free(conditions->streams);
+  free(conditions);
+}
+
+int pdt_cuda_conditions_new(pdt_device *dev, int32_t max_rows, pdt_conditions **out,
+                            pdt_error *err) {
+  pdt_conditions *made;
+  pdt_array windows;
+  *out = NULL;
+  if (PDT_NEW(&made, 1, "conditions", err)) return -1;
+  if (PDT_NEW(&made->runs, max_rows, "conditions", err) ||
+      PDT_NEW(&made->streams, max_rows, "conditions", err) ||
+      pdt_cuda_alloc(dev, max_rows * (int64_t)(sizeof *made->windows / sizeof(float)), "conditions",
+                     &windows, err)) {
+    pdt_cuda_conditions_free(dev, made);
+    return -1;
+  }
+  made->windows = (pdt_cuda_condition *)(void *)windows.at;
+  *out = made;
+  return 0;
+}
+
+void pdt_cuda_conditions_set(pdt_device *dev, pdt_conditions *conditions,
+                             const pdt_row_condition *rows, int32_t n) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  conditions->n = n;
+  conditions->n_runs = conditions->most_notes = 0;
+  if (n < 1 || !pdt_cuda_begin(dev)) return;
+  size_t bytes = (size_t)n * sizeof *conditions->windows;
+  pdt_cuda_condition *stage = pdt_cuda_lend(c, (pdt_bytes)bytes);
+  if (!stage) return;
+  for (int32_t r = 0; r < n; r++) {
+    stage[r] = (pdt_cuda_condition){.notes = rows[r].notes.at, .n_notes = rows[r].n_notes};
+    if (rows[r].n_notes > conditions->most_notes) conditions->most_notes = rows[r].n_notes;
+    conditions->streams[r] = rows[r].stream;
+    if (r == 0 || rows[r].stream != rows[r - 1].stream)
+      conditions->runs[conditions->n_runs++] = (run){rows[r].stream, r, 0};
+    conditions->runs[conditions->n_runs - 1].n++;
+  }
+  pdt_cuda_ok(c,
+              cudaMemcpyAsync(conditions->windows, stage, bytes, cudaMemcpyHostToDevice, c->stream),
+              "conditions");
+}
+
+void pdt_cuda_store_notes(pdt_device *dev, const pdt_kv_pool *window, pdt_layer layer,
+                          pdt_array keys, pdt_array values, int32_t n) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (!pdt_cuda_begin(dev)) return;
+  pdt_cuda_pages pages = pdt_cuda_pages_at(&window->shape, window->data.at, layer);
+  pdt_cuda_ok(c, pdt_launch_store_notes(&pages, keys.at, values.at, n, c->stream), "notes");
+}
+
+void pdt_cuda_note_attention(pdt_device *dev, const pdt_conditions *conditions,
+                             const pdt_kv_shape *shape, pdt_layer layer, pdt_array query,
+                             pdt_array out) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (!pdt_cuda_begin(dev)) return;
+  pdt_cuda_pages pages = pdt_cuda_pages_at(shape, NULL, 0);
+  int64_t layer_at = layer * shape->heads * pages.head_elems;
+  pdt_cuda_ok(c,
+              pdt_launch_note_attention(conditions->windows, conditions->n, conditions->most_notes,
+                                        &pages, layer_at, query.at, out.at, c->stream),
+              "attention to notes");
+}
+
+void pdt_cuda_add_noted(pdt_device *dev, const pdt_conditions *conditions, pdt_array h,
+                        pdt_array delta, float gate, int32_t width) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (conditions->most_notes < 1 || !pdt_cuda_begin(dev)) return;
+  pdt_cuda_ok(c,
+              pdt_launch_add_noted(conditions->windows, conditions->n, h.at, delta.at, gate, width,
+                                   c->stream),
+              "gated sum");
+}
+
+/* One product of every run with its own weights. */
+static void multiply_runs(pdt_cuda *c, const pdt_conditions *conditions,
+                          const pdt_adapters *adapters, bool up, const float *x, float *y) {
+  for (int32_t i = 0; i < conditions->n_runs; i++) {
+    const run *r = &conditions->runs[i];
+    const pdt_adapter *adapter = &adapters->by_stream[r->stream];
+    const pdt_cuda_weights *w = pdt_cuda_weights_of(up ? &adapter->up : &adapter->down);
+    pdt_cuda_multiply(c, w, x + (int64_t)r->first * w->in, w->in, r->n,
+                      y + (int64_t)r->first * w->out, w->out);
+  }
+}
+
+void pdt_cuda_adapt(pdt_device *dev, const pdt_conditions *conditions, const pdt_adapters *adapters,
+                    pdt_array normed, pdt_array scratch, pdt_array h) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  int32_t n = conditions->n, d = adapters->width, a = adapters->dim;
+  if (n < 1 || !pdt_cuda_begin(dev)) return;
+  float *hidden = scratch.at, *delta = scratch.at + (int64_t)n * a;
+  const float **biases = pdt_cuda_lend(c, 2 * n * (pdt_bytes)sizeof *biases);
+  if (!biases) return;
+  for (int32_t r = 0; r < n; r++) {
+    const pdt_adapter *adapter = &adapters->by_stream[conditions->streams[r]];
+    biases[r] = adapter->down_bias.at;
+    biases[n + r] = adapter->up_bias.at;
+  }
+  multiply_runs(c, conditions, adapters, false, normed.at, hidden);
+  pdt_cuda_ok(c, pdt_launch_gelu(hidden, biases, n, a, c->stream), "adapters");
+  multiply_runs(c, conditions, adapters, true, hidden, delta);
+  pdt_cuda_ok(c, pdt_launch_add_gated(h.at, delta, biases + n, adapters->gate, n, d, c->stream),
+              "adapters");
+}

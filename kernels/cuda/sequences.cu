@@ -1,0 +1,318 @@
+/* Rotary embedding and attention over pages of keys and values. */
+#include <math.h>
+
+#include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/sums.cuh"
+
+namespace {
+
+enum { PAGE_TOKENS = 16, WARPS = 4 };
+enum { PIECE = PDT_CUDA_PIECE, TILE = PDT_CUDA_TILE };
+enum { THREADS = 256, GROUPS = THREADS / PIECE };
+/* Queries of one pass over a piece, and floats between the scores of two of them. */
+enum { QUERIES = 32, SCORE_STRIDE = PIECE + 4 };
+
+__global__ void rope_angles(const int32_t *position, int32_t n, const double *inv_freq,
+                            int32_t half, double scale, float *rope) {
+  grid_release();
+  grid_wait();
+  int32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n * half) return;
+  int32_t r = i / half, j = i % half;
+  double angle = position[r] * inv_freq[j];
+  rope[(int64_t)r * 2 * half + j] = (float)(cos(angle) * scale);
+  rope[(int64_t)r * 2 * half + half + j] = (float)(sin(angle) * scale);
+}
+
+/* One warp for every head of every row: queries, then keys, then values. */
+__global__ void rotate_and_store(const pdt_cuda_rows rows, const pdt_cuda_pages pages,
+                                 const pdt_cuda_heads heads, float *qkv) {
+  grid_release();
+  grid_wait();
+  int lane = threadIdx.x % 32, all = heads.n_heads + 2 * pages.heads;
+  int64_t item = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+  if (item >= (int64_t)rows.n * all) return;
+  int r = (int)(item / all), h = (int)(item % all), hd = pages.head_dim, half = hd / 2;
+  bool key = h >= heads.n_heads, value = h >= heads.n_heads + pages.heads;
+  float *x = qkv + item * hd;
+  float *stored = nullptr;
+  if (key) {
+    int kv = (h - heads.n_heads) % pages.heads;
+    stored = pages.base + rows.page[r] * pages.page_elems + kv * pages.head_elems +
+             (int64_t)(value * PAGE_TOKENS + rows.lane[r]) * hd;
+  }
+  if (value) {
+    for (int j = lane; j < hd; j += 32) stored[j] = x[j];
+    return;
+  }
+  const float *weight = key ? heads.k_norm : heads.q_norm, *rope = rows.rope + (int64_t)r * hd;
+  float scale = 1;
+  if (weight) {
+    float squares = 0;
+    for (int j = lane; j < hd; j += 32) squares = fmaf(x[j], x[j], squares);
+    scale = 1 / sqrtf(warp_sum(squares) / (float)hd + heads.eps);
+  }
+  for (int j = lane; j < half; j += 32) {
+    float a = x[j], b = x[half + j], c = rope[j], s = rope[half + j];
+    if (weight) {
+      a *= scale * weight[j];
+      b *= scale * weight[half + j];
+    }
+    float u = fmaf(a, c, -b * s), v = fmaf(b, c, a * s);
+    x[j] = u;
+    x[half + j] = v;
+    if (key) {
+      stored[j] = u;
+      stored[half + j] = v;
+    }
+  }
+}
+
+/* What a block of the attention kernel works with. */
+struct piece_room {
+  float *keys, *values, *queries, *scores;
+  int hd, stride; /* of keys and queries: hd in whole fours, and a gap */
+};
+
+__device__ piece_room lay_out(float *shared, int hd) {
+  piece_room room;
+  room.hd = hd;
+  room.stride = (hd + 3) / 4 * 4 + 4;
+  room.keys = shared;
+  room.queries = room.keys + PIECE * room.stride;
+  room.scores = room.queries + QUERIES * room.stride;
+  room.values = room.scores + QUERIES * SCORE_STRIDE;
+  return room;
+}
+
+/* Begins to bring the keys and values of positions begin .. begin+n-1 of a page list. */
+__device__ void load_piece(const piece_room &room, const pdt_cuda_pages &pages, const int32_t *list,
+                           int begin, int n, int head) {
+  int hd = room.hd, quads = (hd + 3) / 4;
+  for (int i = threadIdx.x; i < n * quads; i += THREADS) {
+    int at = i / quads, j = i % quads * 4, position = begin + at;
+    const float *key = pages.base + list[position / PAGE_TOKENS] * pages.page_elems +
+                       head * pages.head_elems + position % PAGE_TOKENS * hd + j;
+    const float *value = key + PAGE_TOKENS * hd;
+    if (hd % 4 == 0) {
+      copy_ahead(room.keys + at * room.stride + j, key, 16);
+      copy_ahead(room.values + at * hd + j, value, 16);
+    } else {
+      for (int k = 0; k < 4; k++) {
+        room.keys[at * room.stride + j + k] = j + k < hd ? key[k] : 0;
+        if (j + k < hd) room.values[at * hd + j + k] = value[k];
+      }
+    }
+  }
+}
+
+/* The queries of one pass: number `first` on of a tile's rows by the kv head's query heads. */
+struct pass {
+  const pdt_cuda_seen *seen; /* the tile's */
+  int first, n;              /* n <= QUERIES */
+  int head, n_heads;         /* the kv head's first query head, and how many it has */
+
+  __device__ const pdt_cuda_seen &row(int query) const {
+    return seen[(first + query) / n_heads];
+  }
+  __device__ int head_of(int query) const {
+    return head + (first + query) % n_heads;
+  }
+};
+
+__device__ void load_queries(const piece_room &room, const pass &p, const float *qkv,
+                             int row_heads) {
+  for (int i = threadIdx.x; i < p.n * room.stride; i += THREADS) {
+    int query = i / room.stride, j = i % room.stride;
+    room.queries[i] =
+        j < room.hd ? qkv[((int64_t)p.row(query).row * row_heads + p.head_of(query)) * room.hd + j]
+                    : 0;
+  }
+}
+
+/* Scores of every query and position: thread (position, group) takes Q queries. */
+template <int Q> __device__ void score(const piece_room &room) {
+  int position = threadIdx.x % PIECE, first = threadIdx.x / PIECE * Q;
+  const float *key = room.keys + position * room.stride;
+  const float *query = room.queries + first * room.stride;
+  float sums[Q] = {};
+  for (int j = 0; j < room.hd; j += 4) {
+    float4 k = *reinterpret_cast<const float4 *>(key + j);
+#pragma unroll
+    for (int q = 0; q < Q; q++) {
+      float4 v = *reinterpret_cast<const float4 *>(query + q * room.stride + j);
+      sums[q] = fmaf(v.w, k.w, fmaf(v.z, k.z, fmaf(v.y, k.y, fmaf(v.x, k.x, sums[q]))));
+    }
+  }
+#pragma unroll
+  for (int q = 0; q < Q; q++) room.scores[(first + q) * SCORE_STRIDE + position] = sums[q];
+}
+
+/* What a row sees of a piece: places begin .. end-1 of it; nothing when end <= begin. */
+struct sight {
+  int begin, end;
+};
+
+__device__ sight sight_of(const pdt_cuda_seen &row, int piece_begin, int position, int window) {
+  int first = window > 0 ? position + 1 - window - row.before : 0;
+  sight s = {first - piece_begin, row.seen - piece_begin};
+  if (s.begin < 0) s.begin = 0;
+  if (s.end > PIECE) s.end = PIECE;
+  return s;
+}
+
+/* Turns the scores of each query into weights: exp(score - largest); what is not seen weighs 0. A
+ * warp takes a query at a time. Keeps the largest and the sum of weights. */
+__device__ void weigh(const piece_room &room, const pass &p, const pdt_cuda_attention &a,
+                      const pdt_cuda_rows &rows, int piece_begin, int all_heads) {
+  int lane = threadIdx.x % 32;
+  float root = 1 / sqrtf((float)room.hd);
+  for (int q = threadIdx.x / 32; q < p.n; q += THREADS / 32) {
+    const pdt_cuda_seen &row = p.row(q);
+    sight s = sight_of(row, piece_begin, rows.position[row.row], a.window);
+    float *scores = room.scores + q * SCORE_STRIDE, largest = -INFINITY, sum = 0;
+    for (int i = lane; i < PIECE; i += 32)
+      if (i >= s.begin && i < s.end) largest = fmaxf(largest, scores[i] * root);
+    largest = warp_max(largest);
+    for (int i = lane; i < PIECE; i += 32) {
+      bool sees = i >= s.begin && i < s.end;
+      scores[i] = sees ? expf(scores[i] * root - largest) : 0;
+      sum += scores[i];
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) {
+      int64_t place = row.place + piece_begin / PIECE;
+      float *to = a.room + (place * all_heads + p.head_of(q)) * (2 + room.hd);
+      to[0] = largest;
+      to[1] = sum;
+    }
+  }
+}
+
+/* Weighted sums of the values of n positions, from the first on: a thread takes Q queries of one
+ * element. What weighs nothing is left out and not multiplied: it may be another row's, and none.
+ */
+template <int Q>
+__device__ void weigh_values(const piece_room &room, const pass &p, const pdt_cuda_attention &a,
+                             int piece_begin, int n, int all_heads) {
+  int hd = room.hd;
+  for (int item = threadIdx.x; item < GROUPS * hd; item += THREADS) {
+    int j = item % hd, first = item / hd * Q;
+    if (first >= p.n) continue;
+    const float *weights = room.scores + first * SCORE_STRIDE;
+    float sums[Q] = {};
+    for (int i = 0; i < n; i++) {
+      float v = room.values[i * hd + j];
+#pragma unroll
+      for (int q = 0; q < Q; q++) {
+        float w = weights[q * SCORE_STRIDE + i];
+        sums[q] = w == 0 ? sums[q] : fmaf(w, v, sums[q]);
+      }
+    }
+#pragma unroll
+    for (int q = 0; q < Q; q++) {
+      if (first + q >= p.n) break;
+      int64_t place = p.row(first + q).place + piece_begin / PIECE;
+      a.room[(place * all_heads + p.head_of(first + q)) * (2 + hd) + 2 + j] = sums[q];
+    }
+  }
+}
+
+template <int Q>
+__device__ void attend(const piece_room &room, const pass &p, const pdt_cuda_attention &a,
+                       const pdt_cuda_rows &rows, int piece_begin, int n, int all_heads) {
+  score<Q>(room);
+  __syncthreads();
+  weigh(room, p, a, rows, piece_begin, all_heads);
+  __syncthreads();
+  weigh_values<Q>(room, p, a, piece_begin, n, all_heads);
+}
+
+/* Block (piece, kv head): what the rows of a tile see of a piece. */
+__global__ void __launch_bounds__(THREADS)
+    attend_piece(const pdt_cuda_attention a, const pdt_cuda_rows rows, const pdt_cuda_pages pages,
+                 const pdt_cuda_heads heads, const float *qkv) {
+  DYNAMIC_SHARED(float, shared);
+  grid_release();
+  const pdt_cuda_piece piece = a.pieces[blockIdx.x];
+  const piece_room room = lay_out(shared, pages.head_dim);
+  const pdt_cuda_seen *seen = a.seen + piece.first_row;
+  int kv = blockIdx.y, n = 0;
+  for (int i = 0; i < piece.n_rows; i++) n = max(n, seen[i].seen - piece.begin);
+  n = min(n, PIECE);
+  int head = max(0, kv * heads.per_kv - heads.first);
+  int end = min(heads.n_heads, (kv + 1) * heads.per_kv - heads.first);
+  int queries = piece.n_rows * (end - head), row_heads = heads.n_heads + 2 * pages.heads;
+  grid_wait();
+  load_piece(room, pages, a.page_lists + piece.pages, piece.begin, n, kv);
+  for (int first = 0; first < queries; first += QUERIES) {
+    const pass p = {seen, first, min(QUERIES, queries - first), head, end - head};
+    __syncthreads(); /* the pass before has been read */
+    load_queries(room, p, qkv, row_heads);
+    copies_wait();
+    __syncthreads();
+    if (p.n <= GROUPS)
+      attend<1>(room, p, a, rows, piece.begin, n, heads.n_heads);
+    else if (p.n <= 2 * GROUPS)
+      attend<2>(room, p, a, rows, piece.begin, n, heads.n_heads);
+    else if (p.n <= 4 * GROUPS)
+      attend<4>(room, p, a, rows, piece.begin, n, heads.n_heads);
+    else
+      attend<8>(room, p, a, rows, piece.begin, n, heads.n_heads);
+  }
+}
+
+/* Block (row, query head): the results of its pieces, merged from the first on. */
+__global__ void merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out) {
+  grid_release();
+  grid_wait();
+  int row = a.first_row + blockIdx.x, head = blockIdx.y;
+  for (int j = threadIdx.x; j < hd; j += blockDim.x) {
+    float largest = -INFINITY, sum = 0, value = 0;
+    for (int place = a.places[2 * row]; place < a.places[2 * row + 1]; place++) {
+      const float *part = a.room + ((int64_t)place * n_heads + head) * (2 + hd);
+      if (part[1] == 0) continue; /* nothing of it is seen */
+      float top = fmaxf(largest, part[0]), keep = expf(largest - top), take = expf(part[0] - top);
+      sum = fmaf(sum, keep, part[1] * take);
+      value = fmaf(value, keep, part[2 + j] * take);
+      largest = top;
+    }
+    out[((int64_t)row * n_heads + head) * hd + j] = value / sum;
+  }
+}
+
+} // namespace
+
+cudaError_t pdt_launch_rope(const int32_t *position, int32_t n, const double *inv_freq,
+                            int32_t half, double scale, float *rope, cudaStream_t stream) {
+  if (n < 1) return cudaSuccess;
+  return launch_ahead(rope_angles, dim3((n * half + 127) / 128), dim3(128), 0, stream, position, n,
+                      inv_freq, half, scale, rope);
+}
+
+cudaError_t pdt_launch_rotate_and_store(const pdt_cuda_rows *rows, const pdt_cuda_pages *pages,
+                                        const pdt_cuda_heads *heads, float *qkv,
+                                        cudaStream_t stream) {
+  int64_t items = (int64_t)rows->n * (heads->n_heads + 2 * pages->heads);
+  if (items < 1) return cudaSuccess;
+  return launch_ahead(rotate_and_store, dim3((unsigned)((items + WARPS - 1) / WARPS)),
+                      dim3(32 * WARPS), 0, stream, *rows, *pages, *heads, qkv);
+}
+
+int64_t pdt_cuda_attention_shared(int32_t head_dim) {
+  int64_t stride = (head_dim + 3) / 4 * 4 + 4;
+  return 4 * ((PIECE + QUERIES) * stride + QUERIES * SCORE_STRIDE + (int64_t)PIECE * head_dim);
+}
+
+cudaError_t pdt_launch_attention(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
+                                 const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
+                                 const float *qkv, float *out, cudaStream_t stream) {
+  if (a->n_pieces < 1 || a->n_rows < 1) return cudaSuccess;
+  size_t shared = (size_t)pdt_cuda_attention_shared(pages->head_dim);
+  cudaError_t code = launch_ahead(attend_piece, dim3(a->n_pieces, pages->heads), dim3(THREADS),
+                                  shared, stream, *a, *rows, *pages, *heads, qkv);
+  if (code != cudaSuccess) return code;
+  return launch_ahead(merge_pieces, dim3(a->n_rows, heads->n_heads), dim3(128), 0, stream, *a,
+                      heads->n_heads, pages->head_dim, out);
+}

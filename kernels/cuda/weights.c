@@ -1,0 +1,204 @@
+/* Weights in the memory of a GPU, and products with them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "kernels/cuda/backend.h"
+
+/* Zeroed memory of the device for weights. */
+static int new_weights(pdt_cuda *c, pdt_bytes bytes, const char *what, void **out, pdt_error *err) {
+  pdt_array a;
+  pdt_device dev = {.state = c};
+  if (pdt_cuda_alloc(&dev, (bytes + 3) / 4, what, &a, err)) return -1;
+  *out = a.at;
+  return 0;
+}
+
+int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype,
+                        int32_t leaf_width, pdt_error *err) {
+  pdt_cuda_weights *w;
+  pdt_matrix made = {.out = out, .in = in, .dtype = dtype};
+  *m = (pdt_matrix){0};
+  if (out < 1 || in < 1)
+    return pdt_fail(err, PDT_ERROR_RUNTIME,
+                    "weight matrix: expected a shape of at least [1, 1], found [%d, %d]", out, in);
+  if (((int64_t)out + 31) * ((int64_t)in + 15) > INT64_MAX / 8)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: [%d, %d] is too large", out, in);
+  if (PDT_NEW(&w, 1, "weight matrix", err)) return -1;
+  *w = (pdt_cuda_weights){.out = out, .in = in, .dtype = dtype};
+  w->cut = pdt_cuda_choose_cut(out, in, dtype);
+  made.data = w;
+  made.bytes = pdt_cuda_weights_bytes(w);
+  void *data;
+  if (new_weights(pdt_cuda_of(dev), made.bytes, "weight matrix", &data, err)) {
+    free(w);
+    return -1;
+  }
+  w->data = data;
+  if (pdt_sum_tree_new(&made.tree, in, leaf_width, err)) {
+    cudaFree(data);
+    free(w);
+    return -1;
+  }
+  *m = made;
+  return 0;
+}
+
+void pdt_cuda_matrix_free(pdt_device *dev, pdt_matrix *m) {
+  pdt_cuda_weights *w = m->data;
+  (void)dev;
+  if (w) cudaFree((void *)w->data);
+  free(w);
+  pdt_sum_tree_free(&m->tree);
+  *m = (pdt_matrix){0};
+}
+
+/* Copies rows of a host array into a stage and from there to the device's packing room. */
+static void *bring_rows(pdt_cuda *c, const char *src, size_t row_bytes, size_t stride_bytes,
+                        int32_t rows) {
+  size_t bytes = row_bytes * (size_t)rows;
+  char *stage = pdt_cuda_lend(c, (pdt_bytes)bytes);
+  if (!stage) return NULL;
+  if (stride_bytes == row_bytes)
+    memcpy(stage, src, bytes);
+  else
+    for (int32_t r = 0; r < rows; r++)
+      memcpy(stage + (size_t)r * row_bytes, src + (size_t)r * stride_bytes, row_bytes);
+  void *room = pdt_cuda_grow(c, &c->packing, (pdt_bytes)bytes, "room for packing weights");
+  if (!room ||
+      !pdt_cuda_ok(c, cudaMemcpyAsync(room, stage, bytes, cudaMemcpyHostToDevice, c->stream),
+                   "upload of weights"))
+    return NULL;
+  return room;
+}
+
+void pdt_cuda_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int32_t n_rows,
+                          const void *src, int64_t src_stride) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  const pdt_cuda_weights *w = pdt_cuda_weights_of(m);
+  size_t size = pdt_dtype_bytes(m->dtype), row_bytes = (size_t)m->in * size;
+  int32_t most = row_bytes < PDT_CUDA_STAGE_BYTES ? (int32_t)(PDT_CUDA_STAGE_BYTES / row_bytes) : 1;
+  if (!pdt_cuda_begin(dev)) return;
+  for (int32_t done = 0; done < n_rows; done += most) {
+    int32_t rows = n_rows - done < most ? n_rows - done : most;
+    const char *from = (const char *)src + (size_t)done * (size_t)src_stride * size;
+    void *room = bring_rows(c, from, row_bytes, (size_t)src_stride * size, rows);
+    if (!room || !pdt_cuda_ok(c, pdt_launch_pack(w, first_out + done, rows, room, c->stream),
+                              "packing weights"))
+      return;
+  }
+}
+
+int pdt_cuda_rows_new(pdt_device *dev, pdt_rows *rows, int64_t n, int32_t width, pdt_dtype dtype,
+                      pdt_error *err) {
+  pdt_rows made = {.n = n, .width = width, .dtype = dtype};
+  *rows = (pdt_rows){0};
+  if (new_weights(pdt_cuda_of(dev), n * width * (pdt_bytes)pdt_dtype_bytes(dtype), "weight rows",
+                  &made.data, err))
+    return -1;
+  *rows = made;
+  return 0;
+}
+
+void pdt_cuda_rows_free(pdt_device *dev, pdt_rows *rows) {
+  (void)dev;
+  cudaFree(rows->data);
+  *rows = (pdt_rows){0};
+}
+
+static size_t row_bytes_of(const pdt_rows *rows) {
+  return (size_t)rows->width * pdt_dtype_bytes(rows->dtype);
+}
+
+void pdt_cuda_rows_write(pdt_device *dev, pdt_rows *rows, int64_t first, int64_t n,
+                         const void *src) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  size_t bytes = (size_t)n * row_bytes_of(rows), done = 0;
+  char *to = (char *)rows->data + (size_t)first * row_bytes_of(rows);
+  if (!pdt_cuda_begin(dev)) return;
+  while (done < bytes) {
+    size_t piece = bytes - done < PDT_CUDA_STAGE_BYTES ? bytes - done : PDT_CUDA_STAGE_BYTES;
+    void *stage = pdt_cuda_lend(c, (pdt_bytes)piece);
+    if (!stage) return;
+    memcpy(stage, (const char *)src + done, piece);
+    if (!pdt_cuda_ok(c, cudaMemcpyAsync(to + done, stage, piece, cudaMemcpyHostToDevice, c->stream),
+                     "upload of weight rows"))
+      return;
+    done += piece;
+  }
+}
+
+void pdt_cuda_rows_read(pdt_device *dev, const pdt_rows *rows, int64_t row, float *host) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  size_t bytes = row_bytes_of(rows);
+  const char *from = (const char *)rows->data + (size_t)row * bytes;
+  memset(host, 0, (size_t)rows->width * sizeof *host);
+  if (!pdt_cuda_begin(dev)) return;
+  void *to = pdt_cuda_results(c, (pdt_bytes)bytes);
+  if (to &&
+      pdt_cuda_ok(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, c->stream),
+                  "download of a weight row") &&
+      pdt_cuda_wait(c, "download of a weight row"))
+    pdt_to_float(rows->dtype, to, rows->width, host);
+}
+
+/* Room for a product of so many rows; false on failure. */
+static bool find_room(pdt_cuda *c, const pdt_cuda_weights *w, int32_t rows, void **prepared,
+                      pdt_cuda_room *room) {
+  enum { BLOCK_OUTPUTS = 256 };
+  *room = (pdt_cuda_room){.clusters = c->clusters};
+  *prepared = pdt_cuda_grow(c, &c->prepared, pdt_cuda_prepared_bytes(w->dtype, w->in, rows),
+                            "room for products");
+  if (!*prepared) return false;
+  if (w->cut.splits == 1 || c->clusters) return true;
+  pdt_bytes partial = (pdt_bytes)w->cut.splits * rows * w->out * (pdt_bytes)sizeof(float);
+  pdt_bytes blocks = (w->out + BLOCK_OUTPUTS - 1) / BLOCK_OUTPUTS;
+  room->partial = pdt_cuda_grow(c, &c->partial, partial, "room for products");
+  room->arrived = pdt_cuda_grow_zeroed(c, &c->arrived, blocks * (pdt_bytes)sizeof(unsigned),
+                                       "room for products");
+  return room->partial && room->arrived;
+}
+
+void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
+                       int32_t rows, float *y, int64_t y_stride) {
+  for (int32_t done = 0; done < rows; done += PDT_CUDA_ROWS) {
+    int32_t n = rows - done < PDT_CUDA_ROWS ? rows - done : PDT_CUDA_ROWS;
+    void *prepared;
+    pdt_cuda_room room;
+    if (!find_room(c, w, n, &prepared, &room) ||
+        !pdt_cuda_ok(c,
+                     pdt_cuda_prepare(w->dtype, x + done * x_stride, x_stride, n, w->in, prepared,
+                                      c->stream),
+                     "product") ||
+        !pdt_cuda_ok(
+            c, pdt_cuda_product(w, prepared, n, y + done * y_stride, y_stride, &room, c->stream),
+            "product"))
+      return;
+  }
+}
+
+void pdt_cuda_matmul(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                     int32_t rows, pdt_array y) {
+  if (!pdt_cuda_begin(dev)) return;
+  pdt_cuda_multiply(pdt_cuda_of(dev), pdt_cuda_weights_of(w), x.at, x_stride, rows, y.at, w->out);
+}
+
+void pdt_cuda_gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *ids, int32_t n,
+                          pdt_array y) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  const pdt_cuda_weights *weights = pdt_cuda_weights_of(w);
+  if (n < 1 || !pdt_cuda_begin(dev)) return;
+  int32_t *list = pdt_cuda_lend(c, n * (pdt_bytes)sizeof *ids);
+  if (!list) return;
+  memcpy(list, ids, (size_t)n * sizeof *ids);
+  pdt_cuda_ok(c, pdt_launch_gather(weights, list, n, y.at, c->stream), "rows of an embedding");
+}
+
+void pdt_cuda_rows_product(pdt_device *dev, const pdt_rows *rows, int64_t first, int32_t n,
+                           pdt_array x, pdt_array y) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (!pdt_cuda_begin(dev)) return;
+  const char *from = (const char *)rows->data + (size_t)first * row_bytes_of(rows);
+  pdt_cuda_ok(c, pdt_launch_rows_product(from, rows->dtype, n, rows->width, x.at, y.at, c->stream),
+              "product with rows");
+}
