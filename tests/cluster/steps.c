@@ -376,8 +376,7 @@ void copy_model(scratch *s, const char *name, const char *model, int positions) 
   json_decref(config);
 }
 
-void fill_tensor(const char *safetensors, const char *tensor, int64_t first, int64_t n,
-                 float value) {
+void fill_tensor(const char *safetensors, const char *tensor, run_of elements, float value) {
   uint64_t header_bytes = 0;
   FILE *f = fopen(safetensors, "r+b");
   if (!f || fread(&header_bytes, 8, 1, f) != 1) fail_msg("cannot read %s", safetensors);
@@ -387,10 +386,14 @@ void fill_tensor(const char *safetensors, const char *tensor, int64_t first, int
   if (!entry) fail_msg("%s has no %s", safetensors, tensor);
   assert_string_equal(json_string_value(json_object_get(entry, "dtype")), "F32");
   json_t *offsets = json_object_get(entry, "data_offsets");
-  int64_t begin = json_integer_value(json_array_get(offsets, 0)) + 4 * first;
-  assert_true(begin + 4 * n <= json_integer_value(json_array_get(offsets, 1)));
-  assert_int_equal(fseek(f, (long)(8 + (int64_t)header_bytes + begin), SEEK_SET), 0);
-  for (int64_t i = 0; i < n; i++) assert_int_equal(fwrite(&value, sizeof value, 1, f), 1);
+  int64_t begin = json_integer_value(json_array_get(offsets, 0));
+  int64_t end = json_integer_value(json_array_get(offsets, 1));
+  for (int64_t i = 0; i < elements.n; i++) {
+    int64_t at = begin + 4 * (elements.first + i * elements.stride);
+    assert_true(at >= begin && at + 4 <= end);
+    assert_int_equal(fseek(f, (long)(8 + (int64_t)header_bytes + at), SEEK_SET), 0);
+    assert_int_equal(fwrite(&value, sizeof value, 1, f), 1);
+  }
   fclose(f);
   json_decref(json);
   free(header);

@@ -105,9 +105,12 @@ void went_well(const ending *e);
  * it is); its weights are copied. */
 void copy_model(scratch *s, const char *name, const char *model, int positions);
 
-/* Overwrites n numbers of a tensor (F32) from element `first` on with a value. */
-void fill_tensor(const char *safetensors, const char *tensor, int64_t first, int64_t n,
-                 float value);
+/* Overwrites n numbers of a tensor (F32), `stride` elements from one to the next, from element
+ * `first` on. */
+typedef struct run_of {
+  int64_t first, n, stride;
+} run_of;
+void fill_tensor(const char *safetensors, const char *tensor, run_of elements, float value);
 void copy_file(const char *to, const char *from);
 
 #endif
