@@ -52,9 +52,12 @@ static int assess_all(pdt_run *run, pdt_error *err) {
     int32_t attempt = lane->running->session.streams[lane->stream].attempt;
     pdt_block_report block = pdt_report_of(run, lane, attempt, PDT_ACTION_NONE);
     block.note = block.states = block.last_hidden = NULL; /* on their way */
-    if (lane->fault == PDT_FAULT_NONE &&
-        o->assess(o->context, lane->running, &block, &lane->readiness, err))
-      return -1;
+    if (lane->fault != PDT_FAULT_NONE) continue;
+    if (o->assess(o->context, lane->running, &block, &lane->readiness, err)) return -1;
+    if (lane->readiness >= 0 && lane->readiness <= 1) continue;
+    pdt_fail(err, PDT_ERROR_RUNTIME, "stream %d: assessed with a readiness of %g: expected 0 to 1",
+             lane->stream, (double)lane->readiness);
+    return fail_session_in(run, lane->running, err);
   }
   return 0;
 }

@@ -39,8 +39,8 @@ typedef struct pdt_observer {
   int (*session_started)(void *context, const pdt_running *running, pdt_error *err);
   /* Called before a round is decided, for every block by session and stream, with the session as it
    * was when the block was emitted: block->action is none, note and states are NULL. It may
-   * overwrite *readiness; the decision, the reports and the journal then use the new value. Not
-   * called in rounds whose decision is recorded. */
+   * overwrite *readiness with another number from 0 to 1; the decision, the reports and the journal
+   * then use the new value. Not called in rounds whose decision is recorded. */
   int (*assess)(void *context, const pdt_running *running, const pdt_block_report *block,
                 float *readiness, pdt_error *err);
   /* Gets the bytes of a Decision that the coordinator made, before anybody acts on it: the

@@ -24,18 +24,6 @@ void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t ind
     snprintf(text, room, "session %llu (request %d)", (unsigned long long)r->session, index);
 }
 
-static int descending(const void *a, const void *b) {
-  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-  return (x < y) - (x > y);
-}
-
-int64_t pdt_most_at_once(int64_t *amounts, int32_t n, int32_t max_sessions) {
-  int64_t sum = 0;
-  qsort(amounts, (size_t)n, sizeof *amounts, descending);
-  for (int32_t i = 0; i < n && i < max_sessions; i++) sum += amounts[i];
-  return sum;
-}
-
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream) {
   return r->n_prefix[stream] + pdt_settings_tokens(&r->settings);
 }

@@ -32,10 +32,6 @@ void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t ind
 /* Most positions of the key/value cache that a stream's own pages hold: prefix and tokens. */
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream);
 
-/* The most that max_sessions of n requests can come to together, by what each comes to, amounts
- * [n], which are sorted. */
-int64_t pdt_most_at_once(int64_t *amounts, int32_t n, int32_t max_sessions);
-
 /* Positions of the longest sequence that the settings speak of: prompt, prefix, max_tokens. */
 int32_t pdt_request_positions(const pdt_request *r);
 

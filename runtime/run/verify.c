@@ -201,12 +201,12 @@ static void report(const verify *v, const pdt_run_stats *stats) {
   if (v->options->json)
     printf("{\"boundaries\":%lld,\"sessions\":%lld,\"rounds\":%lld,\"tokens\":%lld,"
            "\"torn_bytes\":%lld,\"seconds\":%.6f}\n",
-           (long long)stats->boundaries, (long long)v->n_plans, (long long)stats->rounds,
+           (long long)stats->boundaries, (long long)v->n_started, (long long)stats->rounds,
            (long long)stats->emitted_tokens, (long long)v->torn, stats->seconds);
   else
     printf("%lld boundaries of %lld sessions came out again, every plan and every hash of the "
            "notes: %lld rounds, %lld tokens, %.2f s\n",
-           (long long)stats->boundaries, (long long)v->n_plans, (long long)stats->rounds,
+           (long long)stats->boundaries, (long long)v->n_started, (long long)stats->rounds,
            (long long)stats->emitted_tokens, stats->seconds);
 }
 

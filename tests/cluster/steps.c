@@ -46,6 +46,7 @@ scene scene_of(const char *model, const char *sidecar) {
                  .ranks = 1,
                  .tensor_parallel = 1,
                  .source_fails = NEVER,
+                 .observer_fails = NEVER,
                  .allocation = -1};
 }
 
@@ -64,6 +65,7 @@ typedef struct playing {
   int32_t step, n_handed_out, n_decided;
   pdt_journal journal;
   const pdt_engine *engine;
+  bool is_last;         /* of its runs */
   allocations counts;   /* of the rank that is short of memory */
   allocations *counted; /* those of rank 0 now; NULL: none */
 } playing;
@@ -84,7 +86,7 @@ static pdt_next next_request(void *context, bool may_wait, const pdt_request **r
   playing *p = context;
   const scene *s = p->scene;
   (void)may_wait;
-  if (p->step >= s->source_fails) {
+  if (p->step >= s->source_fails && !(s->runs > 1 && p->is_last)) {
     pdt_fail(err, PDT_ERROR_IO, "the source fails");
     return PDT_NEXT_FAILED;
   }
@@ -131,6 +133,14 @@ static int on_decided(void *context, const void *packed, pdt_bytes bytes, pdt_er
   return go_on_counting(p, status);
 }
 
+static int on_block(void *context, const pdt_running *r, const pdt_block_report *block,
+                    float *readiness, pdt_error *err) {
+  const playing *p = context;
+  (void)err;
+  if (p->scene->assess) *readiness = p->scene->assess(r->session.round, block->stream);
+  return 0;
+}
+
 static void tell_block(FILE *out, const pdt_block_report *b) {
   fprintf(out, " [%d.%d %s %a:", b->stream, b->attempt, pdt_action_name(b->action),
           (double)b->readiness);
@@ -144,7 +154,6 @@ static int on_round(void *context, const pdt_round_report *report, pdt_error *er
   const pdt_running *r = report->running;
   told *t = &p->ending->sessions[r->index];
   FILE *out = p->texts[r->index];
-  (void)err;
   t->rounds++;
   if (t->first_step < 0) t->first_step = p->step;
   t->last_step = p->step;
@@ -152,7 +161,8 @@ static int on_round(void *context, const pdt_round_report *report, pdt_error *er
   fprintf(out, "round %d %s", report->round, report->gate ? "passed" : "failed");
   for (int32_t i = 0; i < report->n_blocks; i++) tell_block(out, &report->blocks[i]);
   fprintf(out, " hash %016llx\n", (unsigned long long)pdt_bus_hash(&r->session.bus));
-  return go_on_counting(p, 0);
+  bool fails = p->step >= p->scene->observer_fails && !(p->scene->runs > 1 && p->is_last);
+  return go_on_counting(p, fails ? pdt_fail(err, PDT_ERROR_IO, "the observer fails") : 0);
 }
 
 static int on_ended(void *context, const pdt_running *r, pdt_error *err) {
@@ -209,6 +219,7 @@ static int set_up(playing *p, pdt_spread spread, pdt_run_setup *setup, pdt_error
                            .requests = {p, next_request},
                            .observer = {.context = p,
                                         .session_started = on_started,
+                                        .assess = on_block,
                                         .decided = on_decided,
                                         .round_done = on_round,
                                         .session_ended = on_ended,
@@ -263,7 +274,7 @@ static int run(playing *p, const pdt_comm *world, pdt_engine *engine, int32_t st
 }
 
 /* Forgets what an earlier run told. */
-static void start_over(playing *p, const pdt_engine *engine) {
+static void start_over(playing *p, const pdt_engine *engine, bool is_last) {
   for (int i = 0; i < MOST_REQUESTS; i++) {
     if (p->texts[i]) fclose(p->texts[i]);
     p->texts[i] = NULL;
@@ -271,6 +282,7 @@ static void start_over(playing *p, const pdt_engine *engine) {
   ending_free(p->ending);
   p->n_handed_out = p->n_decided = 0;
   p->engine = engine;
+  p->is_last = is_last;
   p->journal = (pdt_journal){.fd = -1};
 }
 
@@ -287,8 +299,13 @@ static int take_part(const pdt_comm *world, void *context, pdt_error *err) {
   if (pdt_engine_new(&engine, world, &options, err)) return -1;
   int status = 0;
   for (int32_t left = s->runs > 1 ? s->runs : 1; left > 0 && !status; left--) {
-    if (world->rank == 0) start_over(p, engine);
-    status = run(p, world, engine, s->runs > 1 && left == 1 ? 0 : s->steps, err);
+    if (world->rank == 0) start_over(p, engine, left == 1);
+    pdt_error own = {0};
+    status = run(p, world, engine, s->runs > 1 && left == 1 ? 0 : s->steps, &own);
+    if (left > 1)
+      status = 0;
+    else
+      *err = own;
   }
   pdt_engine_free(engine);
   return status;

@@ -51,12 +51,15 @@ typedef struct scene {
   int32_t max_sessions;        /* at once; 0: all */
   uint32_t unexpected;         /* bit i: the capacity is not made for request i */
   int32_t source_fails;        /* in this step; NEVER: it does not */
-  bool lets_fail;              /* requests may end alone */
-  const decisions *recorded;   /* NULL: none */
-  int32_t n_recorded;          /* the first of them */
+  int32_t observer_fails;      /* at a round of this step; likewise */
+  float (*assess)(pdt_round round, pdt_stream stream); /* a block's readiness; NULL: its own */
+  bool lets_fail;                                      /* requests may end alone */
+  const decisions *recorded;                           /* NULL: none */
+  int32_t n_recorded;                                  /* the first of them */
   bool resumes;
   int32_t steps;            /* after which the run is ended; 0: when nothing is left */
-  int32_t runs;             /* on one engine, one after the other; 0: one. The last one is told */
+  int32_t runs;             /* on one engine, one after the other; 0: one. The last one is told, and
+                               is neither cut short nor made to fail, as those before it are */
   pdt_rank short_of_memory; /* this rank's */
   int32_t allocation_step;  /* allocations of this step, from 0, */
   int64_t allocation;       /* fail at this one, from 0; -1: none */

@@ -300,6 +300,26 @@ static void test_ends_all(void **state) {
   ending_free(&l.live);
 }
 
+/* Nor does the run wait for another request before it says so. */
+static void test_ends_before_it_waits(void **state) {
+  const fixture *f = *state;
+  for (int i = 0; i < LAYOUTS; i++) {
+    script bad = f->requests[1];
+    scene s = scene_of(f->bad, SIDECAR);
+    ending e;
+    bad.request.prompt = bad.prompt;
+    bad.prompt[2] = BAD_TOKEN;
+    scene_add(&s, &bad, 0);
+    scene_add(&s, &f->requests[0], 100);
+    lay_out(&s, i);
+    play(&s, &e);
+    assert_int_equal(e.status, -1);
+    assert_non_null(strstr(e.err.message, "session 8 (request 0): planner: slot 0"));
+    assert_int_equal(e.n_steps, 2);
+    ending_free(&e);
+  }
+}
+
 /* A head that all sessions share and that gives no numbers: all of them end, each by itself, and
  * the run is none the worse. */
 static void test_all_sessions(void **state) {
@@ -469,11 +489,17 @@ static void test_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_planner),     cmocka_unit_test(test_given_plan),
-      cmocka_unit_test(test_first_round), cmocka_unit_test(test_later_round),
-      cmocka_unit_test(test_ends_all),    cmocka_unit_test(test_all_sessions),
-      cmocka_unit_test(test_recorded),    cmocka_unit_test(test_fault_where_none_was),
-      cmocka_unit_test(test_journal),     cmocka_unit_test(test_memory),
+      cmocka_unit_test(test_planner),
+      cmocka_unit_test(test_given_plan),
+      cmocka_unit_test(test_first_round),
+      cmocka_unit_test(test_later_round),
+      cmocka_unit_test(test_ends_all),
+      cmocka_unit_test(test_ends_before_it_waits),
+      cmocka_unit_test(test_all_sessions),
+      cmocka_unit_test(test_recorded),
+      cmocka_unit_test(test_fault_where_none_was),
+      cmocka_unit_test(test_journal),
+      cmocka_unit_test(test_memory),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

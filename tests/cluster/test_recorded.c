@@ -1,6 +1,7 @@
 /* Decisions that were recorded, in place of the coordinator's: the same sessions come out on any
  * number of ranks, whenever requests come; what was changed in a record is told by its boundary;
  * and where a record ends in the middle, the run goes on as if nothing had happened. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -137,6 +138,52 @@ static void test_made_on_ranks(void **state) {
   same_sessions(&e, &live);
   ending_free(&e);
   ending_free(&live);
+}
+
+/* Readiness by somebody who looks at blocks from outside, and who is not there at the replay. */
+static float assess(pdt_round round, pdt_stream stream) {
+  return (round + stream) % 3 == 0 ? 0.01F : 1;
+}
+
+static void test_assessed(void **state) {
+  const fixture *f = *state;
+  scene s = f->scene;
+  ending live, e;
+  s.assess = assess;
+  s.ranks = 2;
+  play(&s, &live);
+  went_well(&live);
+  assert_true(live.stats.rollbacks > 5 && live.stats.commits > 5);
+  for (int i = 0; i < LAYOUTS; i++) {
+    s = recorded(f, layouts[i].ranks, layouts[i].tensor_parallel);
+    s.recorded = &live.decisions;
+    s.n_recorded = live.decisions.n;
+    play(&s, &e);
+    went_well(&e);
+    same_sessions(&e, &live);
+    ending_free(&e);
+  }
+  ending_free(&live);
+}
+
+static float no_number(pdt_round round, pdt_stream stream) {
+  return round == 2 && stream == 1 ? NAN : 1;
+}
+
+/* What could not be recorded is refused before it is. */
+static void test_assessed_with_no_number(void **state) {
+  const fixture *f = *state;
+  scene s = f->scene;
+  ending e;
+  s.assess = no_number;
+  s.ranks = 3;
+  play(&s, &e);
+  assert_int_equal(e.status, -1);
+  assert_string_equal(e.err.message,
+                      "boundary 2: rank 0: session 7 (request 0): stream 1: assessed with a "
+                      "readiness of nan: expected 0 to 1");
+  assert_int_equal(e.decisions.n, 1);
+  ending_free(&e);
 }
 
 /* ---- a record that was changed ---- */
@@ -421,10 +468,16 @@ static void test_other_requests(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_live),          cmocka_unit_test(test_layouts),
-      cmocka_unit_test(test_made_on_ranks), cmocka_unit_test(test_changed),
-      cmocka_unit_test(test_bytes),         cmocka_unit_test(test_resumed),
-      cmocka_unit_test(test_stops),         cmocka_unit_test(test_other_requests),
+      cmocka_unit_test(test_live),
+      cmocka_unit_test(test_layouts),
+      cmocka_unit_test(test_made_on_ranks),
+      cmocka_unit_test(test_assessed),
+      cmocka_unit_test(test_assessed_with_no_number),
+      cmocka_unit_test(test_changed),
+      cmocka_unit_test(test_bytes),
+      cmocka_unit_test(test_resumed),
+      cmocka_unit_test(test_stops),
+      cmocka_unit_test(test_other_requests),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -282,20 +282,28 @@ static void test_ends_anywhere(void **state) {
   ending_free(&expected);
 }
 
-/* A source that fails ends the run in that step, on all ranks. */
-static void test_source_fails(void **state) {
+/* A source that fails ends the run in that step, on all ranks, and an observer that does at the
+ * next boundary; the next run of the engine is as if there had been none. */
+static void test_failures(void **state) {
   const fixture *f = *state;
-  for (int32_t step = 0; step < 6; step++) {
+  for (int32_t i = 0; i < 12; i++) {
+    bool of_source = i % 2;
+    int32_t step = i / 2;
     scene s = f->scene;
     ending e;
-    lay_out(&s, step);
-    s.come[3] = NEVER;
-    s.source_fails = step;
+    lay_out(&s, i);
+    s.come[3] = of_source ? 30 : 0;
+    *(of_source ? &s.source_fails : &s.observer_fails) = step;
     play(&s, &e);
     assert_int_equal(e.status, -1);
     assert_int_equal(e.err.code, PDT_ERROR_IO);
-    assert_string_equal(e.err.message, "the source fails");
-    assert_int_equal(e.n_steps, step + 1);
+    assert_string_equal(e.err.message, of_source ? "the source fails" : "the observer fails");
+    assert_int_equal(e.n_steps, of_source ? step + 1 : step + 2);
+    ending_free(&e);
+    s.runs = 2;
+    play(&s, &e);
+    went_well(&e);
+    same_sessions(&e, &f->together);
     ending_free(&e);
   }
 }
@@ -305,7 +313,7 @@ int main(void) {
       cmocka_unit_test(test_alone),           cmocka_unit_test(test_late),
       cmocka_unit_test(test_long_prompt),     cmocka_unit_test(test_refused),
       cmocka_unit_test(test_refused_for_all), cmocka_unit_test(test_nothing_to_do),
-      cmocka_unit_test(test_ends_anywhere),   cmocka_unit_test(test_source_fails),
+      cmocka_unit_test(test_ends_anywhere),   cmocka_unit_test(test_failures),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
