@@ -308,12 +308,63 @@ static void test_failures(void **state) {
   }
 }
 
+/* ---- capacities that cannot be ---- */
+
+static int begin_badly(const pdt_comm *world, void *context, pdt_error *err) {
+  const fixture *f = context;
+  static const struct {
+    pdt_capacity capacity;
+    const char *want;
+  } bad[] = {{{.sessions = 0}, "expected 1 session or more at once, found 0"},
+             {{.sessions = 1, .load = {.tokens = -1}}, "capacity: expected counts of 0 or more"},
+             {{.sessions = 1, .load = {.lanes = 1 << 21}}, "are too many (hint: --max-sessions)"},
+             {{.sessions = 1, .load = {.pages = 1 << 20}}, "--kv-memory allows 1 MiB"}};
+  const pdt_engine_options options = {.model = f->model,
+                                      .sidecar = SIDECAR,
+                                      .machine = {.tensor_parallel = 1, .threads = 1},
+                                      .max_sessions = 2,
+                                      .kv_bytes = 1 << 20};
+  pdt_engine *engine;
+  pdt_run_stats stats = {0};
+  if (pdt_engine_new(&engine, world, &options, err)) return -1;
+  int status = 0;
+  for (size_t i = 0; i < sizeof bad / sizeof *bad && !status; i++) {
+    pdt_error why = {0};
+    pdt_run_setup setup = {0};
+    if (world->rank == 0) setup.capacity = bad[i].capacity; /* the others need not know */
+    if (!pdt_engine_begin(engine, &setup, &why) || !strstr(why.message, bad[i].want))
+      status = pdt_fail(err, PDT_ERROR_RUNTIME, "expected '%s' in: %s", bad[i].want, why.message);
+  }
+  pdt_request lists[2] = {f->requests[3].request, f->requests[0].request};
+  for (int32_t n = 0; n <= 2 && !status; n += 2) { /* after that it runs as ever */
+    status = pdt_engine_run_list(engine, lists, n, NULL, &stats, err);
+    if (!status && (stats.rounds > 0) != (n > 0))
+      status = pdt_fail(err, PDT_ERROR_RUNTIME, "%d requests: %d rounds", n, (int)stats.rounds);
+  }
+  pdt_engine_free(engine);
+  return status;
+}
+
+static void test_bad_capacities(void **state) {
+  fixture *f = *state;
+  for (pdt_rank ranks = 1; ranks <= MOST_RANKS; ranks += 3) {
+    pdt_comm_memory_outcome outcomes[MOST_RANKS];
+    const pdt_comm_memory_options options = {0};
+    pdt_error err = {0};
+    if (pdt_comm_memory_run(ranks, &options, begin_badly, f, outcomes, &err))
+      fail_msg("the cluster ended: %s", err.message);
+    for (pdt_rank r = 0; r < ranks; r++)
+      if (outcomes[r].status) fail_msg("rank %d: %s", r, outcomes[r].err.message);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_alone),           cmocka_unit_test(test_late),
       cmocka_unit_test(test_long_prompt),     cmocka_unit_test(test_refused),
       cmocka_unit_test(test_refused_for_all), cmocka_unit_test(test_nothing_to_do),
       cmocka_unit_test(test_ends_anywhere),   cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_bad_capacities),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

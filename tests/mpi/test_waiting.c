@@ -8,7 +8,15 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 
-enum { REQUESTS = 2, WAIT_SECONDS = 2, SERVED_WITHIN = 1, MOST_PERCENT = 5 };
+enum { REQUESTS = 2, WAIT_SECONDS = 2, SERVED_WITHIN = 1 };
+
+/* Most of the processors' time that a wait takes. Builds that check compare calls before they are
+ * made, and spin until all ranks have come to that. */
+#ifdef PDT_CHECKS
+enum { MOST_PERCENT = 100 };
+#else
+enum { MOST_PERCENT = 5 };
+#endif
 
 static pdt_token prompt[] = {256, 166, 221, 62};
 static pdt_token *prefix[2];
