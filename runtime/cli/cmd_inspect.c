@@ -55,7 +55,7 @@ static const char doc[] =
     "  pdt inspect --full --model m sidecar.safetensors\n"
     "  pdt inspect run.journal\n"
     "  pdt inspect --answers --json --model m run.journal\n"
-    "  mpirun -n 4 pdt inspect --verify --model m --sidecar s.safetensors run.journal\n";
+    "  pdt inspect --verify --model m --sidecar s.safetensors run.journal\n";
 
 typedef struct arguments {
   pdt_inspect_options inspect;
