@@ -7,13 +7,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "kernels/cuda/queue.h"
+
 /* Ends the program with the call's text and the runtime's words when a call failed. */
 #define CHECK(call) gpu_check((call), #call, __FILE__, __LINE__)
 void gpu_check(cudaError_t code, const char *call, const char *file, int line);
 
 typedef struct gpu_bench {
   cudaStream_t stream;
-  FILE *out; /* JSON lines */
+  pdt_cuda_queue queue; /* of the stream */
+  FILE *out;            /* JSON lines */
   bool quick;
   double read_bandwidth; /* bytes/s, as measured by this run; 0 before */
   int wrong;             /* results that were not right */

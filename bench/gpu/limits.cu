@@ -181,7 +181,7 @@ void launches(gpu_bench *b) {
     nothing<<<264, 256, 0, b->stream>>>();
     CHECK(cudaGetLastError());
   };
-  auto ahead = [&](int) { CHECK(launch_ahead(nothing, dim3(264), dim3(256), 0, b->stream)); };
+  auto ahead = [&](int) { CHECK(launch_ahead(nothing, dim3(264), dim3(256), 0, &b->queue)); };
   report(b, "launch in a graph", "1 block", 1e6 * gpu_time(b, 256, 5, plain), "us");
   report(b, "launch in a graph", "264 blocks", 1e6 * gpu_time(b, 256, 5, wide), "us");
   report(b, "launch in a graph", "264 blocks, ahead", 1e6 * gpu_time(b, 256, 5, ahead), "us");

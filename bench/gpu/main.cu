@@ -126,6 +126,8 @@ int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   CHECK(cudaSetDevice(0));
   CHECK(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking));
+  b.queue.stream = b.stream;
+  b.queue.ahead = attribute(cudaDevAttrComputeCapabilityMajor) >= 9;
   if (!strcmp(part, "card"))
     describe_card(&b);
   else if (!strcmp(part, "limits"))

@@ -72,13 +72,13 @@ struct setting {
 };
 
 void prepare(setting *s, const float *x, int rows) {
-  CHECK(pdt_cuda_prepare(s->w.dtype, x, s->w.in, rows, s->w.in, s->prepared, s->b->stream));
+  CHECK(pdt_cuda_prepare(s->w.dtype, x, s->w.in, rows, s->w.in, s->prepared, &s->b->queue));
 }
 
 void product(setting *s, int rows, int copy) {
   pdt_cuda_weights w = s->w;
   w.data = s->data + (int64_t)copy * pdt_cuda_weights_bytes(&w);
-  CHECK(pdt_cuda_product(&w, s->prepared, rows, s->y, w.out, &s->room, s->b->stream));
+  CHECK(pdt_cuda_product(&w, s->prepared, rows, s->y, w.out, &s->room, &s->b->queue));
 }
 
 /* Largest distance from the sums in double of sampled outputs, in units of the root of the sum of
@@ -219,15 +219,15 @@ void run_chain(chain *c, int rows) {
   float *from = c->x, *to = c->y;
   int width = c->w[0].in;
   for (const pdt_cuda_weights &w : c->w) {
-    CHECK(pdt_cuda_prepare(w.dtype, from, width, rows, w.in, c->prepared, c->b->stream));
-    CHECK(pdt_cuda_product(&w, c->prepared, rows, to, w.out, &c->room, c->b->stream));
+    CHECK(pdt_cuda_prepare(w.dtype, from, width, rows, w.in, c->prepared, &c->b->queue));
+    CHECK(pdt_cuda_product(&w, c->prepared, rows, to, w.out, &c->room, &c->b->queue));
     width = w.out;
     std::swap(from, to);
   }
 }
 
 void add_link(chain *c, const shape &sh) {
-  pdt_cuda_weights w = {sh.out, sh.in, PDT_BF16, nullptr, {1}};
+  pdt_cuda_weights w = {nullptr, sh.out, sh.in, PDT_BF16, {1}};
   void *data;
   w.cut = pdt_cuda_choose_cut(sh.out, sh.in, PDT_BF16);
   CHECK(cudaMalloc(&data, pdt_cuda_weights_bytes(&w)));

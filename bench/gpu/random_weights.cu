@@ -28,7 +28,8 @@ static __global__ void fill(const pdt_cuda_weights w, float scale, uint64_t seed
 
 cudaError_t gpu_random_weights(const pdt_cuda_weights *w, float deviation, uint64_t seed) {
   int64_t blocks = ((int64_t)w->out * w->in + 255) / 256;
+  pdt_cuda_queue queue = {};
   cudaError_t code = launch_ahead(fill, dim3((unsigned)(blocks < 2048 ? blocks : 2048)), dim3(256),
-                                  0, 0, *w, deviation * 1.7320508f, seed << 40);
+                                  0, &queue, *w, deviation * 1.7320508f, seed << 40);
   return code == cudaSuccess ? cudaStreamSynchronize(0) : code;
 }

@@ -21,13 +21,15 @@ bool pdt_cuda_begin(pdt_device *dev) {
   if (!c->pending.y) return true;
   pdt_cuda_sum sum = c->pending;
   c->pending = (pdt_cuda_sum){0};
-  return pdt_cuda_ok(c, pdt_launch_add(sum.y, sum.x, sum.n, NULL, 1, 1, sum.n, c->stream), "add");
+  return pdt_cuda_ok(c, pdt_launch_add(sum.y, sum.x, sum.n, NULL, 1, 1, sum.n, &c->queue), "add");
 }
 
 /* Makes the next stage the one in use, when nothing reads it any more. */
 static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
   pdt_cuda_stage *old = &c->stages[c->stage];
-  if (!pdt_cuda_ok(c, cudaEventRecord(old->done, c->stream), "event")) return false;
+  if (!pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "launches") ||
+      !pdt_cuda_ok(c, cudaEventRecord(old->done, c->queue.stream), "event"))
+    return false;
   old->waiting = true;
   c->stage = (c->stage + 1) % PDT_CUDA_STAGES;
   c->staged = 0;
@@ -44,10 +46,22 @@ static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
   return true;
 }
 
+void pdt_cuda_hold(pdt_cuda *c) {
+  /* What an earlier sequence reads there may not have been read yet. */
+  c->held_used = c->held.waiting ? c->held.bytes : 0;
+  c->queue.holds = true;
+}
+
 void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes) {
   enum { LINE = 256 };
   pdt_bytes whole = (bytes + LINE - 1) / LINE * LINE;
   if (c->failure.code != PDT_ERROR_NONE) return NULL;
+  if (c->queue.holds && c->held_used + whole <= c->held.bytes) {
+    void *at = c->held.at + c->held_used;
+    c->held_used += whole;
+    c->held.waiting = true;
+    return at;
+  }
   if (c->staged + whole > c->stages[c->stage].bytes &&
       !turn_stage(c, whole > PDT_CUDA_STAGE_BYTES ? whole : PDT_CUDA_STAGE_BYTES))
     return NULL;
@@ -60,7 +74,8 @@ void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const
   if (c->failure.code != PDT_ERROR_NONE) return NULL;
   if (bytes <= buffer->bytes) return buffer->at;
   /* Freeing waits until nothing uses it any more. */
-  bool ok = pdt_cuda_ok(c, cudaFree(buffer->at), what);
+  bool ok =
+      pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) && pdt_cuda_ok(c, cudaFree(buffer->at), what);
   *buffer = (pdt_cuda_buffer){0};
   if (!ok || !pdt_cuda_ok(c, cudaMalloc(&buffer->at, (size_t)bytes), what)) return NULL;
   buffer->bytes = bytes;
@@ -72,7 +87,7 @@ void *pdt_cuda_grow_zeroed(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes
   pdt_bytes before = buffer->bytes;
   void *at = pdt_cuda_grow(c, buffer, bytes, what);
   if (at && buffer->bytes != before &&
-      !pdt_cuda_ok(c, cudaMemsetAsync(at, 0, (size_t)bytes, c->stream), what))
+      !pdt_cuda_ok(c, cudaMemsetAsync(at, 0, (size_t)bytes, c->queue.stream), what))
     return NULL;
   return at;
 }
@@ -90,7 +105,24 @@ void *pdt_cuda_results(pdt_cuda *c, pdt_bytes bytes) {
 }
 
 bool pdt_cuda_wait(pdt_cuda *c, const char *what) {
-  return pdt_cuda_ok(c, cudaStreamSynchronize(c->stream), what);
+  if (!pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) ||
+      !pdt_cuda_ok(c, cudaStreamSynchronize(c->queue.stream), what))
+    return false;
+  c->held.waiting = false;
+  return true;
+}
+
+cudaError_t pdt_cuda_transfer(pdt_cuda *c, void *to, const void *from, size_t bytes,
+                              enum cudaMemcpyKind kind) {
+  cudaError_t code = pdt_cuda_flush(&c->queue);
+  return code == cudaSuccess ? cudaMemcpyAsync(to, from, bytes, kind, c->queue.stream) : code;
+}
+
+void pdt_cuda_free(pdt_device *dev, void *p) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (!p) return;
+  pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "launches");
+  cudaFree(p); /* waits until nothing uses it */
 }
 
 static int sync_device(pdt_device *dev, pdt_error *err) {
@@ -119,14 +151,17 @@ static void close_device(pdt_device *dev) {
   if (c) {
     pdt_cuda_buffer *buffers[] = {&c->packing,   &c->prepared, &c->partial, &c->arrived,
                                   &c->attention, &c->choice,   &c->blocks};
-    if (c->stream) cudaStreamSynchronize(c->stream);
+    if (c->queue.stream) cudaStreamSynchronize(c->queue.stream);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]->at);
     for (int i = 0; i < PDT_CUDA_STAGES; i++) {
       if (c->stages[i].done) cudaEventDestroy(c->stages[i].done);
       if (c->stages[i].at) cudaFreeHost(c->stages[i].at);
     }
     if (c->results) cudaFreeHost(c->results);
-    if (c->stream) cudaStreamDestroy(c->stream);
+    if (c->held.at) cudaFreeHost(c->held.at);
+    cudaStream_t stream = c->queue.stream;
+    pdt_cuda_queue_free(&c->queue);
+    if (stream) cudaStreamDestroy(stream);
   }
   free(c);
   *dev = (pdt_device){0};
@@ -181,7 +216,8 @@ static bool open_device(pdt_cuda *c) {
   struct cudaDeviceProp p;
   if (!pdt_cuda_ok(c, cudaSetDevice(c->index), "choosing it") ||
       !pdt_cuda_ok(c, cudaGetDeviceProperties(&p, c->index), "its properties") ||
-      !pdt_cuda_ok(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream"))
+      !pdt_cuda_ok(c, cudaStreamCreateWithFlags(&c->queue.stream, cudaStreamNonBlocking),
+                   "a stream"))
     return false;
   if (p.major < 8) {
     pdt_fail(&c->failure, PDT_ERROR_RUNTIME,
@@ -189,8 +225,11 @@ static bool open_device(pdt_cuda *c) {
              p.major, p.minor, p.name);
     return false;
   }
-  c->clusters = p.major >= 9;
+  c->clusters = c->queue.ahead = p.major >= 9;
   snprintf(c->name, sizeof c->name, "cuda sm_%d%d", p.major, p.minor);
+  if (!pdt_cuda_ok(c, cudaMallocHost((void **)&c->held.at, PDT_CUDA_HELD_BYTES), "host memory"))
+    return false;
+  c->held.bytes = PDT_CUDA_HELD_BYTES;
   for (int i = 0; i < PDT_CUDA_STAGES; i++)
     if (!pdt_cuda_ok(c, cudaEventCreateWithFlags(&c->stages[i].done, cudaEventDisableTiming),
                      "an event"))

@@ -23,7 +23,7 @@ typedef struct pdt_cuda_stage {
   bool waiting;     /* done was recorded */
 } pdt_cuda_stage;
 
-enum { PDT_CUDA_STAGES = 4, PDT_CUDA_STAGE_BYTES = 4 << 20 };
+enum { PDT_CUDA_STAGES = 4, PDT_CUDA_STAGE_BYTES = 4 << 20, PDT_CUDA_HELD_BYTES = 256 << 10 };
 
 /* A residual that was added to, but not yet: it is done together with the norm that follows. */
 typedef struct pdt_cuda_sum {
@@ -36,11 +36,15 @@ typedef struct pdt_cuda {
   int index;     /* of the device */
   bool clusters; /* of blocks, are there */
   char name[32];
-  cudaStream_t stream;
+  pdt_cuda_queue queue;
   pdt_error failure; /* the first; nothing more is done then */
   pdt_cuda_stage stages[PDT_CUDA_STAGES];
-  int stage;              /* the one in use */
-  pdt_bytes staged;       /* bytes of it that are taken */
+  int stage;        /* the one in use */
+  pdt_bytes staged; /* bytes of it that are taken */
+  /* The same for launches that are held back: from its beginning for each sequence of them, so that
+   * a sequence that comes again reads from the same places. */
+  pdt_cuda_stage held;
+  pdt_bytes held_used;
   unsigned char *results; /* pinned: what the device writes to the host */
   pdt_bytes results_bytes;
   pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, blocks;
@@ -57,6 +61,10 @@ bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what);
 /* May an operation begin? Does what is pending first. */
 bool pdt_cuda_begin(pdt_device *dev);
 
+/* Holds launches back from here on, as the steps of a decode are made: all of them until something
+ * else has to be done. */
+void pdt_cuda_hold(pdt_cuda *c);
+
 /* `bytes` of host memory, aligned to 256, that the host fills and what is launched next may read.
  * One piece at a time: the launch comes before the next call. NULL when the device has failed. */
 void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes);
@@ -70,12 +78,23 @@ void *pdt_cuda_grow_zeroed(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes
 /* `bytes` of host memory that the device writes. Valid until the next call. NULL on failure. */
 void *pdt_cuda_results(pdt_cuda *c, pdt_bytes bytes);
 
-/* Waits for the stream. */
+/* Copies between host and device, after everything before; what the copy says. */
+cudaError_t pdt_cuda_transfer(pdt_cuda *c, void *to, const void *from, size_t bytes,
+                              enum cudaMemcpyKind kind);
+
+/* Frees device memory that launches may still use. NULL: nothing. */
+void pdt_cuda_free(pdt_device *dev, void *p);
+
+/* Waits for everything before. */
 bool pdt_cuda_wait(pdt_cuda *c, const char *what);
 
 /* The product of weights with rows, through the device's room. */
 void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
                        int32_t rows, float *y, int64_t y_stride);
+
+/* The products of n runs of rows, each with weights of its own, which share a shape and a type. */
+void pdt_cuda_multiply_runs(pdt_cuda *c, const pdt_cuda_weights *w, const pdt_cuda_run *runs,
+                            int32_t n, const float *x, float *y);
 
 static inline const pdt_cuda_weights *pdt_cuda_weights_of(const pdt_matrix *m) {
   return (const pdt_cuda_weights *)m->data;

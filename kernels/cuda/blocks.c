@@ -103,23 +103,23 @@ static void multiply(const closing *k, const pdt_matrix *w, const float *x, floa
 }
 
 static void add_bias(const closing *k, float *y, pdt_array bias, int32_t width) {
-  pdt_cuda_ok(k->c, pdt_launch_add(y, NULL, 0, bias.at, 1, k->n, width, k->c->stream), "bias");
+  pdt_cuda_ok(k->c, pdt_launch_add(y, NULL, 0, bias.at, 1, k->n, width, &k->c->queue), "bias");
 }
 
 static void summarize(const closing *k) {
   const pdt_block_heads *h = k->heads;
   const block_room *room = &k->room;
-  cudaStream_t stream = k->c->stream;
+  pdt_cuda_queue *queue = &k->c->queue;
   pdt_cuda_ok(k->c,
               pdt_launch_block_states(k->blocks, k->n, k->most_states, h->width,
-                                      h->pool_heads > 0 ? room->all : NULL, room->last, stream),
+                                      h->pool_heads > 0 ? room->all : NULL, room->last, queue),
               "states of blocks");
   if (h->pool_heads == 0) return;
   pdt_cuda_multiply(k->c, pdt_cuda_weights_of(&h->pool_query), room->all, h->width, k->n_all,
                     room->scores, h->pool_heads);
   pdt_cuda_ok(k->c,
               pdt_launch_pool(k->blocks, k->n, k->most_states, h->pool_heads, h->width,
-                              room->scores, room->mixed, stream),
+                              room->scores, room->mixed, queue),
               "summaries of blocks");
   for (int32_t j = 0; j < h->pool_heads; j++)
     pdt_cuda_multiply(k->c, pdt_cuda_weights_of(&h->pool_value[j]),
@@ -130,25 +130,25 @@ static void summarize(const closing *k) {
 static void speculate(const closing *k) {
   const pdt_block_heads *h = k->heads;
   const block_room *room = &k->room;
-  cudaStream_t stream = k->c->stream;
+  pdt_cuda_queue *queue = &k->c->queue;
   multiply(k, &h->speculation, room->summary, room->note);
   add_bias(k, room->note, h->speculation_bias, h->notes_dim);
   if (h->hidden_dim > 0) {
     multiply(k, &h->hidden, room->summary, room->hidden);
     add_bias(k, room->hidden, h->hidden_bias, h->hidden_dim);
-    pdt_cuda_ok(k->c, pdt_launch_plain_gelu(room->hidden, (int64_t)k->n * h->hidden_dim, stream),
+    pdt_cuda_ok(k->c, pdt_launch_plain_gelu(room->hidden, (int64_t)k->n * h->hidden_dim, queue),
                 "notes");
     multiply(k, &h->hidden_out, room->hidden, room->more);
     pdt_cuda_ok(
         k->c,
-        pdt_launch_add(room->note, room->more, h->notes_dim, NULL, 1, k->n, h->notes_dim, stream),
+        pdt_launch_add(room->note, room->more, h->notes_dim, NULL, 1, k->n, h->notes_dim, queue),
         "notes");
   }
-  pdt_cuda_ok(
-      k->c, pdt_launch_norm(room->note, NULL, NULL, 1e-6f, k->n, h->notes_dim, room->note, stream),
-      "notes");
+  pdt_cuda_ok(k->c,
+              pdt_launch_norm(room->note, NULL, NULL, 1e-6f, k->n, h->notes_dim, room->note, queue),
+              "notes");
   size_t bytes = (size_t)k->n * (size_t)h->notes_dim * sizeof(float);
-  pdt_cuda_ok(k->c, cudaMemcpyAsync(k->note, room->note, bytes, cudaMemcpyDeviceToHost, stream),
+  pdt_cuda_ok(k->c, pdt_cuda_transfer(k->c, k->note, room->note, bytes, cudaMemcpyDeviceToHost),
               "notes");
 }
 
@@ -159,7 +159,7 @@ static void judge(const closing *k) {
   multiply(k, &h->coverage_block, room->summary, room->projected);
   pdt_cuda_ok(k->c,
               pdt_launch_cover(k->blocks, k->ids, k->n, h->slots, h->coverage_dim, room->projected,
-                               h->coverage_bias, k->coverage, room->covered, k->c->stream),
+                               h->coverage_bias, k->coverage, room->covered, &k->c->queue),
               "coverage");
   multiply(k, &h->agree_hidden, room->last, room->parts);
   multiply(k, &h->agree_pool, room->summary, room->parts + part);
@@ -169,7 +169,7 @@ static void judge(const closing *k) {
   pdt_cuda_ok(k->c,
               pdt_launch_agree(k->blocks, k->n, k->most_notes, h->agree_dim, room->parts,
                                h->agree_bias.at, h->agree_out.at, h->agree_out_bias, k->readiness,
-                               k->c->stream),
+                               &k->c->queue),
               "readiness");
 }
 
@@ -208,13 +208,13 @@ void pdt_cuda_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_arra
   double *results = pdt_cuda_results(c, (pdt_bytes)bytes);
   if (!stage || !device || !results) return;
   memcpy(stage, sums, bytes);
-  if (pdt_cuda_ok(c, cudaMemcpyAsync(device, stage, bytes, cudaMemcpyHostToDevice, c->stream),
+  if (pdt_cuda_ok(c, pdt_cuda_transfer(c, device, stage, bytes, cudaMemcpyHostToDevice),
                   "reading a prompt") &&
       pdt_cuda_ok(c,
                   pdt_launch_plan_read(states.at, n, places->width, places->weights.at, slots,
-                                       places->n_places, first, device, c->stream),
+                                       places->n_places, first, device, &c->queue),
                   "reading a prompt") &&
-      pdt_cuda_ok(c, cudaMemcpyAsync(results, device, bytes, cudaMemcpyDeviceToHost, c->stream),
+      pdt_cuda_ok(c, pdt_cuda_transfer(c, results, device, bytes, cudaMemcpyDeviceToHost),
                   "reading a prompt") &&
       pdt_cuda_wait(c, "reading a prompt"))
     memcpy(sums, results, bytes);

@@ -148,43 +148,43 @@ __global__ void plan_read(const float *states, int32_t n, int32_t width, const f
 } // namespace
 
 cudaError_t pdt_launch_block_states(const pdt_cuda_block *blocks, int32_t n, int32_t most_states,
-                                    int32_t width, float *all, float *last, cudaStream_t stream) {
-  return launch_ahead(block_states, dim3(most_states, n), dim3(THREADS), 0, stream, blocks, width,
+                                    int32_t width, float *all, float *last, pdt_cuda_queue *queue) {
+  return launch_ahead(block_states, dim3(most_states, n), dim3(THREADS), 0, queue, blocks, width,
                       all, last);
 }
 
 cudaError_t pdt_launch_pool(const pdt_cuda_block *blocks, int32_t n, int32_t most_states,
                             int32_t pool_heads, int32_t width, const float *scores, float *mixed,
-                            cudaStream_t stream) {
+                            pdt_cuda_queue *queue) {
   return launch_ahead(pool, dim3(n, pool_heads), dim3(THREADS), (size_t)most_states * sizeof(float),
-                      stream, blocks, n, pool_heads, width, scores, mixed);
+                      queue, blocks, n, pool_heads, width, scores, mixed);
 }
 
-cudaError_t pdt_launch_plain_gelu(float *x, int64_t n, cudaStream_t stream) {
+cudaError_t pdt_launch_plain_gelu(float *x, int64_t n, pdt_cuda_queue *queue) {
   if (n < 1) return cudaSuccess;
   return launch_ahead(plain_gelu, dim3((unsigned)((n + THREADS - 1) / THREADS)), dim3(THREADS), 0,
-                      stream, x, n);
+                      queue, x, n);
 }
 
 cudaError_t pdt_launch_cover(const pdt_cuda_block *blocks, const int32_t *ids, int32_t n,
                              int32_t slots, int32_t dim, const float *projected, float bias,
-                             float *coverage, float *covered, cudaStream_t stream) {
-  return launch_ahead(cover, dim3(n), dim3(THREADS), 0, stream, blocks, ids, slots, dim, projected,
+                             float *coverage, float *covered, pdt_cuda_queue *queue) {
+  return launch_ahead(cover, dim3(n), dim3(THREADS), 0, queue, blocks, ids, slots, dim, projected,
                       bias, coverage, covered);
 }
 
 cudaError_t pdt_launch_agree(const pdt_cuda_block *blocks, int32_t n, int32_t most_notes,
                              int32_t dim, const float *parts, const float *bias, const float *out,
-                             float out_bias, float *readiness, cudaStream_t stream) {
+                             float out_bias, float *readiness, pdt_cuda_queue *queue) {
   return launch_ahead(agree, dim3(n), dim3(THREADS), (size_t)(most_notes + 1) * sizeof(float),
-                      stream, blocks, n, dim, parts, bias, out, out_bias, readiness);
+                      queue, blocks, n, dim, parts, bias, out, out_bias, readiness);
 }
 
 cudaError_t pdt_launch_plan_read(const float *states, int32_t n, int32_t width,
                                  const float *weights, int32_t slots, int32_t places, int32_t first,
-                                 double *sums, cudaStream_t stream) {
+                                 double *sums, pdt_cuda_queue *queue) {
   int64_t elems = (int64_t)(1 + slots) * width;
   if (n < 1) return cudaSuccess;
   return launch_ahead(plan_read, dim3((unsigned)((elems + THREADS - 1) / THREADS)), dim3(THREADS),
-                      0, stream, states, n, width, weights, slots, places, first, sums);
+                      0, queue, states, n, width, weights, slots, places, first, sums);
 }

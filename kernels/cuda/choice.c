@@ -9,16 +9,17 @@ void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, cons
   if (n < 1) return;
   memset(best, 0, (size_t)n * sizeof *best);
   if (!pdt_cuda_begin(dev)) return;
-  int32_t *list = pdt_cuda_lend(c, n * (pdt_bytes)sizeof *rows);
   int64_t parts = (int64_t)n * pdt_cuda_argmax_parts(width);
   pdt_cuda_best *room =
       pdt_cuda_grow(c, &c->choice, parts * (pdt_bytes)sizeof *room, "room for choices");
-  pdt_cuda_best *results = pdt_cuda_results(c, n * (pdt_bytes)sizeof *results);
-  if (!list || !room || !results) return;
+  /* The list lies behind the results, where the next step finds it too. */
+  pdt_cuda_best *results = pdt_cuda_results(c, n * (pdt_bytes)(sizeof *results + sizeof *rows));
+  if (!room || !results) return;
+  int32_t *list = (int32_t *)(void *)(results + n);
   if (rows) memcpy(list, rows, (size_t)n * sizeof *rows);
   if (!pdt_cuda_ok(c,
                    pdt_launch_argmax(logits.at, width, rows ? list : NULL, n, first_id, room,
-                                     results, c->stream),
+                                     results, &c->queue),
                    "largest logits") ||
       !pdt_cuda_wait(c, "largest logits"))
     return;
@@ -38,9 +39,9 @@ void pdt_cuda_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, cons
   if (!results) return;
   for (int32_t i = 0; i < n; i++)
     if (!pdt_cuda_ok(c,
-                     cudaMemcpyAsync(results + i * row_bytes,
-                                     logits.at + (int64_t)(rows ? rows[i] : i) * width,
-                                     (size_t)row_bytes, cudaMemcpyDeviceToHost, c->stream),
+                     pdt_cuda_transfer(c, results + i * row_bytes,
+                                       logits.at + (int64_t)(rows ? rows[i] : i) * width,
+                                       (size_t)row_bytes, cudaMemcpyDeviceToHost),
                      "download of logits"))
       return;
   if (!pdt_cuda_wait(c, "download of logits")) return;

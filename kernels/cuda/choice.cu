@@ -62,10 +62,10 @@ int32_t pdt_cuda_argmax_parts(int32_t width) {
 
 cudaError_t pdt_launch_argmax(const float *logits, int32_t width, const int32_t *rows, int32_t n,
                               int32_t first_id, pdt_cuda_best *room, pdt_cuda_best *best,
-                              cudaStream_t stream) {
+                              pdt_cuda_queue *queue) {
   int32_t parts = pdt_cuda_argmax_parts(width);
-  cudaError_t code = launch_ahead(best_of_parts, dim3(parts, n), dim3(THREADS), 0, stream, logits,
+  cudaError_t code = launch_ahead(best_of_parts, dim3(parts, n), dim3(THREADS), 0, queue, logits,
                                   width, rows, room);
   if (code != cudaSuccess) return code;
-  return launch_ahead(best_of_rows, dim3(n), dim3(THREADS), 0, stream, room, parts, first_id, best);
+  return launch_ahead(best_of_rows, dim3(n), dim3(THREADS), 0, queue, room, parts, first_id, best);
 }

@@ -5,24 +5,19 @@
 #include "base/memory.h"
 #include "kernels/cuda/backend.h"
 
-/* Rows of one stream that stand side by side. */
-typedef struct run {
-  pdt_stream stream;
-  int32_t first, n;
-} run;
-
 struct pdt_conditions {
   int32_t n, n_runs, most_notes;
-  run *runs;                   /* [max_rows] */
+  pdt_cuda_run *runs;          /* [max_rows] of rows of one stream, side by side */
+  pdt_cuda_run *chosen;        /* [max_rows] those of one product */
   pdt_stream *streams;         /* [max_rows] */
   pdt_cuda_condition *windows; /* device [max_rows] */
 };
 
 void pdt_cuda_conditions_free(pdt_device *dev, pdt_conditions *conditions) {
-  (void)dev;
   if (!conditions) return;
-  cudaFree(conditions->windows);
+  pdt_cuda_free(dev, conditions->windows);
   free(conditions->runs);
+  free(conditions->chosen);
   free(conditions->streams);
   free(conditions);
 }
@@ -34,6 +29,7 @@ int pdt_cuda_conditions_new(pdt_device *dev, int32_t max_rows, pdt_conditions **
   *out = NULL;
   if (PDT_NEW(&made, 1, "conditions", err)) return -1;
   if (PDT_NEW(&made->runs, max_rows, "conditions", err) ||
+      PDT_NEW(&made->chosen, max_rows, "conditions", err) ||
       PDT_NEW(&made->streams, max_rows, "conditions", err) ||
       pdt_cuda_alloc(dev, max_rows * (int64_t)(sizeof *made->windows / sizeof(float)), "conditions",
                      &windows, err)) {
@@ -54,16 +50,18 @@ void pdt_cuda_conditions_set(pdt_device *dev, pdt_conditions *conditions,
   size_t bytes = (size_t)n * sizeof *conditions->windows;
   pdt_cuda_condition *stage = pdt_cuda_lend(c, (pdt_bytes)bytes);
   if (!stage) return;
+  pdt_cuda_run *last = NULL;
   for (int32_t r = 0; r < n; r++) {
     stage[r] = (pdt_cuda_condition){.notes = rows[r].notes.at, .n_notes = rows[r].n_notes};
     if (rows[r].n_notes > conditions->most_notes) conditions->most_notes = rows[r].n_notes;
     conditions->streams[r] = rows[r].stream;
-    if (r == 0 || rows[r].stream != rows[r - 1].stream)
-      conditions->runs[conditions->n_runs++] = (run){rows[r].stream, r, 0};
-    conditions->runs[conditions->n_runs - 1].n++;
+    if (!last || rows[r].stream != rows[r - 1].stream || last->rows == PDT_CUDA_RUN_ROWS) {
+      last = &conditions->runs[conditions->n_runs++];
+      *last = (pdt_cuda_run){.first = r};
+    }
+    last->rows++;
   }
-  pdt_cuda_ok(c,
-              cudaMemcpyAsync(conditions->windows, stage, bytes, cudaMemcpyHostToDevice, c->stream),
+  pdt_cuda_ok(c, pdt_cuda_transfer(c, conditions->windows, stage, bytes, cudaMemcpyHostToDevice),
               "conditions");
 }
 
@@ -72,7 +70,7 @@ void pdt_cuda_store_notes(pdt_device *dev, const pdt_kv_pool *window, pdt_layer 
   pdt_cuda *c = pdt_cuda_of(dev);
   if (!pdt_cuda_begin(dev)) return;
   pdt_cuda_pages pages = pdt_cuda_pages_at(&window->shape, window->data.at, layer);
-  pdt_cuda_ok(c, pdt_launch_store_notes(&pages, keys.at, values.at, n, c->stream), "notes");
+  pdt_cuda_ok(c, pdt_launch_store_notes(&pages, keys.at, values.at, n, &c->queue), "notes");
 }
 
 void pdt_cuda_note_attention(pdt_device *dev, const pdt_conditions *conditions,
@@ -84,7 +82,7 @@ void pdt_cuda_note_attention(pdt_device *dev, const pdt_conditions *conditions,
   int64_t layer_at = layer * shape->heads * pages.head_elems;
   pdt_cuda_ok(c,
               pdt_launch_note_attention(conditions->windows, conditions->n, conditions->most_notes,
-                                        &pages, layer_at, query.at, out.at, c->stream),
+                                        &pages, layer_at, query.at, out.at, &c->queue),
               "attention to notes");
 }
 
@@ -94,20 +92,38 @@ void pdt_cuda_add_noted(pdt_device *dev, const pdt_conditions *conditions, pdt_a
   if (conditions->most_notes < 1 || !pdt_cuda_begin(dev)) return;
   pdt_cuda_ok(c,
               pdt_launch_add_noted(conditions->windows, conditions->n, h.at, delta.at, gate, width,
-                                   c->stream),
+                                   &c->queue),
               "gated sum");
 }
 
-/* One product of every run with its own weights. */
+/* The product of every run with its stream's own weights, which may be of several types. */
 static void multiply_runs(pdt_cuda *c, const pdt_conditions *conditions,
                           const pdt_adapters *adapters, bool up, const float *x, float *y) {
-  for (int32_t i = 0; i < conditions->n_runs; i++) {
-    const run *r = &conditions->runs[i];
-    const pdt_adapter *adapter = &adapters->by_stream[r->stream];
-    const pdt_cuda_weights *w = pdt_cuda_weights_of(up ? &adapter->up : &adapter->down);
-    pdt_cuda_multiply(c, w, x + (int64_t)r->first * w->in, w->in, r->n,
-                      y + (int64_t)r->first * w->out, w->out);
+  for (pdt_dtype dtype = PDT_F32; dtype <= PDT_BF16; dtype++) {
+    const pdt_cuda_weights *w = NULL;
+    int32_t n = 0;
+    for (int32_t i = 0; i < conditions->n_runs; i++) {
+      const pdt_cuda_run *r = &conditions->runs[i];
+      const pdt_adapter *adapter = &adapters->by_stream[conditions->streams[r->first]];
+      const pdt_cuda_weights *own = pdt_cuda_weights_of(up ? &adapter->up : &adapter->down);
+      if (own->dtype != dtype) continue;
+      w = own;
+      conditions->chosen[n] = *r;
+      conditions->chosen[n++].weights = own->data;
+    }
+    if (n > 0) pdt_cuda_multiply_runs(c, w, conditions->chosen, n, x, y);
   }
+}
+
+/* The biases of rows from `first` on, as many as there is room for. Returns how many. */
+static int32_t list_biases(const pdt_conditions *conditions, const pdt_adapters *adapters, bool up,
+                           int32_t first, pdt_cuda_biases *bias) {
+  int32_t n = conditions->n - first < PDT_CUDA_BIASES ? conditions->n - first : PDT_CUDA_BIASES;
+  for (int32_t r = 0; r < n; r++) {
+    const pdt_adapter *adapter = &adapters->by_stream[conditions->streams[first + r]];
+    bias->of[r] = up ? adapter->up_bias.at : adapter->down_bias.at;
+  }
+  return n;
 }
 
 void pdt_cuda_adapt(pdt_device *dev, const pdt_conditions *conditions, const pdt_adapters *adapters,
@@ -116,16 +132,19 @@ void pdt_cuda_adapt(pdt_device *dev, const pdt_conditions *conditions, const pdt
   int32_t n = conditions->n, d = adapters->width, a = adapters->dim;
   if (n < 1 || !pdt_cuda_begin(dev)) return;
   float *hidden = scratch.at, *delta = scratch.at + (int64_t)n * a;
-  const float **biases = pdt_cuda_lend(c, 2 * n * (pdt_bytes)sizeof *biases);
-  if (!biases) return;
-  for (int32_t r = 0; r < n; r++) {
-    const pdt_adapter *adapter = &adapters->by_stream[conditions->streams[r]];
-    biases[r] = adapter->down_bias.at;
-    biases[n + r] = adapter->up_bias.at;
-  }
   multiply_runs(c, conditions, adapters, false, normed.at, hidden);
-  pdt_cuda_ok(c, pdt_launch_gelu(hidden, biases, n, a, c->stream), "adapters");
+  for (int32_t r = 0; r < n; r += PDT_CUDA_BIASES) {
+    pdt_cuda_biases bias = {0};
+    int32_t some = list_biases(conditions, adapters, false, r, &bias);
+    pdt_cuda_ok(c, pdt_launch_gelu(hidden + (int64_t)r * a, &bias, some, a, &c->queue), "adapters");
+  }
   multiply_runs(c, conditions, adapters, true, hidden, delta);
-  pdt_cuda_ok(c, pdt_launch_add_gated(h.at, delta, biases + n, adapters->gate, n, d, c->stream),
-              "adapters");
+  for (int32_t r = 0; r < n; r += PDT_CUDA_BIASES) {
+    pdt_cuda_biases bias = {0};
+    int32_t some = list_biases(conditions, adapters, true, r, &bias);
+    pdt_cuda_ok(c,
+                pdt_launch_add_gated(h.at + (int64_t)r * d, delta + (int64_t)r * d, &bias,
+                                     adapters->gate, some, d, &c->queue),
+                "adapters");
+  }
 }

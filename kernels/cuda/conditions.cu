@@ -78,13 +78,13 @@ __device__ inline float gelu_of(float x) {
 }
 
 /* x = gelu(x + bias), or with `to`: to += gate * (x + bias). */
-__global__ void after_product(float *to, float *x, const float *const *bias, float gate, int64_t n,
-                              int32_t width) {
+__global__ void after_product(float *to, float *x, const pdt_cuda_biases bias, float gate,
+                              int64_t n, int32_t width) {
   grid_release();
   grid_wait();
   for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
        i += (int64_t)gridDim.x * blockDim.x) {
-    float sum = x[i] + bias[i / width][i % width];
+    float sum = x[i] + bias.of[i / width][i % width];
     if (to)
       to[i] = fmaf(gate, sum, to[i]);
     else
@@ -100,42 +100,42 @@ dim3 blocks_for(int64_t n) {
 } // namespace
 
 cudaError_t pdt_launch_store_notes(const pdt_cuda_pages *pages, const float *keys,
-                                   const float *values, int32_t n, cudaStream_t stream) {
+                                   const float *values, int32_t n, pdt_cuda_queue *queue) {
   if (n < 1 || pages->heads < 1) return cudaSuccess;
-  return launch_ahead(store_notes, dim3(n, pages->heads), dim3(THREADS), 0, stream, *pages, keys,
+  return launch_ahead(store_notes, dim3(n, pages->heads), dim3(THREADS), 0, queue, *pages, keys,
                       values);
 }
 
 cudaError_t pdt_launch_note_attention(const pdt_cuda_condition *rows, int32_t n, int32_t most_notes,
                                       const pdt_cuda_pages *pages, int64_t layer_at,
-                                      const float *query, float *out, cudaStream_t stream) {
+                                      const float *query, float *out, pdt_cuda_queue *queue) {
   if (n < 1 || pages->heads < 1 || most_notes < 1) return cudaSuccess;
   return launch_ahead(note_attention, dim3(n, pages->heads), dim3(THREADS),
-                      (size_t)most_notes * sizeof(float), stream, rows, *pages, layer_at, query,
-                      out);
+                      (size_t)((most_notes + 31) / 32 * 32) * sizeof(float), queue, rows, *pages,
+                      layer_at, query, out);
 }
 
 cudaError_t pdt_launch_add_noted(const pdt_cuda_condition *rows, int32_t n, float *h,
                                  const float *delta, float gate, int32_t width,
-                                 cudaStream_t stream) {
+                                 pdt_cuda_queue *queue) {
   int64_t elems = (int64_t)n * width;
   if (elems < 1) return cudaSuccess;
-  return launch_ahead(add_noted, blocks_for(elems), dim3(THREADS), 0, stream, rows, elems, h, delta,
+  return launch_ahead(add_noted, blocks_for(elems), dim3(THREADS), 0, queue, rows, elems, h, delta,
                       gate, width);
 }
 
-cudaError_t pdt_launch_gelu(float *x, const float *const *bias, int32_t rows, int32_t width,
-                            cudaStream_t stream) {
+cudaError_t pdt_launch_gelu(float *x, const pdt_cuda_biases *bias, int32_t rows, int32_t width,
+                            pdt_cuda_queue *queue) {
   int64_t n = (int64_t)rows * width;
   if (n < 1) return cudaSuccess;
-  return launch_ahead(after_product, blocks_for(n), dim3(THREADS), 0, stream, (float *)nullptr, x,
-                      bias, 0.0f, n, width);
+  return launch_ahead(after_product, blocks_for(n), dim3(THREADS), 0, queue, (float *)nullptr, x,
+                      *bias, 0.0f, n, width);
 }
 
-cudaError_t pdt_launch_add_gated(float *to, float *x, const float *const *bias, float gate,
-                                 int32_t rows, int32_t width, cudaStream_t stream) {
+cudaError_t pdt_launch_add_gated(float *to, float *x, const pdt_cuda_biases *bias, float gate,
+                                 int32_t rows, int32_t width, pdt_cuda_queue *queue) {
   int64_t n = (int64_t)rows * width;
   if (n < 1) return cudaSuccess;
-  return launch_ahead(after_product, blocks_for(n), dim3(THREADS), 0, stream, to, x, bias, gate, n,
+  return launch_ahead(after_product, blocks_for(n), dim3(THREADS), 0, queue, to, x, *bias, gate, n,
                       width);
 }

@@ -11,45 +11,33 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
+#include "kernels/cuda/queue.h"
+
 #define SHARED_ARRAY(type, name, count) __shared__ type name[count]
 #define DYNAMIC_SHARED(type, name)                                                                 \
   extern __shared__ __align__(128) unsigned char raw_##name[];                                     \
   type *name = reinterpret_cast<type *>(raw_##name)
 
-/* Starts a kernel on a stream. It may begin before the kernels ahead of it in the stream have
- * ended: everything it reads or writes that others of the stream write or read has to wait for
- * grid_wait. Blocks with more than 48 KiB of shared memory are asked for here, and clusters of
- * blocks (sm_90; a cluster of one is none). */
+/* Puts a kernel on a queue. It may begin before the kernels ahead of it have ended: everything it
+ * reads or writes that others of the queue write or read has to wait for grid_wait. Clusters of
+ * blocks need sm_90; a cluster of one is none. */
 template <class... Parameters, class... Arguments>
 cudaError_t launch_clusters(void (*kernel)(Parameters...), dim3 grid, dim3 block, dim3 cluster,
-                            size_t shared_bytes, cudaStream_t stream, Arguments... arguments) {
-  if (shared_bytes > 48 << 10) {
-    cudaError_t code =
-        cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
-    if (code != cudaSuccess) return code;
-  }
-  cudaLaunchAttribute attributes[2];
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = cluster.x;
-  attributes[1].val.clusterDim.y = cluster.y;
-  attributes[1].val.clusterDim.z = cluster.z;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = cluster.x * cluster.y * cluster.z > 1 ? 2 : 1;
-  return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+                            size_t shared_bytes, pdt_cuda_queue *queue, Arguments... arguments) {
+  const pdt_cuda_launch launch = {reinterpret_cast<const void *>(kernel), grid, block, cluster,
+                                  (shared_bytes + 15) / 16 * 16};
+  auto enqueue = [&](Parameters... values) {
+    void *at[] = {const_cast<void *>(static_cast<const void *>(&values))...};
+    const size_t sizes[] = {sizeof values...};
+    return pdt_cuda_enqueue(queue, &launch, sizeof...(Parameters), at, sizes);
+  };
+  return enqueue(arguments...);
 }
 
 template <class... Parameters, class... Arguments>
 cudaError_t launch_ahead(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                         cudaStream_t stream, Arguments... arguments) {
-  return launch_clusters(kernel, grid, block, dim3(1), shared_bytes, stream, arguments...);
+                         pdt_cuda_queue *queue, Arguments... arguments) {
+  return launch_clusters(kernel, grid, block, dim3(1), shared_bytes, queue, arguments...);
 }
 
 /* Waits until all kernels ahead in the stream have ended and what they wrote can be read. */

@@ -1,5 +1,6 @@
-/* The kernels of the CUDA backend, as functions that launch them: asynchronous on the stream, and
- * what they return is what the launch says. Pointers are to memory that the device reaches, strides
+/* The kernels of the CUDA backend, as functions that launch them: asynchronous on the queue, and
+ * what they return is what the launch says. What goes to them by value has no gaps: launches are
+ * compared byte by byte. Pointers are to memory that the device reaches, strides
  * in elements; with a count of 0 nothing is launched. */
 #ifndef PDT_KERNELS_CUDA_LAUNCH_H
 #define PDT_KERNELS_CUDA_LAUNCH_H
@@ -15,15 +16,15 @@ extern "C" {
 /* dst[to[r] or r, i] = src[from[r] or r, i] for r < rows, i < width. to, from may be NULL. */
 cudaError_t pdt_launch_copy(float *dst, int64_t dst_stride, const int32_t *to, const float *src,
                             int64_t src_stride, const int32_t *from, int32_t rows, int32_t width,
-                            cudaStream_t stream);
+                            pdt_cuda_queue *queue);
 
 /* With `added`: first x += added. Then y = x / rms(x) * weight (NULL: 1), row by row. */
 cudaError_t pdt_launch_norm(float *x, const float *added, const float *weight, float eps,
-                            int32_t rows, int32_t width, float *y, cudaStream_t stream);
+                            int32_t rows, int32_t width, float *y, pdt_cuda_queue *queue);
 
 /* y[r, i] += scale * x[r * x_stride + i] + bias[i]; x, bias may be NULL (nothing). */
 cudaError_t pdt_launch_add(float *y, const float *x, int64_t x_stride, const float *bias,
-                           float scale, int32_t rows, int64_t width, cudaStream_t stream);
+                           float scale, int32_t rows, int64_t width, pdt_cuda_queue *queue);
 
 /* The parts of a sum over ranks, and after which of them how many of the topmost partial sums are
  * merged. */
@@ -31,24 +32,24 @@ enum { PDT_CUDA_PARTS = 256, PDT_CUDA_SUM_DEPTH = 12 };
 typedef struct pdt_cuda_parts {
   const float *part[PDT_CUDA_PARTS]; /* NULL: left out */
   unsigned char merges[PDT_CUDA_PARTS];
-  int32_t n;
+  int64_t n;
 } pdt_cuda_parts;
 cudaError_t pdt_launch_sum_shares(const pdt_cuda_parts *parts, int64_t n, float *out,
-                                  cudaStream_t stream);
+                                  pdt_cuda_queue *queue);
 
-cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width, cudaStream_t stream);
+cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width, pdt_cuda_queue *queue);
 
 /* Rows of a dense source [n_rows, in] into weights, from output first_out on. */
 cudaError_t pdt_launch_pack(const pdt_cuda_weights *w, int32_t first_out, int32_t n_rows,
-                            const void *src, cudaStream_t stream);
+                            const void *src, pdt_cuda_queue *queue);
 
 /* y[r, i] = weight (ids[r], i), widened. */
 cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, int32_t n, float *y,
-                              cudaStream_t stream);
+                              pdt_cuda_queue *queue);
 
 /* y[j] = sum over i of rows[j, i] x[i] for dense rows. */
 cudaError_t pdt_launch_rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32_t width,
-                                    const float *x, float *y, cudaStream_t stream);
+                                    const float *x, float *y, pdt_cuda_queue *queue);
 
 /* ---- sequences.cu ---- */
 
@@ -64,30 +65,31 @@ typedef struct pdt_cuda_pages {
 typedef struct pdt_cuda_rows {
   const int32_t *position, *page, *lane; /* [n]: position; where its own key and value go */
   const float *rope;                     /* [n, head_dim]: cosines, then sines, of every row */
-  int32_t n;
+  int64_t n;
 } pdt_cuda_rows;
 
 /* rope as above, from positions, in double. */
 cudaError_t pdt_launch_rope(const int32_t *position, int32_t n, const double *inv_freq,
-                            int32_t half, double scale, float *rope, cudaStream_t stream);
+                            int32_t half, double scale, float *rope, pdt_cuda_queue *queue);
 
 typedef struct pdt_cuda_heads {
-  int32_t n_heads, per_kv, first;
   const float *q_norm, *k_norm; /* NULL: none */
+  int32_t n_heads, per_kv, first;
   float eps;
 } pdt_cuda_heads;
 
 cudaError_t pdt_launch_rotate_and_store(const pdt_cuda_rows *rows, const pdt_cuda_pages *pages,
                                         const pdt_cuda_heads *heads, float *qkv,
-                                        cudaStream_t stream);
+                                        pdt_cuda_queue *queue);
 
 /* Positions of one page list that some rows see are read in pieces of PDT_CUDA_PIECE tokens, each
  * for PDT_CUDA_TILE rows at a time. */
-enum { PDT_CUDA_PIECE = 64, PDT_CUDA_TILE = 16 };
+enum { PDT_CUDA_PIECE = 64, PDT_CUDA_TILE = 16, PDT_CUDA_MOST_HEAD = 512 };
 typedef struct pdt_cuda_piece {
   int32_t pages;             /* where its page list begins in the batch's */
   int32_t begin;             /* first position within the list */
-  int32_t first_row, n_rows; /* in the list of seen rows */
+  int32_t first_row, n_rows; /* in the list of seen rows; no rows: nothing is to be done */
+  int32_t settled;           /* no row of the batch is stored in it */
 } pdt_cuda_piece;
 
 /* A row as one page list has it: it sees positions below `seen` of the list. Its result of the
@@ -103,16 +105,20 @@ typedef struct pdt_cuda_attention {
   const int32_t *page_lists;
   const int32_t *places; /* [rows of the batch, 2]: where each row's results begin and end */
   int32_t n_pieces, window;
+  int32_t queries, pad;      /* pdt_cuda_attention_queries of the largest tile; nothing */
   int32_t first_row, n_rows; /* whose results these pieces are */
   float *room; /* [places, n_heads, 2 + head_dim]: largest score, sum, weighted values */
 } pdt_cuda_attention;
 
+/* Queries that a block works on at a time, where a tile has so many rows. */
+int32_t pdt_cuda_attention_queries(int32_t rows, int32_t per_kv);
+
 /* Bytes of shared memory that attention takes at a head size; the device may refuse it. */
-int64_t pdt_cuda_attention_shared(int32_t head_dim);
+int64_t pdt_cuda_attention_shared(int32_t head_dim, int32_t queries);
 
 cudaError_t pdt_launch_attention(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
                                  const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
-                                 const float *qkv, float *out, cudaStream_t stream);
+                                 const float *qkv, float *out, pdt_cuda_queue *queue);
 
 /* ---- conditions.cu ---- */
 
@@ -123,24 +129,30 @@ typedef struct pdt_cuda_condition {
 } pdt_cuda_condition;
 
 cudaError_t pdt_launch_store_notes(const pdt_cuda_pages *pages, const float *keys,
-                                   const float *values, int32_t n, cudaStream_t stream);
+                                   const float *values, int32_t n, pdt_cuda_queue *queue);
 
 /* The windows' pages are as `pages` says, but for its base: this layer's is layer_at elements into
  * each window. most_notes: the largest n_notes. */
 cudaError_t pdt_launch_note_attention(const pdt_cuda_condition *rows, int32_t n, int32_t most_notes,
                                       const pdt_cuda_pages *pages, int64_t layer_at,
-                                      const float *query, float *out, cudaStream_t stream);
+                                      const float *query, float *out, pdt_cuda_queue *queue);
 cudaError_t pdt_launch_add_noted(const pdt_cuda_condition *rows, int32_t n, float *h,
                                  const float *delta, float gate, int32_t width,
-                                 cudaStream_t stream);
+                                 pdt_cuda_queue *queue);
 
-/* x[r, i] = gelu(x[r, i] + bias[r][i]): bias points to each row's. */
-cudaError_t pdt_launch_gelu(float *x, const float *const *bias, int32_t rows, int32_t width,
-                            cudaStream_t stream);
+/* A bias for each of some rows. */
+enum { PDT_CUDA_BIASES = 64 };
+typedef struct pdt_cuda_biases {
+  const float *of[PDT_CUDA_BIASES];
+} pdt_cuda_biases;
 
-/* to[r, i] += gate * (x[r, i] + bias[r][i]). */
-cudaError_t pdt_launch_add_gated(float *to, float *x, const float *const *bias, float gate,
-                                 int32_t rows, int32_t width, cudaStream_t stream);
+/* x[r, i] = gelu(x[r, i] + bias.of[r][i]); rows <= PDT_CUDA_BIASES. */
+cudaError_t pdt_launch_gelu(float *x, const pdt_cuda_biases *bias, int32_t rows, int32_t width,
+                            pdt_cuda_queue *queue);
+
+/* to[r, i] += gate * (x[r, i] + bias.of[r][i]); rows <= PDT_CUDA_BIASES. */
+cudaError_t pdt_launch_add_gated(float *to, float *x, const pdt_cuda_biases *bias, float gate,
+                                 int32_t rows, int32_t width, pdt_cuda_queue *queue);
 
 /* ---- blocks.cu ---- */
 
@@ -154,34 +166,34 @@ typedef struct pdt_cuda_block {
 /* states of all blocks one behind the other, and the last of each: all [n_all, d], last [n, d].
  * all may be NULL. */
 cudaError_t pdt_launch_block_states(const pdt_cuda_block *blocks, int32_t n, int32_t most_states,
-                                    int32_t width, float *all, float *last, cudaStream_t stream);
+                                    int32_t width, float *all, float *last, pdt_cuda_queue *queue);
 
 /* mixed[j, block] = the sum over the block's states of softmax(scores[.., j] / sqrt(width)) state:
  * scores [n_all, pool_heads], mixed [pool_heads, n, width]. */
 cudaError_t pdt_launch_pool(const pdt_cuda_block *blocks, int32_t n, int32_t most_states,
                             int32_t pool_heads, int32_t width, const float *scores, float *mixed,
-                            cudaStream_t stream);
+                            pdt_cuda_queue *queue);
 
 /* x = gelu(x), n floats. */
-cudaError_t pdt_launch_plain_gelu(float *x, int64_t n, cudaStream_t stream);
+cudaError_t pdt_launch_plain_gelu(float *x, int64_t n, pdt_cuda_queue *queue);
 
 /* coverage[block, i] = items[i] . projected[block] / sqrt(dim) + bias for slots in use, 0 for empty
  * ones; covered: its sigmoid, 0 for empty ones. ids [n, slots]. */
 cudaError_t pdt_launch_cover(const pdt_cuda_block *blocks, const int32_t *ids, int32_t n,
                              int32_t slots, int32_t dim, const float *projected, float bias,
-                             float *coverage, float *covered, cudaStream_t stream);
+                             float *coverage, float *covered, pdt_cuda_queue *queue);
 
 /* readiness[block] from parts [5, n, dim]: what is said by the last state, the summary, the note,
  * the coverage, and the query to the window's notes. */
 cudaError_t pdt_launch_agree(const pdt_cuda_block *blocks, int32_t n, int32_t most_notes,
                              int32_t dim, const float *parts, const float *bias, const float *out,
-                             float out_bias, float *readiness, cudaStream_t stream);
+                             float out_bias, float *readiness, pdt_cuda_queue *queue);
 
 /* sums[0, j] += each of n states; sums[1 + i, j] += weights[i, first + r] * state, as long as
  * first + r < places: in double, in order. sums [1 + slots, width]. */
 cudaError_t pdt_launch_plan_read(const float *states, int32_t n, int32_t width,
                                  const float *weights, int32_t slots, int32_t places, int32_t first,
-                                 double *sums, cudaStream_t stream);
+                                 double *sums, pdt_cuda_queue *queue);
 
 /* ---- choice.cu ---- */
 
@@ -194,7 +206,7 @@ typedef struct pdt_cuda_best {
 int32_t pdt_cuda_argmax_parts(int32_t width);
 cudaError_t pdt_launch_argmax(const float *logits, int32_t width, const int32_t *rows, int32_t n,
                               int32_t first_id, pdt_cuda_best *room, pdt_cuda_best *best,
-                              cudaStream_t stream);
+                              pdt_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

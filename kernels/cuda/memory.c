@@ -16,7 +16,7 @@ int pdt_cuda_alloc(pdt_device *dev, int64_t elems, const char *what, pdt_array *
     return pdt_fail(err, PDT_ERROR_MEMORY, "%s: GPU %d has %zu MiB free of %zu, %zu are needed",
                     what, c->index, left >> 20, whole >> 20, bytes >> 20);
   }
-  if (cudaMemsetAsync(at, 0, bytes, c->stream) != cudaSuccess) {
+  if (cudaMemsetAsync(at, 0, bytes, c->queue.stream) != cudaSuccess) {
     cudaFree(at);
     return pdt_fail(err, PDT_ERROR_RUNTIME, "%s: GPU %d did not clear its memory", what, c->index);
   }
@@ -27,7 +27,7 @@ int pdt_cuda_alloc(pdt_device *dev, int64_t elems, const char *what, pdt_array *
 void pdt_cuda_release(pdt_device *dev, pdt_array a) {
   if (!a.at) return;
   pdt_cuda_begin(dev); /* a sum that is pending may read it */
-  cudaFree(a.at);
+  pdt_cuda_free(dev, a.at);
 }
 
 void pdt_cuda_upload(pdt_device *dev, pdt_array dst, const float *host, int64_t elems) {
@@ -39,9 +39,8 @@ void pdt_cuda_upload(pdt_device *dev, pdt_array dst, const float *host, int64_t 
     void *stage = pdt_cuda_lend(c, (pdt_bytes)bytes);
     if (!stage) return;
     memcpy(stage, host + done, bytes);
-    if (!pdt_cuda_ok(
-            c, cudaMemcpyAsync(dst.at + done, stage, bytes, cudaMemcpyHostToDevice, c->stream),
-            "upload"))
+    if (!pdt_cuda_ok(c, pdt_cuda_transfer(c, dst.at + done, stage, bytes, cudaMemcpyHostToDevice),
+                     "upload"))
       return;
   }
 }
@@ -51,7 +50,7 @@ void pdt_cuda_download(pdt_device *dev, float *host, pdt_array src, int64_t elem
   size_t bytes = (size_t)elems * sizeof(float);
   if (elems < 1) return;
   if (pdt_cuda_begin(dev) &&
-      pdt_cuda_ok(c, cudaMemcpyAsync(host, src.at, bytes, cudaMemcpyDeviceToHost, c->stream),
+      pdt_cuda_ok(c, pdt_cuda_transfer(c, host, src.at, bytes, cudaMemcpyDeviceToHost),
                   "download") &&
       pdt_cuda_wait(c, "download"))
     return;
@@ -64,7 +63,7 @@ void pdt_cuda_copy_rows(pdt_device *dev, pdt_array dst, int64_t dst_stride, pdt_
   if (!pdt_cuda_begin(dev)) return;
   pdt_cuda_ok(
       c,
-      pdt_launch_copy(dst.at, dst_stride, NULL, src.at, src_stride, NULL, rows, width, c->stream),
+      pdt_launch_copy(dst.at, dst_stride, NULL, src.at, src_stride, NULL, rows, width, &c->queue),
       "copy of rows");
 }
 
@@ -79,6 +78,6 @@ void pdt_cuda_move_rows(pdt_device *dev, pdt_array dst, const int32_t *to, pdt_a
   if (from) memcpy(lists + n, from, list);
   pdt_cuda_ok(c,
               pdt_launch_copy(dst.at, width, to ? lists : NULL, src.at, width,
-                              from ? lists + n : NULL, n, width, c->stream),
+                              from ? lists + n : NULL, n, width, &c->queue),
               "move of rows");
 }

@@ -8,6 +8,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <type_traits>
+
 #include "kernels/cuda/instructions.cuh"
 
 namespace {
@@ -17,14 +19,15 @@ enum { WIDTH = WARPS * PDT_CUDA_GROUP, STRIDE = WIDTH + 4 /* between rows of a b
 
 struct arguments {
   const unsigned char *weights, *x;
-  int out, steps, rows;
   float *y;
   long long y_stride;
-  int splits, ahead;
-  bool clusters; /* the blocks of a group of outputs are one */
   float *partial;
   unsigned *arrived;
+  int out, steps, rows;
+  int splits, ahead;
+  int clusters; /* are the blocks of a group of outputs one? */
 };
+static_assert(std::has_unique_object_representations_v<arguments>, "compared byte by byte");
 
 /* Two floats as two bf16 numbers each: nearest, and nearest to what is left. */
 __device__ inline void split_pair(float a, float b, unsigned *high, unsigned *low) {
@@ -276,8 +279,7 @@ __device__ void add_cluster(const arguments &p, int first, const float *own) {
   cluster_sync(); /* the others have read this block's */
 }
 
-template <class Sums, int EIGHTS>
-__global__ void __launch_bounds__(THREADS, Sums::BLOCKS) product(const arguments p) {
+template <class Sums, int EIGHTS> __device__ void compute(const arguments &p) {
   typedef ring<Sums, EIGHTS> Ring;
   DYNAMIC_SHARED(unsigned char, shared);
   int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, first = blockIdx.x * WIDTH;
@@ -320,36 +322,75 @@ __global__ void __launch_bounds__(THREADS, Sums::BLOCKS) product(const arguments
   add_cluster(p, first, own);
 }
 
+template <class Sums, int EIGHTS>
+__global__ void __launch_bounds__(THREADS, Sums::BLOCKS) product(const arguments p) {
+  compute<Sums, EIGHTS>(p);
+}
+
+/* Runs of up to eight rows, each with weights of its own: a run is a place of the grid. */
+struct run_list {
+  pdt_cuda_run at[PDT_CUDA_RUNS];
+};
+
+template <class Sums>
+__global__ void __launch_bounds__(THREADS, Sums::BLOCKS)
+    product_of_runs(const arguments all, const run_list runs) {
+  const pdt_cuda_run run = runs.at[blockIdx.z];
+  arguments p = all;
+  p.weights = static_cast<const unsigned char *>(run.weights);
+  p.x += (long long)blockIdx.z * p.steps * Sums::X_WORDS * 16;
+  p.rows = run.rows;
+  p.y += run.first * p.y_stride;
+  p.partial += (long long)blockIdx.z * p.splits * PDT_CUDA_RUN_ROWS * p.out;
+  p.arrived += blockIdx.z * gridDim.x;
+  compute<Sums, 1>(p);
+}
+
 template <template <int> class Sums, int EIGHTS>
-cudaError_t start(const arguments &p, bool clusters, cudaStream_t stream) {
+cudaError_t start(const arguments &p, bool clusters, pdt_cuda_queue *queue) {
   dim3 grid((p.out + WIDTH - 1) / WIDTH, p.splits);
   return launch_clusters(product<Sums<EIGHTS>, EIGHTS>, grid, dim3(THREADS),
                          dim3(1, clusters ? p.splits : 1), ring<Sums<EIGHTS>, EIGHTS>::SHARED_BYTES,
-                         stream, p);
+                         queue, p);
 }
 
 template <template <int> class Sums>
-cudaError_t choose(const arguments &p, bool clusters, cudaStream_t stream) {
-  if (p.rows <= 8) return start<Sums, 1>(p, clusters, stream);
-  if (p.rows <= 16) return start<Sums, 2>(p, clusters, stream);
-  if (p.rows <= 32) return start<Sums, 4>(p, clusters, stream);
-  return start<Sums, 8>(p, clusters, stream);
+cudaError_t choose(const arguments &p, bool clusters, pdt_cuda_queue *queue) {
+  if (p.rows <= 8) return start<Sums, 1>(p, clusters, queue);
+  if (p.rows <= 16) return start<Sums, 2>(p, clusters, queue);
+  if (p.rows <= 32) return start<Sums, 4>(p, clusters, queue);
+  return start<Sums, 8>(p, clusters, queue);
+}
+
+template <template <int> class Sums>
+cudaError_t start_runs(const arguments &p, bool clusters, const run_list &runs, int n,
+                       pdt_cuda_queue *queue) {
+  dim3 grid((p.out + WIDTH - 1) / WIDTH, p.splits, n);
+  return launch_clusters(product_of_runs<Sums<1>>, grid, dim3(THREADS),
+                         dim3(1, clusters ? p.splits : 1), ring<Sums<1>, 1>::SHARED_BYTES, queue, p,
+                         runs);
 }
 
 enum { PREPARE_THREADS = 256 };
 
+struct rows_of_x {
+  const float *x;
+  long long stride, n; /* n: of the prepared numbers in fours */
+  int rows, in, eights, step_quads;
+  long long aligned; /* can x be read 16 bytes at a time? */
+};
+static_assert(std::has_unique_object_representations_v<rows_of_x>, "compared byte by byte");
+
 /* A thread four inputs of a row; what passes the edges is zero. */
-__global__ void prepare(const float *x, long long x_stride, int rows, int in, int eights,
-                        int step_quads, bool aligned, long long n, uint4 *prepared) {
-  grid_release();
-  grid_wait();
+__device__ void prepare_quad(const rows_of_x &r, uint4 *prepared) {
   long long i = (long long)blockIdx.x * PREPARE_THREADS + threadIdx.x;
-  if (i >= n) return;
+  int step_quads = r.step_quads, eights = r.eights, rows = r.rows, in = r.in;
+  if (i >= r.n) return;
   int quad = (int)(i % step_quads), row = (int)(i / step_quads % (eights * 8));
   int column = (int)(i / (step_quads * eights * 8)) * step_quads * 4 + quad * 4;
   float v[4] = {};
-  const float *from = x + row * x_stride + column;
-  if (row < rows && aligned && column + 4 <= in) {
+  const float *from = r.x + row * r.stride + column;
+  if (row < rows && r.aligned && column + 4 <= in) {
     float4 whole = *reinterpret_cast<const float4 *>(from);
     v[0] = whole.x, v[1] = whole.y, v[2] = whole.z, v[3] = whole.w;
   } else {
@@ -367,6 +408,55 @@ __global__ void prepare(const float *x, long long x_stride, int rows, int in, in
   prepared[i] = to;
 }
 
+__global__ void prepare(const rows_of_x r, uint4 *prepared) {
+  grid_release();
+  grid_wait();
+  prepare_quad(r, prepared);
+}
+
+__global__ void prepare_runs(const rows_of_x all, const run_list runs, uint4 *prepared) {
+  rows_of_x r = all;
+  grid_release();
+  grid_wait();
+  r.x += runs.at[blockIdx.y].first * r.stride;
+  r.rows = runs.at[blockIdx.y].rows;
+  prepare_quad(r, prepared + blockIdx.y * r.n);
+}
+
+rows_of_x describe(pdt_dtype dtype, const float *x, int64_t stride, int32_t rows, int32_t in) {
+  rows_of_x r = {};
+  r.x = x;
+  r.stride = stride;
+  r.n = pdt_cuda_prepared_bytes(dtype, in, rows) / 16;
+  r.rows = rows;
+  r.in = in;
+  r.eights = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
+  r.step_quads = pdt_cuda_step(dtype) / 4;
+  r.aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && stride % 4 == 0;
+  return r;
+}
+
+dim3 prepare_grid(const rows_of_x &r, int runs) {
+  return dim3((unsigned)((r.n + PREPARE_THREADS - 1) / PREPARE_THREADS), runs);
+}
+
+arguments arguments_of(const pdt_cuda_weights *w, const void *prepared, float *y, int64_t y_stride,
+                       const pdt_cuda_room *room) {
+  arguments p = {};
+  p.weights = static_cast<const unsigned char *>(w->data);
+  p.x = static_cast<const unsigned char *>(prepared);
+  p.out = w->out;
+  p.steps = pdt_cuda_steps(w);
+  p.y = y;
+  p.y_stride = y_stride;
+  p.splits = w->cut.splits;
+  p.ahead = room->ahead;
+  p.clusters = room->clusters;
+  p.partial = room->partial;
+  p.arrived = room->arrived;
+  return p;
+}
+
 } // namespace
 
 pdt_cuda_cut pdt_cuda_choose_cut(int32_t out, int32_t in, pdt_dtype dtype) {
@@ -381,42 +471,51 @@ pdt_cuda_cut pdt_cuda_choose_cut(int32_t out, int32_t in, pdt_dtype dtype) {
 }
 
 cudaError_t pdt_cuda_prepare(pdt_dtype dtype, const float *x, int64_t x_stride, int32_t rows,
-                             int32_t in, void *prepared, cudaStream_t stream) {
+                             int32_t in, void *prepared, pdt_cuda_queue *queue) {
   if (rows < 1) return cudaSuccess;
-  long long n = pdt_cuda_prepared_bytes(dtype, in, rows) / 16;
-  int step_quads = pdt_cuda_step(dtype) / 4;
-  int eights = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
-  bool aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && x_stride % 4 == 0;
-  return launch_ahead(prepare, dim3((unsigned)((n + PREPARE_THREADS - 1) / PREPARE_THREADS)),
-                      dim3(PREPARE_THREADS), 0, stream, x, x_stride, rows, in, eights, step_quads,
-                      aligned, n, static_cast<uint4 *>(prepared));
+  rows_of_x r = describe(dtype, x, x_stride, rows, in);
+  return launch_ahead(prepare, prepare_grid(r, 1), dim3(PREPARE_THREADS), 0, queue, r,
+                      static_cast<uint4 *>(prepared));
 }
 
 cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const void *prepared, int32_t rows,
                              float *y, int64_t y_stride, const pdt_cuda_room *room,
-                             cudaStream_t stream) {
+                             pdt_cuda_queue *queue) {
   if (rows < 1) return cudaSuccess;
   if (rows > PDT_CUDA_ROWS) return cudaErrorInvalidValue;
-  arguments p = {};
-  p.weights = static_cast<const unsigned char *>(w->data);
-  p.x = static_cast<const unsigned char *>(prepared);
-  p.out = w->out;
-  p.steps = pdt_cuda_steps(w);
+  arguments p = arguments_of(w, prepared, y, y_stride, room);
   p.rows = rows;
-  p.y = y;
-  p.y_stride = y_stride;
-  p.splits = w->cut.splits;
-  p.ahead = room->ahead;
-  p.clusters = room->clusters;
-  p.partial = room->partial;
-  p.arrived = room->arrived;
   switch (w->dtype) {
   case PDT_F32:
-    return choose<products_f32>(p, room->clusters, stream);
+    return choose<products_f32>(p, room->clusters, queue);
   case PDT_F16:
-    return choose<products_f16>(p, room->clusters, stream);
+    return choose<products_f16>(p, room->clusters, queue);
   case PDT_BF16:
-    return choose<products_bf16>(p, room->clusters, stream);
+    return choose<products_bf16>(p, room->clusters, queue);
+  }
+  return cudaErrorInvalidValue;
+}
+
+cudaError_t pdt_cuda_product_runs(const pdt_cuda_weights *w, const pdt_cuda_run *runs, int32_t n,
+                                  const float *x, int64_t x_stride, void *prepared, float *y,
+                                  int64_t y_stride, const pdt_cuda_room *room,
+                                  pdt_cuda_queue *queue) {
+  if (n < 1) return cudaSuccess;
+  if (n > PDT_CUDA_RUNS) return cudaErrorInvalidValue;
+  run_list list = {};
+  for (int32_t i = 0; i < n; i++) list.at[i] = runs[i];
+  rows_of_x r = describe(w->dtype, x, x_stride, PDT_CUDA_RUN_ROWS, w->in);
+  cudaError_t code = launch_ahead(prepare_runs, prepare_grid(r, n), dim3(PREPARE_THREADS), 0, queue,
+                                  r, list, static_cast<uint4 *>(prepared));
+  if (code != cudaSuccess) return code;
+  arguments p = arguments_of(w, prepared, y, y_stride, room);
+  switch (w->dtype) {
+  case PDT_F32:
+    return start_runs<products_f32>(p, room->clusters, list, n, queue);
+  case PDT_F16:
+    return start_runs<products_f16>(p, room->clusters, list, n, queue);
+  case PDT_BF16:
+    return start_runs<products_bf16>(p, room->clusters, list, n, queue);
   }
   return cudaErrorInvalidValue;
 }

@@ -3,7 +3,7 @@
 #ifndef PDT_KERNELS_CUDA_PRODUCTS_H
 #define PDT_KERNELS_CUDA_PRODUCTS_H
 
-#include <cuda_runtime_api.h>
+#include "kernels/cuda/queue.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,9 +27,9 @@ enum { PDT_CUDA_GROUP = 32, PDT_CUDA_ACROSS = 8, PDT_CUDA_ROWS = 64 };
  * warp. Eight groups, or what is left of them at the end, stand together, step by step. What passes
  * the edges is zero. */
 typedef struct pdt_cuda_weights {
+  const void *data; /* pdt_cuda_weights_bytes, 128-byte aligned */
   int32_t out, in;
   pdt_dtype dtype;
-  const void *data; /* pdt_cuda_weights_bytes, 128-byte aligned */
   pdt_cuda_cut cut;
 } pdt_cuda_weights;
 
@@ -81,7 +81,7 @@ static inline pdt_bytes pdt_cuda_prepared_bytes(pdt_dtype dtype, int32_t in, int
 
 /* prepared = rows of x [rows, in], rows <= PDT_CUDA_ROWS, 128-byte aligned. */
 cudaError_t pdt_cuda_prepare(pdt_dtype dtype, const float *x, int64_t x_stride, int32_t rows,
-                             int32_t in, void *prepared, cudaStream_t stream);
+                             int32_t in, void *prepared, pdt_cuda_queue *queue);
 
 /* How a device joins the slices of a product: in clusters of blocks, or through memory. */
 typedef struct pdt_cuda_room {
@@ -94,10 +94,26 @@ typedef struct pdt_cuda_room {
 /* y[r, o] = sum_i w[o, i] x[r, i] for x prepared for w's type; rows <= PDT_CUDA_ROWS; y in device
  * memory, its stride in elements. Weights in F32 are multiplied in float; of F16 and BF16 with x as
  * the sum of two bf16 numbers, 2^-17 of x away from it, summed in float. Asynchronous on the
- * stream; prepared and room are used until the product is done. Returns what the launch says. */
+ * queue; prepared and room are used until the product is done. Returns what the launch says. */
 cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const void *prepared, int32_t rows,
                              float *y, int64_t y_stride, const pdt_cuda_room *room,
-                             cudaStream_t stream);
+                             pdt_cuda_queue *queue);
+
+/* Rows first .. first + rows - 1 of x and of y, with weights of their own. */
+enum { PDT_CUDA_RUNS = 64, PDT_CUDA_RUN_ROWS = 8 };
+typedef struct pdt_cuda_run {
+  const void *weights; /* packed like the others' */
+  int32_t first, rows; /* rows <= PDT_CUDA_RUN_ROWS */
+} pdt_cuda_run;
+
+/* The products of n <= PDT_CUDA_RUNS runs at once, of weights of one shape, type and cut: w's,
+ * whose data are not read. x is as it stands. prepared: device, n times the bytes of
+ * PDT_CUDA_RUN_ROWS rows. room: partial n * splits * PDT_CUDA_RUN_ROWS * out, arrived n times as
+ * many. runs: host. */
+cudaError_t pdt_cuda_product_runs(const pdt_cuda_weights *w, const pdt_cuda_run *runs, int32_t n,
+                                  const float *x, int64_t x_stride, void *prepared, float *y,
+                                  int64_t y_stride, const pdt_cuda_room *room,
+                                  pdt_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

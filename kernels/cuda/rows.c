@@ -14,14 +14,14 @@ void pdt_cuda_norm_rows(pdt_device *dev, pdt_array x, pdt_array weight, float ep
     c->pending = (pdt_cuda_sum){0};
   }
   if (!pdt_cuda_begin(dev)) return;
-  pdt_cuda_ok(c, pdt_launch_norm(x.at, added, weight.at, eps, rows, width, y.at, c->stream),
+  pdt_cuda_ok(c, pdt_launch_norm(x.at, added, weight.at, eps, rows, width, y.at, &c->queue),
               "norm");
 }
 
 void pdt_cuda_add_bias(pdt_device *dev, pdt_array y, int32_t rows, int32_t width, pdt_array bias) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (!pdt_cuda_begin(dev)) return;
-  pdt_cuda_ok(c, pdt_launch_add(y.at, NULL, 0, bias.at, 1, rows, width, c->stream), "bias");
+  pdt_cuda_ok(c, pdt_launch_add(y.at, NULL, 0, bias.at, 1, rows, width, &c->queue), "bias");
 }
 
 void pdt_cuda_add(pdt_device *dev, pdt_array y, pdt_array x, int64_t n) {
@@ -50,11 +50,11 @@ void pdt_cuda_sum_shares(pdt_device *dev, const pdt_array *parts, int32_t T, int
   }
   for (int32_t t = 0; t < T; t++) list.part[t] = parts[t].at;
   plan_merges(list.merges, 0, T);
-  pdt_cuda_ok(c, pdt_launch_sum_shares(&list, n, out.at, c->stream), "sum over ranks");
+  pdt_cuda_ok(c, pdt_launch_sum_shares(&list, n, out.at, &c->queue), "sum over ranks");
 }
 
 void pdt_cuda_swiglu(pdt_device *dev, pdt_array gate_up, int32_t rows, int32_t width) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (!pdt_cuda_begin(dev)) return;
-  pdt_cuda_ok(c, pdt_launch_swiglu(gate_up.at, rows, width, c->stream), "gated units");
+  pdt_cuda_ok(c, pdt_launch_swiglu(gate_up.at, rows, width, &c->queue), "gated units");
 }

@@ -153,65 +153,65 @@ __global__ void rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32
 
 cudaError_t pdt_launch_copy(float *dst, int64_t dst_stride, const int32_t *to, const float *src,
                             int64_t src_stride, const int32_t *from, int32_t rows, int32_t width,
-                            cudaStream_t stream) {
+                            pdt_cuda_queue *queue) {
   int64_t n = (int64_t)rows * width;
   if (n < 1) return cudaSuccess;
-  return launch_ahead(copy, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, stream, dst, dst_stride,
+  return launch_ahead(copy, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, queue, dst, dst_stride,
                       to, src, src_stride, from, n, width);
 }
 
 cudaError_t pdt_launch_norm(float *x, const float *added, const float *weight, float eps,
-                            int32_t rows, int32_t width, float *y, cudaStream_t stream) {
+                            int32_t rows, int32_t width, float *y, pdt_cuda_queue *queue) {
   if (rows < 1) return cudaSuccess;
-  return launch_ahead(norm, dim3(rows), dim3(NORM_THREADS), 0, stream, x, added, weight, eps, width,
+  return launch_ahead(norm, dim3(rows), dim3(NORM_THREADS), 0, queue, x, added, weight, eps, width,
                       y);
 }
 
 cudaError_t pdt_launch_add(float *y, const float *x, int64_t x_stride, const float *bias,
-                           float scale, int32_t rows, int64_t width, cudaStream_t stream) {
+                           float scale, int32_t rows, int64_t width, pdt_cuda_queue *queue) {
   int64_t n = rows * width;
   if (n < 1) return cudaSuccess;
-  return launch_ahead(add, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, stream, y, x, x_stride,
+  return launch_ahead(add, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, queue, y, x, x_stride,
                       bias, scale, n, width);
 }
 
 cudaError_t pdt_launch_sum_shares(const pdt_cuda_parts *parts, int64_t n, float *out,
-                                  cudaStream_t stream) {
+                                  pdt_cuda_queue *queue) {
   if (n < 1) return cudaSuccess;
-  return launch_ahead(sum_shares, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, stream, *parts, n,
+  return launch_ahead(sum_shares, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, queue, *parts, n,
                       out);
 }
 
-cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width, cudaStream_t stream) {
+cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width, pdt_cuda_queue *queue) {
   int64_t n = (int64_t)rows * width;
   if (n < 1) return cudaSuccess;
-  return launch_ahead(swiglu, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, stream, gate_up, n,
+  return launch_ahead(swiglu, dim3(blocks_for(n, THREADS)), dim3(THREADS), 0, queue, gate_up, n,
                       width);
 }
 
 cudaError_t pdt_launch_pack(const pdt_cuda_weights *w, int32_t first_out, int32_t n_rows,
-                            const void *src, cudaStream_t stream) {
+                            const void *src, pdt_cuda_queue *queue) {
   int64_t n = (int64_t)n_rows * w->in;
   if (n < 1) return cudaSuccess;
   dim3 grid(blocks_for(n, THREADS)), block(THREADS);
   if (w->dtype == PDT_F32)
-    return launch_ahead(pack<uint32_t>, grid, block, 0, stream, *w, first_out, n,
+    return launch_ahead(pack<uint32_t>, grid, block, 0, queue, *w, first_out, n,
                         static_cast<const uint32_t *>(src));
-  return launch_ahead(pack<uint16_t>, grid, block, 0, stream, *w, first_out, n,
+  return launch_ahead(pack<uint16_t>, grid, block, 0, queue, *w, first_out, n,
                       static_cast<const uint16_t *>(src));
 }
 
 cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, int32_t n, float *y,
-                              cudaStream_t stream) {
+                              pdt_cuda_queue *queue) {
   int64_t elems = (int64_t)n * w->in;
   if (elems < 1) return cudaSuccess;
-  return launch_ahead(gather, dim3(blocks_for(elems, THREADS)), dim3(THREADS), 0, stream, *w, ids,
+  return launch_ahead(gather, dim3(blocks_for(elems, THREADS)), dim3(THREADS), 0, queue, *w, ids,
                       elems, y);
 }
 
 cudaError_t pdt_launch_rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32_t width,
-                                    const float *x, float *y, cudaStream_t stream) {
+                                    const float *x, float *y, pdt_cuda_queue *queue) {
   if (n < 1) return cudaSuccess;
   return launch_ahead(rows_product, dim3((n + THREADS / 32 - 1) / (THREADS / 32)), dim3(THREADS), 0,
-                      stream, rows, dtype, n, width, x, y);
+                      queue, rows, dtype, n, width, x, y);
 }

@@ -17,6 +17,7 @@ enum { MOST_PLACES = 1 << 14 };
 typedef struct page_list {
   const int32_t *pages; /* the caller's */
   int32_t tokens;       /* most that any row sees of it */
+  bool written;         /* a row of the batch is stored in it */
   int32_t at;           /* where it begins in the batch's pages */
   int32_t first, n;     /* its rows: seen[first .. first + n) */
 } page_list;
@@ -33,6 +34,7 @@ struct pdt_batch {
   pdt_cuda_buffer rope;    /* device [max_rows, head_dim] */
   pdt_cuda_buffer numbers; /* device: all of the below, as the kernels read them */
   int32_t n_lists, n_slices, n_pieces, pieces_room;
+  int32_t tile_rows;      /* of the largest tile */
   page_list *lists;       /* [2 max_rows] */
   int32_t *list_of;       /* [max_rows, 2]: each row's shared and own list, -1: none */
   slice *slices;          /* [max_rows] */
@@ -46,11 +48,10 @@ struct pdt_batch {
 };
 
 void pdt_cuda_batch_free(pdt_device *dev, pdt_batch *b) {
-  (void)dev;
   if (!b) return;
-  cudaFree(b->inv_freq);
-  cudaFree(b->rope.at);
-  cudaFree(b->numbers.at);
+  pdt_cuda_free(dev, b->inv_freq);
+  pdt_cuda_free(dev, b->rope.at);
+  pdt_cuda_free(dev, b->numbers.at);
   void *lists[] = {b->lists, b->list_of, b->slices, b->seen, b->places, b->pieces, b->rows};
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) free(lists[i]);
   free(b);
@@ -66,7 +67,7 @@ static int new_on_device(pdt_device *dev, pdt_batch *b, const pdt_rotary *rotary
   double *stage = pdt_cuda_lend(c, (pdt_bytes)bytes);
   if (stage) {
     memcpy(stage, rotary->inv_freq, bytes);
-    pdt_cuda_ok(c, cudaMemcpyAsync(b->inv_freq, stage, bytes, cudaMemcpyHostToDevice, c->stream),
+    pdt_cuda_ok(c, pdt_cuda_transfer(c, b->inv_freq, stage, bytes, cudaMemcpyHostToDevice),
                 "batch");
   }
   pdt_cuda_grow(c, &b->rope, (pdt_bytes)b->max_rows * b->head_dim * (pdt_bytes)sizeof(float),
@@ -82,7 +83,8 @@ int pdt_cuda_batch_new(pdt_device *dev, int32_t max_rows, int32_t max_positions,
   pdt_batch *b;
   (void)max_positions;
   *out = NULL;
-  if (pdt_cuda_attention_shared(head_dim) > MOST_SHARED)
+  int32_t queries = pdt_cuda_attention_queries(PDT_CUDA_TILE, PDT_CUDA_TILE);
+  if (head_dim > PDT_CUDA_MOST_HEAD || pdt_cuda_attention_shared(head_dim, queries) > MOST_SHARED)
     return pdt_fail(err, PDT_ERROR_RUNTIME, "GPU: heads of %d elements are wider than kernels take",
                     head_dim);
   if (PDT_NEW(&b, 1, "batch", err)) return -1;
@@ -103,7 +105,7 @@ int pdt_cuda_batch_new(pdt_device *dev, int32_t max_rows, int32_t max_positions,
 }
 
 /* The number of the list that begins at `pages`, made longer if need be. */
-static int32_t note_list(pdt_batch *b, const int32_t *pages, int32_t tokens) {
+static int32_t note_list(pdt_batch *b, const int32_t *pages, int32_t tokens, bool own) {
   int32_t i = b->n_lists - 1;
   if (tokens < 1) return -1;
   while (i >= 0 && b->lists[i].pages != pages) i--;
@@ -112,6 +114,7 @@ static int32_t note_list(pdt_batch *b, const int32_t *pages, int32_t tokens) {
     b->lists[i] = (page_list){.pages = pages};
   }
   if (tokens > b->lists[i].tokens) b->lists[i].tokens = tokens;
+  if (own) b->lists[i].written = true;
   b->lists[i].n++;
   return i;
 }
@@ -134,8 +137,8 @@ static int32_t sort_rows(pdt_batch *b) {
   b->n_lists = 0;
   for (int32_t r = 0; r < b->n; r++) {
     const pdt_row_place *row = &b->rows[r];
-    b->list_of[2 * r] = note_list(b, row->shared_pages, row->shared_tokens);
-    b->list_of[2 * r + 1] = note_list(b, row->pages, own_tokens(row));
+    b->list_of[2 * r] = note_list(b, row->shared_pages, row->shared_tokens, false);
+    b->list_of[2 * r + 1] = note_list(b, row->pages, own_tokens(row), true);
   }
   for (int32_t i = 0; i < b->n_lists; i++) {
     page_list *list = &b->lists[i];
@@ -148,24 +151,38 @@ static int32_t sort_rows(pdt_batch *b) {
   return pages;
 }
 
+static int add_piece(pdt_batch *b, pdt_cuda_piece piece) {
+  if (b->n_pieces == b->pieces_room) {
+    int32_t room = 2 * b->pieces_room + 256;
+    pdt_cuda_piece *more = realloc(b->pieces, (size_t)room * sizeof *more);
+    if (!more) return -1;
+    b->pieces = more;
+    b->pieces_room = room;
+  }
+  b->pieces[b->n_pieces++] = piece;
+  return 0;
+}
+
 /* A slice's rows see a list from place `begin` to `end` of the list's rows: cuts them into tiles
  * and the list into pieces. */
 static int cut_list(pdt_batch *b, const page_list *list, int32_t begin, int32_t end) {
   for (; begin < end; begin += PDT_CUDA_TILE) {
     int32_t n = end - begin < PDT_CUDA_TILE ? end - begin : PDT_CUDA_TILE, tokens = 0;
+    if (n > b->tile_rows) b->tile_rows = n;
     for (int32_t i = begin; i < begin + n; i++)
       if (b->seen[i].seen > tokens) tokens = b->seen[i].seen;
-    for (int32_t at = 0; at < tokens; at += PDT_CUDA_PIECE) {
-      if (b->n_pieces == b->pieces_room) {
-        int32_t room = 2 * b->pieces_room + 256;
-        pdt_cuda_piece *more = realloc(b->pieces, (size_t)room * sizeof *more);
-        if (!more) return -1;
-        b->pieces = more;
-        b->pieces_room = room;
-      }
-      b->pieces[b->n_pieces++] = (pdt_cuda_piece){list->at, at, begin, n};
-    }
+    for (int32_t at = 0; at < tokens; at += PDT_CUDA_PIECE)
+      if (add_piece(b, (pdt_cuda_piece){list->at, at, begin, n, !list->written})) return -1;
   }
+  return 0;
+}
+
+/* Fills a slice up with pieces of no rows, to a number that stays the same for some steps. */
+static int fill_up(pdt_batch *b, const slice *s) {
+  int32_t n = b->n_pieces - s->first_piece, grain = 8;
+  while (8 * grain < n) grain *= 2;
+  for (; n % grain; n++)
+    if (add_piece(b, (pdt_cuda_piece){0})) return -1;
   return 0;
 }
 
@@ -180,13 +197,14 @@ static int cut_slice(pdt_batch *b, slice *s, int32_t end) {
     for (to = from; to < list->first + list->n && b->seen[to].row < end; to++) continue;
     if (cut_list(b, list, from, to)) return -1;
   }
+  if (fill_up(b, s)) return -1;
   s->n_pieces = b->n_pieces - s->first_piece;
   return 0;
 }
 
 /* Enters what each row sees, and where its results go; then cuts everything into pieces. */
 static int plan_pieces(pdt_batch *b) {
-  b->n_slices = b->n_pieces = 0;
+  b->n_slices = b->n_pieces = b->tile_rows = 0;
   slice *s = NULL;
   for (int32_t r = 0; r < b->n; r++) {
     const pdt_row_place *row = &b->rows[r];
@@ -215,21 +233,18 @@ static int plan_pieces(pdt_batch *b) {
   return 0;
 }
 
-/* Where the parts of `numbers` begin, in 32-bit numbers. */
+/* Where the parts of `numbers` begin, in 32-bit numbers: in the same places as long as there is
+ * room, so that steps launch the same. */
 typedef struct layout {
   int64_t position, page, lane, places, seen, pieces, pages, end;
 } layout;
 
 static layout lay_out(const pdt_batch *b, int32_t n_pages) {
-  layout at = {0};
-  int64_t n_seen = 0;
-  for (int32_t i = 0; i < b->n_lists; i++) n_seen += b->lists[i].n;
-  at.page = b->n;
-  at.lane = at.page + b->n;
-  at.places = at.lane + b->n;
-  at.seen = at.places + 2 * (int64_t)b->n;
-  at.pieces = at.seen + n_seen * (int64_t)(sizeof *b->seen / sizeof(int32_t));
-  at.pages = at.pieces + b->n_pieces * (int64_t)(sizeof *b->pieces / sizeof(int32_t));
+  const int64_t rows = b->max_rows, seen = sizeof(pdt_cuda_seen) / sizeof(int32_t),
+                piece = sizeof(pdt_cuda_piece) / sizeof(int32_t);
+  layout at = {.page = rows, .lane = 2 * rows, .places = 3 * rows, .seen = 5 * rows};
+  at.pieces = at.seen + 2 * rows * seen;
+  at.pages = at.pieces + b->pieces_room * piece;
   at.end = at.pages + n_pages;
   return at;
 }
@@ -242,8 +257,10 @@ static void write_numbers(const pdt_batch *b, const layout *at, int32_t *to) {
     to[at->lane + r] = own % PDT_PAGE_TOKENS;
   }
   memcpy(to + at->places, b->places, 2 * (size_t)b->n * sizeof *to);
-  memcpy(to + at->seen, b->seen, (size_t)(at->pieces - at->seen) * sizeof *to);
-  memcpy(to + at->pieces, b->pieces, (size_t)(at->pages - at->pieces) * sizeof *to);
+  int32_t n_seen = 0;
+  for (int32_t i = 0; i < b->n_lists; i++) n_seen += b->lists[i].n;
+  memcpy(to + at->seen, b->seen, (size_t)n_seen * sizeof *b->seen);
+  memcpy(to + at->pieces, b->pieces, (size_t)b->n_pieces * sizeof *b->pieces);
   for (int32_t i = 0; i < b->n_lists; i++)
     memcpy(to + at->pages + b->lists[i].at, b->lists[i].pages,
            (size_t)pages_of(b->lists[i].tokens) * sizeof *to);
@@ -262,10 +279,12 @@ void pdt_cuda_batch_set(pdt_device *dev, pdt_batch *b, const pdt_row_place *rows
   }
   layout at = lay_out(b, n_pages);
   pdt_bytes bytes = at.end * (pdt_bytes)sizeof(int32_t);
-  int32_t *device = pdt_cuda_grow(c, &b->numbers, bytes, "batch"), *stage = pdt_cuda_lend(c, bytes);
+  /* With room for more pages, so that it stays where it is. */
+  pdt_bytes room = bytes <= b->numbers.bytes ? bytes : 2 * bytes;
+  int32_t *device = pdt_cuda_grow(c, &b->numbers, room, "batch"), *stage = pdt_cuda_lend(c, bytes);
   if (!device || !stage) return;
   write_numbers(b, &at, stage);
-  pdt_cuda_ok(c, cudaMemcpyAsync(device, stage, (size_t)bytes, cudaMemcpyHostToDevice, c->stream),
+  pdt_cuda_ok(c, pdt_cuda_transfer(c, device, stage, (size_t)bytes, cudaMemcpyHostToDevice),
               "batch");
   b->on_device = (pdt_cuda_rows){.position = device + at.position,
                                  .page = device + at.page,
@@ -278,8 +297,9 @@ void pdt_cuda_batch_set(pdt_device *dev, pdt_batch *b, const pdt_row_place *rows
                                       .places = device + at.places};
   pdt_cuda_ok(c,
               pdt_launch_rope(b->on_device.position, n, b->inv_freq, b->head_dim / 2, b->scale,
-                              b->rope.at, c->stream),
+                              b->rope.at, &c->queue),
               "rotary embedding");
+  if (n <= PDT_CUDA_ROWS) pdt_cuda_hold(c); /* a step; prompts do not come again */
 }
 
 pdt_cuda_pages pdt_cuda_pages_at(const pdt_kv_shape *s, float *data, pdt_layer layer) {
@@ -306,7 +326,7 @@ void pdt_cuda_rotate_and_store(pdt_device *dev, const pdt_batch *b, const pdt_kv
   if (b->n < 1 || !pdt_cuda_begin(dev)) return;
   pdt_cuda_pages pages = pdt_cuda_pages_at(&kv->shape, kv->data.at, layer);
   pdt_cuda_heads heads = heads_of(a);
-  pdt_cuda_ok(c, pdt_launch_rotate_and_store(&b->on_device, &pages, &heads, qkv.at, c->stream),
+  pdt_cuda_ok(c, pdt_launch_rotate_and_store(&b->on_device, &pages, &heads, qkv.at, &c->queue),
               "rotation");
 }
 
@@ -327,8 +347,9 @@ void pdt_cuda_attend(pdt_device *dev, const pdt_batch *b, const pdt_kv_pool *kv,
     work.first_row = s->first_row;
     work.n_rows = s->n_rows;
     work.window = a->window;
+    work.queries = pdt_cuda_attention_queries(b->tile_rows, a->per_kv);
     pdt_cuda_ok(
-        c, pdt_launch_attention(&work, &b->on_device, &pages, &heads, qkv.at, out.at, c->stream),
+        c, pdt_launch_attention(&work, &b->on_device, &pages, &heads, qkv.at, out.at, &c->queue),
         "attention");
   }
 }

@@ -10,6 +10,8 @@ namespace {
 enum { PAGE_TOKENS = 16, WARPS = 4 };
 enum { PIECE = PDT_CUDA_PIECE, TILE = PDT_CUDA_TILE };
 enum { THREADS = 256, GROUPS = THREADS / PIECE };
+/* Of the merging kernel: threads, and elements of a head for each. */
+enum { MERGE_THREADS = 128, MERGE_ELEMENTS = PDT_CUDA_MOST_HEAD / MERGE_THREADS };
 /* Queries of one pass over a piece, and floats between the scores of two of them. */
 enum { QUERIES = 32, SCORE_STRIDE = PIECE + 4 };
 
@@ -32,7 +34,7 @@ __global__ void rotate_and_store(const pdt_cuda_rows rows, const pdt_cuda_pages 
   grid_wait();
   int lane = threadIdx.x % 32, all = heads.n_heads + 2 * pages.heads;
   int64_t item = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-  if (item >= (int64_t)rows.n * all) return;
+  if (item >= rows.n * all) return;
   int r = (int)(item / all), h = (int)(item % all), hd = pages.head_dim, half = hd / 2;
   bool key = h >= heads.n_heads, value = h >= heads.n_heads + pages.heads;
   float *x = qkv + item * hd;
@@ -75,14 +77,15 @@ struct piece_room {
   int hd, stride; /* of keys and queries: hd in whole fours, and a gap */
 };
 
-__device__ piece_room lay_out(float *shared, int hd) {
+/* With room for so many queries of a pass. */
+__device__ piece_room lay_out(float *shared, int hd, int queries) {
   piece_room room;
   room.hd = hd;
   room.stride = (hd + 3) / 4 * 4 + 4;
   room.keys = shared;
   room.queries = room.keys + PIECE * room.stride;
-  room.scores = room.queries + QUERIES * room.stride;
-  room.values = room.scores + QUERIES * SCORE_STRIDE;
+  room.scores = room.queries + queries * room.stride;
+  room.values = room.scores + queries * SCORE_STRIDE;
   return room;
 }
 
@@ -202,6 +205,7 @@ __device__ void weigh_values(const piece_room &room, const pass &p, const pdt_cu
     if (first >= p.n) continue;
     const float *weights = room.scores + first * SCORE_STRIDE;
     float sums[Q] = {};
+#pragma unroll 4
     for (int i = 0; i < n; i++) {
       float v = room.values[i * hd + j];
 #pragma unroll
@@ -236,7 +240,11 @@ __global__ void __launch_bounds__(THREADS)
   DYNAMIC_SHARED(float, shared);
   grid_release();
   const pdt_cuda_piece piece = a.pieces[blockIdx.x];
-  const piece_room room = lay_out(shared, pages.head_dim);
+  if (piece.n_rows == 0) { /* to fill up */
+    grid_wait();
+    return;
+  }
+  const piece_room room = lay_out(shared, pages.head_dim, a.queries);
   const pdt_cuda_seen *seen = a.seen + piece.first_row;
   int kv = blockIdx.y, n = 0;
   for (int i = 0; i < piece.n_rows; i++) n = max(n, seen[i].seen - piece.begin);
@@ -244,10 +252,13 @@ __global__ void __launch_bounds__(THREADS)
   int head = max(0, kv * heads.per_kv - heads.first);
   int end = min(heads.n_heads, (kv + 1) * heads.per_kv - heads.first);
   int queries = piece.n_rows * (end - head), row_heads = heads.n_heads + 2 * pages.heads;
+  const int32_t *list = a.page_lists + piece.pages;
+  /* What an earlier batch has stored need not wait for the kernels ahead. */
+  if (piece.settled) load_piece(room, pages, list, piece.begin, n, kv);
   grid_wait();
-  load_piece(room, pages, a.page_lists + piece.pages, piece.begin, n, kv);
-  for (int first = 0; first < queries; first += QUERIES) {
-    const pass p = {seen, first, min(QUERIES, queries - first), head, end - head};
+  if (!piece.settled) load_piece(room, pages, list, piece.begin, n, kv);
+  for (int first = 0; first < queries; first += a.queries) {
+    const pass p = {seen, first, min(a.queries, queries - first), head, end - head};
     __syncthreads(); /* the pass before has been read */
     load_queries(room, p, qkv, row_heads);
     copies_wait();
@@ -263,56 +274,85 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
-/* Block (row, query head): the results of its pieces, merged from the first on. */
-__global__ void merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out) {
+/* Block (row, query head): the results of its pieces, added from the first on, each by its weight
+ * beside the largest score of all. */
+__global__ void __launch_bounds__(MERGE_THREADS)
+    merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out) {
+  SHARED_ARRAY(float, room, 32);
+  SHARED_ARRAY(float, weights, MERGE_THREADS);
+  SHARED_ARRAY(float, sums, MERGE_THREADS);
   grid_release();
   grid_wait();
-  int row = a.first_row + blockIdx.x, head = blockIdx.y;
-  for (int j = threadIdx.x; j < hd; j += blockDim.x) {
-    float largest = -INFINITY, sum = 0, value = 0;
-    for (int place = a.places[2 * row]; place < a.places[2 * row + 1]; place++) {
-      const float *part = a.room + ((int64_t)place * n_heads + head) * (2 + hd);
-      if (part[1] == 0) continue; /* nothing of it is seen */
-      float top = fmaxf(largest, part[0]), keep = expf(largest - top), take = expf(part[0] - top);
-      sum = fmaf(sum, keep, part[1] * take);
-      value = fmaf(value, keep, part[2 + j] * take);
-      largest = top;
+  int row = a.first_row + blockIdx.x, head = blockIdx.y, thread = threadIdx.x;
+  int begin = a.places[2 * row], n = a.places[2 * row + 1] - begin, stride = 2 + hd;
+  const float *parts = a.room + ((int64_t)begin * n_heads + head) * stride;
+  int64_t next = (int64_t)n_heads * stride; /* place */
+  float largest = -INFINITY, sum = 0, value[MERGE_ELEMENTS] = {};
+  for (int i = thread; i < n; i += MERGE_THREADS) largest = fmaxf(largest, parts[i * next]);
+  largest = block_max(largest, room);
+  for (int first = 0; first < n; first += MERGE_THREADS) {
+    int some = min(MERGE_THREADS, n - first);
+    __syncthreads();
+    if (thread < some) {
+      const float *part = parts + (first + thread) * next;
+      weights[thread] = expf(part[0] - largest);
+      sums[thread] = part[1];
     }
-    out[((int64_t)row * n_heads + head) * hd + j] = value / sum;
+    __syncthreads();
+    for (int i = 0; i < some; i++) sum = fmaf(weights[i], sums[i], sum);
+    const float *from = parts + first * next + 2;
+#pragma unroll
+    for (int e = 0; e < MERGE_ELEMENTS; e++) {
+      int j = thread + e * MERGE_THREADS;
+      if (j >= hd) break;
+#pragma unroll 8
+      for (int i = 0; i < some; i++) value[e] = fmaf(weights[i], from[i * next + j], value[e]);
+    }
+  }
+#pragma unroll
+  for (int e = 0; e < MERGE_ELEMENTS; e++) {
+    int j = thread + e * MERGE_THREADS;
+    if (j < hd) out[((int64_t)row * n_heads + head) * hd + j] = value[e] / sum;
   }
 }
 
 } // namespace
 
 cudaError_t pdt_launch_rope(const int32_t *position, int32_t n, const double *inv_freq,
-                            int32_t half, double scale, float *rope, cudaStream_t stream) {
+                            int32_t half, double scale, float *rope, pdt_cuda_queue *queue) {
   if (n < 1) return cudaSuccess;
-  return launch_ahead(rope_angles, dim3((n * half + 127) / 128), dim3(128), 0, stream, position, n,
+  return launch_ahead(rope_angles, dim3((n * half + 127) / 128), dim3(128), 0, queue, position, n,
                       inv_freq, half, scale, rope);
 }
 
 cudaError_t pdt_launch_rotate_and_store(const pdt_cuda_rows *rows, const pdt_cuda_pages *pages,
                                         const pdt_cuda_heads *heads, float *qkv,
-                                        cudaStream_t stream) {
-  int64_t items = (int64_t)rows->n * (heads->n_heads + 2 * pages->heads);
+                                        pdt_cuda_queue *queue) {
+  int64_t items = rows->n * (heads->n_heads + 2 * pages->heads);
   if (items < 1) return cudaSuccess;
   return launch_ahead(rotate_and_store, dim3((unsigned)((items + WARPS - 1) / WARPS)),
-                      dim3(32 * WARPS), 0, stream, *rows, *pages, *heads, qkv);
+                      dim3(32 * WARPS), 0, queue, *rows, *pages, *heads, qkv);
 }
 
-int64_t pdt_cuda_attention_shared(int32_t head_dim) {
+int64_t pdt_cuda_attention_shared(int32_t head_dim, int32_t queries) {
   int64_t stride = (head_dim + 3) / 4 * 4 + 4;
-  return 4 * ((PIECE + QUERIES) * stride + QUERIES * SCORE_STRIDE + (int64_t)PIECE * head_dim);
+  return 4 * ((PIECE + queries) * stride + queries * SCORE_STRIDE + (int64_t)PIECE * head_dim);
+}
+
+int32_t pdt_cuda_attention_queries(int32_t rows, int32_t per_kv) {
+  int32_t n = GROUPS; /* and the double of it, as often as need be: what a pass takes */
+  while (n < rows * per_kv && n < QUERIES) n *= 2;
+  return n;
 }
 
 cudaError_t pdt_launch_attention(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
                                  const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
-                                 const float *qkv, float *out, cudaStream_t stream) {
+                                 const float *qkv, float *out, pdt_cuda_queue *queue) {
   if (a->n_pieces < 1 || a->n_rows < 1) return cudaSuccess;
-  size_t shared = (size_t)pdt_cuda_attention_shared(pages->head_dim);
+  size_t shared = (size_t)pdt_cuda_attention_shared(pages->head_dim, a->queries);
   cudaError_t code = launch_ahead(attend_piece, dim3(a->n_pieces, pages->heads), dim3(THREADS),
-                                  shared, stream, *a, *rows, *pages, *heads, qkv);
+                                  shared, queue, *a, *rows, *pages, *heads, qkv);
   if (code != cudaSuccess) return code;
-  return launch_ahead(merge_pieces, dim3(a->n_rows, heads->n_heads), dim3(128), 0, stream, *a,
-                      heads->n_heads, pages->head_dim, out);
+  return launch_ahead(merge_pieces, dim3(a->n_rows, heads->n_heads), dim3(MERGE_THREADS), 0, queue,
+                      *a, heads->n_heads, pages->head_dim, out);
 }

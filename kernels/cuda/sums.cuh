@@ -19,6 +19,17 @@ __device__ inline float warp_max(float v) {
   return v;
 }
 
+/* All threads of a block of whole warps get the largest. room: shared [32]. */
+__device__ inline float block_max(float v, float *room) {
+  v = warp_max(v);
+  __syncthreads(); /* the room may hold an earlier one */
+  if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = v;
+  __syncthreads();
+  float largest = room[0];
+  for (unsigned w = 1; w < blockDim.x / 32; w++) largest = fmaxf(largest, room[w]);
+  return largest;
+}
+
 /* All threads of a block of whole warps get the sum. room: shared [32]. */
 template <class T> __device__ inline T block_sum(T v, T *room) {
   v = warp_sum(v);

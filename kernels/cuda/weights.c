@@ -46,8 +46,7 @@ int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in,
 
 void pdt_cuda_matrix_free(pdt_device *dev, pdt_matrix *m) {
   pdt_cuda_weights *w = m->data;
-  (void)dev;
-  if (w) cudaFree((void *)w->data);
+  if (w) pdt_cuda_free(dev, (void *)w->data);
   free(w);
   pdt_sum_tree_free(&m->tree);
   *m = (pdt_matrix){0};
@@ -65,9 +64,8 @@ static void *bring_rows(pdt_cuda *c, const char *src, size_t row_bytes, size_t s
     for (int32_t r = 0; r < rows; r++)
       memcpy(stage + (size_t)r * row_bytes, src + (size_t)r * stride_bytes, row_bytes);
   void *room = pdt_cuda_grow(c, &c->packing, (pdt_bytes)bytes, "room for packing weights");
-  if (!room ||
-      !pdt_cuda_ok(c, cudaMemcpyAsync(room, stage, bytes, cudaMemcpyHostToDevice, c->stream),
-                   "upload of weights"))
+  if (!room || !pdt_cuda_ok(c, pdt_cuda_transfer(c, room, stage, bytes, cudaMemcpyHostToDevice),
+                            "upload of weights"))
     return NULL;
   return room;
 }
@@ -83,7 +81,7 @@ void pdt_cuda_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int
     int32_t rows = n_rows - done < most ? n_rows - done : most;
     const char *from = (const char *)src + (size_t)done * (size_t)src_stride * size;
     void *room = bring_rows(c, from, row_bytes, (size_t)src_stride * size, rows);
-    if (!room || !pdt_cuda_ok(c, pdt_launch_pack(w, first_out + done, rows, room, c->stream),
+    if (!room || !pdt_cuda_ok(c, pdt_launch_pack(w, first_out + done, rows, room, &c->queue),
                               "packing weights"))
       return;
   }
@@ -101,8 +99,7 @@ int pdt_cuda_rows_new(pdt_device *dev, pdt_rows *rows, int64_t n, int32_t width,
 }
 
 void pdt_cuda_rows_free(pdt_device *dev, pdt_rows *rows) {
-  (void)dev;
-  cudaFree(rows->data);
+  pdt_cuda_free(dev, rows->data);
   *rows = (pdt_rows){0};
 }
 
@@ -121,7 +118,7 @@ void pdt_cuda_rows_write(pdt_device *dev, pdt_rows *rows, int64_t first, int64_t
     void *stage = pdt_cuda_lend(c, (pdt_bytes)piece);
     if (!stage) return;
     memcpy(stage, (const char *)src + done, piece);
-    if (!pdt_cuda_ok(c, cudaMemcpyAsync(to + done, stage, piece, cudaMemcpyHostToDevice, c->stream),
+    if (!pdt_cuda_ok(c, pdt_cuda_transfer(c, to + done, stage, piece, cudaMemcpyHostToDevice),
                      "upload of weight rows"))
       return;
     done += piece;
@@ -136,23 +133,23 @@ void pdt_cuda_rows_read(pdt_device *dev, const pdt_rows *rows, int64_t row, floa
   if (!pdt_cuda_begin(dev)) return;
   void *to = pdt_cuda_results(c, (pdt_bytes)bytes);
   if (to &&
-      pdt_cuda_ok(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, c->stream),
+      pdt_cuda_ok(c, pdt_cuda_transfer(c, to, from, bytes, cudaMemcpyDeviceToHost),
                   "download of a weight row") &&
       pdt_cuda_wait(c, "download of a weight row"))
     pdt_to_float(rows->dtype, to, rows->width, host);
 }
 
-/* Room for a product of so many rows; false on failure. */
-static bool find_room(pdt_cuda *c, const pdt_cuda_weights *w, int32_t rows, void **prepared,
-                      pdt_cuda_room *room) {
-  enum { BLOCK_OUTPUTS = 256 };
-  *room = (pdt_cuda_room){.clusters = c->clusters};
-  *prepared = pdt_cuda_grow(c, &c->prepared, pdt_cuda_prepared_bytes(w->dtype, w->in, rows),
+/* Room for a product of so many rows, or of so many runs of rows; false on failure. */
+static bool find_room(pdt_cuda *c, const pdt_cuda_weights *w, int32_t rows, int32_t runs,
+                      void **prepared, pdt_cuda_room *room) {
+  enum { BLOCK_OUTPUTS = 256, FEW = 16, AHEAD = 8 /* steps; more of them push others out */ };
+  *room = (pdt_cuda_room){.clusters = c->clusters, .ahead = rows <= FEW ? AHEAD : 0};
+  *prepared = pdt_cuda_grow(c, &c->prepared, runs * pdt_cuda_prepared_bytes(w->dtype, w->in, rows),
                             "room for products");
   if (!*prepared) return false;
   if (w->cut.splits == 1 || c->clusters) return true;
-  pdt_bytes partial = (pdt_bytes)w->cut.splits * rows * w->out * (pdt_bytes)sizeof(float);
-  pdt_bytes blocks = (w->out + BLOCK_OUTPUTS - 1) / BLOCK_OUTPUTS;
+  pdt_bytes partial = (pdt_bytes)runs * w->cut.splits * rows * w->out * (pdt_bytes)sizeof(float);
+  pdt_bytes blocks = runs * (pdt_bytes)(w->out / BLOCK_OUTPUTS + 1);
   room->partial = pdt_cuda_grow(c, &c->partial, partial, "room for products");
   room->arrived = pdt_cuda_grow_zeroed(c, &c->arrived, blocks * (pdt_bytes)sizeof(unsigned),
                                        "room for products");
@@ -165,14 +162,29 @@ void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, i
     int32_t n = rows - done < PDT_CUDA_ROWS ? rows - done : PDT_CUDA_ROWS;
     void *prepared;
     pdt_cuda_room room;
-    if (!find_room(c, w, n, &prepared, &room) ||
+    if (!find_room(c, w, n, 1, &prepared, &room) ||
         !pdt_cuda_ok(c,
                      pdt_cuda_prepare(w->dtype, x + done * x_stride, x_stride, n, w->in, prepared,
-                                      c->stream),
+                                      &c->queue),
                      "product") ||
         !pdt_cuda_ok(
-            c, pdt_cuda_product(w, prepared, n, y + done * y_stride, y_stride, &room, c->stream),
+            c, pdt_cuda_product(w, prepared, n, y + done * y_stride, y_stride, &room, &c->queue),
             "product"))
+      return;
+  }
+}
+
+void pdt_cuda_multiply_runs(pdt_cuda *c, const pdt_cuda_weights *w, const pdt_cuda_run *runs,
+                            int32_t n, const float *x, float *y) {
+  for (int32_t done = 0; done < n; done += PDT_CUDA_RUNS) {
+    int32_t some = n - done < PDT_CUDA_RUNS ? n - done : PDT_CUDA_RUNS;
+    void *prepared;
+    pdt_cuda_room room;
+    if (!find_room(c, w, PDT_CUDA_RUN_ROWS, some, &prepared, &room) ||
+        !pdt_cuda_ok(c,
+                     pdt_cuda_product_runs(w, runs + done, some, x, w->in, prepared, y, w->out,
+                                           &room, &c->queue),
+                     "products of runs"))
       return;
   }
 }
@@ -191,7 +203,7 @@ void pdt_cuda_gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *i
   int32_t *list = pdt_cuda_lend(c, n * (pdt_bytes)sizeof *ids);
   if (!list) return;
   memcpy(list, ids, (size_t)n * sizeof *ids);
-  pdt_cuda_ok(c, pdt_launch_gather(weights, list, n, y.at, c->stream), "rows of an embedding");
+  pdt_cuda_ok(c, pdt_launch_gather(weights, list, n, y.at, &c->queue), "rows of an embedding");
 }
 
 void pdt_cuda_rows_product(pdt_device *dev, const pdt_rows *rows, int64_t first, int32_t n,
@@ -199,6 +211,6 @@ void pdt_cuda_rows_product(pdt_device *dev, const pdt_rows *rows, int64_t first,
   pdt_cuda *c = pdt_cuda_of(dev);
   if (!pdt_cuda_begin(dev)) return;
   const char *from = (const char *)rows->data + (size_t)first * row_bytes_of(rows);
-  pdt_cuda_ok(c, pdt_launch_rows_product(from, rows->dtype, n, rows->width, x.at, y.at, c->stream),
+  pdt_cuda_ok(c, pdt_launch_rows_product(from, rows->dtype, n, rows->width, x.at, y.at, &c->queue),
               "product with rows");
 }

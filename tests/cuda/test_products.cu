@@ -105,11 +105,13 @@ static double distance(const product_case &c, const std::vector<float> &x,
   return worst;
 }
 
+static pdt_cuda_queue queue; /* the default stream */
+
 /* y = the product of rows of x, prepared first. */
 static void product(const product_case &c, const float *x, int rows, float *y,
                     const pdt_cuda_room &room, void *prepared) {
-  CHECK(pdt_cuda_prepare(c.w.dtype, x, c.x_stride, rows, c.w.in, prepared, 0));
-  CHECK(pdt_cuda_product(&c.w, prepared, rows, y, c.y_stride, &room, 0));
+  CHECK(pdt_cuda_prepare(c.w.dtype, x, c.x_stride, rows, c.w.in, prepared, &queue));
+  CHECK(pdt_cuda_product(&c.w, prepared, rows, y, c.y_stride, &room, &queue));
 }
 
 static bool run_case(int i, bool clusters) {
@@ -164,6 +166,7 @@ static bool gpu_has_clusters() {
 int main(int argc, char **argv) {
   int cases = argc > 1 ? atoi(argv[1]) : 40, wrong = 0;
   bool clusters = gpu_has_clusters();
+  queue.ahead = clusters;
   random_bits.seed(argc > 2 ? (unsigned)atoi(argv[2]) : 1);
   for (int i = 0; i < cases; i++) {
 #ifdef PDT_CUDA_ON_HOST

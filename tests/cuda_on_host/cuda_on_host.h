@@ -23,9 +23,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
+#include <type_traits>
+#include <utility>
 #include <vector>
+
+#include "kernels/cuda/queue.h"
 
 #undef __global__
 #undef __device__
@@ -197,6 +202,27 @@ inline void launch(dim3 grid, dim3 threads, size_t shared_bytes,
   now = nullptr;
 }
 
+/* A kernel as the runtime's twin launches it: pointers to its arguments, and their sizes. */
+struct kernel {
+  std::function<void(void **)> run;
+  std::vector<size_t> sizes;
+};
+
+template <class... Parameters, size_t... I>
+void call(void (*f)(Parameters...), void **arguments, std::index_sequence<I...>) {
+  f(*static_cast<std::remove_const_t<Parameters> *>(arguments[I])...);
+}
+
+template <class... Parameters> const kernel *kernel_of(void (*f)(Parameters...)) {
+  static std::map<void (*)(Parameters...), kernel> known;
+  kernel &k = known[f];
+  if (!k.run) {
+    k.run = [f](void **arguments) { call(f, arguments, std::index_sequence_for<Parameters...>()); };
+    k.sizes = {sizeof(Parameters)...};
+  }
+  return &k;
+}
+
 inline void warp_barrier(unsigned mask) {
   size_t left = now->fibers.size() - now->current / 32 * 32;
   pause(wait::warp, left >= 32 ? mask : mask & ((1u << left) - 1));
@@ -302,15 +328,20 @@ inline int max(int a, int b) {
 
 template <class... Parameters, class... Arguments>
 cudaError_t launch_clusters(void (*kernel)(Parameters...), dim3 grid, dim3 block, dim3 cluster,
-                            size_t shared_bytes, cudaStream_t, Arguments... arguments) {
-  if (cluster.x * cluster.y * cluster.z != 1) cuda_on_host::stop("there are no clusters");
-  cuda_on_host::launch(grid, block, shared_bytes, [&] { kernel(Parameters(arguments)...); });
-  return cudaSuccess;
+                            size_t shared_bytes, pdt_cuda_queue *queue, Arguments... arguments) {
+  pdt_cuda_launch l = {cuda_on_host::kernel_of(kernel), grid, block, cluster,
+                       (shared_bytes + 15) / 16 * 16};
+  auto enqueue = [&](Parameters... values) {
+    void *at[] = {const_cast<void *>(static_cast<const void *>(&values))...};
+    const size_t sizes[] = {sizeof values...};
+    return pdt_cuda_enqueue(queue, &l, sizeof...(Parameters), at, sizes);
+  };
+  return enqueue(arguments...);
 }
 template <class... Parameters, class... Arguments>
 cudaError_t launch_ahead(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                         cudaStream_t stream, Arguments... arguments) {
-  return launch_clusters(kernel, grid, block, dim3(1), shared_bytes, stream, arguments...);
+                         pdt_cuda_queue *queue, Arguments... arguments) {
+  return launch_clusters(kernel, grid, block, dim3(1), shared_bytes, queue, arguments...);
 }
 inline void grid_wait() {}
 inline void grid_release() {}

@@ -1,6 +1,10 @@
 /* Twins of the calls of the CUDA runtime that the backend and its tests make: device memory is
  * ordinary memory, and everything is done when the call returns. */
-#include <cuda_runtime.h>
+#include "cuda_on_host.h"
+
+#undef gridDim /* fields of a launch have the names */
+#undef blockDim
+
 #include <nccl.h>
 
 #include <cstdio>
@@ -19,9 +23,70 @@ cudaError_t take(void **p, size_t bytes) {
   return cudaSuccess;
 }
 
+/* A kernel with its arguments, as a graph keeps it. */
+struct call_of_kernel {
+  const cuda_on_host::kernel *kernel;
+  dim3 grid, block;
+  size_t shared_bytes;
+  std::vector<std::vector<char>> arguments;
+};
+
+typedef std::vector<call_of_kernel> graph;
+graph *recording = nullptr;
+
+void run(const call_of_kernel &c) {
+  std::vector<void *> at;
+  for (const std::vector<char> &a : c.arguments) at.push_back(const_cast<char *>(a.data()));
+  cuda_on_host::launch(c.grid, c.block, c.shared_bytes, [&] { c.kernel->run(at.data()); });
+}
+
 } // namespace
 
 extern "C" {
+
+cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel,
+                                void **arguments) {
+  if (config->numAttrs != 0) return cudaErrorNotSupported; /* of compute capability 8.0 */
+  const auto *k = static_cast<const cuda_on_host::kernel *>(kernel);
+  call_of_kernel c = {k, config->gridDim, config->blockDim, config->dynamicSmemBytes, {}};
+  for (size_t i = 0; i < k->sizes.size(); i++) {
+    const char *from = static_cast<const char *>(arguments[i]);
+    c.arguments.emplace_back(from, from + k->sizes[i]);
+  }
+  if (recording)
+    recording->push_back(c);
+  else
+    run(c);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  recording = new graph;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out) {
+  *out = reinterpret_cast<cudaGraph_t>(recording);
+  recording = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t from, unsigned long long) {
+  *out = reinterpret_cast<cudaGraphExec_t>(new graph(*reinterpret_cast<graph *>(from)));
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t) {
+  for (const call_of_kernel &c : *reinterpret_cast<graph *>(ready)) run(c);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t g) {
+  delete reinterpret_cast<graph *>(g);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) {
+  delete reinterpret_cast<graph *>(g);
+  return cudaSuccess;
+}
 
 cudaError_t cudaMalloc(void **p, size_t bytes) {
   return take(p, bytes);
