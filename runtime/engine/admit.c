@@ -20,10 +20,8 @@ typedef struct admission {
 /* A request that can never fit ends alone. */
 static int refuse(pdt_run *run, const pdt_request *request, pdt_error *why, pdt_error *err) {
   const pdt_observer *o = &run->setup.observer;
-  char name[PDT_REQUEST_NAME_BYTES];
   int32_t index = run->n_taken++;
-  pdt_request_name(name, sizeof name, request, index);
-  pdt_fail_in(why, "%s", name);
+  pdt_request_fail_in(why, request, index);
   if (o->request_failed) return o->request_failed(o->context, request, index, why, err);
   *err = *why;
   return -1;
@@ -123,9 +121,7 @@ static int join(pdt_run *run, int32_t index, size_t *at, pdt_error *err) {
   pdt_running_new(r, &request, index, &run->machine->place, &run->loaded->sidecar, &run->kv, &own);
   run->sessions[run->n_sessions++] = r;
   if (!pdt_comm_agree(run->machine->world, &own)) return 0;
-  char name[PDT_REQUEST_NAME_BYTES];
-  pdt_request_name(name, sizeof name, r->request, index);
-  pdt_fail_in(&own, "%s", name);
+  pdt_request_fail_in(&own, r->request, index);
   pdt_run_fail_session(run, run->n_sessions - 1, &own);
   return 0;
 }

@@ -19,10 +19,9 @@ static uint64_t hash_buses(const pdt_run *run) {
 
 /* "boundary 7: rank 2: session 9 (request 2)" before a message. */
 static int fail_session_in(const pdt_run *run, const pdt_running *r, pdt_error *err) {
-  char name[PDT_REQUEST_NAME_BYTES];
-  pdt_request_name(name, sizeof name, r->request, r->index);
-  return pdt_fail_in(err, "boundary %llu: rank %d: %s", (unsigned long long)run->boundary,
-                     run->machine->world->rank, name);
+  pdt_request_fail_in(err, r->request, r->index);
+  return pdt_fail_in(err, "boundary %llu: rank %d", (unsigned long long)run->boundary,
+                     run->machine->world->rank);
 }
 
 /* ---- obtain: gathered and decided ---- */

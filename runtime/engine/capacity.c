@@ -4,11 +4,6 @@
 
 #include "base/memory.h"
 
-/* Cache pages that a request takes in the group of the world's ranks [begin, end). */
-static int64_t pages_in(const pdt_request *r, pdt_rank begin, pdt_rank end, pdt_rank ranks) {
-  return pdt_running_pages(r, begin, end, ranks);
-}
-
 pdt_load pdt_load_of(const pdt_request *r, pdt_spread spread) {
   int64_t block = pdt_settings_block(&r->settings);
   int32_t K = r->settings.streams; /* the first rank and the first group have the most streams */
@@ -18,7 +13,7 @@ pdt_load pdt_load_of(const pdt_request *r, pdt_spread spread) {
                    .tokens = K * block};
   load.own_tokens = load.own_lanes * block;
   for (pdt_rank begin = 0; begin < spread.ranks && begin < K; begin += spread.group_size) {
-    int64_t pages = pages_in(r, begin, begin + spread.group_size, spread.ranks);
+    int64_t pages = pdt_running_pages(r, begin, begin + spread.group_size, spread.ranks);
     if (pages > load.pages) load.pages = pages;
   }
   return load;
@@ -27,7 +22,7 @@ pdt_load pdt_load_of(const pdt_request *r, pdt_spread spread) {
 /* ---- the capacity for given requests ---- */
 
 pdt_capacity_maker pdt_capacity_maker_of(int32_t max_sessions, pdt_spread spread) {
-  pdt_capacity_maker m = {.spread = spread, .max_sessions = max_sessions};
+  pdt_capacity_maker m = {.spread = spread};
   for (int i = 0; i < PDT_LOAD_KINDS; i++) m.kinds[i].most = max_sessions;
   return m;
 }
@@ -119,7 +114,7 @@ static void change(pdt_ledger *l, const pdt_request *r, int64_t sign) {
   }
   for (pdt_rank begin = 0; begin < s.ranks && begin < K; begin += s.group_size)
     l->group_pages[begin / s.group_size] +=
-        sign * pages_in(r, begin, begin + s.group_size, s.ranks);
+        sign * pdt_running_pages(r, begin, begin + s.group_size, s.ranks);
 }
 
 static bool fits(const pdt_ledger *l, const pdt_capacity *c) {

@@ -39,8 +39,8 @@ pdt_load pdt_load_of(const pdt_request *request, pdt_spread spread);
 /* Makes the capacity that lets any max_sessions of the requests that are added run at once. */
 typedef struct pdt_capacity_maker {
   pdt_spread spread;
-  int32_t max_sessions, positions, block_tokens, window;
-  pdt_largest kinds[PDT_LOAD_KINDS]; /* of load, in its order */
+  int32_t positions, block_tokens, window;
+  pdt_largest kinds[PDT_LOAD_KINDS]; /* of load, in its order: of each the max_sessions largest */
 } pdt_capacity_maker;
 
 /* Nothing added yet. Memory grows with the requests that are added, up to max_sessions of them. */

@@ -131,9 +131,7 @@ static void start_session(pdt_run *run) {
   pdt_error own = {0};
   run->stats.prompt_tokens += r->request->n_prompt;
   if (plan(run, r, &own)) {
-    char name[PDT_REQUEST_NAME_BYTES];
-    pdt_request_name(name, sizeof name, r->request, r->index);
-    pdt_fail_in(&own, "%s", name);
+    pdt_request_fail_in(&own, r->request, r->index);
     pdt_run_fail_session(run, run->n_decoding, &own);
     return;
   }
@@ -148,11 +146,8 @@ static void start_session(pdt_run *run) {
 /* Reads the next n tokens of a prompt. Fails alike on all ranks. */
 static int read_piece(pdt_run *run, pdt_running *r, int32_t n, pdt_error *err) {
   if (r->computes) encode(run, r, r->n_encoded, n, err);
-  if (pdt_comm_agree(run->machine->world, err)) {
-    char name[PDT_REQUEST_NAME_BYTES];
-    pdt_request_name(name, sizeof name, r->request, r->index);
-    return pdt_fail_in(err, "%s", name);
-  }
+  if (pdt_comm_agree(run->machine->world, err))
+    return pdt_request_fail_in(err, r->request, r->index);
   r->n_encoded += n;
   if (r->n_encoded == r->request->n_prompt && r->computes)
     pdt_kv_truncate(&r->prompt, &run->kv, r->request->n_prompt - 1);

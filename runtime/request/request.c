@@ -24,6 +24,12 @@ void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t ind
     snprintf(text, room, "session %llu (request %d)", (unsigned long long)r->session, index);
 }
 
+int pdt_request_fail_in(pdt_error *err, const pdt_request *r, int32_t index) {
+  char name[PDT_REQUEST_NAME_BYTES];
+  pdt_request_name(name, sizeof name, r, index);
+  return pdt_fail_in(err, "%s", name);
+}
+
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream) {
   return r->n_prefix[stream] + pdt_settings_tokens(&r->settings);
 }

@@ -29,6 +29,9 @@ void pdt_request_free(pdt_request *r);
  * run may name one session, which is then no more than the same words of the random counter. */
 void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t index);
 
+/* Puts that name before the message of an error already filled in; returns -1. */
+int pdt_request_fail_in(pdt_error *err, const pdt_request *r, int32_t index);
+
 /* Most positions of the key/value cache that a stream's own pages hold: prefix and tokens. */
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream);
 
