@@ -116,7 +116,7 @@ static int plan(pdt_run *run, pdt_running *r, pdt_error *err) {
   else if (!status)
     status = make_plan(run, r, &room, err);
   if (!status) status = pdt_plan_embed(&r->plan, s, embed_plan(run, r, &room), err);
-  if (!status) status = pdt_session_plan(&r->session, r->plan.ids, r->plan.note, err);
+  if (!status) pdt_session_plan(&r->session, r->plan.ids, r->plan.note, err);
   free_room(&room);
   return pdt_comm_agree(run->machine->world, err);
 }

@@ -111,22 +111,23 @@ static int check_atlas_output(const pdt_atlas_file *a, pdt_error *err) {
              : pdt_output_may_replace("--out", a->out, PDT_KIND_DATA, a->overwrite, err);
 }
 
-int pdt_atlas_write(const pdt_atlas_file *a, pdt_error *err) {
+int pdt_atlas_write(const pdt_atlas_file *file, pdt_error *err) {
   workshop w = {0};
   pdt_sink sink = {.fd = -1, .file = {.fd = -1}};
   pdt_bytes written = 0;
   double start = pdt_seconds();
-  int rc = check_atlas_output(a, err) || open_workshop(a, &w, err) ||
-           pdt_sink_open(&sink, a->out, err) || write_entries(a, &w, &sink, &written, err) ||
+  int rc = check_atlas_output(file, err) || open_workshop(file, &w, err) ||
+           pdt_sink_open(&sink, file->out, err) || write_entries(file, &w, &sink, &written, err) ||
            pdt_sink_commit(&sink, err);
   pdt_sink_discard(&sink);
   if (!rc) {
     double seconds = pdt_seconds() - start;
-    pdt_say(pdt_sink_descriptor(a->out) == STDOUT_FILENO ? stderr : stdout,
+    pdt_say(pdt_sink_descriptor(file->out) == STDOUT_FILENO ? stderr : stdout,
             "%s: %lld entries, %.1f MB, %lld bytes an entry, %.2f draws an entry, %.1f s, "
             "%.0f entries/s",
-            a->out, (long long)a->count, (double)written * 1e-6, (long long)(written / a->count),
-            (double)w.generator.attempts / (double)a->count, seconds, (double)a->count / seconds);
+            file->out, (long long)file->count, (double)written * 1e-6,
+            (long long)(written / file->count), (double)w.generator.attempts / (double)file->count,
+            seconds, (double)file->count / seconds);
   }
   close_workshop(&w);
   return rc ? -1 : 0;

@@ -69,19 +69,21 @@ static int check_output(const pdt_fresh_sidecar *a, pdt_error *err) {
   return pdt_output_may_replace("--out", a->out, PDT_KIND_SIDECAR, a->overwrite, err);
 }
 
-int pdt_fresh_sidecar_write(pdt_fresh_sidecar *a, pdt_error *err) {
+int pdt_fresh_sidecar_write(pdt_fresh_sidecar *sidecar, pdt_error *err) {
   int64_t parameters;
   pdt_bytes bytes;
-  int rc = check_output(a, err);
-  if (!rc) rc = complete(a, err);
-  if (!rc && a->init.start == PDT_SIDECAR_FRESH) { /* says of itself that it is untrained */
-    a->config.trained = json_object();
-    if (!a->config.trained) rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", a->out);
+  int rc = check_output(sidecar, err);
+  if (!rc) rc = complete(sidecar, err);
+  if (!rc && sidecar->init.start == PDT_SIDECAR_FRESH) { /* says of itself that it is untrained */
+    sidecar->config.trained = json_object();
+    if (!sidecar->config.trained)
+      rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", sidecar->out);
   }
-  if (!rc) rc = pdt_sidecar_init(a->out, &a->config, &a->init, &parameters, &bytes, err);
   if (!rc)
-    pdt_say(stdout, "%s: %.1f million parameters, %s, %.1f MB, for %d streams", a->out,
-            (double)parameters * 1e-6, pdt_dtype_name(a->init.dtype), (double)bytes * 1e-6,
-            a->config.streams);
+    rc = pdt_sidecar_init(sidecar->out, &sidecar->config, &sidecar->init, &parameters, &bytes, err);
+  if (!rc)
+    pdt_say(stdout, "%s: %.1f million parameters, %s, %.1f MB, for %d streams", sidecar->out,
+            (double)parameters * 1e-6, pdt_dtype_name(sidecar->init.dtype), (double)bytes * 1e-6,
+            sidecar->config.streams);
   return rc;
 }

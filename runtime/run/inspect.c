@@ -343,13 +343,13 @@ static int inspect_file(const pdt_inspect_options *a, pdt_error *err) {
                   a->path);
 }
 
-int pdt_inspect(const pdt_inspect_options *a, pdt_error *err) {
+int pdt_inspect(const pdt_inspect_options *options, pdt_error *err) {
   struct stat status;
-  if (stat(a->path, &status))
-    return pdt_fail(err, PDT_ERROR_IO, "%s: %s", a->path, strerror(errno));
-  if (S_ISDIR(status.st_mode) && !a->answers) return inspect_model(a, err);
+  if (stat(options->path, &status))
+    return pdt_fail(err, PDT_ERROR_IO, "%s: %s", options->path, strerror(errno));
+  if (S_ISDIR(status.st_mode) && !options->answers) return inspect_model(options, err);
   if (!S_ISREG(status.st_mode))
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected a file or a directory, found another kind",
-                    a->path);
-  return inspect_file(a, err);
+                    options->path);
+  return inspect_file(options, err);
 }

@@ -41,7 +41,7 @@ static const pdt_tensor_row *find_row(const pdt_tensor_list *l, int32_t index, i
   *layer = -1;
   for (;; at++) {
     int32_t per_layer = layer_rows(l, at, &end), in_layers = per_layer * l->n_layers;
-    if (index < in_layers) {
+    if (per_layer > 0 && index < in_layers) {
       int32_t i = index / per_layer;
       *layer = l->layers ? l->layers[i] : i;
       return row_at(l, at, index % per_layer);

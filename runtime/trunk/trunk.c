@@ -164,14 +164,14 @@ static void add_up_shares(const pass *p,
   const pdt_comm *group = p->t->group;
   int64_t own_elems = (int64_t)p->own_rows * p->d;
   bool share = has_share(&p->w->config, group->rank, group->size);
-  pdt_array sum = pdt_array_at(s->partial, (int64_t)p->own_begin * p->d);
+  pdt_array none = {0}, sum = pdt_array_at(s->partial, (int64_t)p->own_begin * p->d);
   for (pdt_rank r = 0; r < group->size; r++) {
     bool self = r == group->rank, sender = has_share(&p->w->config, r, group->size);
     s->out.elems[r] = share && !self ? (int64_t)rows_of(p, r) * p->d : 0;
     s->out.at[r] = (int64_t)p->batch->begin[r] * p->d;
     s->in.elems[r] = sender && !self ? own_elems : 0;
     s->in.at[r] = r * own_elems;
-    s->parts[r] = !sender ? (pdt_array){0} : self ? sum : pdt_array_at(s->received, s->in.at[r]);
+    s->parts[r] = !sender ? none : self ? sum : pdt_array_at(s->received, s->in.at[r]);
   }
   double start = pdt_seconds();
   pdt_link_all_to_all(&p->t->link, s->partial, &s->out, s->received, &s->in);

@@ -140,7 +140,7 @@ static void test_where(void **state) {
   pdt_where(where, "requests.jsonl", 0);
   assert_string_equal(where, "requests.jsonl");
   for (int i = 0; i < 200; i++) memcpy(path + 2 * i, "\xc3\xa9", 2);
-  strcpy(path + 400, "x"); /* the 200th byte from the end is the second half of a character */
+  memcpy(path + 400, "x", 2); /* the 200th byte from the end is the second half of a character */
   pdt_where(where, path, 1);
   assert_memory_equal(where, "...\xc3\xa9", 5);
   assert_string_equal(where + strlen(where) - 9, "x: line 1");
