@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""The benches of scaling and throughput run, and what they tell is consistent: what sessions write does not depend on rate,
+sessions in flight or layout, and figures belong together.
+
+usage: bench.py PDT [--ranks 2]   (0: without mpirun; the benches are beside PDT)
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import harness
+
+MODEL = os.path.join(harness.ROOT, "launch", "model")
+FILES = ["--model", MODEL, "--sidecar", os.path.join(MODEL, "sidecar.safetensors"), "--threads", "1"]
+
+
+def beside(pdt, name):
+    return os.path.join(os.path.dirname(pdt), name)
+
+
+def lines_of(result):
+    if result.status != 0:
+        raise harness.Failed(f"status {result.status}: {result.err.strip()}")
+    return [json.loads(x) for x in result.out.splitlines() if x.startswith("{")]
+
+
+def throughput(pdt, ranks):
+    """The same sessions one by one, together, as they arrive, and on other layouts."""
+    command = [beside(pdt, "bench_throughput"), *FILES, "--sessions", "9", "--prompt", "4:40", "--json", "--settings",
+               '{"streams": 3, "max_tokens": 20, "temperature": 0.9}']
+    found = [lines_of(harness.run([*command, *more], ranks=n))[0]
+             for n in (0, *ranks) for more in (["--max-sessions", "1"], ["--max-sessions", "9"], ["--rate", "60"])]
+    wrong = []
+    if len({f["hash"] for f in found}) != 1:
+        wrong.append(f"other tokens: {[f['hash'] for f in found]}")
+    for f in found:
+        tokens = f["tokens_per_second"] * f["seconds"]
+        if abs(tokens - 9 * 3 * 20) > 1e-6 * tokens:
+            wrong.append(f"{tokens} tokens, expected {9 * 3 * 20}")
+        for name in ("first_block_seconds", "token_seconds", "gap_seconds", "session_seconds"):
+            s = f[name]
+            if not 0 < s["p50"] <= s["p90"] <= s["p99"] <= s["max"] <= f["seconds"] or s["mean"] > s["max"]:
+                wrong.append(f"{name}: {s} of {f['seconds']} s")
+    slow = lines_of(harness.run([*command, "--rate", "20"]))[0]  # arrivals alone take a while
+    if slow["seconds"] < 0.1 or slow["session_seconds"]["max"] >= slow["seconds"]:
+        wrong.append(f"--rate 20: {slow['seconds']} s, the longest session {slow['session_seconds']['max']}")
+    return "; ".join(wrong) or None
+
+
+def scaling(pdt, ranks):
+    """Every arm of every combination, the work that was asked for, the same text on every layout; table and plots of it."""
+    command = [beside(pdt, "bench_scaling"), *FILES, "--streams", "1,3", "--block-tokens", "4,8", "--tokens", "24",
+               "--repeats", "2"]
+    runs = [run for n in (0, *ranks) for run in lines_of(harness.run(command, ranks=n))]
+    wrong = []
+    if len(runs) != (1 + len(ranks)) * 2 * 2 * 3 * 2:
+        wrong.append(f"{len(runs)} runs")
+    texts = {}
+    for run in runs:
+        rows = 1 if run["arm"] == "serial" else run["streams"]
+        if run["tokens"] != 24 or run["rows_per_step"] != rows:
+            wrong.append(f"{run['arm']} of {run['streams']}: {run['tokens']} tokens, {run['rows_per_step']} rows a step")
+        texts.setdefault((run["arm"], run["streams"], run["block_tokens"] if run["arm"] == "pdt" else 0), set()).add(run["hash"])
+    wrong += [f"{key} wrote {len(x)} texts" for key, x in texts.items() if len(x) != 1]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = os.path.join(scratch, "scaling.jsonl")
+        with open(path, "w") as f:
+            f.writelines(json.dumps(run) + "\n" for run in runs)
+        result = subprocess.run([sys.executable, os.path.join(harness.ROOT, "bench", "scaling"), "--plot", path, "--out", scratch],
+                                capture_output=True, text=True)
+        entries = [x for x in result.stdout.splitlines() if x and not x.startswith("#")]
+        if result.returncode != 0 or len(entries) != 1 + len(runs) // 2:
+            wrong.append(f"bench/scaling --plot: status {result.returncode}, {len(entries)} lines: {result.stderr.strip()}")
+        plots = [x for x in os.listdir(scratch) if x.endswith(".svg")]
+        if shutil.which("gnuplot") and len(plots) != 2:
+            wrong.append(f"plots: {plots}")
+    return "; ".join(wrong) or None
+
+
+def misuse(pdt, _):
+    wrong = []
+    for name, words in (("bench_throughput", ["--rate", "x"]), ("bench_throughput", ["--settings", "[]"]),
+                        ("bench_throughput", ["--prompt", "9:3"]), ("bench_scaling", ["--streams", "1,,2"]),
+                        ("bench_scaling", ["--tokens", "0"])):
+        result = harness.run([beside(pdt, name), *FILES, *words])
+        if result.status in (0, None) or name not in result.err:
+            wrong.append(f"{name} {words}: status {result.status}: {result.err.strip()}")
+    result = harness.run([beside(pdt, "bench_scaling"), *FILES, "--streams", "99"])
+    if result.status != 1 or "streams" not in result.err:
+        wrong.append(f"99 streams: status {result.status}: {result.err.strip()}")
+    return "; ".join(wrong) or None
+
+
+def main():
+    pdt, ranks = harness.arguments("2")
+    return harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, misuse)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
