@@ -80,6 +80,17 @@ def scaling(pdt, ranks):
     return "; ".join(wrong) or None
 
 
+def boundary(pdt, ranks):
+    """The boundary by itself: every replica ends with every token, by trees and by MPI's own calls."""
+    wrong = []
+    for n in ranks:
+        for more in [], ["--flat"], ["--reveal-delay", "2", "--sessions", "3", "--streams", "5"]:
+            found = lines_of(harness.run([beside(pdt, "bench_boundary"), "--rounds", "30", "--json", *more], ranks=n))
+            if len(found) != 1 or found[0]["ranks"] != n or not 0 < found[0]["boundary_seconds"]:
+                wrong.append(f"{n} ranks {more}: {found}")
+    return "; ".join(wrong) or None
+
+
 def misuse(pdt, _):
     wrong = []
     for name, words in (("bench_throughput", ["--rate", "x"]), ("bench_throughput", ["--settings", "[]"]),
@@ -96,7 +107,7 @@ def misuse(pdt, _):
 
 def main():
     pdt, ranks = harness.arguments("2")
-    return harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, misuse)])
+    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, misuse)])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ struct pdt_comm_backend {
                  const pdt_bytes *counts_bytes, pdt_rank root);
   void (*all_gather_start)(const pdt_comm *comm, const void *send, void *recv,
                            const pdt_bytes *counts_bytes, pdt_comm_request *request);
-  void (*wait)(pdt_comm_request *request);
+  void (*wait)(const pdt_comm *comm, pdt_comm_request *request);
   void (*all_gather)(const pdt_comm *comm, const void *send, void *recv,
                      const pdt_bytes *counts_bytes);
   void (*all_to_all)(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
@@ -41,5 +41,13 @@ int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err)
  * of `longest` bytes, as otherwise only those beyond a gibibyte are. The same on every rank; not
  * collective. */
 void pdt_comm_mpi_shorten(const pdt_comm *comm, pdt_bytes longest);
+
+/* For tests: all-gathers of this communicator, and of those split from it later, go in hops however
+ * few its ranks are, as otherwise only those of many do. The same on every rank; not collective. */
+void pdt_comm_mpi_hop(const pdt_comm *comm);
+
+/* For benches: gathers and all-gathers of this communicator go by MPI's own, whatever their size.
+ * The same on every rank; not collective. */
+void pdt_comm_mpi_gather_flat(const pdt_comm *comm);
 
 #endif

@@ -200,7 +200,7 @@ void pdt_comm_all_gather_start(const pdt_comm *comm, const void *send, void *rec
 }
 
 void pdt_comm_wait(const pdt_comm *comm, pdt_comm_request *request) {
-  if (request->handle) comm->backend->wait(request);
+  if (request->handle) comm->backend->wait(comm, request);
 }
 
 void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,

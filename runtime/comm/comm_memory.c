@@ -432,7 +432,8 @@ static void memory_all_gather_start(const pdt_comm *comm, const void *send, void
   request->handle = h;
 }
 
-static void memory_wait(pdt_comm_request *request) {
+static void memory_wait(const pdt_comm *comm, pdt_comm_request *request) {
+  (void)comm;
   memory_handle *h = request->handle;
   pdt_cluster *cluster = h->group->cluster;
   pdt_rank r = h->group->members[h->rank];

@@ -18,9 +18,23 @@
 #include "comm/backend.h"
 
 /* MPI counts and displacements are ints. What is longer goes in pieces of this many bytes. */
-enum { ROW_TAG = 1, GATHER_TAG, LONGEST_MESSAGE = 1 << 30 };
+enum { ROW_TAG = 1, GATHER_TAG, HOP_TAG, STARTED_HOP_TAG, LONGEST_MESSAGE = 1 << 30 };
 enum { SHORTEST_PAUSE_NS = 20000, LONGEST_PAUSE_NS = 5000000 }; /* between two looks */
 enum { WATCHED_BYTES = 1 << 30, WATCHED_SECONDS = 8 };
+/* A gather that comes to less than so many bytes, and as many again for every rank, goes by a tree:
+ * it waits for messages one behind the other, log2 of the ranks of them, and not for every rank's
+ * at the root. */
+enum { TREE_BYTES = 64 << 10, TREE_RANK_BYTES = 1 << 10 };
+/* Where there are more ranks than that, all-gathers of so little go in hops, log2 of the ranks of
+ * them: MPI's own go round all ranks, or send every rank's part to every other. */
+enum { FEW_RANKS = 16 };
+
+/* What MPI must allow: threads that do not call it. Ranks that are simulated have none. */
+#ifdef PDT_SIMULATED
+enum { NEEDED_THREADS = MPI_THREAD_SINGLE };
+#else
+enum { NEEDED_THREADS = MPI_THREAD_FUNNELED };
+#endif
 
 static const pdt_comm_backend mpi_backend;
 
@@ -37,6 +51,12 @@ typedef struct mpi_handle {
   MPI_Request *requests; /* [2 * size] of one operation at a time */
   layout now, pending;   /* of the operation at hand, and of the one that was only started */
   MPI_Request gather;    /* that one; MPI_REQUEST_NULL: there is none */
+  char *hopping;         /* where that one receives, where it goes in hops; NULL */
+  MPI_Request hop[4];    /* of the first of them */
+  int in_hop;            /* requests in it */
+  pdt_rank few;          /* FEW_RANKS */
+  char *branch;          /* [branch_bytes]: what a rank inside of a tree hands on */
+  pdt_bytes branch_bytes;
 } mpi_handle;
 
 static MPI_Comm comm_of(const pdt_comm *comm) {
@@ -50,6 +70,7 @@ static void free_handle(mpi_handle *handle) {
   free(handle->now.displacements);
   free(handle->pending.counts);
   free(handle->pending.displacements);
+  free(handle->branch);
   free(handle);
 }
 
@@ -58,8 +79,11 @@ static int new_handle(mpi_handle **out, pdt_rank size, pdt_error *err) {
   mpi_handle *h;
   if (PDT_NEW(&h, 1, "communicator", err)) return -1;
   h->longest = LONGEST_MESSAGE;
+  h->few = FEW_RANKS;
   h->gather = MPI_REQUEST_NULL;
-  if (PDT_NEW(&h->requests, 2 * (int64_t)size, "communicator", err) ||
+  h->branch_bytes = TREE_BYTES + (pdt_bytes)size * TREE_RANK_BYTES;
+  if (PDT_NEW(&h->branch, h->branch_bytes, "communicator", err) ||
+      PDT_NEW(&h->requests, 2 * (int64_t)size, "communicator", err) ||
       PDT_NEW(&h->now.counts, size, "communicator", err) ||
       PDT_NEW(&h->now.displacements, size, "communicator", err) ||
       PDT_NEW(&h->pending.counts, size, "communicator", err) ||
@@ -133,12 +157,12 @@ int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err)
   mpi_handle *handle = NULL;
   choose_copies();
   watch(true);
-  MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+  MPI_Init_thread(argc, argv, NEEDED_THREADS, &provided);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   /* who has no memory for a handle agrees with the others through one that needs none */
   mpi_handle bare = {.longest = LONGEST_MESSAGE};
   *world = wrap(MPI_COMM_WORLD, &bare);
-  if (!new_handle(&handle, size, err) && provided < MPI_THREAD_FUNNELED)
+  if (!new_handle(&handle, size, err) && provided < (int)NEEDED_THREADS)
     pdt_fail(err, PDT_ERROR_RUNTIME, "this MPI library does not allow threads beside it");
   if (pdt_comm_agree(world, err)) {
     free_handle(handle);
@@ -168,6 +192,7 @@ static int mpi_split(const pdt_comm *comm, int color, bool by_node, pdt_comm *ou
   else
     MPI_Comm_split(comm_of(comm), color, comm->rank, &part);
   handle->longest = ((mpi_handle *)comm->handle)->longest;
+  handle->few = ((mpi_handle *)comm->handle)->few;
   *out = wrap(part, handle);
   return 0;
 }
@@ -260,14 +285,41 @@ static void gather_in_turn(const pdt_comm *comm, const void *send, char *recv,
   }
 }
 
+/* A gather to rank 0 along a binomial tree: rank r collects what ranks r .. r + 2^k - 1 send, which
+ * stands together, and hands it to rank r - 2^k; 2^k is the lowest bit of r. Ranks of a machine
+ * follow one another, so most of its branches stay inside of machines. */
+static void gather_by_tree(const pdt_comm *comm, const void *send, pdt_bytes bytes, char *recv) {
+  mpi_handle *h = comm->handle;
+  pdt_rank rank = comm->rank, step = 1;
+  char *to = rank == 0 ? recv : h->branch;
+  int n = 0, *at = h->now.displacements, *counts = h->now.counts, whole = (int)bytes;
+  for (; step < comm->size && !(rank & step); step *= 2) {
+    pdt_rank child = rank + step, last = rank + 2 * step - 1;
+    if (child >= comm->size) continue;
+    if (last >= comm->size) last = comm->size - 1;
+    int branch = at[last] + counts[last] - at[child];
+    MPI_Irecv(to + (at[child] - at[rank]), branch, MPI_BYTE, child, GATHER_TAG, h->comm,
+              &h->requests[n++]);
+    whole += branch;
+  }
+  if (bytes > 0 && to != send) memcpy(to, send, (size_t)bytes);
+  MPI_Waitall(n, h->requests, MPI_STATUSES_IGNORE);
+  if (rank != 0) MPI_Send(to, whole, MPI_BYTE, rank - step, GATHER_TAG, h->comm);
+}
+
 static void mpi_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
                        const pdt_bytes *counts_bytes, pdt_rank root) {
   mpi_handle *h = comm->handle;
-  if (sum_of(comm, counts_bytes) > h->longest) {
+  pdt_bytes all = sum_of(comm, counts_bytes);
+  if (all > h->longest) {
     gather_in_turn(comm, send, recv, counts_bytes, root);
     return;
   }
   lay_out(comm, counts_bytes, &h->now);
+  if (root == 0 && all <= h->branch_bytes) {
+    gather_by_tree(comm, send, bytes, recv);
+    return;
+  }
   MPI_Gatherv(send, (int)bytes, MPI_BYTE, recv, h->now.counts, h->now.displacements, MPI_BYTE, root,
               h->comm);
 }
@@ -283,14 +335,66 @@ static void all_gather_in_turn(const pdt_comm *comm, const void *send, char *rec
   }
 }
 
+/* Sends or receives the parts of n ranks from `first` on, past the last one from rank 0 on, which
+ * are one piece or two. Adds to the requests. */
+static int move_parts(const pdt_comm *comm, char *recv, const layout *l, pdt_rank first, pdt_rank n,
+                      pdt_rank peer, int tag, bool sends, MPI_Request *requests) {
+  int posted = 0;
+  while (n > 0) {
+    pdt_rank some = first + n <= comm->size ? n : comm->size - first, last = first + some - 1;
+    int at = l->displacements[first], bytes = l->displacements[last] + l->counts[last] - at;
+    if (bytes > 0 && sends)
+      MPI_Isend(recv + at, bytes, MPI_BYTE, peer, tag, comm_of(comm), &requests[posted++]);
+    else if (bytes > 0)
+      MPI_Irecv(recv + at, bytes, MPI_BYTE, peer, tag, comm_of(comm), &requests[posted++]);
+    n -= some;
+    first = 0;
+  }
+  return posted;
+}
+
+/* Begins the hop over `step` ranks (Bruck): this rank has the parts of that many ranks from its own
+ * on, and gets as many, or what is missing, from the rank that has those behind them. */
+static int begin_hop(const pdt_comm *comm, char *recv, const layout *l, pdt_rank step, int tag,
+                     MPI_Request *requests) {
+  pdt_rank P = comm->size, n = step < P - step ? step : P - step, ahead = (comm->rank + step) % P;
+  int posted = move_parts(comm, recv, l, ahead, n, ahead, tag, false, requests);
+  return posted + move_parts(comm, recv, l, comm->rank, n, (comm->rank + P - step) % P, tag, true,
+                             requests + posted);
+}
+
+static void put_own(const pdt_comm *comm, const void *send, char *recv, const layout *l) {
+  int bytes = l->counts[comm->rank];
+  recv += l->displacements[comm->rank];
+  if (bytes > 0 && recv != send) memcpy(recv, send, (size_t)bytes);
+}
+
+/* The hops from the one over `step` ranks on. */
+static void hop(const pdt_comm *comm, char *recv, const layout *l, pdt_rank step, int tag) {
+  MPI_Request requests[4];
+  for (; step < comm->size; step *= 2)
+    MPI_Waitall(begin_hop(comm, recv, l, step, tag, requests), requests, MPI_STATUSES_IGNORE);
+}
+
+static bool goes_in_hops(const pdt_comm *comm, pdt_bytes bytes) {
+  const mpi_handle *h = comm->handle;
+  return comm->size > h->few && bytes <= h->branch_bytes;
+}
+
 static void mpi_all_gather(const pdt_comm *comm, const void *send, void *recv,
                            const pdt_bytes *counts_bytes) {
   mpi_handle *h = comm->handle;
-  if (sum_of(comm, counts_bytes) > h->longest) {
+  pdt_bytes all = sum_of(comm, counts_bytes);
+  if (all > h->longest) {
     all_gather_in_turn(comm, send, recv, counts_bytes);
     return;
   }
   lay_out(comm, counts_bytes, &h->now);
+  if (goes_in_hops(comm, all)) {
+    put_own(comm, send, recv, &h->now);
+    hop(comm, recv, &h->now, 1, HOP_TAG);
+    return;
+  }
   bool in_place = (const char *)recv + h->now.displacements[comm->rank] == send;
   MPI_Allgatherv(in_place ? MPI_IN_PLACE : send, h->now.counts[comm->rank], MPI_BYTE, recv,
                  h->now.counts, h->now.displacements, MPI_BYTE, h->comm);
@@ -299,21 +403,33 @@ static void mpi_all_gather(const pdt_comm *comm, const void *send, void *recv,
 static void mpi_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
                                  const pdt_bytes *counts_bytes, pdt_comm_request *request) {
   mpi_handle *h = comm->handle;
+  pdt_bytes all = sum_of(comm, counts_bytes);
   /* every rank knows all counts, so all of them choose alike; MPI matches the two kinds of
    * all-gather with their own kind only */
-  if (sum_of(comm, counts_bytes) > h->longest || h->gather != MPI_REQUEST_NULL) {
+  if (all > h->longest || h->gather != MPI_REQUEST_NULL || h->hopping) {
     mpi_all_gather(comm, send, recv, counts_bytes);
     return;
   }
   lay_out(comm, counts_bytes, &h->pending);
+  request->handle = h;
+  if (goes_in_hops(comm, all)) { /* only the first one begins now */
+    put_own(comm, send, recv, &h->pending);
+    h->hopping = recv;
+    h->in_hop = begin_hop(comm, recv, &h->pending, 1, STARTED_HOP_TAG, h->hop);
+    return;
+  }
   bool in_place = (const char *)recv + h->pending.displacements[comm->rank] == send;
   MPI_Iallgatherv(in_place ? MPI_IN_PLACE : send, h->pending.counts[comm->rank], MPI_BYTE, recv,
                   h->pending.counts, h->pending.displacements, MPI_BYTE, h->comm, &h->gather);
-  request->handle = h;
 }
 
-static void mpi_wait(pdt_comm_request *request) {
+static void mpi_wait(const pdt_comm *comm, pdt_comm_request *request) {
   mpi_handle *h = request->handle;
+  if (h->hopping) {
+    MPI_Waitall(h->in_hop, h->hop, MPI_STATUSES_IGNORE);
+    hop(comm, h->hopping, &h->pending, 2, STARTED_HOP_TAG);
+    h->hopping = NULL;
+  }
   MPI_Wait(&h->gather, MPI_STATUS_IGNORE);
   request->handle = NULL;
 }
@@ -373,6 +489,16 @@ static const pdt_comm_backend mpi_backend = {
 void pdt_comm_mpi_shorten(const pdt_comm *comm, pdt_bytes longest) {
   mpi_handle *handle = comm->handle;
   if (handle) handle->longest = longest;
+}
+
+void pdt_comm_mpi_hop(const pdt_comm *comm) {
+  mpi_handle *handle = comm->handle;
+  if (handle) handle->few = 1;
+}
+
+void pdt_comm_mpi_gather_flat(const pdt_comm *comm) {
+  mpi_handle *handle = comm->handle;
+  if (handle) handle->branch_bytes = 0;
 }
 
 void pdt_comm_library(char *text, size_t bytes) {

@@ -10,10 +10,13 @@
 #include "engine/run.h"
 
 /* Hash of all buses of sessions that decode, over what has arrived. */
-static uint64_t hash_buses(const pdt_run *run) {
+static uint64_t hash_buses(pdt_run *run) {
   uint64_t hash = 0;
-  for (int32_t i = 0; i < run->n_decoding; i++)
-    hash = (hash * 0x9E3779B97F4A7C15u) ^ pdt_bus_hash(&run->sessions[i]->session.bus);
+  for (int32_t i = 0; i < run->n_decoding; i++) {
+    pdt_bus *bus = &run->sessions[i]->session.bus;
+    pdt_bus_sum(bus); /* only what is new is worked out, however long the session is */
+    hash = (hash * 0x9E3779B97F4A7C15u) ^ pdt_bus_hash(bus);
+  }
   return hash;
 }
 
@@ -261,10 +264,8 @@ static int act(pdt_run *run, const Pdt__Decision *decision, pdt_error *err) {
 
 /* ---- a round ---- */
 
-/* A round whose decision the coordinator makes. */
-static int live_round(pdt_run *run, pdt_error *err) {
+int pdt_run_settle(pdt_run *run, pdt_error *err) {
   int64_t bytes;
-  pdt_round_emit(run, NULL);
   pdt_notes_finish(run);
   double start = pdt_seconds();
   uint64_t bus_hash = hash_buses(run);
@@ -277,6 +278,12 @@ static int live_round(pdt_run *run, pdt_error *err) {
   }
   run->stats.boundary_seconds += pdt_seconds() - start;
   return status;
+}
+
+/* A round whose decision the coordinator makes. */
+static int live_round(pdt_run *run, pdt_error *err) {
+  pdt_round_emit(run, NULL);
+  return pdt_run_settle(run, err);
 }
 
 /* The replica's notes are those of the run that was recorded. Fails alike on all ranks. */

@@ -58,6 +58,7 @@ static int new_mail(pdt_run *run, pdt_error *err) {
                     : 0;
   int64_t own = PDT_RECORD_HEADER_BYTES + record_bytes(run, l->own_lanes, l->own_tokens);
   return PDT_NEW(&m->record, own, "round", err) || PDT_NEW(&m->records, all, "round", err) ||
+         PDT_NEW(&m->letter, PDT_LETTER_BYTES, "round", err) ||
          PDT_NEW(&m->verdicts, l->lanes, "round", err);
 }
 
@@ -122,17 +123,29 @@ void pdt_run_buffers_free(pdt_run *run) {
   pdt_round_buffers *b = &run->round;
   pdt_mail *m = &run->mail;
   pdt_device *dev = &run->machine->device;
-  void *all[] = {b->lanes,        b->by_owner,
-                 b->owner_begin,  b->tokens,
-                 b->told_states,  b->notes,
-                 b->coverage,     b->rows,
-                 b->row_lanes,    b->state_rows,
-                 b->conditioning, b->begin,
-                 b->chosen,       b->draws,
-                 b->blocks,       b->counts,
-                 m->record,       m->records,
-                 m->decision,     m->verdicts,
-                 run->sessions,   run->exchange.targets};
+  void *all[] = {b->lanes,
+                 b->by_owner,
+                 b->owner_begin,
+                 b->tokens,
+                 b->told_states,
+                 b->notes,
+                 b->coverage,
+                 b->rows,
+                 b->row_lanes,
+                 b->state_rows,
+                 b->conditioning,
+                 b->begin,
+                 b->chosen,
+                 b->draws,
+                 b->blocks,
+                 b->counts,
+                 m->record,
+                 m->records,
+                 m->decision,
+                 m->verdicts,
+                 m->letter,
+                 run->sessions,
+                 run->exchange.targets};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   dev->ops->release(dev, b->states);
   dev->ops->release(dev, b->hidden);

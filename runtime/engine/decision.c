@@ -1,6 +1,7 @@
 /* The Decision as a message: made by the coordinator, sent to everybody, read by everybody. */
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "engine/run.h"
@@ -118,9 +119,34 @@ int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error
   return status ? -1 : 0;
 }
 
+/* Bytes that come first: as many as the packed decision about the lanes that are listed can have,
+ * but not more than a letter's. The same on every rank. */
+static int64_t letter_room(const pdt_run *run) {
+  enum {
+    SESSION = 64,
+    LANE = 48,
+    TOKEN = 5,
+    SLOT = 4
+  }; /* keys, lengths and numbers at their largest */
+  int64_t bytes = SESSION * (1 + (int64_t)run->n_decoding), most = PDT_LETTER_BYTES - 8;
+  for (int32_t i = 0; i < run->round.n_lanes && bytes < most; i++)
+    bytes += LANE + TOKEN * (int64_t)run->round.lanes[i].room +
+             SLOT * (int64_t)run->loaded->sidecar.config.plan_slots;
+  return bytes < most ? bytes : most;
+}
+
 int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *err) {
   const pdt_comm *world = run->machine->world;
-  pdt_comm_broadcast(world, bytes, sizeof *bytes, 0);
+  pdt_mail *m = &run->mail;
+  int64_t first = letter_room(run);
+  bool fits = *bytes <= first;
+  if (world->rank == 0) {
+    memcpy(m->letter, bytes, sizeof *bytes);
+    if (*bytes > 0 && fits) memcpy(m->letter + sizeof *bytes, m->decision, (size_t)*bytes);
+  }
+  pdt_comm_broadcast(world, m->letter, (pdt_bytes)sizeof *bytes + first, 0);
+  memcpy(bytes, m->letter, sizeof *bytes);
+  fits = *bytes <= first;
   if (*bytes < 0) { /* every rank says what it met */
     if (run->failure.code != PDT_ERROR_NONE) *err = run->failure;
     pdt_comm_agree(world, err);
@@ -130,7 +156,10 @@ int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *er
     pdt_decision_fit(run, *bytes, err);
     if (pdt_comm_agree(world, err)) return -1;
   }
-  pdt_comm_broadcast(world, run->mail.decision, *bytes, 0);
+  if (!fits)
+    pdt_comm_broadcast(world, m->decision, *bytes, 0);
+  else if (world->rank != 0 && *bytes > 0)
+    memcpy(m->decision, m->letter + sizeof *bytes, (size_t)*bytes);
   return 0;
 }
 

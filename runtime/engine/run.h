@@ -21,11 +21,13 @@ typedef struct pdt_notes_exchange {
 } pdt_notes_exchange;
 
 /* What crosses a boundary. */
+enum { PDT_LETTER_BYTES = 32 << 10 };
 typedef struct pdt_mail {
-  char *record;                /* this rank's records of a round */
-  char *records;               /* everybody's, on rank 0 */
-  uint8_t *decision;           /* [decision_bytes]: the packed Decision, the same on every rank */
-  int64_t decision_bytes;      /* room, grown when a message asks for it: alike on every rank */
+  char *record;           /* this rank's records of a round */
+  char *records;          /* everybody's, on rank 0 */
+  uint8_t *letter;        /* [PDT_LETTER_BYTES]: how long a decision is, and most often all of it */
+  uint8_t *decision;      /* [decision_bytes]: the packed Decision, the same on every rank */
+  int64_t decision_bytes; /* room, grown when a message asks for it: alike on every rank */
   pdt_block_verdict *verdicts; /* [most streams of a session]: of one session's decision */
   pdt_buffer requests;         /* those that are admitted now, packed */
 } pdt_mail;
@@ -133,6 +135,11 @@ void pdt_run_forget_next(pdt_run *run); /* frees it */
  * one), apply it on every rank, tell the observer. Collective over the world, blocking; all ranks
  * fail alike. */
 int pdt_run_round(pdt_run *run, pdt_error *err);
+
+/* The boundary of a round whose blocks have been emitted: notes and records go their way, the
+ * coordinator decides, every rank applies it and the observer is told. Collective over the world,
+ * blocking; all ranks fail alike. */
+int pdt_run_settle(pdt_run *run, pdt_error *err);
 
 /* check.c: in builds that check (base/check.h): are all ranks about to run the same; and after a
  * step, are their replicas equal, and page tables, notes and streams sound? Collective over the

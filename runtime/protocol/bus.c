@@ -91,6 +91,7 @@ bool pdt_bus_fill(pdt_bus *bus, pdt_round round, pdt_stream stream, const float 
     memcpy(note->vector, vector, (size_t)bus->dim * sizeof *vector);
     note->hash = XXH3_64bits(note->vector, (size_t)bus->dim * sizeof *vector);
     note->filled = true;
+    if (i < bus->summed) bus->summed = i;
     return true;
   }
   return false;
@@ -100,10 +101,12 @@ void pdt_bus_withdraw(pdt_bus *bus, pdt_stream stream, pdt_round first_round) {
   int32_t kept = 0;
   for (int32_t i = 0; i < bus->count; i++) {
     const pdt_note *note = &bus->notes[i];
-    if (note->name.stream == stream && note->name.round >= first_round)
-      bus->free_slots[bus->n_free++] = note->slot;
-    else
+    if (note->name.stream != stream || note->name.round < first_round) {
       bus->notes[kept++] = *note;
+      continue;
+    }
+    bus->free_slots[bus->n_free++] = note->slot;
+    if (kept < bus->summed) bus->summed = kept;
   }
   bus->count = kept;
 }
@@ -112,6 +115,14 @@ int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window) {
   const pdt_note_names names = {bus->count > 0 ? &bus->notes[0].name : NULL, sizeof *bus->notes,
                                 bus->count};
   return pdt_window_notes(names, round, bus->rule, window);
+}
+
+/* The hash of notes that have one, and of one more. */
+static uint64_t add_note(uint64_t hash, const pdt_note *note) {
+  const uint64_t words[3] = {(uint64_t)(uint32_t)note->name.round << 32 |
+                                 (uint32_t)note->name.stream,
+                             note->filled, note->hash};
+  return XXH3_64bits_withSeed(words, sizeof words, hash);
 }
 
 /* Marks a slot as seen; false where it is none, or was seen before. */
@@ -129,7 +140,18 @@ static bool note_is_valid(const pdt_bus *bus, const pdt_note *note) {
   return note->hash == (note->filled ? XXH3_64bits(note->vector, bytes) : 0);
 }
 
+/* Are the sums that are there those of the notes? */
+static bool sums_are_valid(const pdt_bus *bus) {
+  uint64_t sum = 0;
+  for (int32_t i = 0; i < bus->summed; i++) {
+    sum = add_note(sum, &bus->notes[i]);
+    if (sum != bus->notes[i].sum) return false;
+  }
+  return true;
+}
+
 bool pdt_bus_is_valid(const pdt_bus *bus) {
+  if (bus->summed < 0 || bus->summed > bus->count || !sums_are_valid(bus)) return false;
   if (bus->count < 0 || bus->n_free < 0 || bus->count + (int64_t)bus->n_free != bus->capacity)
     return false;
   if (bus->capacity > 0) memset(bus->seen, 0, (size_t)bus->capacity * sizeof *bus->seen);
@@ -146,13 +168,15 @@ bool pdt_bus_is_valid(const pdt_bus *bus) {
 }
 
 uint64_t pdt_bus_hash(const pdt_bus *bus) {
-  uint64_t hash = 0;
-  for (int32_t i = 0; i < bus->count; i++) {
-    const pdt_note *note = &bus->notes[i];
-    const uint64_t words[3] = {(uint64_t)(uint32_t)note->name.round << 32 |
-                                   (uint32_t)note->name.stream,
-                               note->filled, note->hash};
-    hash = XXH3_64bits_withSeed(words, sizeof words, hash);
+  uint64_t sum = bus->summed > 0 ? bus->notes[bus->summed - 1].sum : 0;
+  for (int32_t i = bus->summed; i < bus->count; i++) sum = add_note(sum, &bus->notes[i]);
+  return sum;
+}
+
+void pdt_bus_sum(pdt_bus *bus) {
+  uint64_t sum = bus->summed > 0 ? bus->notes[bus->summed - 1].sum : 0;
+  for (; bus->summed < bus->count; bus->summed++) {
+    pdt_note *note = &bus->notes[bus->summed];
+    sum = note->sum = add_note(sum, note);
   }
-  return hash;
 }

@@ -13,6 +13,7 @@ typedef struct pdt_note {
   int32_t slot;  /* of its vector */
   bool filled;   /* its vector has arrived */
   uint64_t hash; /* of the vector, once filled */
+  uint64_t sum;  /* of all notes up to this one, where bus->summed says so */
   float *vector; /* [dim], inside the bus */
 } pdt_note;
 
@@ -20,6 +21,7 @@ typedef struct pdt_bus {
   int32_t dim; /* width of a note; 0 for a bus of names alone */
   pdt_window_rule rule;
   int32_t count, capacity;
+  int32_t summed;  /* notes whose sum is that of the notes before and their own */
   pdt_note *notes; /* [capacity], by (round, stream) ascending: the order of publishing */
   float *vectors;  /* [capacity, dim], handed out by slot */
   int32_t *free_slots;
@@ -56,5 +58,8 @@ bool pdt_bus_is_valid(const pdt_bus *bus);
 
 /* XXH3-64 over rounds, streams and vectors of all notes, in order. Pure. */
 uint64_t pdt_bus_hash(const pdt_bus *bus);
+
+/* Lets later hashes begin behind the notes that are there now, as far as they do not change. */
+void pdt_bus_sum(pdt_bus *bus);
 
 #endif

@@ -15,6 +15,24 @@ static void test_pieces(const pdt_comm *comm) {
   pdt_comm_free(&part);
 }
 
+/* All-gathers as among many ranks. */
+static void test_hops(const pdt_comm *comm) {
+  pdt_comm part;
+  CHECK(pdt_comm_split(comm, 0, &part, NULL) == 0);
+  if (part.backend) pdt_comm_mpi_hop(&part);
+  test_operations(&part);
+  pdt_comm_free(&part);
+}
+
+/* Gathers and all-gathers by MPI's own. */
+static void test_flat(const pdt_comm *comm) {
+  pdt_comm part;
+  CHECK(pdt_comm_split(comm, 0, &part, NULL) == 0);
+  if (part.backend) pdt_comm_mpi_gather_flat(&part);
+  test_operations(&part);
+  pdt_comm_free(&part);
+}
+
 static void test_node(const pdt_comm *comm) {
   pdt_comm node;
   CHECK(pdt_comm_split_node(comm, &node, NULL) == 0);
@@ -46,6 +64,8 @@ int main(int argc, char **argv) {
   test_comm(comm);
   test_node(comm);
   test_pieces(comm);
+  test_hops(comm);
+  test_flat(comm);
   if (comm->rank == 0) printf("ok: %d ranks\n", comm->size);
   pdt_comm_finish(&world);
   return 0;

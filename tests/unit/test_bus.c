@@ -232,6 +232,36 @@ static void the_hash_sees_everything(void **state) {
   assert_true(hash_with(1, 1, true, 0.0F) != hash_with(1, 1, true, -0.0F));
 }
 
+/* Hashes that begin at sums are those from the first note on, whatever happened in between. */
+static void sums_change_no_hash(void **state) {
+  (void)state;
+  pdt_bus summed, plain;
+  uint32_t draw = 1;
+  new_bus(&summed, 1, 100, 200);
+  new_bus(&plain, 1, 100, 200);
+  pdt_bus *both[] = {&summed, &plain};
+  for (int b = 0; b < 2; b++) publish(both[b], 0, PDT_PLANNER);
+  for (pdt_round round = 1; round < 40; round++) {
+    draw = draw * 1664525U + 1013904223U;
+    pdt_stream late = (pdt_stream)(draw >> 24) % 4, gone = (pdt_stream)(draw >> 16) % 4;
+    for (int b = 0; b < 2; b++) {
+      for (pdt_stream k = 0; k < 4; k++)
+        if (k != late) publish(both[b], round, k);
+      if (round % 3 == 0) pdt_bus_withdraw(both[b], gone, round - (pdt_round)(draw >> 8) % 4);
+      float vector[DIM];
+      vector_of(round, 1, vector); /* a vector that comes, or comes again with another number */
+      vector[0] += (float)(draw & 7);
+      pdt_bus_fill(both[b], round - (pdt_round)(draw >> 12) % 3, 1, vector);
+    }
+    if (draw & 32) pdt_bus_sum(&summed);
+    assert_true(pdt_bus_is_valid(&summed));
+    assert_true(pdt_bus_hash(&summed) == pdt_bus_hash(&plain));
+  }
+  assert_true(summed.summed > 0 && plain.summed == 0);
+  pdt_bus_free(&summed);
+  pdt_bus_free(&plain);
+}
+
 /* By definition (eq. 4), over a plain list of all notes there are. */
 typedef struct plain_note {
   pdt_round round;
@@ -356,6 +386,7 @@ int main(void) {
       cmocka_unit_test(vectors_may_come_late),
       cmocka_unit_test(equal_histories_hash_alike),
       cmocka_unit_test(the_hash_sees_everything),
+      cmocka_unit_test(sums_change_no_hash),
       cmocka_unit_test(random_histories),
       cmocka_unit_test(invariants),
   };
