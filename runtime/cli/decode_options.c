@@ -58,6 +58,12 @@ static const struct argp_option options[] = {
      "cpu, cuda or auto; by default GPUs where every rank can use one", 3},
     {"kernels", KEY_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "portable, avx2 or avx512; by default the best that every rank has", 3},
+    {"exchange-timeout", KEY_ENGINE + PDT_FLAG_EXCHANGE_TIMEOUT, "SECONDS", 0,
+     "end all ranks where one is not heard for so long, or no exchange gets on (6; 0: never); "
+     "what a rank computes may take longer",
+     3},
+    {"round-timeout", KEY_ENGINE + PDT_FLAG_ROUND_TIMEOUT, "SECONDS", 0,
+     "end all ranks where one round takes longer (600; 0: never)", 3},
     {NULL, 0, NULL, 0, "What comes out:", 4},
     {"out", KEY_OUT, "FILE", 0,
      "commit artifacts and merged answers as length-delimited protobuf; - is standard output", 4},
@@ -144,7 +150,9 @@ static const char doc[] =
     "      --max-tokens 96 --temperature 0.8 --top-p 0.9 --seed 1\n"
     "  mpirun -n 8 pdt decode --model M --sidecar S.safetensors \\\n"
     "      --requests in.jsonl --max-sessions 16 --json --out answers.jsonl \\\n"
-    "      --journal run.journal\n";
+    "      --journal run.journal\n"
+    "SIGTERM, SIGINT and SIGUSR1, on any rank, let the round that is under way be the last: the\n"
+    "journal is closed, and the exit status is 75. A second one ends all at once.\n";
 
 int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc, char **argv,
                              pdt_error *err) {

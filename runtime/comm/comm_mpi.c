@@ -16,11 +16,12 @@
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "comm/backend.h"
+#include "comm/watch.h"
 
 /* MPI counts and displacements are ints. What is longer goes in pieces of this many bytes. */
 enum { ROW_TAG = 1, GATHER_TAG, LONGEST_MESSAGE = 1 << 30 };
 enum { SHORTEST_PAUSE_NS = 20000, LONGEST_PAUSE_NS = 5000000 }; /* between two looks */
-enum { WATCHED_BYTES = 1 << 30, WATCHED_SECONDS = 8 };
+enum { WATCHED_BYTES = 1 << 30, WATCHED_SECONDS = 8, ABORT_SECONDS = 4 };
 
 static const pdt_comm_backend mpi_backend;
 
@@ -188,6 +189,9 @@ static void mpi_finish(pdt_comm *world) {
 static void mpi_abort(const pdt_comm *world, const pdt_error *err) {
   pdt_say(stderr, "pdt: %s", err->message);
   fflush(stderr);
+  pdt_watch_end(world->watch, pdt_exit_status(err->code));
+  signal(SIGALRM, SIG_DFL);
+  alarm(ABORT_SECONDS); /* its launcher may be out of reach */
   MPI_Abort(comm_of(world), pdt_exit_status(err->code));
 }
 

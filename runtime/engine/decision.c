@@ -120,7 +120,10 @@ int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error
 
 int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *err) {
   const pdt_comm *world = run->machine->world;
-  pdt_comm_broadcast(world, bytes, sizeof *bytes, 0);
+  int64_t told[2] = {*bytes, run->stopped};
+  pdt_comm_broadcast(world, told, sizeof told, 0);
+  *bytes = told[0];
+  run->stopped = told[1] != 0;
   if (*bytes < 0) { /* every rank says what it met */
     if (run->failure.code != PDT_ERROR_NONE) *err = run->failure;
     pdt_comm_agree(world, err);

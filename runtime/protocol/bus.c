@@ -145,13 +145,26 @@ bool pdt_bus_is_valid(const pdt_bus *bus) {
   return true;
 }
 
+/* The first of the notes that the next window may show, but for the plan's. */
+static int32_t first_shown(const pdt_bus *bus) {
+  int32_t i = bus->count, shown = 0;
+  while (i > 0 && shown < bus->rule.budget)
+    shown += pdt_note_is_revealed(bus->notes[--i].name, bus->notes[bus->count - 1].name.round + 1,
+                                  bus->rule.delay);
+  return i;
+}
+
 uint64_t pdt_bus_hash(const pdt_bus *bus) {
   uint64_t hash = 0;
+  int32_t shown = first_shown(bus);
   for (int32_t i = 0; i < bus->count; i++) {
     const pdt_note *note = &bus->notes[i];
+    bool fresh = note->filled && (i == 0 || i >= shown);
+    uint64_t own =
+        fresh ? XXH3_64bits(note->vector, (size_t)bus->dim * sizeof *note->vector) : note->hash;
     const uint64_t words[3] = {(uint64_t)(uint32_t)note->name.round << 32 |
                                    (uint32_t)note->name.stream,
-                               note->filled, note->hash};
+                               note->filled, own};
     hash = XXH3_64bits_withSeed(words, sizeof words, hash);
   }
   return hash;
