@@ -205,13 +205,19 @@ static void judge_silent(pdt_watch *w, double now) {
 static void judge_exchange(pdt_watch *w, double now) {
   double most = atomic_load_explicit(&w->state.exchange_seconds, memory_order_relaxed);
   int32_t other = w->n_peers - 1; /* whose exchange differs from rank 0's, if any does */
+  const pdt_beat *own = &w->peers[0].said;
   for (int32_t i = 0; i < w->n_peers; i++) {
     const peer *p = &w->peers[i];
     if (most <= 0 || !p->heard || !p->said.armed || !p->said.call[0] || now - p->moved <= most)
       return;
   }
-  for (int32_t i = w->n_peers - 1; i > 0; i--)
-    if (strcmp(w->peers[i].said.call, w->peers[0].said.call) != 0) other = i;
+  for (int32_t i = w->n_peers - 1; i > 0; i--) { /* best one of the same place in their order */
+    const pdt_beat *b = &w->peers[i].said;
+    bool same_place = w->peers[other].said.exchanges == own->exchanges &&
+                      strcmp(w->peers[other].said.call, own->call) != 0;
+    if (strcmp(b->call, own->call) != 0 && (b->exchanges == own->exchanges || !same_place))
+      other = i;
+  }
   char ranks[160], what[320];
   put_ranks(w, other, 1, ranks, sizeof ranks);
   snprintf(what, sizeof what, "no exchange has got on for %.1f s: %s waits in %s",
