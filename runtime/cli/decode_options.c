@@ -139,7 +139,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 }
 
 static const char doc[] =
-    "Decode prompts by K parallel streams of one frozen model.\v"
+    "Decode prompts by K parallel streams of one frozen model. SIGTERM, SIGINT and SIGUSR1, on any "
+    "rank, let the round that is under way be the last: the journal is closed, and the exit status "
+    "is 75. A second one ends all at once.\v"
     "Examples, with M=launch/model; bash writes a line break as $'\\n':\n"
     "  pdt decode --model M --sidecar S.safetensors --max-tokens 96 \\\n"
     "      --prompt 'Describe Velmora. Sections: history; trade.' \\\n"
@@ -150,9 +152,7 @@ static const char doc[] =
     "      --max-tokens 96 --temperature 0.8 --top-p 0.9 --seed 1\n"
     "  mpirun -n 8 pdt decode --model M --sidecar S.safetensors \\\n"
     "      --requests in.jsonl --max-sessions 16 --json --out answers.jsonl \\\n"
-    "      --journal run.journal\n"
-    "SIGTERM, SIGINT and SIGUSR1, on any rank, let the round that is under way be the last: the\n"
-    "journal is closed, and the exit status is 75. A second one ends all at once.\n";
+    "      --journal run.journal\n";
 
 int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc, char **argv,
                              pdt_error *err) {

@@ -5,6 +5,7 @@
 #include <ifaddrs.h>
 #include <linux/errqueue.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "comm/comm.h"
 
 enum { ROOM_BYTES = 4 << 20 }; /* for messages of many ranks at once, as far as the system allows */
 
@@ -41,6 +43,11 @@ static bool is_allowed(const char *list, const struct ifaddrs *i, struct in_addr
   return false;
 }
 
+static bool is_network(const struct ifaddrs *i) {
+  return i->ifa_addr && i->ifa_addr->sa_family == AF_INET && (i->ifa_flags & IFF_UP) &&
+         !(i->ifa_flags & IFF_LOOPBACK);
+}
+
 /* This machine's addresses, the loopback's not: who shares the machine knows that one. */
 static void list_addresses(pdt_beat_place *place) {
   const char *list = getenv("OMPI_MCA_btl_tcp_if_include");
@@ -48,11 +55,25 @@ static void list_addresses(pdt_beat_place *place) {
   if (getifaddrs(&all)) return;
   for (const struct ifaddrs *i = all; i && place->n < PDT_BEAT_ADDRESSES; i = i->ifa_next) {
     struct sockaddr_in address;
-    if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) ||
-        (i->ifa_flags & IFF_LOOPBACK))
-      continue;
+    if (!is_network(i)) continue;
     memcpy(&address, i->ifa_addr, sizeof address);
     if (is_allowed(list, i, address.sin_addr)) place->at[place->n++] = address.sin_addr;
+  }
+  freeifaddrs(all);
+}
+
+void pdt_comm_interfaces(char *text, size_t bytes) {
+  struct ifaddrs *all = NULL;
+  size_t at = 0;
+  snprintf(text, bytes, "-");
+  if (getifaddrs(&all)) return;
+  for (const struct ifaddrs *i = all; i && at < bytes; i = i->ifa_next) {
+    struct sockaddr_in address;
+    char numbers[INET_ADDRSTRLEN];
+    if (!is_network(i)) continue;
+    memcpy(&address, i->ifa_addr, sizeof address);
+    inet_ntop(AF_INET, &address.sin_addr, numbers, sizeof numbers);
+    at += (size_t)snprintf(text + at, bytes - at, "%s%s %s", at ? ", " : "", i->ifa_name, numbers);
   }
   freeifaddrs(all);
 }

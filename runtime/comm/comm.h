@@ -153,6 +153,10 @@ void pdt_comm_check_same(const pdt_comm *comm, int64_t value, const char *functi
 /* The name of a rank's machine; "?" without MPI. Borrowed from the world. */
 const char *pdt_comm_host(const pdt_comm *world, pdt_rank rank);
 
+/* This machine's networks into text[bytes], as "eth0 10.0.0.1, docker0 172.17.0.1": interfaces of
+ * IPv4 that are up, but the loopback; "-" without any. Not collective. */
+void pdt_comm_interfaces(char *text, size_t bytes);
+
 /* What this build's MPI library says of itself, one line into text[bytes]; for --version. May be
  * called without MPI having been started. */
 void pdt_comm_library(char *text, size_t bytes);
