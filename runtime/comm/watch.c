@@ -80,7 +80,7 @@ static void tell_all(pdt_watch *w, int status) {
 static int put_where(const pdt_beat *own, char *text, size_t room) {
   if (own->round > 0)
     return snprintf(text, room, "pdt: round %llu: ", (unsigned long long)own->round);
-  return snprintf(text, room, "pdt: %s: ", own->armed ? "before a round" : "outside of a run");
+  return snprintf(text, room, "pdt: %s: ", own->armed ? "between rounds" : "outside of a run");
 }
 
 /* "waits in gather". */

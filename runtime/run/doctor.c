@@ -17,7 +17,6 @@
 #include "kernels/cuda/device.h"
 #include "kernels/kernels.h"
 #include "pdt_version.h"
-#include "run/doctor.h"
 #include "store/checkpoint.h"
 
 enum { TURNS = 50, CLOCK_TURNS = 9, MESSAGE_BYTES = 4096 };
