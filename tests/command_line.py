@@ -10,15 +10,15 @@ import tempfile
 import harness
 
 COMMANDS = (
-    "decode", "train", "eval", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
+    "decode", "train", "eval", "doctor", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
     "data tokenizer",
 )
-PARALLEL = ("decode", "train", "eval")
+PARALLEL = ("decode", "train", "eval", "doctor")
 # What stands for a file or folder in every command: no such argument may be empty.
 PATHS = {
     "decode": ("model", "sidecar", "request", "requests", "plan", "out", "trace", "journal"),
     "train": ("data", "valid", "config", "model", "tokenizer", "sidecar", "out"),
-    "eval": ("model", "sidecar", "data", "out"), "tokenize": ("model",), "inspect": ("model", None),
+    "eval": ("model", "sidecar", "data", "out"), "doctor": ("model", "sidecar"), "tokenize": ("model",), "inspect": ("model", None),
     "model random": ("config", "out", "tokenizer"), "sidecar init": ("model", "out"),
     "sidecar describe": ("model", "sidecar", "data", "out"), "data atlas": ("model", "out"),
     "data check": ("model", None), "data tokenizer": ("out",),

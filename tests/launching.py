@@ -61,6 +61,45 @@ def values_of_options(_):
     return "; ".join(wrong) or None
 
 
+def places(_):
+    """Where ranks go and what they use: the line that would be run, as --dry-run prints it."""
+    with tempfile.NamedTemporaryFile("w") as f:
+        f.write("# two machines\na slots=4\n\nb slots=4\n")
+        f.flush()
+        cases = [
+            (["--hosts", "a,b", "--per-host", "4"], "mpirun -n 8 --host a:4\\,b:4 --map-by ppr:4:node --bind-to none prog x"),
+            (["--hosts", "a,b", "-n", "3"], "mpirun -n 3 --host a:2\\,b:2 --bind-to none prog x"),
+            (["--hostfile", f.name, "--per-host", "2"],
+             f"mpirun -n 4 --hostfile {f.name} --oversubscribe --map-by ppr:2:node --bind-to none prog x"),
+            (["--hostfile", f.name, "-n", "8"], f"mpirun -n 8 --hostfile {f.name} --bind-to none prog x"),
+            (["-n", "1", "--tp", "2", "--threads", "3"], "mpirun -n 1 --bind-to none prog x --tp 2 --threads 3"),
+            (["--hosts", "a", "--per-host", "2", "--threads", "4", "--bind", "cores"],
+             "mpirun -n 2 --host a:2 --map-by ppr:2:node:PE=4 --bind-to core prog x --threads 4"),
+            (["-n", "1", "--bind", "numa"], "mpirun -n 1 --bind-to numa prog x"),
+            (["-n", "1", "--map-by", "slot", "--mca", "a", "b"], "mpirun -n 1 --map-by slot --mca a b prog x"),
+            (["-n", "1", "--interface", "eth1"],
+             "OMPI_MCA_btl_tcp_if_include=eth1 OMPI_MCA_oob_tcp_if_include=eth1 NCCL_SOCKET_IFNAME=eth1 "
+             "mpirun -n 1 --bind-to none -x NCCL_SOCKET_IFNAME prog x"),
+            (["-n", "1", "--interface", "10.1.0.0/16"],
+             "OMPI_MCA_btl_tcp_if_include=10.1.0.0/16 OMPI_MCA_oob_tcp_if_include=10.1.0.0/16 mpirun -n 1 --bind-to none prog x"),
+        ]
+        wrong = []
+        clean = {k: v for k, v in environment().items() if not k.startswith("OMPI_MCA")}
+        for words, want in cases:
+            r = subprocess.run([MPIRUN, "--dry-run", *words, "prog", "x"], capture_output=True, text=True, env=clean, timeout=GRACE)
+            if r.returncode or not r.stdout.strip().endswith(" " + want) or "keepalive_time=2 " not in r.stdout or r.stderr:
+                wrong.append(f"{words}: {r.stdout.strip()} {r.stderr.strip()}")
+    for words in (["--hosts", "a", "--hostfile", "/dev/null"], ["--hosts", "a b"], ["--hosts", "a,,b"], ["--hostfile", "/no/such"],
+                  ["--per-host", "0"], ["--bind", "cores"], ["--bind", "all"], ["--tp"], ["--interface", ""], ["--threads", "x"]):
+        r = subprocess.run([MPIRUN, "--dry-run", *words, "prog"], capture_output=True, text=True, env=environment(), timeout=GRACE)
+        if r.returncode != 2 or not r.stderr.startswith("launch/mpirun: ") or r.stdout:
+            wrong.append(f"{words}: status {r.returncode}: {r.stdout.strip()} {r.stderr.strip()}")
+    r = subprocess.run([MPIRUN, "-n", "1", "--threads", "2", "echo"], capture_output=True, text=True, env=environment(), timeout=GRACE)
+    if r.stdout != "--threads 2\n" or not r.stderr.strip().endswith("echo --threads 2"):
+        wrong.append(f"the line that is run: {r.stdout} {r.stderr}")
+    return "; ".join(wrong) or None
+
+
 def started_together(pdt):
     """Processes that another launcher started: one message from all of them, and no answer."""
     wrong = []
@@ -186,6 +225,7 @@ def main():
     checks = [
         ("a loop over lines", shell_loop),
         ("options without values", values_of_options),
+        ("places", places),
         ("other launchers", started_together),
         ("one process", started_alone),
         ("containers", containers),

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 
 int pdt_fail(pdt_error *err, pdt_error_code code, const char *format, ...) {
   if (!err) return -1;
@@ -42,5 +43,6 @@ int pdt_fail_hint(pdt_error *err, const char *format, ...) {
 
 int pdt_exit_status(pdt_error_code code) {
   if (code == PDT_ERROR_NONE) return 0;
+  if (code == PDT_ERROR_STOPPED) return EX_TEMPFAIL;
   return code == PDT_ERROR_USAGE ? 2 : 1;
 }

@@ -11,6 +11,7 @@ typedef enum pdt_error_code {
   PDT_ERROR_IO,      /* the system refused to read or write; exit status 1 */
   PDT_ERROR_MEMORY,  /* not enough of it; exit status 1 */
   PDT_ERROR_RUNTIME, /* an invariant broke while running; exit status 1 */
+  PDT_ERROR_STOPPED, /* a signal asked for an end: may be gone on with; exit status 75 */
 } pdt_error_code;
 
 /* One message: what went wrong, where, what was expected, what was found and, where there is one,
@@ -31,7 +32,7 @@ int pdt_fail_in(pdt_error *err, const char *format, ...) __attribute__((format(p
 /* Puts " (hint: ...)" after the message of an error already filled in; returns -1. */
 int pdt_fail_hint(pdt_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The exit status that goes with a code: 0, 1 or 2. */
+/* The exit status that goes with a code: 0, 1, 2, or 75 (EX_TEMPFAIL). */
 int pdt_exit_status(pdt_error_code code);
 
 #endif

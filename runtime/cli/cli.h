@@ -28,6 +28,7 @@ typedef struct pdt_command {
 int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_eval(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_doctor(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_inspect(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_model_random(const pdt_cli *cli, int argc, char **argv, pdt_error *err);

@@ -58,6 +58,12 @@ static const struct argp_option options[] = {
      "cpu, cuda or auto; by default GPUs where every rank can use one", 3},
     {"kernels", KEY_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "portable, avx2 or avx512; by default the best that every rank has", 3},
+    {"exchange-timeout", KEY_ENGINE + PDT_FLAG_EXCHANGE_TIMEOUT, "SECONDS", 0,
+     "end all ranks where one is not heard for so long, or no exchange gets on (6; 0: never); "
+     "what a rank computes may take longer",
+     3},
+    {"round-timeout", KEY_ENGINE + PDT_FLAG_ROUND_TIMEOUT, "SECONDS", 0,
+     "end all ranks where one round takes longer (600; 0: never)", 3},
     {NULL, 0, NULL, 0, "What comes out:", 4},
     {"out", KEY_OUT, "FILE", 0,
      "commit artifacts and merged answers as length-delimited protobuf; - is standard output", 4},
@@ -133,7 +139,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 }
 
 static const char doc[] =
-    "Decode prompts by K parallel streams of one frozen model.\v"
+    "Decode prompts by K parallel streams of one frozen model. SIGTERM, SIGINT and SIGUSR1, on any "
+    "rank, let the round that is under way be the last: the journal is closed, and the exit status "
+    "is 75. A second one ends all at once.\v"
     "Examples, with M=launch/model; bash writes a line break as $'\\n':\n"
     "  pdt decode --model M --sidecar S.safetensors --max-tokens 96 \\\n"
     "      --prompt 'Describe Velmora. Sections: history; trade.' \\\n"

@@ -18,6 +18,14 @@ static error_t parse_bytes(struct argp_state *state, const char *arg, pdt_bytes 
   return 0;
 }
 
+/* Seconds; of engine options 0 means the usual ones, and less means none. */
+static error_t parse_seconds(struct argp_state *state, const char *option, const char *arg,
+                             double *out) {
+  error_t code = pdt_cli_real(state, option, arg, 0, 1e6, out);
+  if (*out == 0) *out = -1;
+  return code;
+}
+
 error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, char *arg,
                               struct argp_state *state) {
   int64_t number = 0;
@@ -35,6 +43,10 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
   case PDT_FLAG_DEVICE:
     engine->machine.device = arg;
     break;
+  case PDT_FLAG_EXCHANGE_TIMEOUT:
+    return parse_seconds(state, "exchange-timeout", arg, &engine->deadlines.exchange_seconds);
+  case PDT_FLAG_ROUND_TIMEOUT:
+    return parse_seconds(state, "round-timeout", arg, &engine->deadlines.round_seconds);
   case PDT_FLAG_KV_MEMORY:
     return parse_bytes(state, arg, &engine->kv_bytes);
   case PDT_FLAG_TP:

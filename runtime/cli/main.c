@@ -17,6 +17,7 @@ static const pdt_command commands[] = {
     {"decode", "decode prompts by parallel streams (under mpirun, or alone)", true, pdt_cmd_decode},
     {"train", "train a model (under mpirun, or alone)", true, pdt_cmd_train},
     {"eval", "decode held-out entries and judge them (under mpirun, or alone)", true, pdt_cmd_eval},
+    {"doctor", "look at all ranks and machines (under mpirun, or alone)", true, pdt_cmd_doctor},
     {"tokenize", "texts to token ids and back", false, pdt_cmd_tokenize},
     {"inspect", "show what a model, sidecar, journal or output file holds", true, pdt_cmd_inspect},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "comm/backend.h"
+#include "comm/watch.h"
 
 /* In builds that check: does every rank call this? */
 #ifdef PDT_CHECKS
@@ -114,6 +115,12 @@ int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
   check_alone(&alone, &problem); /* before MPI starts, which changes the environment */
   *world = (pdt_comm){.rank = 0, .size = 1};
   if (under_launcher() && pdt_comm_mpi_start(world, argc, argv, err)) return -1;
+  if (pdt_watch_start(world, err)) {
+    pdt_rank rank = world->rank;
+    pdt_comm_finish(world);
+    world->rank = rank;
+    return -1;
+  }
   if (world->size > 1 || problem.code == PDT_ERROR_NONE) return 0;
   pdt_comm_finish(world);
   *world = alone;
@@ -122,6 +129,7 @@ int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
 }
 
 void pdt_comm_finish(pdt_comm *world) {
+  pdt_watch_stop(world);
   if (world->backend) world->backend->finish(world);
   *world = (pdt_comm){.rank = 0, .size = 1};
 }
@@ -132,14 +140,42 @@ _Noreturn void pdt_comm_abort(const pdt_comm *world, const pdt_error *err) {
   exit(pdt_exit_status(err->code));
 }
 
-int pdt_comm_split(const pdt_comm *comm, int color, pdt_comm *out, pdt_error *err) {
+void pdt_comm_arm(const pdt_comm *world, const pdt_comm_deadlines *deadlines) {
+  pdt_watch_state *s = world->watch;
+  if (!s) return;
+  atomic_store(&s->exchange_seconds, deadlines->exchange_seconds);
+  atomic_store(&s->round_seconds, deadlines->round_seconds);
+  atomic_store(&s->armed, true);
+}
+
+void pdt_comm_disarm(const pdt_comm *world) {
+  if (world->watch) atomic_store(&world->watch->armed, false);
+}
+
+void pdt_comm_enter_round(const pdt_comm *world, uint64_t round) {
+  if (world->watch) atomic_store_explicit(&world->watch->round, round, memory_order_relaxed);
+}
+
+const char *pdt_comm_host(const pdt_comm *world, pdt_rank rank) {
+  return world->watch ? pdt_watch_host(world->watch, rank) : "?";
+}
+
+static int split(const pdt_comm *comm, int color, bool by_node, pdt_comm *out, pdt_error *err) {
   *out = (pdt_comm){.rank = 0, .size = 1};
-  return comm->backend ? comm->backend->split(comm, color, false, out, err) : 0;
+  if (!comm->backend) return 0;
+  pdt_watch_enter(comm->watch, "split");
+  int status = comm->backend->split(comm, color, by_node, out, err);
+  pdt_watch_leave(comm->watch);
+  out->watch = status ? NULL : comm->watch;
+  return status;
+}
+
+int pdt_comm_split(const pdt_comm *comm, int color, pdt_comm *out, pdt_error *err) {
+  return split(comm, color, false, out, err);
 }
 
 int pdt_comm_split_node(const pdt_comm *comm, pdt_comm *out, pdt_error *err) {
-  *out = (pdt_comm){.rank = 0, .size = 1};
-  return comm->backend ? comm->backend->split(comm, 0, true, out, err) : 0;
+  return split(comm, 0, true, out, err);
 }
 
 void pdt_comm_free(pdt_comm *comm) {
@@ -148,8 +184,10 @@ void pdt_comm_free(pdt_comm *comm) {
 }
 
 void pdt_comm_barrier(const pdt_comm *comm) {
+  pdt_watch_enter(comm->watch, "barrier");
   CHECK_CALL(comm, 0, NULL, 0);
   if (comm->size > 1) comm->backend->barrier(comm);
+  pdt_watch_leave(comm->watch);
 }
 
 int pdt_comm_agree(const pdt_comm *comm, pdt_error *err) {
@@ -161,62 +199,79 @@ int pdt_comm_agree(const pdt_comm *comm, pdt_error *err) {
 }
 
 void pdt_comm_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt_rank root) {
+  pdt_watch_enter(comm->watch, "broadcast");
   CHECK_CALL(comm, bytes, NULL, root);
   if (comm->size > 1) comm->backend->broadcast(comm, data, bytes, root);
+  pdt_watch_leave(comm->watch);
 }
 
 void pdt_comm_broadcast_patiently(const pdt_comm *comm, void *data, pdt_bytes bytes,
                                   pdt_rank root) {
+  pdt_watch_enter(comm->watch, "broadcast");
   CHECK_CALL(comm, bytes, NULL, root);
   if (comm->size > 1) comm->backend->broadcast_patiently(comm, data, bytes, root);
+  pdt_watch_leave(comm->watch);
 }
 
 void pdt_comm_gather(const pdt_comm *comm, const void *send, pdt_bytes bytes, void *recv,
                      const pdt_bytes *counts_bytes, pdt_rank root) {
+  pdt_watch_enter(comm->watch, "gather");
   CHECK_CALL(comm, 0, counts_bytes, root);
   if (comm->size > 1)
     comm->backend->gather(comm, send, bytes, recv, counts_bytes, root);
   else if (bytes > 0 && recv != send)
     memcpy(recv, send, (size_t)bytes);
+  pdt_watch_leave(comm->watch);
 }
 
 void pdt_comm_all_gather(const pdt_comm *comm, const void *send, void *recv,
                          const pdt_bytes *counts_bytes) {
+  pdt_watch_enter(comm->watch, "all-gather");
   CHECK_CALL(comm, 0, counts_bytes, 0);
   if (comm->size > 1)
     comm->backend->all_gather(comm, send, recv, counts_bytes);
   else if (counts_bytes[0] > 0 && recv != send)
     memcpy(recv, send, (size_t)counts_bytes[0]);
+  pdt_watch_leave(comm->watch);
 }
 
 void pdt_comm_all_gather_start(const pdt_comm *comm, const void *send, void *recv,
                                const pdt_bytes *counts_bytes, pdt_comm_request *request) {
+  pdt_watch_enter(comm->watch, "all-gather");
   CHECK_CALL(comm, 0, counts_bytes, 0);
   *request = (pdt_comm_request){0};
   if (comm->size > 1)
     comm->backend->all_gather_start(comm, send, recv, counts_bytes, request);
   else
     pdt_comm_all_gather(comm, send, recv, counts_bytes);
+  pdt_watch_leave(comm->watch);
 }
 
 void pdt_comm_wait(const pdt_comm *comm, pdt_comm_request *request) {
-  if (request->handle) comm->backend->wait(comm, request);
+  if (!request->handle) return;
+  pdt_watch_enter(comm->watch, "all-gather");
+  comm->backend->wait(comm, request);
+  pdt_watch_leave(comm->watch);
 }
 
 void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes *send_bytes,
                          const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
                          const pdt_bytes *recv_at) {
+  pdt_watch_enter(comm->watch, "all-to-all");
   CHECK_CALL(comm, 0, NULL, 0);
   if (send_bytes[comm->rank] > 0)
     memcpy((char *)recv + recv_at[comm->rank], (const char *)send + send_at[comm->rank],
            (size_t)send_bytes[comm->rank]);
   if (comm->size > 1)
     comm->backend->all_to_all(comm, send, send_bytes, send_at, recv, recv_bytes, recv_at);
+  pdt_watch_leave(comm->watch);
 }
 
 void pdt_comm_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op) {
+  pdt_watch_enter(comm->watch, "all-reduce");
   CHECK_CALL(comm, n_elems * (pdt_bytes)sizeof *data, NULL, op);
   if (comm->size > 1) comm->backend->all_reduce_i64(comm, data, n_elems, op);
+  pdt_watch_leave(comm->watch);
 }
 
 bool pdt_comm_is_same(const pdt_comm *comm, uint64_t number) {

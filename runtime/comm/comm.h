@@ -14,11 +14,13 @@
 #include "base/types.h"
 
 typedef struct pdt_comm_backend pdt_comm_backend; /* function table and MPI handle */
+typedef struct pdt_watch_state pdt_watch_state;   /* of who watches over the ranks (watch.h) */
 
 typedef struct pdt_comm {
   pdt_rank rank, size;
   const pdt_comm_backend *backend;
-  void *handle; /* the backend's own, NULL for a single process */
+  void *handle;           /* the backend's own, NULL for a single process */
+  pdt_watch_state *watch; /* the world's, shared by those split from it; NULL: nobody watches */
 } pdt_comm;
 
 /* The rank that a launcher's environment tells; 0 without one. For those who must speak before
@@ -39,6 +41,26 @@ int pdt_comm_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);
 
 /* Ends MPI when it was started. Collective, blocking. */
 void pdt_comm_finish(pdt_comm *world);
+
+/* From the start of a world to its end the ranks of MPI watch over each other, by threads of their
+ * own: where one is killed, stopped or cut off from the network, one message names it and its
+ * machine, and all ranks end with status 1. A rank that computes, for however long, is none of
+ * that. */
+typedef struct pdt_comm_deadlines {
+  double exchange_seconds; /* a rank is not heard, or no exchange gets on */
+  double round_seconds;    /* one round takes longer */
+} pdt_comm_deadlines;      /* seconds; 0: there is none */
+
+/* Deadlines hold from here on, until disarmed: meanwhile, as while files are loaded, a rank may be
+ * silent for ten times as long, and no exchange is judged. The same on every rank; not collective,
+ * and nothing without MPI. */
+void pdt_comm_arm(const pdt_comm *world, const pdt_comm_deadlines *deadlines);
+void pdt_comm_disarm(const pdt_comm *world);
+
+enum { PDT_USUAL_EXCHANGE_SECONDS = 6, PDT_USUAL_ROUND_SECONDS = 600 };
+
+/* This rank comes to round number `round`; 0: it is in none. Named in messages. Not collective. */
+void pdt_comm_enter_round(const pdt_comm *world, uint64_t round);
 
 /* Prints the error and ends every rank of the world now, with its exit status: for what one rank
  * alone met where no agreement with the others is possible. (In a cluster in one process who runs
@@ -127,6 +149,13 @@ void pdt_comm_all_reduce_f32(const pdt_comm *comm, pdt_comm_reducer *r, float *d
 #endif
 void pdt_comm_check_same(const pdt_comm *comm, int64_t value, const char *function,
                          const char *name);
+
+/* The name of a rank's machine; "?" without MPI. Borrowed from the world. */
+const char *pdt_comm_host(const pdt_comm *world, pdt_rank rank);
+
+/* This machine's networks into text[bytes], as "eth0 10.0.0.1, docker0 172.17.0.1": interfaces of
+ * IPv4 that are up, but the loopback; "-" without any. Not collective. */
+void pdt_comm_interfaces(char *text, size_t bytes);
 
 /* What this build's MPI library says of itself, one line into text[bytes]; for --version. May be
  * called without MPI having been started. */

@@ -16,11 +16,12 @@
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "comm/backend.h"
+#include "comm/watch.h"
 
 /* MPI counts and displacements are ints. What is longer goes in pieces of this many bytes. */
 enum { ROW_TAG = 1, GATHER_TAG, HOP_TAG, STARTED_HOP_TAG, LONGEST_MESSAGE = 1 << 30 };
 enum { SHORTEST_PAUSE_NS = 20000, LONGEST_PAUSE_NS = 5000000 }; /* between two looks */
-enum { WATCHED_BYTES = 1 << 30, WATCHED_SECONDS = 8 };
+enum { WATCHED_BYTES = 1 << 30, WATCHED_SECONDS = 8, START_SECONDS = 60, ABORT_SECONDS = 4 };
 /* A gather that comes to less than so many bytes, and as many again for every rank, goes by a tree:
  * it waits for messages one behind the other, log2 of the ranks of them, and not for every rank's
  * at the root. */
@@ -152,11 +153,37 @@ static void watch(bool begins) {
   alarm(begins ? WATCHED_SECONDS : 0);
 }
 
+static void on_late(int number) {
+  static const char text[] =
+      "pdt: MPI has not come up within a minute (hint: do all machines run the same MPI, and does "
+      "it use a network that joins them, not docker0? launch/mpirun --interface NAME chooses)\n";
+  (void)number;
+  if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(2);
+  _exit(1);
+}
+
+static void on_late_elsewhere(int number) {
+  (void)number;
+  _exit(1);
+}
+
+/* The first exchanges end within a minute, or all ranks do: networks that do not join the machines
+ * are tried for ever. Rank 0 speaks, the others give it the time to. */
+static void watch_start(bool begins) {
+  if (pdt_limit_bytes("") < WATCHED_BYTES) {
+    watch(begins);
+    return;
+  }
+  bool lead = pdt_comm_told_rank() == 0;
+  signal(SIGALRM, begins ? lead ? on_late : on_late_elsewhere : SIG_DFL);
+  alarm(begins ? START_SECONDS + (lead ? 0 : 2) : 0);
+}
+
 int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err) {
   int provided, size;
   mpi_handle *handle = NULL;
   choose_copies();
-  watch(true);
+  watch_start(true);
   MPI_Init_thread(argc, argv, NEEDED_THREADS, &provided);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   /* who has no memory for a handle agrees with the others through one that needs none */
@@ -173,7 +200,8 @@ int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err)
   MPI_Comm copy;
   MPI_Comm_dup(MPI_COMM_WORLD, &copy);
   *world = wrap(copy, handle);
-  watch(false);
+  pdt_comm_barrier(world);
+  watch_start(false);
   return 0;
 }
 
@@ -213,6 +241,9 @@ static void mpi_finish(pdt_comm *world) {
 static void mpi_abort(const pdt_comm *world, const pdt_error *err) {
   pdt_say(stderr, "pdt: %s", err->message);
   fflush(stderr);
+  pdt_watch_end(world->watch, pdt_exit_status(err->code));
+  signal(SIGALRM, SIG_DFL);
+  alarm(ABORT_SECONDS); /* its launcher may be out of reach */
   MPI_Abort(comm_of(world), pdt_exit_status(err->code));
 }
 

@@ -86,6 +86,7 @@ static int obtain_recorded(pdt_run *run, int64_t *bytes, pdt_error *err) {
   int64_t room = run->mail.decision_bytes;
   *bytes = 0;
   if (run->machine->world->rank == 0) {
+    run->stopped = pdt_run_asked(run);
     int there = run->failure.code != PDT_ERROR_NONE ? -1 : s->next(s->context, &packed, &n, err);
     *bytes = there > 0 ? n : there;
     if (there > 0 && pdt_decision_fit(run, n, err)) *bytes = -1;
@@ -316,5 +317,8 @@ static int recorded_round(pdt_run *run, pdt_error *err) {
 
 int pdt_run_round(pdt_run *run, pdt_error *err) {
   run->boundary++;
-  return run->next ? recorded_round(run, err) : live_round(run, err);
+  pdt_comm_enter_round(run->machine->world, run->boundary);
+  int status = run->next ? recorded_round(run, err) : live_round(run, err);
+  pdt_comm_enter_round(run->machine->world, 0);
+  return status;
 }

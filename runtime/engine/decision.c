@@ -128,7 +128,7 @@ static int64_t letter_room(const pdt_run *run) {
     TOKEN = 5,
     SLOT = 4
   }; /* keys, lengths and numbers at their largest */
-  int64_t bytes = SESSION * (1 + (int64_t)run->n_decoding), most = PDT_LETTER_BYTES - 8;
+  int64_t bytes = SESSION * (1 + (int64_t)run->n_decoding), most = PDT_LETTER_BYTES - 16;
   for (int32_t i = 0; i < run->round.n_lanes && bytes < most; i++)
     bytes += LANE + TOKEN * (int64_t)run->round.lanes[i].room +
              SLOT * (int64_t)run->loaded->sidecar.config.plan_slots;
@@ -138,14 +138,16 @@ static int64_t letter_room(const pdt_run *run) {
 int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *err) {
   const pdt_comm *world = run->machine->world;
   pdt_mail *m = &run->mail;
-  int64_t first = letter_room(run);
+  int64_t first = letter_room(run), head[2] = {*bytes, run->stopped};
   bool fits = *bytes <= first;
   if (world->rank == 0) {
-    memcpy(m->letter, bytes, sizeof *bytes);
-    if (*bytes > 0 && fits) memcpy(m->letter + sizeof *bytes, m->decision, (size_t)*bytes);
+    memcpy(m->letter, head, sizeof head);
+    if (*bytes > 0 && fits) memcpy(m->letter + sizeof head, m->decision, (size_t)*bytes);
   }
-  pdt_comm_broadcast(world, m->letter, (pdt_bytes)sizeof *bytes + first, 0);
-  memcpy(bytes, m->letter, sizeof *bytes);
+  pdt_comm_broadcast(world, m->letter, (pdt_bytes)sizeof head + first, 0);
+  memcpy(head, m->letter, sizeof head);
+  *bytes = head[0];
+  run->stopped = head[1] != 0;
   fits = *bytes <= first;
   if (*bytes < 0) { /* every rank says what it met */
     if (run->failure.code != PDT_ERROR_NONE) *err = run->failure;
@@ -159,7 +161,7 @@ int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *er
   if (!fits)
     pdt_comm_broadcast(world, m->decision, *bytes, 0);
   else if (world->rank != 0 && *bytes > 0)
-    memcpy(m->decision, m->letter + sizeof *bytes, (size_t)*bytes);
+    memcpy(m->decision, m->letter + sizeof head, (size_t)*bytes);
   return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/signals.h"
 #include "engine/run.h"
 
 struct pdt_engine {
@@ -78,6 +79,31 @@ int pdt_run_agree(pdt_run *run, pdt_error *err) {
   return -1;
 }
 
+bool pdt_run_asked(const pdt_run *run) {
+  return run->listens && pdt_signals_caught() != 0;
+}
+
+/* With no round under way that could carry it: did any rank get a signal? Collective, blocking. */
+static void agree_stop(pdt_run *run) {
+  int64_t asked = pdt_run_asked(run);
+  pdt_comm_all_reduce_i64(run->machine->world, &asked, 1, PDT_COMM_MAX);
+  run->stopped = asked != 0;
+}
+
+/* The usual deadline, where none was given; 0 where there is to be none. */
+static double deadline(double given, double usual) {
+  return given > 0 ? given : given < 0 ? 0 : usual;
+}
+
+static void arm(const pdt_engine *e) {
+  const pdt_comm_deadlines *given = &e->options.deadlines;
+  const pdt_comm_deadlines deadlines = {
+      deadline(given->exchange_seconds, PDT_USUAL_EXCHANGE_SECONDS),
+      deadline(given->round_seconds, PDT_USUAL_ROUND_SECONDS)};
+  pdt_comm_arm(e->machine.world, &deadlines);
+  if (e->options.listens) pdt_signals_listen(true);
+}
+
 bool pdt_run_is_end(const pdt_run *run, pdt_token token) {
   const pdt_engine_variant *v = run->variant;
   if (v->n_ends == 0) return pdt_model_is_eos(&run->loaded->model, token);
@@ -150,6 +176,7 @@ int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) 
   *run = (pdt_run){.machine = &e->machine,
                    .loaded = &e->loaded,
                    .variant = &e->variant,
+                   .listens = e->options.listens,
                    .kv_limit = e->options.kv_bytes,
                    .details = e->options.details,
                    .setup = *setup,
@@ -165,6 +192,7 @@ int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) 
     return -1;
   }
   e->run = run;
+  arm(e);
   return 0;
 }
 
@@ -176,6 +204,13 @@ static bool is_round_due(const pdt_run *run, int64_t failed_before) {
   return run->n_decoding >= (int64_t)run->next->n_sessions || run->stats.failed == failed_before;
 }
 
+/* Nothing more is done, since a signal came. */
+static int stop(pdt_run *run, bool *more) {
+  run->stats.stopped = 1;
+  *more = false;
+  return 0;
+}
+
 int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   pdt_run *run = e->run;
   bool was_recorded = run->recorded;
@@ -185,7 +220,9 @@ int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   pdt_run_check(run);
   *more = run->n_sessions > 0 || !run->no_more;
   if (run->n_sessions == 0) return 0;
+  if (run->n_decoding == 0) agree_stop(run);
   if (pdt_run_look_ahead(run, err)) return -1;
+  if (run->stopped) return stop(run, more);
   if (was_recorded && !run->recorded && !run->resumes) {
     *more = false;
     return 0;
@@ -197,6 +234,7 @@ int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   run->stats.round_seconds += pdt_seconds() - start;
   if (!status) dismiss(run);
   if (!status) pdt_run_check(run);
+  if (!status && run->stopped && (run->n_sessions > 0 || !run->no_more)) return stop(run, more);
   return status;
 }
 
@@ -204,6 +242,8 @@ int pdt_engine_end(pdt_engine *e, pdt_run_stats *stats, pdt_error *err) {
   pdt_run *run = e->run;
   pdt_error own = {0};
   int status = pdt_run_agree(run, &own);
+  pdt_comm_disarm(run->machine->world);
+  if (run->listens) pdt_signals_listen(false);
   if (run->exchange.under_way) pdt_notes_finish(run);
   pdt_run_forget_next(run);
   while (run->n_sessions > 0) remove_session(run, run->n_sessions - 1);

@@ -22,10 +22,13 @@ typedef struct pdt_engine_options {
   const char *model;   /* directory */
   const char *sidecar; /* file */
   pdt_machine_options machine;
-  int32_t max_sessions; /* in flight at once, of pdt_engine_run_list; >= 1 */
-  pdt_bytes kv_bytes;   /* most bytes of key/value cache a rank; 0: what memory there is */
-  bool details;         /* observers want notes and hidden states of every block */
-  pdt_notices *notices; /* gets what this rank heard while loading; NULL: nobody listens */
+  int32_t max_sessions;         /* in flight at once, of pdt_engine_run_list; >= 1 */
+  pdt_bytes kv_bytes;           /* most bytes of key/value cache a rank; 0: what memory there is */
+  bool details;                 /* observers want notes and hidden states of every block */
+  pdt_notices *notices;         /* gets what this rank heard while loading; NULL: nobody listens */
+  pdt_comm_deadlines deadlines; /* of runs; 0: the usual ones, < 0: none */
+  bool listens; /* while it runs, a signal on any rank lets all end with the round that is under
+                   way; else signals end the process, as always */
 } pdt_engine_options;
 
 typedef struct pdt_engine pdt_engine;
@@ -75,7 +78,8 @@ typedef struct pdt_run_setup {
  * and then nothing has begun. Errors: MEMORY, USAGE (a capacity that cannot be). */
 int pdt_engine_begin(pdt_engine *engine, const pdt_run_setup *setup, pdt_error *err);
 
-/* One boundary and the round before it. Sets *more to whether there is anything left to do; with
+/* One boundary and the round before it. Sets *more to whether there is anything left to do, unless
+ * a signal has stopped the run; with
  * nothing in flight it waits for a request, without spinning, if the source does. Collective over
  * world, blocking; all ranks fail alike, and then only pdt_engine_end is left. Errors: RUNTIME (a
  * replica that diverged), MEMORY, those of the sources and the observer. */

@@ -63,6 +63,7 @@ typedef struct pdt_run_stats {
   int64_t commits, holds, rollbacks, forced; /* blocks */
   int64_t stalls;                            /* stream-rounds that waited */
   int64_t out_of_rounds; /* sessions that max_rounds ended before their streams were done */
+  int64_t stopped;       /* 1: by a signal, before its sessions were over */
   int64_t failed;        /* sessions that ended by themselves, after they were admitted */
   int64_t committed_tokens, emitted_tokens, prompt_tokens;
   double seconds;          /* from begin to end */

@@ -6,7 +6,8 @@
 /* What a rank says of itself, before the records of its lanes. */
 typedef struct rank_header {
   uint64_t bus_hash;
-  int64_t failed;
+  int32_t failed;
+  int32_t stops; /* a signal came: this round is to be the last */
 } rank_header;
 _Static_assert(sizeof(rank_header) == PDT_RECORD_HEADER_BYTES, "a rank's header has its size");
 
@@ -58,34 +59,45 @@ static const char *read_record(const pdt_run *run, pdt_lane *lane, const char *a
   return next;
 }
 
+/* Names the rank whose replica is not as the others' are. */
+static int fail_diverged(const pdt_run *run, pdt_rank rank, uint64_t found, uint64_t expected,
+                         pdt_error *err) {
+  return pdt_fail(err, PDT_ERROR_RUNTIME,
+                  "boundary %llu: gather: rank %d on %s diverged: its replica of the notes bus has "
+                  "hash %016llx, others' %016llx (hint: different programs or hardware among the "
+                  "ranks? A journal has all that was decided)",
+                  (unsigned long long)run->boundary, rank, pdt_comm_host(run->machine->world, rank),
+                  (unsigned long long)found, (unsigned long long)expected);
+}
+
 /* Rank 0 looks at the headers: whoever failed comes first, for it may well have diverged, too. */
-static int read_headers(const pdt_run *run, bool *failed, pdt_error *err) {
+static int read_headers(pdt_run *run, bool *failed, pdt_error *err) {
   const char *at = run->mail.records;
-  uint64_t expected = 0, found = 0;
-  pdt_rank diverged = -1;
-  for (pdt_rank r = 0; r < run->machine->place.ranks; r++) {
+  uint64_t first = 0, found = 0;
+  pdt_rank ranks = run->machine->place.ranks, n_found = 0, n_first = 0, diverged = 0;
+  for (pdt_rank r = 0; r < ranks; r++) {
     rank_header header;
     memcpy(&header, at, sizeof header);
-    if (r == 0) expected = header.bus_hash;
+    if (r == 0) first = header.bus_hash;
     if (header.failed) *failed = true;
-    if (header.bus_hash != expected && diverged < 0) {
+    if (header.stops) run->stopped = true;
+    if (header.bus_hash != first && n_found == 0) {
       diverged = r;
       found = header.bus_hash;
     }
+    n_first += header.bus_hash == first;
+    n_found += n_first < r + 1 && header.bus_hash == found;
     at += run->round.counts[r];
   }
-  if (*failed || diverged < 0) return 0;
-  return pdt_fail(err, PDT_ERROR_RUNTIME,
-                  "boundary %llu: rank %d's replica of the notes bus has hash %016llx, rank 0's "
-                  "%016llx: it diverged (hint: different programs or hardware among the ranks?)",
-                  (unsigned long long)run->boundary, diverged, (unsigned long long)found,
-                  (unsigned long long)expected);
+  if (*failed || n_first == ranks) return 0;
+  return fail_diverged(run, n_found > n_first ? 0 : diverged, n_found > n_first ? first : found,
+                       n_found > n_first ? found : first, err);
 }
 
 int pdt_records_gather(pdt_run *run, uint64_t bus_hash, bool *failed, pdt_error *err) {
   const pdt_round_buffers *b = &run->round;
   const pdt_place *place = &run->machine->place;
-  const rank_header header = {bus_hash, run->failure.code != PDT_ERROR_NONE};
+  const rank_header header = {bus_hash, run->failure.code != PDT_ERROR_NONE, pdt_run_asked(run)};
   char *at = put(run->mail.record, &header, sizeof header);
   for (pdt_rank r = 0; r < place->ranks; r++) {
     b->counts[r] = sizeof header;

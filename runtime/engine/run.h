@@ -36,6 +36,7 @@ typedef struct pdt_run {
   pdt_machine *machine; /* borrowed, as the next two */
   pdt_loaded *loaded;
   const pdt_engine_variant *variant;
+  bool listens; /* to signals, that stop it */
   pdt_run_setup setup;
   pdt_bytes kv_limit; /* most bytes of cache; 0: what memory there is */
   bool details;       /* observers want notes and hidden states of every block */
@@ -53,6 +54,7 @@ typedef struct pdt_run {
   bool no_more;        /* the source has no more */
   bool recorded;       /* decisions come from setup.decisions, */
   bool resumes;        /* and after the last of them from the coordinator */
+  bool stopped;        /* by a signal, whichever rank got it: no other round begins */
   Pdt__Decision *next; /* recorded, of the coming round; NULL: none, or not looked at yet */
   uint64_t boundary;   /* the last one */
   double started;      /* seconds */
@@ -65,6 +67,9 @@ void pdt_run_note_failure(pdt_run *run, const pdt_error *err);
 
 /* Fails on all ranks with what a rank has noted. Collective over the world, blocking. */
 int pdt_run_agree(pdt_run *run, pdt_error *err);
+
+/* Has this rank got a signal that asks for the run's end? */
+bool pdt_run_asked(const pdt_run *run);
 
 /* The session at sessions[i] ends by itself, for a reason that all ranks have: rank 0's observer is
  * told, or the run ends with it. Not collective; the same on every rank. */
@@ -112,7 +117,8 @@ pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room);
  * those of the observer. */
 int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error *err);
 
-/* Sends *bytes of rank 0's packed message to everybody, and their number; -1: rank 0 has none, and
+/* Sends *bytes of rank 0's packed message to everybody, and their number, and whether the run is
+ * stopped; -1: rank 0 has none, and
  * all ranks fail with what any of them has noted. `room`: of the message's buffer, the same on
  * every rank. Collective over the world, blocking; all ranks fail alike. */
 int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *err);

@@ -117,11 +117,14 @@ int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window) {
   return pdt_window_notes(names, round, bus->rule, window);
 }
 
-/* The hash of notes that have one, and of one more. */
-static uint64_t add_note(uint64_t hash, const pdt_note *note) {
-  const uint64_t words[3] = {(uint64_t)(uint32_t)note->name.round << 32 |
-                                 (uint32_t)note->name.stream,
-                             note->filled, note->hash};
+static uint64_t hash_vector(const pdt_bus *bus, const pdt_note *note) {
+  return XXH3_64bits(note->vector, (size_t)bus->dim * sizeof *note->vector);
+}
+
+/* The hash of notes that have one, and of one more whose vector has hash `own`. */
+static uint64_t add_note(uint64_t hash, const pdt_note *note, uint64_t own) {
+  const uint64_t words[3] = {
+      (uint64_t)(uint32_t)note->name.round << 32 | (uint32_t)note->name.stream, note->filled, own};
   return XXH3_64bits_withSeed(words, sizeof words, hash);
 }
 
@@ -144,7 +147,7 @@ static bool note_is_valid(const pdt_bus *bus, const pdt_note *note) {
 static bool sums_are_valid(const pdt_bus *bus) {
   uint64_t sum = 0;
   for (int32_t i = 0; i < bus->summed; i++) {
-    sum = add_note(sum, &bus->notes[i]);
+    sum = add_note(sum, &bus->notes[i], bus->notes[i].hash);
     if (sum != bus->notes[i].sum) return false;
   }
   return true;
@@ -167,16 +170,32 @@ bool pdt_bus_is_valid(const pdt_bus *bus) {
   return true;
 }
 
+/* The first of the notes that the next window may show, but for the plan's. */
+static int32_t first_shown(const pdt_bus *bus) {
+  int32_t i = bus->count, shown = 0;
+  while (i > 0 && shown < bus->rule.budget)
+    shown += pdt_note_is_revealed(bus->notes[--i].name, bus->notes[bus->count - 1].name.round + 1,
+                                  bus->rule.delay);
+  return i;
+}
+
 uint64_t pdt_bus_hash(const pdt_bus *bus) {
-  uint64_t sum = bus->summed > 0 ? bus->notes[bus->summed - 1].sum : 0;
-  for (int32_t i = bus->summed; i < bus->count; i++) sum = add_note(sum, &bus->notes[i]);
-  return sum;
+  int32_t shown = first_shown(bus), from = bus->summed < shown ? bus->summed : shown;
+  uint64_t hash = from > 0 ? bus->notes[from - 1].sum : 0;
+  for (int32_t i = from; i < bus->count; i++) {
+    const pdt_note *note = &bus->notes[i];
+    hash = add_note(hash, note, i >= shown && note->filled ? hash_vector(bus, note) : note->hash);
+  }
+  /* the plan's is always shown; nothing is changed where its vector is what it was */
+  if (shown > 0 && bus->notes[0].filled)
+    hash ^= hash_vector(bus, &bus->notes[0]) ^ bus->notes[0].hash;
+  return hash;
 }
 
 void pdt_bus_sum(pdt_bus *bus) {
   uint64_t sum = bus->summed > 0 ? bus->notes[bus->summed - 1].sum : 0;
   for (; bus->summed < bus->count; bus->summed++) {
     pdt_note *note = &bus->notes[bus->summed];
-    sum = note->sum = add_note(sum, note);
+    sum = note->sum = add_note(sum, note, note->hash);
   }
 }

@@ -56,7 +56,9 @@ int32_t pdt_bus_window(const pdt_bus *bus, pdt_round round, int32_t *window);
  * threads at once. */
 bool pdt_bus_is_valid(const pdt_bus *bus);
 
-/* XXH3-64 over rounds, streams and vectors of all notes, in order. Pure. */
+/* XXH3-64 over rounds, streams and vectors of all notes, in order. The vectors that the next window
+ * may show are read anew, so that memory which changed by itself is noticed; of older ones the hash
+ * counts that they had when they came. Pure. */
 uint64_t pdt_bus_hash(const pdt_bus *bus);
 
 /* Lets later hashes begin behind the notes that are there now, as far as they do not change. */

@@ -54,6 +54,15 @@ static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
           s->boundary_seconds, s->boundary_seconds * percent, s->prompt_seconds);
 }
 
+/* A signal ended the run: what there is stands in the journal. */
+static int fail_stopped(const pdt_decode_options *o, const pdt_run_stats *s, pdt_error *err) {
+  return pdt_fail(err, PDT_ERROR_STOPPED,
+                  "stopped by a signal behind boundary %lld, %lld tokens committed; %s%s",
+                  (long long)s->boundaries, (long long)s->committed_tokens,
+                  o->journal ? o->journal : "there is no --journal to go on from",
+                  o->journal ? " has all that was decided" : "");
+}
+
 /* Loads, runs, and closes the outputs; all ranks fail alike. */
 static int run(const pdt_comm *world, const char *name, const pdt_decode_options *options,
                pdt_decode_input *input, pdt_decode_output *output, pdt_error *err) {
@@ -73,6 +82,7 @@ static int run(const pdt_comm *world, const char *name, const pdt_decode_options
     setup.observer = pdt_decode_output_observer(output);
   }
   if (!status) status = pdt_engine_run(engine, &setup, &stats, err);
+  if (!status && stats.stopped) status = fail_stopped(options, &stats, err);
   if (lead && !status) pdt_decode_output_close(output, true, err);
   if (!status) status = pdt_comm_agree(world, err);
   if (!status && options->verbose) status = print_layout(world, engine, err);

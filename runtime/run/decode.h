@@ -21,7 +21,8 @@ typedef struct pdt_decode_options {
 
 /* Decodes what the given options name, which rank 0 writes and tells on standard error; `name` is
  * what messages call the program. Collective over world, blocking; all ranks fail alike. Errors:
- * USAGE (an output that would cost an input; a setting), INPUT, IO, MEMORY, RUNTIME. */
+ * USAGE (an output that would cost an input; a setting), INPUT, IO, MEMORY, RUNTIME, STOPPED (by a
+ * signal: half-written outputs are gone, the journal is whole). */
 int pdt_decode_run(const pdt_comm *world, const char *name, const pdt_decode_options *given,
                    pdt_error *err);
 

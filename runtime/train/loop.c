@@ -157,7 +157,10 @@ int pdt_train_run_task(const pdt_train_task *task, const pdt_train_schedule *sch
   make_room(&l, &total, err);
   int rc = pdt_comm_agree(world, err);
   check_same(&l);
+  const pdt_comm_deadlines usual = {.exchange_seconds = PDT_USUAL_EXCHANGE_SECONDS};
+  pdt_comm_arm(world, &usual);
   if (!rc) rc = run(&l, total, err);
+  pdt_comm_disarm(world);
   pdt_train_order_free(&l.order);
   free(l.since);
   free(l.own);

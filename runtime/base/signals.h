@@ -1,0 +1,16 @@
+/* Signals that ask a process to end: SIGTERM, SIGINT, and SIGUSR1, with which batch systems warn.
+ * While somebody listens, the first one is kept, so that what is under way can be finished; another
+ * one ends the process as always. */
+#ifndef PDT_BASE_SIGNALS_H
+#define PDT_BASE_SIGNALS_H
+
+#include "base/types.h"
+
+/* From here on the first signal is kept, or all of them end the process again. What the process
+ * ignores (as a shell's background jobs do SIGINT) stays ignored. */
+void pdt_signals_listen(bool listens);
+
+/* The signal that came since somebody listens; 0: none. */
+int pdt_signals_caught(void);
+
+#endif
