@@ -150,7 +150,7 @@ static void close_device(pdt_device *dev) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (c) {
     pdt_cuda_buffer *buffers[] = {&c->packing,   &c->prepared, &c->partial, &c->arrived,
-                                  &c->attention, &c->choice,   &c->blocks};
+                                  &c->attention, &c->choice,   &c->draws,   &c->blocks};
     if (c->queue.stream) cudaStreamSynchronize(c->queue.stream);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]->at);
     for (int i = 0; i < PDT_CUDA_STAGES; i++) {

@@ -47,7 +47,7 @@ typedef struct pdt_cuda {
   pdt_bytes held_used;
   unsigned char *results; /* pinned: what the device writes to the host */
   pdt_bytes results_bytes;
-  pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, blocks;
+  pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, draws, blocks;
   pdt_cuda_sum pending;
 } pdt_cuda;
 

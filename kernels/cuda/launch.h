@@ -208,6 +208,35 @@ cudaError_t pdt_launch_argmax(const float *logits, int32_t width, const int32_t 
                               int32_t first_id, pdt_cuda_best *room, pdt_cuda_best *best,
                               pdt_cuda_queue *queue);
 
+/* ---- draws.cu ---- */
+
+/* How one row's token is drawn (sample.h), and where its id goes. */
+typedef struct pdt_cuda_draw {
+  double temperature, top_p, u;
+  int32_t top_k, row, to, pad;
+} pdt_cuda_draw;
+
+/* What draws of n rows work with: states of pdt_cuda_draw_bytes each, zeroed when they are new; the
+ * best of every row, as pdt_launch_argmax gives it; pdt_cuda_draw_parts(width) * n numbers. */
+typedef struct pdt_cuda_draw_room {
+  void *rows;
+  const pdt_cuda_best *best;
+  int32_t *ties;
+} pdt_cuda_draw_room;
+int64_t pdt_cuda_draw_bytes(void);
+int32_t pdt_cuda_draw_parts(int32_t width);
+
+/* Where ids go: that of the i-th draw to told[i], and to ids[draw.to]; NULL: nowhere. */
+typedef struct pdt_cuda_drawn {
+  int32_t *ids, *told;
+} pdt_cuda_drawn;
+
+/* The token that pdt_sample gives of each row draws[i].row of logits [.., width]. goals: the most
+ * that a row looks for, one at a time (see the source); 0: all rows take their best. */
+cudaError_t pdt_launch_draws(const float *logits, int32_t width, const pdt_cuda_draw *draws,
+                             int32_t n, int32_t goals, const pdt_cuda_draw_room *room,
+                             const pdt_cuda_drawn *to, pdt_cuda_queue *queue);
+
 #ifdef __cplusplus
 }
 #endif
