@@ -1,6 +1,8 @@
 /* Choice of tokens. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "kernels/cuda/backend.h"
 
 void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
@@ -91,4 +93,78 @@ void pdt_cuda_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, cons
   if (told && choose(c, logits.at, width, rows, n, draws, NULL, &drawn) &&
       pdt_cuda_wait(c, "draws"))
     memcpy(tokens, told, (size_t)n * sizeof *tokens);
+}
+
+/* ---- tokens that stay on the device ---- */
+
+struct pdt_chosen {
+  int32_t *ids;        /* device [n] */
+  int32_t *told;       /* host [n], pinned: the same, as soon as they are known */
+  cudaEvent_t done[2]; /* of calls of choose_rows, in turn */
+  int64_t calls;
+};
+
+void pdt_cuda_chosen_free(pdt_device *dev, pdt_chosen *chosen) {
+  if (!chosen) return;
+  pdt_cuda_free(dev, chosen->ids); /* waits until nothing uses them */
+  if (chosen->told) cudaFreeHost(chosen->told);
+  for (int i = 0; i < 2; i++)
+    if (chosen->done[i]) cudaEventDestroy(chosen->done[i]);
+  free(chosen);
+}
+
+int pdt_cuda_chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err) {
+  pdt_chosen *made;
+  pdt_array ids;
+  size_t bytes = ((size_t)n + 1) * sizeof *made->told;
+  *out = NULL;
+  if (PDT_NEW(&made, 1, "chosen tokens", err)) return -1;
+  if (pdt_cuda_alloc(dev, n, "chosen tokens", &ids, err)) {
+    free(made);
+    return -1;
+  }
+  made->ids = (int32_t *)(void *)ids.at;
+  if (cudaMallocHost((void **)&made->told, bytes) != cudaSuccess ||
+      cudaEventCreateWithFlags(&made->done[0], cudaEventDisableTiming) != cudaSuccess ||
+      cudaEventCreateWithFlags(&made->done[1], cudaEventDisableTiming) != cudaSuccess) {
+    cudaGetLastError();
+    pdt_cuda_chosen_free(dev, made);
+    return pdt_fail(err, PDT_ERROR_MEMORY, "chosen tokens: no %zu bytes of pinned host memory",
+                    bytes);
+  }
+  memset(made->told, 0, bytes);
+  *out = made;
+  return 0;
+}
+
+void pdt_cuda_choose_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                          const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  const pdt_cuda_drawn drawn = {chosen->ids, chosen->told};
+  if (n < 1 || !pdt_cuda_begin(dev)) return;
+  if (choose(c, logits.at, width, NULL, n, draws, to, &drawn) &&
+      pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "a step"))
+    pdt_cuda_ok(c, cudaEventRecord(chosen->done[chosen->calls++ % 2], c->queue.stream), "event");
+}
+
+void pdt_cuda_gather_chosen(pdt_device *dev, const pdt_matrix *w, const pdt_chosen *chosen,
+                            const int32_t *from, int32_t n, pdt_array y) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (n < 1 || !pdt_cuda_begin(dev)) return;
+  int32_t *list = pdt_cuda_lend(c, n * (pdt_bytes)sizeof *from);
+  if (!list) return;
+  memcpy(list, from, (size_t)n * sizeof *from);
+  pdt_cuda_ok(c, pdt_launch_gather(pdt_cuda_weights_of(w), chosen->ids, list, n, y.at, &c->queue),
+              "rows of an embedding");
+}
+
+void pdt_cuda_chosen_read(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
+                          bool but_last, pdt_token *tokens) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  int64_t call = chosen->calls - 1 - but_last;
+  memset(tokens, 0, (size_t)n * sizeof *tokens);
+  if (n < 1 || call < 0 || c->failure.code != PDT_ERROR_NONE ||
+      !pdt_cuda_ok(c, cudaEventSynchronize(chosen->done[call % 2]), "waiting for tokens"))
+    return;
+  for (int32_t i = 0; i < n; i++) tokens[i] = chosen->told[from[i]];
 }

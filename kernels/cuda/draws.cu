@@ -93,6 +93,11 @@ __device__ bool last_block(row_state *r) {
   return last[0];
 }
 
+__device__ void tell(const row_state *r, int32_t id, int32_t *ids, int32_t *told) {
+  told[r->draw.to] = id;
+  if (ids) ids[r->draw.to] = id;
+}
+
 /* ---- goals ---- */
 
 __device__ void look_for(row_state *r, search what, pdt_weight goal) {
@@ -125,8 +130,7 @@ __global__ void begin_draws(const pdt_cuda_best *best, const pdt_cuda_draw *draw
     return;
   }
   r->looks_for = NOTHING;
-  told[i] = numbers ? best[i].id : -1;
-  if (ids) ids[r->draw.to] = told[i];
+  tell(r, numbers ? best[i].id : -1, ids, told);
 }
 
 /* The weight of all candidates, or of those that a goal has left: what the next goal is a part of.
@@ -309,8 +313,7 @@ __global__ void __launch_bounds__(THREADS)
                     min(PART, width - begin), &tie, room);
   if (threadIdx.x != 0) return;
   r->looks_for = NOTHING;
-  told[blockIdx.y] = begin + at;
-  if (ids) ids[r->draw.to] = begin + at;
+  tell(r, begin + at, ids, told);
 }
 
 } // namespace

@@ -43,9 +43,9 @@ cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width, pdt_c
 cudaError_t pdt_launch_pack(const pdt_cuda_weights *w, int32_t first_out, int32_t n_rows,
                             const void *src, pdt_cuda_queue *queue);
 
-/* y[r, i] = weight (ids[r], i), widened. */
-cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, int32_t n, float *y,
-                              pdt_cuda_queue *queue);
+/* y[r, i] = weight (ids[from[r] or r], i), widened; of id 0 where there is none, -1. */
+cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, const int32_t *from,
+                              int32_t n, float *y, pdt_cuda_queue *queue);
 
 /* y[j] = sum over i of rows[j, i] x[i] for dense rows. */
 cudaError_t pdt_launch_rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32_t width,
@@ -226,7 +226,8 @@ typedef struct pdt_cuda_draw_room {
 int64_t pdt_cuda_draw_bytes(void);
 int32_t pdt_cuda_draw_parts(int32_t width);
 
-/* Where ids go: that of the i-th draw to told[i], and to ids[draw.to]; NULL: nowhere. */
+/* Where ids go, each to place `to` of its draw: in device memory, NULL: nowhere; and in the host's.
+ */
 typedef struct pdt_cuda_drawn {
   int32_t *ids, *told;
 } pdt_cuda_drawn;

@@ -23,6 +23,9 @@ typedef struct pdt_trunk_row {
 typedef struct pdt_trunk_batch {
   const pdt_trunk_row *rows; /* [begin[T]] */
   const int32_t *begin;      /* [T+1] */
+  const pdt_chosen
+      *chosen;         /* in a group of one: row i reads the token at place from[i], which the */
+  const int32_t *from; /* host need not know, in place of its own; NULL: none does */
 } pdt_trunk_batch;
 
 /* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */
@@ -77,5 +80,10 @@ int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_
  * row of the first kind, and the logits of the second. Collective over the group, blocking. */
 void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
                       const pdt_row_draw *draws, pdt_token *tokens);
+
+/* The same in a group of one, without waiting for the tokens: that of row i < n goes to place to[i]
+ * of `chosen`. draws [n]. Not collective. */
+void pdt_trunk_choose_ahead(pdt_trunk *trunk, int32_t n, pdt_array hidden,
+                            const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen);
 
 #endif

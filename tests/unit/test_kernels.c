@@ -1037,6 +1037,61 @@ static void draw_edges(trial *t) {
   }
 }
 
+enum { STEP_ROWS = 20, STEPS = 4 };
+
+/* One step of rows on both devices: their tokens go to places i * STEPS + step. */
+static void choose_step(trial *t, pdt_chosen *dev, pdt_chosen *ref, both logits, int32_t width,
+                        int32_t n, int32_t step) {
+  pdt_row_draw draws[STEP_ROWS];
+  int32_t to[STEP_ROWS];
+  for (int32_t i = 0; i < n; i++) {
+    to[i] = i * STEPS + step;
+    draws[i] = (pdt_row_draw){{between(t, 0, 1) * 0.8, 0, between(t, 0, 1) ? 0.7 : 1},
+                              (between(t, 0, 999) + 0.5) / 1000};
+  }
+  t->dev.ops->choose_rows(&t->dev, logits.dev, width, n, draws, to, dev);
+  t->ref.ops->choose_rows(&t->ref, logits.ref, width, n, draws, to, ref);
+}
+
+/* The tokens of a step are those of the reference, and so are the rows of a matrix that they name.
+ */
+static void read_step(trial *t, pdt_chosen *dev, pdt_chosen *ref, const matrices *m, int32_t n,
+                      int32_t step, bool but_last) {
+  int32_t from[STEP_ROWS];
+  pdt_token got[STEP_ROWS], want[STEP_ROWS];
+  both y = both_of(t, (int64_t)n * m->dev.in, 5);
+  for (int32_t i = 0; i < n; i++) from[i] = (n - 1 - i) * STEPS + step;
+  t->dev.ops->gather_chosen(&t->dev, &m->dev, dev, from, n, y.dev);
+  t->ref.ops->gather_chosen(&t->ref, &m->ref, ref, from, n, y.ref);
+  t->dev.ops->chosen_read(&t->dev, dev, from, n, but_last, got);
+  t->ref.ops->chosen_read(&t->ref, ref, from, n, but_last, want);
+  for (int32_t i = 0; i < n; i++) assert_int_equal(got[i], want[i]);
+  compare(t, y, 0);
+  drop_both(t, y);
+}
+
+/* Steps are read one behind, as a run that is ahead reads them; row 2 never has a token. */
+static void chosen_tokens(trial *t) {
+  int32_t width = between(t, 1, 300), n = between(t, 0, STEP_ROWS);
+  const pdt_room most = {.sampled_rows = n, .sampled_width = width};
+  matrices m = random_matrices(t, width, between(t, 1, 100));
+  pdt_chosen *dev, *ref;
+  assert_int_equal(t->dev.ops->reserve(&t->dev, &most, NULL), 0);
+  assert_int_equal(t->dev.ops->chosen_new(&t->dev, n * STEPS, &dev, NULL), 0);
+  assert_int_equal(t->ref.ops->chosen_new(&t->ref, n * STEPS, &ref, NULL), 0);
+  for (int32_t step = 0; step < STEPS; step++) {
+    both logits = random_logits(t, n, width);
+    choose_step(t, dev, ref, logits, width, n, step);
+    if (step > 0) read_step(t, dev, ref, &m, n, step - 1, true);
+    drop_both(t, logits);
+  }
+  read_step(t, dev, ref, &m, n, STEPS - 1, false);
+  t->dev.ops->chosen_free(&t->dev, dev);
+  t->dev.ops->chosen_free(&t->dev, NULL);
+  t->ref.ops->chosen_free(&t->ref, ref);
+  drop_matrices(t, &m);
+}
+
 /* ---- the table of operations ---- */
 
 typedef struct operation {
@@ -1063,7 +1118,8 @@ static const operation operations[] = {{"memory", memory, TRIALS},
                                        {"close_blocks", blocks, TRIALS},
                                        {"plan_read", plan_read, TRIALS},
                                        {"argmax_rows, sample_rows", choice, 2 * TRIALS},
-                                       {"sample_rows at the edges", draw_edges, 1}};
+                                       {"sample_rows at the edges", draw_edges, 1},
+                                       {"chosen tokens", chosen_tokens, TRIALS}};
 
 enum {
   N_BACKENDS = sizeof backends / sizeof *backends,
