@@ -421,8 +421,8 @@ struct pdt_kernels {
                         const int32_t *from, int32_t n, pdt_array y);
 
   /* tokens[i] = the token at place from[i], which the last call of choose_rows gave or, with
-   * `but_last`, one before it: from, tokens: host [n]. Blocking until that call is done, whatever
-   * was called since. */
+   * `but_last`, one before it: from, tokens: host [n]. Blocking until that call is done, but for
+   * nothing that was called since. */
   void (*chosen_read)(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
                       bool but_last, pdt_token *tokens);
 };

@@ -19,13 +19,13 @@ typedef struct pdt_trunk_row {
 } pdt_trunk_row;
 
 /* Rows in order of their owners: rank t of the group owns rows begin[t] .. begin[t+1]-1. All ranks
- * of the group pass the same batch. Positions of one sequence ascend. */
+ * of the group pass the same batch. Positions of one sequence ascend. In a group of one, rows may
+ * read tokens that the host does not know: row i the one at place from[i] of `chosen`. */
 typedef struct pdt_trunk_batch {
   const pdt_trunk_row *rows; /* [begin[T]] */
   const int32_t *begin;      /* [T+1] */
-  const pdt_chosen
-      *chosen;         /* in a group of one: row i reads the token at place from[i], which the */
-  const int32_t *from; /* host need not know, in place of its own; NULL: none does */
+  const pdt_chosen *chosen;  /* NULL: rows read their own tokens */
+  const int32_t *from;       /* [begin[T]] */
 } pdt_trunk_batch;
 
 /* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */
