@@ -87,3 +87,50 @@ void pdt_host_rows_read(pdt_device *dev, const pdt_rows *rows, int64_t row, floa
   (void)dev;
   pdt_to_float(rows->dtype, pdt_host_row(rows, row), rows->width, host);
 }
+
+/* ---- chosen tokens ---- */
+
+struct pdt_chosen {
+  pdt_token *tokens; /* [n] by place */
+  pdt_token *listed; /* [n] of one call */
+};
+
+void pdt_host_chosen_free(pdt_device *dev, pdt_chosen *chosen) {
+  (void)dev;
+  if (!chosen) return;
+  free(chosen->tokens);
+  free(chosen->listed);
+  free(chosen);
+}
+
+int pdt_host_chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err) {
+  pdt_chosen *made;
+  *out = NULL;
+  if (PDT_NEW(&made, 1, "chosen tokens", err)) return -1;
+  if (PDT_NEW(&made->tokens, n, "chosen tokens", err) ||
+      PDT_NEW(&made->listed, n, "chosen tokens", err)) {
+    pdt_host_chosen_free(dev, made);
+    return -1;
+  }
+  *out = made;
+  return 0;
+}
+
+void pdt_host_choose_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                          const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen) {
+  dev->ops->sample_rows(dev, logits, width, NULL, n, draws, chosen->listed);
+  for (int32_t i = 0; i < n; i++) chosen->tokens[to[i]] = chosen->listed[i];
+}
+
+void pdt_host_gather_chosen(pdt_device *dev, const pdt_matrix *w, const pdt_chosen *chosen,
+                            const int32_t *from, int32_t n, pdt_array y) {
+  for (int32_t i = 0; i < n; i++)
+    chosen->listed[i] = chosen->tokens[from[i]] < 0 ? 0 : chosen->tokens[from[i]];
+  dev->ops->gather_rows(dev, w, chosen->listed, n, y);
+}
+
+void pdt_host_chosen_read(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
+                          bool but_last, pdt_token *tokens) {
+  (void)dev, (void)but_last;
+  for (int32_t i = 0; i < n; i++) tokens[i] = chosen->tokens[from[i]];
+}

@@ -39,7 +39,9 @@ typedef struct pdt_device {
   const char *name; /* "avx512", "avx2", "portable", "reference", "cuda sm_90": static */
   int threads;      /* of the host that work on one operation */
   bool host_memory; /* arrays are ordinary memory of this process */
-  void *state;      /* the backend's own */
+  bool runs_ahead; /* calls return before they are done: it pays to ask for a step before the tokens
+                      of the last one are read */
+  void *state;     /* the backend's own */
 } pdt_device;
 
 /* ---- weights ---- */
@@ -185,13 +187,17 @@ typedef struct pdt_row_draw {
   double u; /* in (0, 1) */
 } pdt_row_draw;
 
+/* Places for tokens that were chosen and stay on the device, where the next step reads them; the
+ * host asks for them when it likes: opaque. */
+typedef struct pdt_chosen pdt_chosen;
+
 /* ---- what is to come ---- */
 
 /* The most that later calls will be given, by kind; 0: nothing of the kind. */
 typedef struct pdt_room {
   int32_t heads, positions; /* of attention: query heads of a kv head; positions of a row */
   int32_t notes;            /* of note_attention: notes of a window */
-  int32_t sampled_rows, sampled_width;       /* of sample_rows */
+  int32_t sampled_rows, sampled_width;       /* of sample_rows, choose_rows */
   int32_t blocks, block_tokens, block_notes; /* of close_blocks: blocks of one call; states
                                                 of a block, and notes of its window */
   const pdt_block_heads *block_heads;        /* with blocks > 0 */
@@ -398,6 +404,27 @@ struct pdt_kernels {
    * rows, draws, tokens: host [n]; rows NULL counts 0, 1, 2 .. Blocking. */
   void (*sample_rows)(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                       int32_t n, const pdt_row_draw *draws, pdt_token *tokens);
+
+  /* n >= 0 places. Sets *out. Errors: MEMORY. */
+  int (*chosen_new)(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err);
+  /* Safe on NULL. */
+  void (*chosen_free)(pdt_device *dev, pdt_chosen *chosen);
+
+  /* As sample_rows of rows 0 .. n-1, but the token of row i goes to place to[i], another for each:
+   * to, draws: host [n]. */
+  void (*choose_rows)(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                      const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen);
+
+  /* As gather_rows of the tokens at places from[i], other ones each, and row 0 where there is none,
+   * -1: from: host [n]. */
+  void (*gather_chosen)(pdt_device *dev, const pdt_matrix *w, const pdt_chosen *chosen,
+                        const int32_t *from, int32_t n, pdt_array y);
+
+  /* tokens[i] = the token at place from[i], which the last call of choose_rows gave or, with
+   * `but_last`, one before it: from, tokens: host [n]. Blocking until that call is done, but for
+   * nothing that was called since. */
+  void (*chosen_read)(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
+                      bool but_last, pdt_token *tokens);
 };
 
 /* ---- backends ---- */

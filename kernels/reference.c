@@ -616,6 +616,11 @@ static const pdt_kernels operations = {
     .plan_read = plan_read,
     .argmax_rows = argmax_rows,
     .sample_rows = sample_rows,
+    .chosen_new = pdt_host_chosen_new,
+    .chosen_free = pdt_host_chosen_free,
+    .choose_rows = pdt_host_choose_rows,
+    .gather_chosen = pdt_host_gather_chosen,
+    .chosen_read = pdt_host_chosen_read,
 };
 
 int pdt_reference_device_new(pdt_device *dev, pdt_error *err) {

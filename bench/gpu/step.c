@@ -1,11 +1,14 @@
 /* Decode steps of a known shape on the first GPU, weights made there: K streams after one prompt,
- * as the trunk runs them, tokens chosen included. Beside it the time in which the weights of a step
- * are read at the card's read bandwidth, and how fast the prompt went through.
+ * as the trunk runs them, tokens chosen included; a step begins before the tokens of the last one
+ * are known, as within a block. Beside it the time in which the weights of a step are read at the
+ * card's read bandwidth, and how fast the prompt went through. The last number of streams runs once
+ * more with tokens that are drawn, by top_p.
  *
  *   bench_step [--shapes llama-8b,llama-1b] [--streams 1,8,64] [--out FILE]
  *              [--read-bandwidth BYTES/S] [--prompt N] [--steps N]
  *
- * The correctness column: stream 0 writes the same tokens whatever the number of its siblings. */
+ * The correctness column: stream 0 writes the same tokens whatever the number of its siblings;
+ * where tokens are drawn, a second run writes what the first one did. */
 #include <getopt.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -16,6 +19,7 @@
 #include "base/memory.h"
 #include "kernels/cuda/device.h"
 #include "model/preset.h"
+#include "protocol/philox.h"
 #include "random_weights.h"
 #include "trunk/trunk.h"
 
@@ -32,10 +36,19 @@ typedef struct bench {
   pdt_kv_cache kv;
   pdt_trunk trunk;
   pdt_array hidden;
+  pdt_chosen *chosen; /* [MOST_STEPS, MOST_STREAMS] */
   pdt_kv_sequence prompt_sequence, sequences[MOST_STREAMS];
-  pdt_token first[MOST_STEPS]; /* what stream 0 wrote in the first sweep */
+  pdt_token first[MOST_STEPS]; /* what stream 0 wrote when it was first run so */
   bool any, wrong;
 } bench;
+
+/* One way to run: so many streams, and how their tokens are chosen. */
+typedef struct sweep {
+  int32_t streams;
+  pdt_sampling how;
+  double seconds; /* of a step */
+  bool same;      /* stream 0 wrote what it wrote before */
+} sweep;
 
 static int random_matrix(bench *b, pdt_matrix *m, int32_t out, int32_t in, uint64_t seed,
                          pdt_error *err) {
@@ -100,7 +113,8 @@ static int set_up(bench *b, const char *shape, pdt_error *err) {
   return pdt_kv_new(&b->kv, &b->device, &kv, pages, err) ||
                  pdt_trunk_new(&b->trunk, &b->weights, &b->alone, &b->kv, &limits, err) ||
                  b->device.ops->alloc(&b->device, (int64_t)PROMPT_ROWS * c->hidden_size, "states",
-                                      &b->hidden, err)
+                                      &b->hidden, err) ||
+                 b->device.ops->chosen_new(&b->device, MOST_STEPS * MOST_STREAMS, &b->chosen, err)
              ? -1
              : 0;
 }
@@ -110,6 +124,8 @@ static void tear_down(bench *b) {
   pdt_kv_sequence_free(&b->prompt_sequence, &b->kv);
   pdt_kv_free(&b->kv);
   if (b->device.ops) b->device.ops->release(&b->device, b->hidden);
+  if (b->device.ops) b->device.ops->chosen_free(&b->device, b->chosen);
+  b->chosen = NULL;
   pdt_trunk_weights_free(&b->weights);
   if (b->device.ops) b->device.ops->close(&b->device);
 }
@@ -126,7 +142,7 @@ static int read_prompt(bench *b, double *seconds, pdt_error *err) {
     for (int32_t i = 0; i < n; i++)
       rows[i] = (pdt_trunk_row){&b->prompt_sequence, at + i,
                                 (at + i) * 7919 % b->weights.config.vocab_size};
-    const pdt_trunk_batch batch = {rows, begin};
+    const pdt_trunk_batch batch = {.rows = rows, .begin = begin};
     if (pdt_trunk_forward(&b->trunk, &batch, NULL, none, err)) return -1;
   }
   if (b->device.ops->sync(&b->device, err)) return -1;
@@ -139,77 +155,100 @@ static int compare_doubles(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
-/* Lets K streams write, and tells the median step of the later half. */
-static int decode(bench *b, int32_t K, double *median, bool *same, pdt_error *err) {
+/* Begins step i of K streams. */
+static int begin_step(bench *b, const sweep *w, int32_t i, pdt_error *err) {
+  pdt_trunk_row rows[MOST_STREAMS];
+  pdt_row_draw draws[MOST_STREAMS];
+  int32_t begin[2] = {0, w->streams}, from[MOST_STREAMS], to[MOST_STREAMS];
+  for (int32_t k = 0; k < w->streams; k++) {
+    rows[k] = (pdt_trunk_row){&b->sequences[k], b->prompt + i, 17 + k};
+    from[k] = (i - 1) * MOST_STREAMS + k;
+    to[k] = i * MOST_STREAMS + k;
+    draws[k] = (pdt_row_draw){w->how, pdt_uniform(1, (uint32_t)i, k, 0, 0)};
+  }
+  const pdt_trunk_batch batch = {rows, begin, i > 0 ? b->chosen : NULL, from};
+  if (pdt_trunk_forward(&b->trunk, &batch, NULL, b->hidden, err)) return -1;
+  pdt_trunk_choose_ahead(&b->trunk, w->streams, b->hidden, draws, to, b->chosen);
+  return 0;
+}
+
+/* Waits for the tokens of step i. */
+static void end_step(bench *b, sweep *w, int32_t i, bool but_last) {
   pdt_token tokens[MOST_STREAMS];
-  double times[MOST_STEPS];
-  for (int32_t k = 0; k < K; k++) {
+  int32_t from[MOST_STREAMS];
+  for (int32_t k = 0; k < w->streams; k++) from[k] = i * MOST_STREAMS + k;
+  b->device.ops->chosen_read(&b->device, b->chosen, from, w->streams, but_last, tokens);
+  if (!b->any) b->first[i] = tokens[0];
+  w->same = w->same && tokens[0] >= 0 && tokens[0] == b->first[i];
+}
+
+/* Lets K streams write, and tells the median step of the later half. */
+static int decode(bench *b, sweep *w, pdt_error *err) {
+  double times[MOST_STEPS], last = pdt_seconds();
+  w->same = true;
+  for (int32_t k = 0; k < w->streams; k++)
     if (pdt_kv_sequence_new(&b->sequences[k], &b->kv, &b->prompt_sequence, b->prompt, b->steps,
                             err))
       return -1;
-    tokens[k] = 17 + k;
-  }
-  *same = true;
-  for (int32_t i = 0; i < b->steps; i++) {
-    pdt_trunk_row rows[MOST_STREAMS];
-    int32_t begin[2] = {0, K};
-    double start = pdt_seconds();
-    for (int32_t k = 0; k < K; k++)
-      rows[k] = (pdt_trunk_row){&b->sequences[k], b->prompt + i, tokens[k]};
-    const pdt_trunk_batch batch = {rows, begin};
-    if (pdt_trunk_forward(&b->trunk, &batch, NULL, b->hidden, err)) return -1;
-    pdt_trunk_choose(&b->trunk, begin, b->hidden, NULL, tokens);
-    times[i] = pdt_seconds() - start;
-    if (!b->any) b->first[i] = tokens[0];
-    *same = *same && tokens[0] == b->first[i];
+  for (int32_t i = 0; i <= b->steps; i++) {
+    if (i < b->steps && begin_step(b, w, i, err)) return -1;
+    if (i == 0) continue;
+    end_step(b, w, i - 1, i < b->steps);
+    double now = pdt_seconds();
+    times[i - 1] = now - last;
+    last = now;
   }
   b->any = true;
-  for (int32_t k = 0; k < K; k++) pdt_kv_sequence_free(&b->sequences[k], &b->kv);
+  for (int32_t k = 0; k < w->streams; k++) pdt_kv_sequence_free(&b->sequences[k], &b->kv);
   qsort(times + b->steps / 2, (size_t)(b->steps - b->steps / 2), sizeof *times, compare_doubles);
-  *median = times[b->steps * 3 / 4];
+  w->seconds = times[b->steps * 3 / 4];
   return b->device.ops->sync(&b->device, err);
 }
 
-static void report(bench *b, const char *shape, int32_t K, double seconds, double prompt,
-                   bool same) {
+static void report(bench *b, const char *shape, const sweep *w, double prompt) {
+  const char *choice = w->how.temperature == 0 ? "largest" : "top_p 0.9";
   const pdt_matrix *head = pdt_trunk_head(&b->weights);
-  double bytes = (double)head->bytes;
+  double bytes = (double)head->bytes, seconds = w->seconds;
   for (pdt_layer l = 0; l < b->weights.config.layers; l++) {
-    const pdt_layer_weights *w = &b->weights.layers[l];
-    bytes += (double)(w->qkv.bytes + w->attention_out.bytes + w->gate_up.bytes + w->down.bytes);
+    const pdt_layer_weights *layer = &b->weights.layers[l];
+    bytes += (double)(layer->qkv.bytes + layer->attention_out.bytes + layer->gate_up.bytes +
+                      layer->down.bytes);
   }
   double least = b->read_bandwidth > 0 ? bytes / b->read_bandwidth : 0;
   double times = least > 0 ? seconds / least : 0;
-  if (!same) b->wrong = true;
-  printf(
-      "%-9s K %3d  %8.3f ms a step, %6.3f times the %.3f ms of reading, %9.1f tokens/s; prompt of "
-      "%d in %.1f ms; %s\n",
-      shape, K, seconds * 1e3, times, least * 1e3, K / seconds, b->prompt, prompt * 1e3,
-      same ? "same" : "OTHER TOKENS");
+  if (!w->same) b->wrong = true;
+  printf("%-9s K %3d  %-9s %8.3f ms a step, %6.3f times the %.3f ms of reading, %9.1f tokens/s; "
+         "prompt of %d in %.1f ms; %s\n",
+         shape, w->streams, choice, seconds * 1e3, times, least * 1e3, w->streams / seconds,
+         b->prompt, prompt * 1e3, w->same ? "same" : "OTHER TOKENS");
   if (!b->out) return;
-  fprintf(b->out,
-          "{\"part\": \"step\", \"shape\": \"%s\", \"streams\": %d, \"ms\": %.4f, "
-          "\"times_reading\": %.4f, \"reading_ms\": %.4f, \"tokens_per_second\": %.1f, "
-          "\"prompt\": %d, \"prompt_ms\": %.2f, \"correct\": %s}\n",
-          shape, K, seconds * 1e3, times, least * 1e3, K / seconds, b->prompt, prompt * 1e3,
-          same ? "true" : "false");
+  fprintf(
+      b->out,
+      "{\"part\": \"step\", \"shape\": \"%s\", \"streams\": %d, \"choice\": \"%s\", \"ms\": %.4f, "
+      "\"times_reading\": %.4f, \"reading_ms\": %.4f, \"tokens_per_second\": %.1f, "
+      "\"prompt\": %d, \"prompt_ms\": %.2f, \"correct\": %s}\n",
+      shape, w->streams, choice, seconds * 1e3, times, least * 1e3, w->streams / seconds, b->prompt,
+      prompt * 1e3, w->same ? "true" : "false");
 }
 
 static int run_shape(bench *b, const char *shape, pdt_error *err) {
   double prompt = 0;
+  sweep w = {.how = {.top_p = 1}};
   b->any = false;
   if (set_up(b, shape, err) || read_prompt(b, &prompt, err)) return -1;
   char *list = strdup(b->streams), *rest = NULL;
   int status = 0;
   for (char *k = strtok_r(list, ",", &rest); k && !status; k = strtok_r(NULL, ",", &rest)) {
-    int32_t K = atoi(k) < 1 ? 1 : atoi(k) > MOST_STREAMS ? MOST_STREAMS : atoi(k);
-    double seconds = 0;
-    bool same = false;
-    status = decode(b, K, &seconds, &same, err);
-    if (!status) report(b, shape, K, seconds, prompt, same);
+    w.streams = atoi(k) < 1 ? 1 : atoi(k) > MOST_STREAMS ? MOST_STREAMS : atoi(k);
+    status = decode(b, &w, err);
+    if (!status) report(b, shape, &w, prompt);
   }
   free(list);
-  return status;
+  w.how = (pdt_sampling){.temperature = 1, .top_p = 0.9};
+  b->any = false;
+  if (status || decode(b, &w, err) || decode(b, &w, err)) return -1;
+  report(b, shape, &w, prompt);
+  return 0;
 }
 
 static bool parse(bench *b, int argc, char **argv) {

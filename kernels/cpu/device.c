@@ -95,6 +95,11 @@ static const pdt_kernels operations = {
     .plan_read = pdt_cpu_plan_read,
     .argmax_rows = pdt_cpu_argmax_rows,
     .sample_rows = pdt_cpu_sample_rows,
+    .chosen_new = pdt_host_chosen_new,
+    .chosen_free = pdt_host_chosen_free,
+    .choose_rows = pdt_host_choose_rows,
+    .gather_chosen = pdt_host_gather_chosen,
+    .chosen_read = pdt_host_chosen_read,
 };
 
 int pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error *err) {

@@ -47,8 +47,15 @@ static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
 }
 
 void pdt_cuda_hold(pdt_cuda *c) {
-  /* What an earlier sequence reads there may not have been read yet. */
-  c->held_used = c->held.waiting ? c->held.bytes : 0;
+  pdt_cuda_stage *s = &c->held[c->holding];
+  if (s->waiting) { /* what the last sequence reads there may not have been read yet */
+    if (!pdt_cuda_ok(c, cudaEventRecord(s->done, c->queue.stream), "event")) return;
+    c->holding = 1 - c->holding;
+    s = &c->held[c->holding];
+    if (s->waiting && !pdt_cuda_ok(c, cudaEventSynchronize(s->done), "waiting for a step")) return;
+    s->waiting = false;
+  }
+  c->held_used = 0;
   c->queue.holds = true;
 }
 
@@ -56,10 +63,11 @@ void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes) {
   enum { LINE = 256 };
   pdt_bytes whole = (bytes + LINE - 1) / LINE * LINE;
   if (c->failure.code != PDT_ERROR_NONE) return NULL;
-  if (c->queue.holds && c->held_used + whole <= c->held.bytes) {
-    void *at = c->held.at + c->held_used;
+  pdt_cuda_stage *held = &c->held[c->holding];
+  if (c->queue.holds && c->held_used + whole <= held->bytes) {
+    void *at = held->at + c->held_used;
     c->held_used += whole;
-    c->held.waiting = true;
+    held->waiting = true;
     return at;
   }
   if (c->staged + whole > c->stages[c->stage].bytes &&
@@ -108,7 +116,8 @@ bool pdt_cuda_wait(pdt_cuda *c, const char *what) {
   if (!pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) ||
       !pdt_cuda_ok(c, cudaStreamSynchronize(c->queue.stream), what))
     return false;
-  c->held.waiting = false;
+  c->held[0].waiting = c->held[1].waiting = false;
+  c->holding = 0;
   return true;
 }
 
@@ -150,7 +159,7 @@ static void close_device(pdt_device *dev) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (c) {
     pdt_cuda_buffer *buffers[] = {&c->packing,   &c->prepared, &c->partial, &c->arrived,
-                                  &c->attention, &c->choice,   &c->blocks};
+                                  &c->attention, &c->choice,   &c->draws,   &c->blocks};
     if (c->queue.stream) cudaStreamSynchronize(c->queue.stream);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]->at);
     for (int i = 0; i < PDT_CUDA_STAGES; i++) {
@@ -158,7 +167,10 @@ static void close_device(pdt_device *dev) {
       if (c->stages[i].at) cudaFreeHost(c->stages[i].at);
     }
     if (c->results) cudaFreeHost(c->results);
-    if (c->held.at) cudaFreeHost(c->held.at);
+    for (int i = 0; i < 2; i++) {
+      if (c->held[i].done) cudaEventDestroy(c->held[i].done);
+      if (c->held[i].at) cudaFreeHost(c->held[i].at);
+    }
     cudaStream_t stream = c->queue.stream;
     pdt_cuda_queue_free(&c->queue);
     if (stream) cudaStreamDestroy(stream);
@@ -209,6 +221,11 @@ static const pdt_kernels operations = {
     .plan_read = pdt_cuda_plan_read,
     .argmax_rows = pdt_cuda_argmax_rows,
     .sample_rows = pdt_cuda_sample_rows,
+    .chosen_new = pdt_cuda_chosen_new,
+    .chosen_free = pdt_cuda_chosen_free,
+    .choose_rows = pdt_cuda_choose_rows,
+    .gather_chosen = pdt_cuda_gather_chosen,
+    .chosen_read = pdt_cuda_chosen_read,
 };
 
 /* The stream, the stages and the name. */
@@ -227,9 +244,13 @@ static bool open_device(pdt_cuda *c) {
   }
   c->clusters = c->queue.ahead = p.major >= 9;
   snprintf(c->name, sizeof c->name, "cuda sm_%d%d", p.major, p.minor);
-  if (!pdt_cuda_ok(c, cudaMallocHost((void **)&c->held.at, PDT_CUDA_HELD_BYTES), "host memory"))
-    return false;
-  c->held.bytes = PDT_CUDA_HELD_BYTES;
+  for (int i = 0; i < 2; i++) {
+    pdt_cuda_stage *s = &c->held[i];
+    if (!pdt_cuda_ok(c, cudaMallocHost((void **)&s->at, PDT_CUDA_HELD_BYTES), "host memory") ||
+        !pdt_cuda_ok(c, cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming), "an event"))
+      return false;
+    s->bytes = PDT_CUDA_HELD_BYTES;
+  }
   for (int i = 0; i < PDT_CUDA_STAGES; i++)
     if (!pdt_cuda_ok(c, cudaEventCreateWithFlags(&c->stages[i].done, cudaEventDisableTiming),
                      "an event"))
@@ -242,7 +263,8 @@ int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
   *dev = (pdt_device){0};
   if (PDT_NEW(&c, 1, "GPU", err)) return -1;
   c->index = index;
-  *dev = (pdt_device){.ops = &operations, .name = c->name, .threads = 1, .state = c};
+  *dev = (pdt_device){
+      .ops = &operations, .name = c->name, .threads = 1, .runs_ahead = true, .state = c};
   if (open_device(c)) return 0;
   if (err) *err = c->failure;
   close_device(dev);

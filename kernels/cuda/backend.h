@@ -42,12 +42,14 @@ typedef struct pdt_cuda {
   int stage;        /* the one in use */
   pdt_bytes staged; /* bytes of it that are taken */
   /* The same for launches that are held back: from its beginning for each sequence of them, so that
-   * a sequence that comes again reads from the same places. */
-  pdt_cuda_stage held;
+   * a sequence that comes again reads from the same places. Two in turn: one may still be read
+   * while the next sequence is made. */
+  pdt_cuda_stage held[2];
+  int holding; /* the one in use */
   pdt_bytes held_used;
   unsigned char *results; /* pinned: what the device writes to the host */
   pdt_bytes results_bytes;
-  pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, blocks;
+  pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, draws, blocks;
   pdt_cuda_sum pending;
 } pdt_cuda;
 
@@ -174,5 +176,13 @@ void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, cons
                           int32_t n, int32_t first_id, pdt_candidate *best);
 void pdt_cuda_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                           int32_t n, const pdt_row_draw *draws, pdt_token *tokens);
+int pdt_cuda_chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err);
+void pdt_cuda_chosen_free(pdt_device *dev, pdt_chosen *chosen);
+void pdt_cuda_choose_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                          const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen);
+void pdt_cuda_gather_chosen(pdt_device *dev, const pdt_matrix *w, const pdt_chosen *chosen,
+                            const int32_t *from, int32_t n, pdt_array y);
+void pdt_cuda_chosen_read(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
+                          bool but_last, pdt_token *tokens);
 
 #endif

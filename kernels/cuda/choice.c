@@ -1,6 +1,8 @@
 /* Choice of tokens. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "kernels/cuda/backend.h"
 
 void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
@@ -26,27 +28,143 @@ void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, cons
   for (int32_t i = 0; i < n; i++) best[i] = (pdt_candidate){results[i].logit, results[i].id};
 }
 
-/* Candidates in order of their logits are found on the host, row by row. */
+/* Room for n draws: bests of parts of rows, bests of rows, and what draws need. */
+static bool find_room(pdt_cuda *c, int32_t width, int32_t n, pdt_cuda_best **parts,
+                      pdt_cuda_best **best, pdt_cuda_draw_room *room) {
+  int64_t bests = (int64_t)n * (pdt_cuda_argmax_parts(width) + 1);
+  int64_t ties = (int64_t)n * pdt_cuda_draw_parts(width);
+  *parts = pdt_cuda_grow(c, &c->choice,
+                         bests * (pdt_bytes)sizeof **parts + ties * (pdt_bytes)sizeof *room->ties,
+                         "room for choices");
+  *room = (pdt_cuda_draw_room){
+      .rows = pdt_cuda_grow_zeroed(c, &c->draws, n * pdt_cuda_draw_bytes(), "room for draws")};
+  if (!*parts || !room->rows) return false;
+  *best = *parts + (bests - n);
+  room->best = *best;
+  room->ties = (int32_t *)(void *)(*best + n);
+  return true;
+}
+
+/* Most goals of a row (draws.cu): the k-th best, the end of a list, the token. */
+static int32_t goals_of(const pdt_row_draw *draws, int32_t width, int32_t n) {
+  int32_t most = 0;
+  for (int32_t i = 0; i < n; i++) {
+    const pdt_sampling *how = &draws[i].how;
+    int32_t goals = 1 + (how->top_k > 0 && how->top_k < width) + (how->top_p < 1);
+    if (how->temperature != 0 && goals > most) most = goals;
+  }
+  return most;
+}
+
+/* Launches the choice of n tokens. rows, to: NULL counts 0, 1, 2 .. */
+static bool choose(pdt_cuda *c, const float *logits, int32_t width, const int32_t *rows, int32_t n,
+                   const pdt_row_draw *draws, const int32_t *to, const pdt_cuda_drawn *drawn) {
+  pdt_cuda_best *parts, *best;
+  pdt_cuda_draw_room room;
+  if (!find_room(c, width, n, &parts, &best, &room)) return false;
+  pdt_cuda_draw *list = pdt_cuda_lend(c, n * (pdt_bytes)(sizeof *list + sizeof *rows));
+  if (!list) return false;
+  int32_t *row_list = (int32_t *)(void *)(list + n);
+  for (int32_t i = 0; i < n; i++) {
+    row_list[i] = rows ? rows[i] : i;
+    list[i] = (pdt_cuda_draw){.temperature = draws[i].how.temperature,
+                              .top_p = draws[i].how.top_p,
+                              .u = draws[i].u,
+                              .top_k = draws[i].how.top_k,
+                              .row = row_list[i],
+                              .to = to ? to[i] : i};
+  }
+  return pdt_cuda_ok(c, pdt_launch_argmax(logits, width, row_list, n, 0, parts, best, &c->queue),
+                     "largest logits") &&
+         pdt_cuda_ok(c,
+                     pdt_launch_draws(logits, width, list, n, goals_of(draws, width, n), &room,
+                                      drawn, &c->queue),
+                     "draws");
+}
+
 void pdt_cuda_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                           int32_t n, const pdt_row_draw *draws, pdt_token *tokens) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (n < 1) return;
   memset(tokens, 0, (size_t)n * sizeof *tokens);
   if (!pdt_cuda_begin(dev)) return;
-  pdt_bytes row_bytes = width * (pdt_bytes)sizeof(float);
-  pdt_bytes scratch_bytes = width * (pdt_bytes)sizeof(pdt_candidate);
-  char *results = pdt_cuda_results(c, n * row_bytes + scratch_bytes + 16);
-  if (!results) return;
-  for (int32_t i = 0; i < n; i++)
-    if (!pdt_cuda_ok(c,
-                     pdt_cuda_transfer(c, results + i * row_bytes,
-                                       logits.at + (int64_t)(rows ? rows[i] : i) * width,
-                                       (size_t)row_bytes, cudaMemcpyDeviceToHost),
-                     "download of logits"))
-      return;
-  if (!pdt_cuda_wait(c, "download of logits")) return;
-  pdt_candidate *scratch = (pdt_candidate *)(void *)(results + (n * row_bytes + 15) / 16 * 16);
-  for (int32_t i = 0; i < n; i++)
-    tokens[i] = pdt_sample((const float *)(const void *)(results + i * row_bytes), width,
-                           &draws[i].how, draws[i].u, scratch);
+  int32_t *told = pdt_cuda_results(c, n * (pdt_bytes)sizeof *told);
+  const pdt_cuda_drawn drawn = {NULL, told};
+  if (told && choose(c, logits.at, width, rows, n, draws, NULL, &drawn) &&
+      pdt_cuda_wait(c, "draws"))
+    memcpy(tokens, told, (size_t)n * sizeof *tokens);
+}
+
+/* ---- tokens that stay on the device ---- */
+
+struct pdt_chosen {
+  int32_t *ids;        /* device [n] */
+  int32_t *told;       /* host [n], pinned: the same, as soon as they are known */
+  cudaEvent_t done[2]; /* of calls of choose_rows, in turn */
+  int64_t calls;
+};
+
+void pdt_cuda_chosen_free(pdt_device *dev, pdt_chosen *chosen) {
+  if (!chosen) return;
+  pdt_cuda_free(dev, chosen->ids); /* waits until nothing uses them */
+  if (chosen->told) cudaFreeHost(chosen->told);
+  for (int i = 0; i < 2; i++)
+    if (chosen->done[i]) cudaEventDestroy(chosen->done[i]);
+  free(chosen);
+}
+
+int pdt_cuda_chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err) {
+  pdt_chosen *made;
+  pdt_array ids;
+  size_t bytes = ((size_t)n + 1) * sizeof *made->told;
+  *out = NULL;
+  if (PDT_NEW(&made, 1, "chosen tokens", err)) return -1;
+  if (pdt_cuda_alloc(dev, n, "chosen tokens", &ids, err)) {
+    free(made);
+    return -1;
+  }
+  made->ids = (int32_t *)(void *)ids.at;
+  if (cudaMallocHost((void **)&made->told, bytes) != cudaSuccess ||
+      cudaEventCreateWithFlags(&made->done[0], cudaEventDisableTiming) != cudaSuccess ||
+      cudaEventCreateWithFlags(&made->done[1], cudaEventDisableTiming) != cudaSuccess) {
+    cudaGetLastError();
+    pdt_cuda_chosen_free(dev, made);
+    return pdt_fail(err, PDT_ERROR_MEMORY, "chosen tokens: no %zu bytes of pinned host memory",
+                    bytes);
+  }
+  memset(made->told, 0, bytes);
+  *out = made;
+  return 0;
+}
+
+void pdt_cuda_choose_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                          const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  const pdt_cuda_drawn drawn = {chosen->ids, chosen->told};
+  if (n < 1 || !pdt_cuda_begin(dev)) return;
+  if (choose(c, logits.at, width, NULL, n, draws, to, &drawn) &&
+      pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "a step"))
+    pdt_cuda_ok(c, cudaEventRecord(chosen->done[chosen->calls++ % 2], c->queue.stream), "event");
+}
+
+void pdt_cuda_gather_chosen(pdt_device *dev, const pdt_matrix *w, const pdt_chosen *chosen,
+                            const int32_t *from, int32_t n, pdt_array y) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  if (n < 1 || !pdt_cuda_begin(dev)) return;
+  int32_t *list = pdt_cuda_lend(c, n * (pdt_bytes)sizeof *from);
+  if (!list) return;
+  memcpy(list, from, (size_t)n * sizeof *from);
+  pdt_cuda_ok(c, pdt_launch_gather(pdt_cuda_weights_of(w), chosen->ids, list, n, y.at, &c->queue),
+              "rows of an embedding");
+}
+
+void pdt_cuda_chosen_read(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
+                          bool but_last, pdt_token *tokens) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  int64_t call = chosen->calls - 1 - but_last;
+  memset(tokens, 0, (size_t)n * sizeof *tokens);
+  if (n < 1 || call < 0 || c->failure.code != PDT_ERROR_NONE ||
+      !pdt_cuda_ok(c, cudaEventSynchronize(chosen->done[call % 2]), "waiting for tokens"))
+    return;
+  for (int32_t i = 0; i < n; i++) tokens[i] = chosen->told[from[i]];
 }

@@ -43,9 +43,9 @@ cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width, pdt_c
 cudaError_t pdt_launch_pack(const pdt_cuda_weights *w, int32_t first_out, int32_t n_rows,
                             const void *src, pdt_cuda_queue *queue);
 
-/* y[r, i] = weight (ids[r], i), widened. */
-cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, int32_t n, float *y,
-                              pdt_cuda_queue *queue);
+/* y[r, i] = weight (ids[from[r] or r], i), widened; of id 0 where there is none, -1. */
+cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, const int32_t *from,
+                              int32_t n, float *y, pdt_cuda_queue *queue);
 
 /* y[j] = sum over i of rows[j, i] x[i] for dense rows. */
 cudaError_t pdt_launch_rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32_t width,
@@ -207,6 +207,36 @@ int32_t pdt_cuda_argmax_parts(int32_t width);
 cudaError_t pdt_launch_argmax(const float *logits, int32_t width, const int32_t *rows, int32_t n,
                               int32_t first_id, pdt_cuda_best *room, pdt_cuda_best *best,
                               pdt_cuda_queue *queue);
+
+/* ---- draws.cu ---- */
+
+/* How one row's token is drawn (sample.h), and where its id goes. */
+typedef struct pdt_cuda_draw {
+  double temperature, top_p, u;
+  int32_t top_k, row, to, pad;
+} pdt_cuda_draw;
+
+/* What draws of n rows work with: states of pdt_cuda_draw_bytes each, zeroed when they are new; the
+ * best of every row, as pdt_launch_argmax gives it; pdt_cuda_draw_parts(width) * n numbers. */
+typedef struct pdt_cuda_draw_room {
+  void *rows;
+  const pdt_cuda_best *best;
+  int32_t *ties;
+} pdt_cuda_draw_room;
+int64_t pdt_cuda_draw_bytes(void);
+int32_t pdt_cuda_draw_parts(int32_t width);
+
+/* Where ids go, each to place `to` of its draw: in device memory, NULL: nowhere; and in the host's.
+ */
+typedef struct pdt_cuda_drawn {
+  int32_t *ids, *told;
+} pdt_cuda_drawn;
+
+/* The token that pdt_sample gives of each row draws[i].row of logits [.., width]. goals: the most
+ * that a row looks for, one at a time (see the source); 0: all rows take their best. */
+cudaError_t pdt_launch_draws(const float *logits, int32_t width, const pdt_cuda_draw *draws,
+                             int32_t n, int32_t goals, const pdt_cuda_draw_room *room,
+                             const pdt_cuda_drawn *to, pdt_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -12,7 +12,7 @@ extern "C" {
 
 #include "base/types.h"
 
-enum { PDT_CUDA_GRAPHS = 8, PDT_CUDA_SEEN = 32 };
+enum { PDT_CUDA_GRAPHS = 16, PDT_CUDA_SEEN = 64 };
 
 /* A sequence of launches that came twice. */
 typedef struct pdt_cuda_graph {

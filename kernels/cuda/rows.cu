@@ -127,12 +127,15 @@ __device__ inline float widen(pdt_dtype dtype, const void *p, int64_t at) {
   return static_cast<const float *>(p)[at];
 }
 
-__global__ void gather(const pdt_cuda_weights w, const int32_t *ids, int64_t n, float *y) {
+__global__ void gather(const pdt_cuda_weights w, const int32_t *ids, const int32_t *from, int64_t n,
+                       float *y) {
   grid_release();
   grid_wait();
-  for (int64_t i = first_item(); i < n; i += item_step())
-    y[i] = widen(w.dtype, w.data,
-                 pdt_cuda_place(w.dtype, w.out, w.in, ids[i / w.in], (int32_t)(i % w.in)));
+  for (int64_t i = first_item(); i < n; i += item_step()) {
+    int64_t row = i / w.in;
+    int32_t id = max(ids[from ? from[row] : row], 0);
+    y[i] = widen(w.dtype, w.data, pdt_cuda_place(w.dtype, w.out, w.in, id, (int32_t)(i % w.in)));
+  }
 }
 
 /* One warp a row. */
@@ -201,12 +204,12 @@ cudaError_t pdt_launch_pack(const pdt_cuda_weights *w, int32_t first_out, int32_
                       static_cast<const uint16_t *>(src));
 }
 
-cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, int32_t n, float *y,
-                              pdt_cuda_queue *queue) {
+cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, const int32_t *from,
+                              int32_t n, float *y, pdt_cuda_queue *queue) {
   int64_t elems = (int64_t)n * w->in;
   if (elems < 1) return cudaSuccess;
   return launch_ahead(gather, dim3(blocks_for(elems, THREADS)), dim3(THREADS), 0, queue, *w, ids,
-                      elems, y);
+                      from, elems, y);
 }
 
 cudaError_t pdt_launch_rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32_t width,

@@ -203,7 +203,8 @@ void pdt_cuda_gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *i
   int32_t *list = pdt_cuda_lend(c, n * (pdt_bytes)sizeof *ids);
   if (!list) return;
   memcpy(list, ids, (size_t)n * sizeof *ids);
-  pdt_cuda_ok(c, pdt_launch_gather(weights, list, n, y.at, &c->queue), "rows of an embedding");
+  pdt_cuda_ok(c, pdt_launch_gather(weights, list, NULL, n, y.at, &c->queue),
+              "rows of an embedding");
 }
 
 void pdt_cuda_rows_product(pdt_device *dev, const pdt_rows *rows, int64_t first, int32_t n,

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "base/weight.h"
+
 enum { LANES = 16 };
 
 pdt_token pdt_argmax(const float *logits, int32_t n) {
@@ -59,45 +61,50 @@ static pdt_candidate pop(candidate_heap *heap) {
   return best;
 }
 
+/* What weights are reckoned by, and the candidates that have not been looked at yet. */
+typedef struct drawing {
+  candidate_heap heap;
+  int32_t n; /* of all candidates */
+  float highest;
+  double temperature;
+} drawing;
+
+static pdt_weight weight_of(const drawing *d, float logit) {
+  return pdt_weight_of(logit, d->highest, d->temperature);
+}
+
+/* The i-th best, after those before it. */
+static pdt_candidate ranked(drawing *d, int32_t i) {
+  return d->n - d->heap.size <= i ? pop(&d->heap) : d->heap.item[d->n - 1 - i];
+}
+
+/* The first candidate at which the sum from the best on exceeds the goal; *sum is that. */
+static pdt_token seek(drawing *d, pdt_weight goal, pdt_weight *sum) {
+  *sum = 0;
+  for (int32_t i = 0;; i++) {
+    pdt_candidate c = ranked(d, i);
+    *sum += weight_of(d, c.logit);
+    if (*sum > goal) return c.id;
+  }
+}
+
 pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, double u,
                      pdt_candidate *scratch) {
   pdt_token top = pdt_argmax(logits, n);
   if (top < 0 || !isfinite(logits[top])) return -1;
   if (how->temperature == 0) return top;
 
-  candidate_heap heap = {scratch, n};
+  drawing d = {{scratch, n}, n, logits[top], how->temperature};
   for (int32_t i = 0; i < n; i++) scratch[i] = (pdt_candidate){logits[i], i};
-  for (int32_t i = n / 2 - 1; i >= 0; i--) sift_down(&heap, i);
-  const double highest = logits[top];
-  /* The difference first: at a tiny temperature the quotients alone would overflow. */
-#define WEIGHT(logit) exp(((double)(logit)-highest) / how->temperature)
-
-  int32_t kept = how->top_k > 0 && how->top_k < n ? how->top_k : n;
-  double total = 0;
-  if (kept < n)
-    for (int32_t i = 0; i < kept; i++) total += WEIGHT(pop(&heap).logit);
+  for (int32_t i = n / 2 - 1; i >= 0; i--) sift_down(&d.heap, i);
+  pdt_weight total = 0, sum;
+  if (how->top_k > 0 && how->top_k < n)
+    for (int32_t i = 0; i < how->top_k; i++) total += weight_of(&d, ranked(&d, i).logit);
   else
-    for (int32_t i = 0; i < n; i++) total += WEIGHT(logits[i]);
-
-  if (how->top_p < 1) { /* the shortest prefix that reaches top_p of what is left */
-    double sum = 0;
-    int32_t prefix = 0;
-    do {
-      if (n - heap.size <= prefix) pop(&heap);
-      sum += WEIGHT(scratch[n - 1 - prefix++].logit);
-    } while (prefix < kept && sum < how->top_p * total);
-    kept = prefix;
+    for (int32_t i = 0; i < n; i++) total += weight_of(&d, logits[i]);
+  if (how->top_p < 1) { /* the shortest list that reaches top_p of what is left */
+    seek(&d, pdt_weight_goal_of_list(total, how->top_p), &sum);
     total = sum;
   }
-  double sum = 0;
-  for (int32_t i = 0; i < kept; i++) {
-    if (n - heap.size <= i) pop(&heap);
-    double weight = WEIGHT(scratch[n - 1 - i].logit);
-    if (weight == 0) break; /* rounding kept the sum below u * total: the last that can be is it */
-    sum += weight;
-    top = scratch[n - 1 - i].id;
-    if (sum > u * total) break;
-  }
-  return top;
-#undef WEIGHT
+  return seek(&d, pdt_weight_goal_of_draw(total, u), &sum);
 }

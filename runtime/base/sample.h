@@ -20,8 +20,9 @@ typedef struct pdt_candidate {
 pdt_token pdt_argmax(const float *logits, int32_t n);
 
 /* The token that u in (0, 1) selects: filters in the order temperature, top-k, top-p; candidates by
- * logit descending, id ascending; the first whose cumulative probability exceeds u * total.
- * scratch [n] is overwritten. -1 when a logit is NaN or none is finite. Pure. */
+ * logit descending, id ascending; the first whose cumulative probability exceeds u * total, which
+ * are sums of whole numbers (weight.h). scratch [n] is overwritten. -1 when a logit is NaN or none
+ * is finite. Pure. */
 pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, double u,
                      pdt_candidate *scratch);
 

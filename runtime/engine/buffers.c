@@ -67,8 +67,12 @@ static int new_row_buffers(pdt_run *run, pdt_error *err) {
   pdt_device *dev = &run->machine->device;
   const pdt_load *l = &run->setup.capacity.load;
   int64_t rows = b->max_rows;
+  if (run->machine->group.size == 1 && dev->runs_ahead &&
+      dev->ops->chosen_new(dev, (int32_t)l->own_tokens, &b->ahead, err))
+    return -1;
   return dev->ops->alloc(dev, rows * run->loaded->model.hidden_size, "round", &b->hidden, err) ||
-         PDT_NEW(&b->rows, rows, "round", err) || PDT_NEW(&b->conditioning, rows, "round", err) ||
+         PDT_NEW(&b->reads, rows, "round", err) || PDT_NEW(&b->rows, rows, "round", err) ||
+         PDT_NEW(&b->conditioning, rows, "round", err) ||
          PDT_NEW(&b->row_lanes, rows, "round", err) ||
          PDT_NEW(&b->state_rows, rows, "round", err) ||
          PDT_NEW(&b->chosen, l->group_lanes, "round", err) ||
@@ -123,33 +127,23 @@ void pdt_run_buffers_free(pdt_run *run) {
   pdt_round_buffers *b = &run->round;
   pdt_mail *m = &run->mail;
   pdt_device *dev = &run->machine->device;
-  void *all[] = {b->lanes,
-                 b->by_owner,
-                 b->owner_begin,
-                 b->tokens,
-                 b->told_states,
-                 b->notes,
-                 b->coverage,
-                 b->rows,
-                 b->row_lanes,
-                 b->state_rows,
-                 b->conditioning,
-                 b->begin,
-                 b->chosen,
-                 b->draws,
-                 b->blocks,
-                 b->counts,
-                 m->record,
-                 m->records,
-                 m->decision,
-                 m->verdicts,
-                 m->letter,
-                 run->sessions,
-                 run->exchange.targets};
+  void *all[] = {b->lanes,        b->by_owner,
+                 b->owner_begin,  b->tokens,
+                 b->told_states,  b->notes,
+                 b->coverage,     b->rows,
+                 b->row_lanes,    b->state_rows,
+                 b->conditioning, b->begin,
+                 b->chosen,       b->draws,
+                 b->blocks,       b->counts,
+                 m->record,       m->records,
+                 m->decision,     m->verdicts,
+                 run->sessions,   run->exchange.targets,
+                 b->reads,        m->letter};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   dev->ops->release(dev, b->states);
   dev->ops->release(dev, b->hidden);
   dev->ops->release(dev, b->prompt_states);
+  dev->ops->chosen_free(dev, b->ahead);
   pdt_buffer_free(&m->requests);
   pdt_ledger_free(&run->ledger);
   pdt_trunk_free(&run->trunk);

@@ -1,7 +1,8 @@
 /* One round's blocks: every active stream emits up to tau tokens under the round's window, then
  * note, coverage and readiness (3.4, steps a to d). Tokens come from the sampler, a step of all
  * streams at a time, or from a recorded decision, whole blocks as rows of one batch: a row's bits
- * do not depend on the batch, so both give the same states. */
+ * do not depend on the batch, so both give the same states. Where it pays, a step begins before the
+ * tokens of the one before are known: what streams read beyond their ends is dropped. */
 #include <math.h>
 #include <string.h>
 
@@ -119,8 +120,10 @@ static void condition_ffn(void *context, pdt_layer layer, pdt_array h, int32_t r
 }
 
 /* Runs rows 0 .. n-1 of the buffers, whose lanes are row_lanes (by owner), under their
- * conditioning. This rank's hidden states go to `hidden`, unless none. */
-static int run_rows(pdt_run *run, int32_t n, pdt_array hidden, pdt_error *err) {
+ * conditioning; `reads`: their tokens are at these places of round.ahead, unless NULL. This rank's
+ * hidden states go to `hidden`, unless none. */
+static int run_rows(pdt_run *run, int32_t n, const int32_t *reads, pdt_array hidden,
+                    pdt_error *err) {
   pdt_round_buffers *b = &run->round;
   const pdt_comm *group = &run->machine->group;
   const pdt_engine_variant *v = run->variant;
@@ -134,7 +137,7 @@ static int run_rows(pdt_run *run, int32_t n, pdt_array hidden, pdt_error *err) {
   }
   b->begin[group->size] = n;
   const pdt_trunk_hooks hooks = {run, v->no_snc ? NULL : condition_attention, condition_ffn};
-  const pdt_trunk_batch batch = {b->rows, b->begin};
+  const pdt_trunk_batch batch = {b->rows, b->begin, reads ? b->ahead : NULL, reads};
   if (!v->plain) pdt_sidecar_condition(&run->loaded->sidecar, b->conditioning, own);
   return pdt_trunk_forward(&run->trunk, &batch, v->plain ? NULL : &hooks, hidden, err);
 }
@@ -153,16 +156,24 @@ static pdt_token lead_token(const pdt_request *r, pdt_stream k, int32_t j) {
   return j == 0 ? r->prompt[r->n_prompt - 1] : r->prefix[k][j - 1];
 }
 
-/* The row of a lane's next step: it reads the token before the one that the step emits. */
+/* The position at which step i of a lane's block reads. */
+static int32_t step_position(const pdt_lane *lane, int32_t i) {
+  const pdt_running *r = lane->running;
+  return r->request->n_prompt - 1 + r->request->n_prefix[lane->stream] +
+         r->session.streams[lane->stream].n_tokens + i;
+}
+
+/* The row of a lane's next step: it reads the token before the one that the step emits, if that is
+ * known. */
 static pdt_trunk_row step_row(const pdt_lane *lane) {
   pdt_running *r = lane->running;
   const pdt_stream_state *stream = &r->session.streams[lane->stream];
-  int32_t leads = r->request->n_prefix[lane->stream], have = stream->n_tokens + lane->emitted;
-  pdt_token token = lane->emitted > 0      ? lane->tokens[lane->emitted - 1]
-                    : stream->n_tokens > 0 ? stream->tokens[stream->n_tokens - 1]
-                                           : lead_token(r->request, lane->stream, leads);
-  return (pdt_trunk_row){&r->sequences[lane->stream], r->request->n_prompt - 1 + leads + have,
-                         token};
+  int32_t leads = r->request->n_prefix[lane->stream];
+  pdt_token token = lane->begun > lane->emitted ? 0
+                    : lane->begun > 0           ? lane->tokens[lane->begun - 1]
+                    : stream->n_tokens > 0      ? stream->tokens[stream->n_tokens - 1]
+                                                : lead_token(r->request, lane->stream, leads);
+  return (pdt_trunk_row){&r->sequences[lane->stream], step_position(lane, lane->begun), token};
 }
 
 /* In a session's first round its streams read all but the last token of their leads, many rows at
@@ -181,11 +192,11 @@ static int read_leads(pdt_run *run, pdt_error *err) {
       b->rows[n++] = (pdt_trunk_row){&r->sequences[lane->stream], r->request->n_prompt - 1 + j,
                                      lead_token(r->request, lane->stream, j)};
       if (n < b->max_rows) continue;
-      if (run_rows(run, n, none, err)) return -1;
+      if (run_rows(run, n, NULL, none, err)) return -1;
       n = 0;
     }
   }
-  return n > 0 ? run_rows(run, n, none, err) : 0;
+  return n > 0 ? run_rows(run, n, NULL, none, err) : 0;
 }
 
 /* The row of a lane's next step in the batch of *n: it reads the token before the one that the step
@@ -193,20 +204,22 @@ static int read_leads(pdt_run *run, pdt_error *err) {
 static void add_step(pdt_run *run, pdt_lane *lane, int32_t *n) {
   pdt_round_buffers *b = &run->round;
   b->row_lanes[*n] = lane;
-  b->state_rows[*n] = lane->states + lane->emitted;
+  b->state_rows[*n] = lane->states + lane->begun;
+  b->reads[*n] = lane->states + lane->begun - 1;
   b->rows[(*n)++] = step_row(lane);
+  lane->begun++;
 }
 
 /* ---- tokens from the sampler ---- */
 
-/* How the next token of a lane is drawn. */
+/* How the token of the step that a lane has begun last is drawn. */
 static pdt_row_draw draw_of(const pdt_lane *lane) {
   const pdt_settings *settings = &lane->running->session.settings;
   const pdt_stream_state *stream = &lane->running->session.streams[lane->stream];
   pdt_row_draw draw = {.how = settings->sampling};
   if (draw.how.temperature != 0)
-    draw.u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + lane->emitted), lane->stream,
-                         stream->attempt, lane->running->request->session);
+    draw.u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + lane->begun - 1),
+                         lane->stream, stream->attempt, lane->running->request->session);
   return draw;
 }
 
@@ -245,7 +258,7 @@ static int32_t step(pdt_run *run, pdt_error *err) {
     if (!b->by_owner[i]->finished) add_step(run, b->by_owner[i], &n);
   }
   if (n == 0) return 0;
-  if (run_rows(run, n, b->hidden, err)) return -1;
+  if (run_rows(run, n, NULL, b->hidden, err)) return -1;
   keep_states(run);
   choose_all(run, n);
   for (pdt_rank t = 0; t < group->size; t++)
@@ -253,6 +266,62 @@ static int32_t step(pdt_run *run, pdt_error *err) {
   pdt_comm_all_gather(group, b->chosen + b->begin[group->rank], b->chosen, b->counts);
   append_tokens(run, n);
   return n;
+}
+
+/* ---- the same, ahead of the tokens ---- */
+
+/* Begins a step of all of this rank's lanes that have room and are not known to be finished; how
+ * many there were, or -1. But for a block's first step, tokens are read where they were chosen. */
+static int32_t begin_step(pdt_run *run, pdt_error *err) {
+  pdt_round_buffers *b = &run->round;
+  pdt_range lanes = own_lanes(run);
+  int32_t n = 0;
+  for (int32_t i = lanes.begin; i < lanes.end; i++) {
+    pdt_lane *lane = b->by_owner[i];
+    if (!lane->finished && lane->begun < lane->room) add_step(run, lane, &n);
+  }
+  if (n == 0) return 0;
+  bool first = b->row_lanes[0]->begun == 1;
+  if (run_rows(run, n, first ? NULL : b->reads, b->hidden, err)) return -1;
+  keep_states(run);
+  for (int32_t i = 0; i < n; i++) b->draws[i] = draw_of(b->row_lanes[i]);
+  pdt_trunk_choose_ahead(&run->trunk, n, b->hidden, b->draws, b->state_rows, b->ahead);
+  return n;
+}
+
+/* Puts one more token into each lane that has begun more steps: of the step before the one that was
+ * begun last, or of the last. */
+static void end_step(pdt_run *run, bool but_last) {
+  pdt_round_buffers *b = &run->round;
+  pdt_device *dev = &run->machine->device;
+  pdt_range lanes = own_lanes(run);
+  int32_t n = 0;
+  for (int32_t i = lanes.begin; i < lanes.end; i++) {
+    pdt_lane *lane = b->by_owner[i];
+    if (lane->finished || lane->emitted == lane->begun) continue;
+    b->row_lanes[n] = lane;
+    b->reads[n++] = lane->states + lane->emitted;
+  }
+  dev->ops->chosen_read(dev, b->ahead, b->reads, n, but_last, b->chosen);
+  append_tokens(run, n);
+}
+
+/* Whole blocks. What a lane read beyond its end is dropped: no one sees the states, and its cache
+ * ends where it would have ended. */
+static int emit_ahead(pdt_run *run, pdt_error *err) {
+  const pdt_round_buffers *b = &run->round;
+  pdt_range lanes = own_lanes(run);
+  int32_t begun = 0, n;
+  while ((n = begin_step(run, err)) > 0)
+    if (++begun > 1) end_step(run, true);
+  if (n < 0) return -1;
+  end_step(run, false);
+  for (int32_t i = lanes.begin; i < lanes.end; i++) {
+    const pdt_lane *lane = b->by_owner[i];
+    pdt_kv_truncate(&lane->running->sequences[lane->stream], &run->kv,
+                    step_position(lane, lane->emitted));
+  }
+  return 0;
 }
 
 /* ---- tokens from a recorded decision ---- */
@@ -274,7 +343,7 @@ static bool is_kept(const pdt_run *run, const Pdt__Decision *recorded, const pdt
 
 /* Runs the *n steps of a batch. */
 static int run_steps(pdt_run *run, int32_t *n, pdt_error *err) {
-  if (*n > 0 && run_rows(run, *n, run->round.hidden, err)) return -1;
+  if (*n > 0 && run_rows(run, *n, NULL, run->round.hidden, err)) return -1;
   if (*n > 0) keep_states(run);
   *n = 0;
   return 0;
@@ -398,6 +467,8 @@ void pdt_round_emit(pdt_run *run, const Pdt__Decision *recorded) {
   int32_t n = read_leads(run, &err) ? -1 : 1;
   if (n > 0 && recorded)
     n = replay_blocks(run, recorded, &err) ? -1 : 0;
+  else if (n > 0 && run->round.ahead)
+    n = emit_ahead(run, &err);
   else
     while (n > 0) n = step(run, &err);
   if (n == 0) close_blocks(run, recorded);

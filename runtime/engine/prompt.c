@@ -34,7 +34,7 @@ static int encode(pdt_run *run, pdt_running *r, int32_t first, int32_t n, pdt_er
   for (int32_t i = 0; i < rows; i++)
     b->rows[i] = (pdt_trunk_row){&r->prompt, first + i, r->request->prompt[first + i]};
   for (pdt_rank t = 0; t <= T; t++) b->begin[t] = (int32_t)((int64_t)rows * t / T);
-  const pdt_trunk_batch batch = {b->rows, b->begin};
+  const pdt_trunk_batch batch = {.rows = b->rows, .begin = b->begin};
   if (pdt_trunk_forward(&run->trunk, &batch, NULL, plans ? b->hidden : (pdt_array){0}, err))
     return -1;
   if (plans) add_states(run, r, first);

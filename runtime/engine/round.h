@@ -16,6 +16,7 @@ typedef struct pdt_lane {
   pdt_rank owner;    /* world rank */
   int32_t room;      /* most tokens of this block */
   int32_t emitted;   /* tokens so far; known in the group, and after the boundary everywhere */
+  int32_t begun;     /* steps of the block; may be ahead of its tokens, in the group */
   bool finished;     /* the block is whole; likewise */
   bool ended;        /* by an end-of-sequence token */
   pdt_fault fault;   /* known to the owner, and after the boundary to rank 0 */
@@ -40,6 +41,9 @@ typedef struct pdt_round_buffers {
   float *coverage;      /* [lanes, S] */
   /* of one batch of rows: */
   int32_t max_rows;
+  pdt_chosen *ahead;              /* [own tokens] by state row, where steps run ahead of their
+                                     tokens: a rank by itself, on a device that does; else NULL */
+  int32_t *reads;                 /* [max_rows]: where in them the token is that a row reads */
   pdt_array hidden;               /* [max_rows, d] of own rows */
   pdt_trunk_row *rows;            /* [max_rows], by owner */
   pdt_lane **row_lanes;           /* [max_rows] */

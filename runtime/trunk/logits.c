@@ -164,3 +164,14 @@ void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
   choose_largest(&c);
   choose_drawn(&c);
 }
+
+void pdt_trunk_choose_ahead(pdt_trunk *trunk, int32_t n, pdt_array hidden,
+                            const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen) {
+  const pdt_matrix *head = pdt_trunk_head(trunk->weights);
+  pdt_device *dev = trunk->device;
+  double start = pdt_seconds();
+  dev->ops->matmul(dev, head, hidden, trunk->weights->config.hidden_size, n,
+                   trunk->scratch->logits);
+  dev->ops->choose_rows(dev, trunk->scratch->logits, head->out, n, draws, to, chosen);
+  trunk->clock.compute += pdt_seconds() - start;
+}

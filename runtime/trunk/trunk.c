@@ -281,6 +281,11 @@ static int32_t plan_embedding(const pass *p) {
 static void embed(const pass *p) {
   pdt_trunk_scratch *s = p->s;
   pdt_rank T = p->t->group->size;
+  if (p->batch->chosen) {
+    p->k->gather_chosen(p->dev, &p->w->embedding, p->batch->chosen, p->batch->from, p->own_rows,
+                        s->residual);
+    return;
+  }
   int32_t n = plan_embedding(p);
   p->k->gather_rows(p->dev, &p->w->embedding, s->ids, n, T > 1 ? s->partial : s->residual);
   if (T == 1) return;

@@ -19,10 +19,13 @@ typedef struct pdt_trunk_row {
 } pdt_trunk_row;
 
 /* Rows in order of their owners: rank t of the group owns rows begin[t] .. begin[t+1]-1. All ranks
- * of the group pass the same batch. Positions of one sequence ascend. */
+ * of the group pass the same batch. Positions of one sequence ascend. In a group of one, rows may
+ * read tokens that the host does not know: row i the one at place from[i] of `chosen`. */
 typedef struct pdt_trunk_batch {
   const pdt_trunk_row *rows; /* [begin[T]] */
   const int32_t *begin;      /* [T+1] */
+  const pdt_chosen *chosen;  /* NULL: rows read their own tokens */
+  const int32_t *from;       /* [begin[T]] */
 } pdt_trunk_batch;
 
 /* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */
@@ -77,5 +80,10 @@ int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_
  * row of the first kind, and the logits of the second. Collective over the group, blocking. */
 void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
                       const pdt_row_draw *draws, pdt_token *tokens);
+
+/* The same in a group of one, without waiting for the tokens: that of row i < n goes to place to[i]
+ * of `chosen`. draws [n]. Not collective. */
+void pdt_trunk_choose_ahead(pdt_trunk *trunk, int32_t n, pdt_array hidden,
+                            const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen);
 
 #endif

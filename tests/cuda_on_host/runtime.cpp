@@ -1,5 +1,6 @@
-/* Twins of the calls of the CUDA runtime that the backend and its tests make: device memory is
- * ordinary memory, and everything is done when the call returns. */
+/* Twins of the calls of the CUDA runtime that the backend and its tests make. Device memory is
+ * ordinary memory. What goes to a stream is done as late as it may be, when somebody waits for it:
+ * host memory that is used again too early shows as other results. */
 #include "cuda_on_host.h"
 
 #undef gridDim /* fields of a launch have the names */
@@ -34,6 +35,33 @@ struct call_of_kernel {
 typedef std::vector<call_of_kernel> graph;
 graph *recording = nullptr;
 
+/* What the streams have to do yet, in order; an event is how much there was when it was recorded.
+ */
+std::vector<std::function<void()>> &to_do() {
+  static std::vector<std::function<void()>> list;
+  return list;
+}
+unsigned long long done; /* of all that ever was to be done */
+
+void later(std::function<void()> what) {
+  to_do().push_back(std::move(what));
+}
+
+void catch_up(unsigned long long until) {
+  std::vector<std::function<void()>> &list = to_do();
+  size_t n = 0;
+  while (done < until && n < list.size()) list[n++](), done++;
+  list.erase(list.begin(), list.begin() + (long)n);
+}
+
+void catch_up() {
+  catch_up(done + to_do().size());
+}
+
+struct event {
+  unsigned long long after;
+};
+
 void run(const call_of_kernel &c) {
   std::vector<void *> at;
   for (const std::vector<char> &a : c.arguments) at.push_back(const_cast<char *>(a.data()));
@@ -59,7 +87,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ke
   if (recording)
     recording->push_back(c);
   else
-    run(c);
+    later([c] { run(c); });
   return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
@@ -76,7 +104,10 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t from, unsigne
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t) {
-  for (const call_of_kernel &c : *reinterpret_cast<graph *>(ready)) run(c);
+  graph calls = *reinterpret_cast<graph *>(ready);
+  later([calls] {
+    for (const call_of_kernel &c : calls) run(c);
+  });
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t g) {
@@ -92,6 +123,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes) {
   return take(p, bytes);
 }
 cudaError_t cudaFree(void *p) {
+  catch_up();
   free(p);
   return cudaSuccess;
 }
@@ -99,6 +131,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes) {
   return take(p, bytes);
 }
 cudaError_t cudaFreeHost(void *p) {
+  catch_up();
   free(p);
   return cudaSuccess;
 }
@@ -108,11 +141,11 @@ cudaError_t cudaMemGetInfo(size_t *left, size_t *whole) {
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t) {
-  memmove(to, from, bytes);
+  later([=] { memmove(to, from, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t) {
-  memset(p, value, bytes);
+  later([=] { memset(p, value, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
@@ -124,20 +157,23 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  catch_up();
   return cudaSuccess;
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-  *event = reinterpret_cast<cudaEvent_t>(new char);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+  *out = reinterpret_cast<cudaEvent_t>(new event{0});
   return cudaSuccess;
 }
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete reinterpret_cast<char *>(event);
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  delete reinterpret_cast<event *>(e);
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
+  reinterpret_cast<event *>(e)->after = done + to_do().size();
   return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+  catch_up(reinterpret_cast<event *>(e)->after);
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int *count) {

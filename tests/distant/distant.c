@@ -2,7 +2,8 @@
  * (ld --wrap=pdt_cpu_device_new), it computes with the CPU's operations, but every address that it
  * gives out lies FAR from where the floats are, where no address of a process is. Whoever reads or
  * writes them without the device ends by a signal; exchanges go through downloads and uploads. With
- * it pdt gives the bits that it gives without: nothing but kernels looks behind a pdt_array. */
+ * it pdt gives the bits that it gives without: nothing but kernels looks behind a pdt_array. Steps
+ * run ahead of their tokens, as on a GPU. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -327,6 +328,30 @@ static void sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const 
   ops(dev)->sample_rows(near_device(dev), near(logits), width, rows, n, draws, tokens);
 }
 
+static int chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err) {
+  return ops(dev)->chosen_new(near_device(dev), n, out, err);
+}
+
+static void chosen_free(pdt_device *dev, pdt_chosen *chosen) {
+  ops(dev)->chosen_free(near_device(dev), chosen);
+}
+
+static void choose_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                        const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen) {
+  ops(dev)->choose_rows(near_device(dev), near(logits), width, n, draws, to, chosen);
+}
+
+static void gather_chosen(pdt_device *dev, const pdt_matrix *w, const pdt_chosen *chosen,
+                          const int32_t *from, int32_t n, pdt_array y) {
+  pdt_matrix own = near_matrix(w);
+  ops(dev)->gather_chosen(near_device(dev), &own, chosen, from, n, near(y));
+}
+
+static void chosen_read(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
+                        bool but_last, pdt_token *tokens) {
+  ops(dev)->chosen_read(near_device(dev), chosen, from, n, but_last, tokens);
+}
+
 static const pdt_kernels operations = {
     .close = close_distant,
     .sync = sync_distant,
@@ -369,6 +394,11 @@ static const pdt_kernels operations = {
     .plan_read = plan_read,
     .argmax_rows = argmax_rows,
     .sample_rows = sample_rows,
+    .chosen_new = chosen_new,
+    .chosen_free = chosen_free,
+    .choose_rows = choose_rows,
+    .gather_chosen = gather_chosen,
+    .chosen_read = chosen_read,
 };
 
 int __wrap_pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error *err) {
@@ -383,6 +413,7 @@ int __wrap_pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt
                       .name = "distant",
                       .threads = threads,
                       .host_memory = false,
+                      .runs_ahead = true,
                       .state = behind};
   return 0;
 }

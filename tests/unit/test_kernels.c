@@ -970,6 +970,128 @@ static void choice(trial *t) {
   drop_both(t, logits);
 }
 
+/* Rows that draws could fall over. */
+typedef enum row_kind { ALL_EQUAL, MASKED, ONE_LEFT, ONE_INFINITE, STEEP, ZEROS, SPREAD } row_kind;
+
+static float logit_of(trial *t, row_kind kind, int32_t i, int32_t width) {
+  switch (kind) {
+  case ALL_EQUAL:
+    return -3.5F;
+  case MASKED:
+    return i % 3 ? -INFINITY : (float)between(t, -40, 40) / 8;
+  case ONE_LEFT:
+    return i == width / 2 ? -1e30F : -INFINITY;
+  case ONE_INFINITE:
+    return i == width - 1 ? INFINITY : 0;
+  case STEEP:
+    return -(float)i * 1e-4F; /* neighbours differ in the last bits */
+  case ZEROS:
+    return i % 2 ? 0.0F : -0.0F;
+  case SPREAD:
+    return ((float)next(t) / 0x1p30f - 1.0f) * 30;
+  }
+  return 0;
+}
+
+typedef struct draw_case {
+  row_kind kind;
+  int32_t width;
+  pdt_sampling how;
+} draw_case;
+
+static const draw_case draw_cases[] = {
+    {ALL_EQUAL, 1, {1, 0, 1}},        {ALL_EQUAL, 5000, {1, 0, 1}},
+    {ALL_EQUAL, 4096, {1, 7, 1}},     {ALL_EQUAL, 4097, {0.3, 4096, 0.5}},
+    {ALL_EQUAL, 9000, {2, 0, 0.25}},  {MASKED, 700, {1, 0, 0.9}},
+    {MASKED, 700, {0.7, 600, 1}},     {MASKED, 8200, {0.7, 5000, 0.99}},
+    {ONE_LEFT, 300, {1, 0, 1}},       {ONE_LEFT, 300, {1, 20, 0.5}},
+    {ONE_INFINITE, 300, {1, 0, 1}},   {ONE_INFINITE, 300, {0, 0, 1}},
+    {STEEP, 6000, {1, 0, 1}},         {STEEP, 6000, {1e-5, 50, 0.9}},
+    {STEEP, 6000, {1e-300, 0, 1}},    {ZEROS, 260, {1, 0, 1}},
+    {ZEROS, 260, {1, 3, 1}},          {ZEROS, 260, {0, 0, 1}},
+    {SPREAD, 3000, {1, 3000, 1}},     {SPREAD, 3000, {1, 3001, 0.5}},
+    {SPREAD, 3000, {1, 1, 1}},        {SPREAD, 3000, {1, 2999, 1e-12}},
+    {SPREAD, 3000, {1e3, 0, 1e-300}}, {SPREAD, 262144, {1, 0, 1}},
+    {SPREAD, 262144, {8, 1000, 0.95}}};
+
+static void draw_edges(trial *t) {
+  static const double u[] = {1e-300, 0.1, 0.5, 0.5 + 0x1p-53, 0.9, 1 - 0x1p-53, 1};
+  enum { N = sizeof u / sizeof *u };
+  for (size_t i = 0; i < sizeof draw_cases / sizeof *draw_cases; i++) {
+    const draw_case *c = &draw_cases[i];
+    const pdt_room most = {.sampled_rows = N, .sampled_width = c->width};
+    int32_t same[N] = {0};
+    pdt_row_draw draws[N];
+    pdt_token got[N], want[N];
+    float *x = floats_of(c->width, 0);
+    for (int32_t j = 0; j < c->width; j++) x[j] = logit_of(t, c->kind, j, c->width);
+    both logits = put_both(t, x, c->width);
+    for (int j = 0; j < N; j++) draws[j] = (pdt_row_draw){c->how, u[j]};
+    assert_int_equal(t->dev.ops->reserve(&t->dev, &most, NULL), 0);
+    t->dev.ops->sample_rows(&t->dev, logits.dev, c->width, same, N, draws, got);
+    t->ref.ops->sample_rows(&t->ref, logits.ref, c->width, same, N, draws, want);
+    for (int j = 0; j < N; j++)
+      if (got[j] != want[j])
+        fail_msg("case %zu, u %g: token %d, expected %d", i, u[j], got[j], want[j]);
+    drop_both(t, logits);
+  }
+}
+
+enum { STEP_ROWS = 20, STEPS = 4 };
+
+/* One step of rows on both devices: their tokens go to places i * STEPS + step. */
+static void choose_step(trial *t, pdt_chosen *dev, pdt_chosen *ref, both logits, int32_t width,
+                        int32_t n, int32_t step) {
+  pdt_row_draw draws[STEP_ROWS];
+  int32_t to[STEP_ROWS];
+  for (int32_t i = 0; i < n; i++) {
+    to[i] = i * STEPS + step;
+    draws[i] = (pdt_row_draw){{between(t, 0, 1) * 0.8, 0, between(t, 0, 1) ? 0.7 : 1},
+                              (between(t, 0, 999) + 0.5) / 1000};
+  }
+  t->dev.ops->choose_rows(&t->dev, logits.dev, width, n, draws, to, dev);
+  t->ref.ops->choose_rows(&t->ref, logits.ref, width, n, draws, to, ref);
+}
+
+/* The tokens of a step are those of the reference, and so are the rows of a matrix that they name.
+ */
+static void read_step(trial *t, pdt_chosen *dev, pdt_chosen *ref, const matrices *m, int32_t n,
+                      int32_t step, bool but_last) {
+  int32_t from[STEP_ROWS];
+  pdt_token got[STEP_ROWS], want[STEP_ROWS];
+  both y = both_of(t, (int64_t)n * m->dev.in, 5);
+  for (int32_t i = 0; i < n; i++) from[i] = (n - 1 - i) * STEPS + step;
+  t->dev.ops->gather_chosen(&t->dev, &m->dev, dev, from, n, y.dev);
+  t->ref.ops->gather_chosen(&t->ref, &m->ref, ref, from, n, y.ref);
+  t->dev.ops->chosen_read(&t->dev, dev, from, n, but_last, got);
+  t->ref.ops->chosen_read(&t->ref, ref, from, n, but_last, want);
+  for (int32_t i = 0; i < n; i++) assert_int_equal(got[i], want[i]);
+  compare(t, y, 0);
+  drop_both(t, y);
+}
+
+/* Steps are read one behind, as a run that is ahead reads them; row 2 never has a token. */
+static void chosen_tokens(trial *t) {
+  int32_t width = between(t, 1, 300), n = between(t, 0, STEP_ROWS);
+  const pdt_room most = {.sampled_rows = n, .sampled_width = width};
+  matrices m = random_matrices(t, width, between(t, 1, 100));
+  pdt_chosen *dev, *ref;
+  assert_int_equal(t->dev.ops->reserve(&t->dev, &most, NULL), 0);
+  assert_int_equal(t->dev.ops->chosen_new(&t->dev, n * STEPS, &dev, NULL), 0);
+  assert_int_equal(t->ref.ops->chosen_new(&t->ref, n * STEPS, &ref, NULL), 0);
+  for (int32_t step = 0; step < STEPS; step++) {
+    both logits = random_logits(t, n, width);
+    choose_step(t, dev, ref, logits, width, n, step);
+    if (step > 0) read_step(t, dev, ref, &m, n, step - 1, true);
+    drop_both(t, logits);
+  }
+  read_step(t, dev, ref, &m, n, STEPS - 1, false);
+  t->dev.ops->chosen_free(&t->dev, dev);
+  t->dev.ops->chosen_free(&t->dev, NULL);
+  t->ref.ops->chosen_free(&t->ref, ref);
+  drop_matrices(t, &m);
+}
+
 /* ---- the table of operations ---- */
 
 typedef struct operation {
@@ -995,7 +1117,9 @@ static const operation operations[] = {{"memory", memory, TRIALS},
                                        {"adapt", adapters, TRIALS},
                                        {"close_blocks", blocks, TRIALS},
                                        {"plan_read", plan_read, TRIALS},
-                                       {"argmax_rows, sample_rows", choice, 2 * TRIALS}};
+                                       {"argmax_rows, sample_rows", choice, 2 * TRIALS},
+                                       {"sample_rows at the edges", draw_edges, 1},
+                                       {"chosen tokens", chosen_tokens, TRIALS}};
 
 enum {
   N_BACKENDS = sizeof backends / sizeof *backends,

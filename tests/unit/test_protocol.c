@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/sample.h"
+#include "base/weight.h"
 #include "numbers.h"
 #include "oracle_cases.h"
 #include "protocol/philox.h"
@@ -75,6 +76,27 @@ static void argmax_edges(void **state) {
   assert_int_equal(pdt_argmax(negative, 3), 1);
   assert_int_equal(pdt_argmax(first, 2), -1);
   assert_int_equal(pdt_argmax(last, 2), -1);
+}
+
+/* Weights are exp to the last digits of a double, and whole numbers in its order. */
+static void weights_are_exponentials(void **state) {
+  (void)state;
+  pdt_weight last = (pdt_weight)1 << PDT_WEIGHT_BITS;
+  assert_true(pdt_weight_of(3, 3, 0.1) == last);
+  for (int i = 1; i < 100000; i++) {
+    float logit = -(float)i / 1024;
+    pdt_weight weight = pdt_weight_of(logit, 0, 1);
+    double right = ldexp(exp((double)logit), PDT_WEIGHT_BITS);
+    assert_true(fabs((double)weight - right) <= right * 0x1p-51 + 1);
+    assert_true(weight <= last);
+    last = weight;
+  }
+  assert_true(last == 0);
+  assert_true(pdt_weight_of(-INFINITY, 0, 1) == 0);
+  assert_true(pdt_weight_part(12, 0.75) == 9 && pdt_weight_part(12, 1) == 12);
+  assert_true(pdt_weight_part((pdt_weight)5 << 90, 0.2) <= (pdt_weight)1 << 90);
+  assert_true(pdt_weight_goal_of_list(12, 0.75) == 8 && pdt_weight_goal_of_list(12, 1e-9) == 0);
+  assert_true(pdt_weight_goal_of_draw(12, 0.75) == 9 && pdt_weight_goal_of_draw(12, 1) == 11);
 }
 
 static pdt_token sample(const float *logits, int32_t n, double temperature, int32_t top_k,
@@ -239,6 +261,7 @@ int main(void) {
       cmocka_unit_test(uniform_words_and_range),
       cmocka_unit_test(uniform_as_the_oracle),
       cmocka_unit_test(argmax_edges),
+      cmocka_unit_test(weights_are_exponentials),
       cmocka_unit_test(sample_refuses_what_is_no_number),
       cmocka_unit_test(sample_known),
       cmocka_unit_test(sample_ties_and_extremes),
