@@ -181,7 +181,7 @@ static void plain_free(plain *p, int32_t K) {
 
 /* One greedy step of all rows. Every rank of the group needs every row's token. */
 static int plain_step(plain *p, const pdt_comm *group, int32_t K, pdt_error *err) {
-  const pdt_trunk_batch batch = {p->rows, p->begin};
+  const pdt_trunk_batch batch = {.rows = p->rows, .begin = p->begin};
   if (pdt_trunk_forward(&p->trunk, &batch, NULL, p->hidden, err)) return -1;
   pdt_token *own = p->chosen + p->begin[group->rank];
   pdt_trunk_choose(&p->trunk, p->begin, p->hidden, NULL, own);

@@ -40,6 +40,8 @@ typedef struct pdt_device {
   int threads;      /* of the host that work on one operation */
   bool host_memory; /* arrays are ordinary memory of this process */
   void *state;      /* the backend's own */
+  /* Rows of a batch, beyond which one costs no less in matmul_bulk: its best use. */
+  int32_t bulk_rows;
 } pdt_device;
 
 /* ---- weights ---- */
@@ -276,6 +278,11 @@ struct pdt_kernels {
    * feature. x [rows, in] with its stride, y [rows, out]. */
   void (*matmul)(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride, int32_t rows,
                  pdt_array y);
+
+  /* The same for rows that come by the hundred, as those of a prompt. It may sum in another order
+   * than matmul, which again is a row's own: who wants the same bits asks in the same way. */
+  void (*matmul_bulk)(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                      int32_t rows, pdt_array y);
 
   /* y[r, i] = w[ids[r], i], widened: y [n, in]. ids: host [n], 0 <= id < out. */
   void (*gather_rows)(pdt_device *dev, const pdt_matrix *w, const int32_t *ids, int32_t n,

@@ -35,6 +35,9 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
   case PDT_FLAG_DEVICE:
     engine->machine.device = arg;
     break;
+  case PDT_FLAG_COMPUTE:
+    engine->machine.compute = arg;
+    break;
   case PDT_FLAG_KV_MEMORY:
     return parse_bytes(state, arg, &engine->kv_bytes);
   case PDT_FLAG_TP:

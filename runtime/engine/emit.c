@@ -134,7 +134,7 @@ static int run_rows(pdt_run *run, int32_t n, pdt_array hidden, pdt_error *err) {
   }
   b->begin[group->size] = n;
   const pdt_trunk_hooks hooks = {run, v->no_snc ? NULL : condition_attention, condition_ffn};
-  const pdt_trunk_batch batch = {b->rows, b->begin};
+  const pdt_trunk_batch batch = {.rows = b->rows, .begin = b->begin};
   if (!v->plain) pdt_sidecar_condition(&run->loaded->sidecar, b->conditioning, own);
   return pdt_trunk_forward(&run->trunk, &batch, v->plain ? NULL : &hooks, hidden, err);
 }

@@ -23,6 +23,7 @@ typedef struct pdt_trunk_row {
 typedef struct pdt_trunk_batch {
   const pdt_trunk_row *rows; /* [begin[T]] */
   const int32_t *begin;      /* [T+1] */
+  bool bulk; /* products by matmul_bulk (kernels.h): of a prompt's rows, and always of them */
 } pdt_trunk_batch;
 
 /* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */

@@ -115,7 +115,7 @@ static void decode_rows(pair *p, pdt_kv_sequence *sequence, int32_t first, int32
   const int32_t begin[] = {0, end - first};
   for (int32_t i = first; i < end; i++)
     rows[i - first] = (pdt_trunk_row){sequence, i, p->tokens[i]};
-  const pdt_trunk_batch batch = {rows, begin};
+  const pdt_trunk_batch batch = {.rows = rows, .begin = begin};
   OK(pdt_trunk_forward(&p->trunk, &batch, hooks,
                        pdt_array_at(p->there, (int64_t)first * p->config.hidden_size), &err));
 }

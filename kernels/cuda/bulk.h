@@ -1,0 +1,20 @@
+/* Products of many rows: what a device has for them. */
+#ifndef PDT_KERNELS_CUDA_BULK_H
+#define PDT_KERNELS_CUDA_BULK_H
+
+#include "kernels/cuda/backend.h"
+
+/* Loads the library and makes c->bulk; false when that failed, as c->failure says. */
+bool pdt_cuda_bulk_open(pdt_cuda *c);
+
+/* Frees it; nothing may be running. Safe when opening failed, and without it. */
+void pdt_cuda_bulk_close(pdt_cuda *c);
+
+/* Rows that one product takes: more are cut. */
+int32_t pdt_cuda_bulk_rows(void);
+
+/* The product of weights with rows, by whatever of them there are the same. */
+void pdt_cuda_multiply_bulk(pdt_cuda *c, const pdt_cuda_weights *w, const float *x,
+                            int64_t x_stride, int32_t rows, float *y, int64_t y_stride);
+
+#endif
