@@ -11,10 +11,11 @@
  *
  * The same row has to give the same bits, whatever rows stand beside it. So the algorithm is chosen
  * once for a shape of slab and a type, as for BULK_ROWS rows, and then serves any number of them.
- * It must sum an element in one piece: no split of the inner dimension, no reduction, no workspace.
- * What is assumed of the library is that one algorithm is one kernel, that it makes each element in
- * one block of threads, from the first input to the last, and that the number of rows decides how
- * many blocks there are and nothing else. test_kernels and bench_step look whether that holds. */
+ * It must sum an element "in one sequence", in the library's words: no split of the inner
+ * dimension, no reduction, no workspace. What is assumed of the library is that one algorithm is
+ * one kernel, that it makes each element in one block of threads, from the first input to the last,
+ * and that the number of rows decides how many blocks there are and nothing else. test_kernels and
+ * bench_step look whether that holds. */
 #include "kernels/cuda/bulk.h"
 
 #include <stdlib.h>
@@ -255,14 +256,20 @@ static bool set_up(work *k, pdt_cuda *c, const pdt_cuda_weights *w, int32_t rows
   pdt_bytes size = (pdt_bytes)pdt_dtype_bytes(w->dtype);
   *k = (work){.c = c, .w = w, .type = w->dtype == PDT_F32 ? CUDA_R_32F : CUDA_R_16BF};
   k->in = pdt_cuda_padded(w->dtype, w->in);
-  k->x_parts = w->dtype == PDT_F32 || c->bulk->rounds ? 1 : 2;
+  int parts = w->dtype == PDT_F32 ? 1 : 2; /* that there is room for, rounded or not */
+  k->x_parts = c->bulk->rounds ? 1 : parts;
   k->w_parts = w->dtype == PDT_F16 ? 2 : 1;
   k->slab = slab_of(w, k->in * size * k->w_parts);
   k->w_bytes = k->slab * k->in * size;
   k->x_bytes = (pdt_bytes)(rows + EVEN_ROWS - 1) / EVEN_ROWS * EVEN_ROWS * k->in * size;
   k->weights = pdt_cuda_grow(c, &c->bulk->weights, k->w_parts * k->w_bytes, "room for products");
-  k->x = pdt_cuda_grow(c, &c->bulk->x, k->x_parts * k->x_bytes, "room for products");
+  k->x = pdt_cuda_grow(c, &c->bulk->x, parts * k->x_bytes, "room for products");
   return k->weights && k->x;
+}
+
+bool pdt_cuda_bulk_reserve(pdt_cuda *c, const pdt_cuda_weights *w) {
+  work k;
+  return set_up(&k, c, w, BULK_ROWS);
 }
 
 /* Part i of the weights times part j of x, added to y unless both are the first. */

@@ -10,6 +10,11 @@ bool pdt_cuda_bulk_open(pdt_cuda *c);
 /* Frees it; nothing may be running. Safe when opening failed, and without it. */
 void pdt_cuda_bulk_close(pdt_cuda *c);
 
+/* Makes the room that products of as many rows with such weights take, but for results that do not
+ * go where they belong. To be called as weights come, so that what memory is left is known then.
+ * False on failure. */
+bool pdt_cuda_bulk_reserve(pdt_cuda *c, const pdt_cuda_weights *w);
+
 /* Rows that one product takes: more are cut. */
 int32_t pdt_cuda_bulk_rows(void);
 
