@@ -41,7 +41,9 @@ typedef struct pdt_device {
   bool host_memory; /* arrays are ordinary memory of this process */
   bool runs_ahead; /* calls return before they are done: it pays to ask for a step before the tokens
                       of the last one are read */
-  void *state;     /* the backend's own */
+  /* Rows of a batch, beyond which one costs no less in matmul_bulk: its best use. */
+  int32_t bulk_rows;
+  void *state; /* the backend's own */
 } pdt_device;
 
 /* ---- weights ---- */
@@ -282,6 +284,11 @@ struct pdt_kernels {
    * feature. x [rows, in] with its stride, y [rows, out]. */
   void (*matmul)(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride, int32_t rows,
                  pdt_array y);
+
+  /* The same for rows that come by the hundred, as those of a prompt. It may sum in another order
+   * than matmul, which again is a row's own: who wants the same bits asks in the same way. */
+  void (*matmul_bulk)(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                      int32_t rows, pdt_array y);
 
   /* y[r, i] = w[ids[r], i], widened: y [n, in]. ids: host [n], 0 <= id < out. */
   void (*gather_rows)(pdt_device *dev, const pdt_matrix *w, const int32_t *ids, int32_t n,

@@ -593,6 +593,7 @@ static const pdt_kernels operations = {
     .rows_write = pdt_host_rows_write,
     .rows_read = pdt_host_rows_read,
     .matmul = matmul,
+    .matmul_bulk = matmul,
     .gather_rows = gather_rows,
     .rows_product = rows_product,
     .norm_rows = norm_rows,
@@ -627,7 +628,11 @@ int pdt_reference_device_new(pdt_device *dev, pdt_error *err) {
   reference *state;
   *dev = (pdt_device){0};
   if (PDT_NEW(&state, 1, "kernels", err)) return -1;
-  *dev = (pdt_device){
-      .ops = &operations, .name = "reference", .threads = 1, .host_memory = true, .state = state};
+  *dev = (pdt_device){.ops = &operations,
+                      .name = "reference",
+                      .threads = 1,
+                      .host_memory = true,
+                      .bulk_rows = 128,
+                      .state = state};
   return 0;
 }

@@ -330,6 +330,8 @@ FLAGS = {
     "flag: --tp 0": (flags("--tp", "0"), 2, "--tp: expected an integer"),
     "flag: negative threads": (flags("--threads", "-1"), 2, "--threads: expected"),
     "flag: a million threads": (flags("--threads", "1000000"), 2, "--threads: expected"),
+    "flag: rounding on a CPU": (flags("--device", "cpu", "--compute", "bf16"), 2, "--compute bf16: is for GPUs"),
+    "flag: a type that nothing is computed in": (flags("--compute", "f64"), 2, "--compute: expected f32 or bf16, found 'f64'"),
     "flag: gamma NaN": (flags("--gamma", "nan"), 2, "--gamma: expected"),
     "flag: unknown policy": (flags("--policy", "lenient"), 2, "lenient"),
     "flag: top-p above 1": (flags("--top-p", "1.5"), 2, "--top-p: expected"),

@@ -72,6 +72,7 @@ static const pdt_kernels operations = {
     .rows_write = pdt_host_rows_write,
     .rows_read = pdt_host_rows_read,
     .matmul = pdt_cpu_matmul,
+    .matmul_bulk = pdt_cpu_matmul,
     .gather_rows = pdt_cpu_gather_rows,
     .rows_product = pdt_cpu_rows_product,
     .norm_rows = pdt_cpu_norm_rows,
@@ -103,6 +104,7 @@ static const pdt_kernels operations = {
 };
 
 int pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error *err) {
+  enum { BULK_ROWS = 128 };
   const pdt_cpu_primitives *primitives = pdt_cpu_primitives_of(isa);
   pdt_cpu *cpu;
   *dev = (pdt_device){0};
@@ -115,6 +117,7 @@ int pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error 
                       .name = primitives->name,
                       .threads = threads,
                       .host_memory = true,
+                      .bulk_rows = BULK_ROWS,
                       .state = cpu};
   return 0;
 }

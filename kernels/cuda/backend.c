@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "kernels/cuda/bulk.h"
 #include "kernels/cuda/device.h"
 
 bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what) {
@@ -162,6 +163,7 @@ static void close_device(pdt_device *dev) {
                                   &c->attention, &c->choice,   &c->draws,   &c->blocks};
     if (c->queue.stream) cudaStreamSynchronize(c->queue.stream);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]->at);
+    pdt_cuda_bulk_close(c);
     for (int i = 0; i < PDT_CUDA_STAGES; i++) {
       if (c->stages[i].done) cudaEventDestroy(c->stages[i].done);
       if (c->stages[i].at) cudaFreeHost(c->stages[i].at);
@@ -198,6 +200,7 @@ static const pdt_kernels operations = {
     .rows_write = pdt_cuda_rows_write,
     .rows_read = pdt_cuda_rows_read,
     .matmul = pdt_cuda_matmul,
+    .matmul_bulk = pdt_cuda_matmul_bulk,
     .gather_rows = pdt_cuda_gather_rows,
     .rows_product = pdt_cuda_rows_product,
     .norm_rows = pdt_cuda_norm_rows,
@@ -255,7 +258,7 @@ static bool open_device(pdt_cuda *c) {
     if (!pdt_cuda_ok(c, cudaEventCreateWithFlags(&c->stages[i].done, cudaEventDisableTiming),
                      "an event"))
       return false;
-  return true;
+  return pdt_cuda_bulk_open(c);
 }
 
 int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
@@ -263,8 +266,12 @@ int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
   *dev = (pdt_device){0};
   if (PDT_NEW(&c, 1, "GPU", err)) return -1;
   c->index = index;
-  *dev = (pdt_device){
-      .ops = &operations, .name = c->name, .threads = 1, .runs_ahead = true, .state = c};
+  *dev = (pdt_device){.ops = &operations,
+                      .name = c->name,
+                      .threads = 1,
+                      .runs_ahead = true,
+                      .bulk_rows = pdt_cuda_bulk_rows(),
+                      .state = c};
   if (open_device(c)) return 0;
   if (err) *err = c->failure;
   close_device(dev);

@@ -32,6 +32,9 @@ typedef struct pdt_cuda_sum {
   int64_t n;
 } pdt_cuda_sum;
 
+/* What products of many rows have (bulk.c). */
+typedef struct pdt_cuda_bulk pdt_cuda_bulk;
+
 typedef struct pdt_cuda {
   int index;     /* of the device */
   bool clusters; /* of blocks, are there */
@@ -51,6 +54,7 @@ typedef struct pdt_cuda {
   pdt_bytes results_bytes;
   pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, draws, blocks;
   pdt_cuda_sum pending;
+  pdt_cuda_bulk *bulk;
 } pdt_cuda;
 
 static inline pdt_cuda *pdt_cuda_of(const pdt_device *dev) {
@@ -134,6 +138,9 @@ void pdt_cuda_gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *i
                           pdt_array y);
 void pdt_cuda_rows_product(pdt_device *dev, const pdt_rows *rows, int64_t first, int32_t n,
                            pdt_array x, pdt_array y);
+/* bulk.c */
+void pdt_cuda_matmul_bulk(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                          int32_t rows, pdt_array y);
 /* rows.c */
 void pdt_cuda_norm_rows(pdt_device *dev, pdt_array x, pdt_array weight, float eps, int32_t rows,
                         int32_t width, pdt_array y);

@@ -15,6 +15,10 @@ int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
   return pdt_fail(err, PDT_ERROR_RUNTIME, "GPU %d: this program was built without CUDA", index);
 }
 
+void pdt_cuda_round_rows(pdt_device *dev, bool rounds) {
+  (void)dev, (void)rounds;
+}
+
 #else
 
 #include <cuda_runtime_api.h>

@@ -32,4 +32,9 @@ void pdt_cuda_describe(pdt_cuda_info *info);
  * Errors: RUNTIME where there is none, saying why; MEMORY. */
 int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err);
 
+/* Should matmul_bulk round rows to bf16 where weights are in half precision? That halves its
+ * arithmetic, and is what PyTorch does, but for F16 weights, which it rounds rows to F16 for. By
+ * default it takes rows as they are, to 2^-17. Holds for what follows; the device's name tells. */
+void pdt_cuda_round_rows(pdt_device *dev, bool rounds);
+
 #endif

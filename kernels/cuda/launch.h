@@ -51,6 +51,25 @@ cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, con
 cudaError_t pdt_launch_rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32_t width,
                                     const float *x, float *y, pdt_cuda_queue *queue);
 
+/* ---- bulk.cu ---- */
+
+/* Inputs of a row of weights or of x, with zeros up to a whole step. */
+static inline int32_t pdt_cuda_padded(pdt_dtype dtype, int32_t in) {
+  int32_t step = dtype == PDT_F32 ? 8 : 16;
+  return (in + step - 1) / step * step;
+}
+
+/* Groups first_group .. of weights in plain order: high [32 n_groups, pdt_cuda_padded(in)], zero
+ * where it passes the edges, of the weights' type. low: NULL; with F16 weights a matrix like it,
+ * and a weight is then the sum of two bf16 numbers, exactly. 16-byte aligned. */
+cudaError_t pdt_launch_unpack(const pdt_cuda_weights *w, int32_t first_group, int32_t n_groups,
+                              void *high, void *low, pdt_cuda_queue *queue);
+
+/* Rows of x for weights of a type, [rows, pdt_cuda_padded(in)] with zeros: floats for F32, else
+ * bf16: high the nearest, low, unless NULL, the nearest to what is left. 16-byte aligned. */
+cudaError_t pdt_launch_spread(pdt_dtype dtype, const float *x, int64_t x_stride, int32_t rows,
+                              int32_t in, void *high, void *low, pdt_cuda_queue *queue);
+
 /* ---- sequences.cu ---- */
 
 /* One layer's and call's place in pages of keys and values: head j of it at elements base + j *

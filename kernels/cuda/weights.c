@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/bulk.h"
 
 /* Zeroed memory of the device for weights. */
 static int new_weights(pdt_cuda *c, pdt_bytes bytes, const char *what, void **out, pdt_error *err) {
@@ -35,7 +36,9 @@ int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in,
     return -1;
   }
   w->data = data;
-  if (pdt_sum_tree_new(&made.tree, in, leaf_width, err)) {
+  bool room = pdt_cuda_bulk_reserve(pdt_cuda_of(dev), w);
+  if (!room && err) *err = pdt_cuda_of(dev)->failure;
+  if (!room || pdt_sum_tree_new(&made.tree, in, leaf_width, err)) {
     cudaFree(data);
     free(w);
     return -1;

@@ -56,6 +56,11 @@ static const struct argp_option options[] = {
      "most key/value cache of a rank; 512M, 4G are understood", 3},
     {"device", KEY_ENGINE + PDT_FLAG_DEVICE, "NAME", 0,
      "cpu, cuda or auto; by default GPUs where every rank can use one", 3},
+    {"compute", KEY_ENGINE + PDT_FLAG_COMPUTE, "TYPE", 0,
+     "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is half "
+     "the "
+     "arithmetic (f32)",
+     3},
     {"kernels", KEY_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "portable, avx2 or avx512; by default the best that every rank has", 3},
     {"exchange-timeout", KEY_ENGINE + PDT_FLAG_EXCHANGE_TIMEOUT, "SECONDS", 0,

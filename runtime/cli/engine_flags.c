@@ -47,6 +47,9 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
     return parse_seconds(state, "exchange-timeout", arg, &engine->deadlines.exchange_seconds);
   case PDT_FLAG_ROUND_TIMEOUT:
     return parse_seconds(state, "round-timeout", arg, &engine->deadlines.round_seconds);
+  case PDT_FLAG_COMPUTE:
+    engine->machine.compute = arg;
+    break;
   case PDT_FLAG_KV_MEMORY:
     return parse_bytes(state, arg, &engine->kv_bytes);
   case PDT_FLAG_TP:

@@ -16,6 +16,7 @@ typedef enum pdt_engine_flag {
   PDT_FLAG_DEVICE,
   PDT_FLAG_EXCHANGE_TIMEOUT, /* seconds; 0: none */
   PDT_FLAG_ROUND_TIMEOUT,
+  PDT_FLAG_COMPUTE,
   PDT_ENGINE_FLAGS
 } pdt_engine_flag;
 

@@ -38,7 +38,7 @@ static int new_lane_buffers(pdt_run *run, pdt_error *err) {
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
          PDT_NEW(&b->counts, ranks, "round", err) ||
-         dev->ops->alloc(dev, PDT_PROMPT_ROWS * d, "round", &b->prompt_states, err) ||
+         dev->ops->alloc(dev, b->prompt_rows * d, "round", &b->prompt_states, err) ||
          PDT_NEW(&run->exchange.targets, lanes, "round", err) ||
          PDT_NEW(&run->sessions, c->sessions, "round", err);
 }
@@ -62,16 +62,21 @@ static int new_mail(pdt_run *run, pdt_error *err) {
          PDT_NEW(&m->verdicts, l->lanes, "round", err);
 }
 
+/* Rows that a batch of the trunk may have. */
+static int32_t most_rows(const pdt_round_buffers *b) {
+  return b->max_rows > b->prompt_rows ? b->max_rows : b->prompt_rows;
+}
+
 static int new_row_buffers(pdt_run *run, pdt_error *err) {
   pdt_round_buffers *b = &run->round;
   pdt_device *dev = &run->machine->device;
   const pdt_load *l = &run->setup.capacity.load;
-  int64_t rows = b->max_rows;
+  int64_t rows = b->max_rows, most = most_rows(b);
   if (run->machine->group.size == 1 && dev->runs_ahead &&
       dev->ops->chosen_new(dev, (int32_t)l->own_tokens, &b->ahead, err))
     return -1;
-  return dev->ops->alloc(dev, rows * run->loaded->model.hidden_size, "round", &b->hidden, err) ||
-         PDT_NEW(&b->reads, rows, "round", err) || PDT_NEW(&b->rows, rows, "round", err) ||
+  return dev->ops->alloc(dev, most * run->loaded->model.hidden_size, "round", &b->hidden, err) ||
+         PDT_NEW(&b->reads, rows, "round", err) || PDT_NEW(&b->rows, most, "round", err) ||
          PDT_NEW(&b->conditioning, rows, "round", err) ||
          PDT_NEW(&b->row_lanes, rows, "round", err) ||
          PDT_NEW(&b->state_rows, rows, "round", err) ||
@@ -108,9 +113,10 @@ int pdt_run_buffers_new(pdt_run *run, pdt_error *err) {
   const pdt_capacity *c = &run->setup.capacity;
   const pdt_machine *m = run->machine;
   if (check_capacity(c, err)) return -1;
-  int32_t lanes = (int32_t)c->load.group_lanes;
-  run->round.max_rows = lanes > PDT_PROMPT_ROWS ? lanes : PDT_PROMPT_ROWS;
-  const pdt_trunk_limits limits = {run->round.max_rows, lanes, c->positions};
+  int32_t lanes = (int32_t)c->load.group_lanes, bulk = m->device.bulk_rows;
+  run->round.max_rows = lanes > PDT_BATCH_ROWS ? lanes : PDT_BATCH_ROWS;
+  run->round.prompt_rows = c->positions < bulk ? c->positions : bulk;
+  const pdt_trunk_limits limits = {most_rows(&run->round), lanes, c->positions};
   const pdt_sidecar_limits sidecar = {run->round.max_rows, (int32_t)c->load.own_lanes,
                                       c->block_tokens, c->window};
   if (new_cache(run, err) || new_lane_buffers(run, err) || new_mail(run, err) ||

@@ -137,7 +137,8 @@ static int run_rows(pdt_run *run, int32_t n, const int32_t *reads, pdt_array hid
   }
   b->begin[group->size] = n;
   const pdt_trunk_hooks hooks = {run, v->no_snc ? NULL : condition_attention, condition_ffn};
-  const pdt_trunk_batch batch = {b->rows, b->begin, reads ? b->ahead : NULL, reads};
+  const pdt_trunk_batch batch = {
+      .rows = b->rows, .begin = b->begin, .chosen = reads ? b->ahead : NULL, .from = reads};
   if (!v->plain) pdt_sidecar_condition(&run->loaded->sidecar, b->conditioning, own);
   return pdt_trunk_forward(&run->trunk, &batch, v->plain ? NULL : &hooks, hidden, err);
 }

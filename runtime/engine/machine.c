@@ -67,17 +67,34 @@ static int wants_gpus(const pdt_machine *m, const char *name, pdt_error *err) {
   return pdt_comm_agree(m->world, err) ? -1 : (int)all;
 }
 
+/* Are a prompt's activations to be rounded to bf16? 1 or 0, the same on every rank; -1 on error.
+ * Collective over the world; all ranks fail alike. */
+static int wants_rounding(const pdt_machine *m, const char *name, bool gpus, pdt_error *err) {
+  bool bf16 = name && strcmp(name, "bf16") == 0;
+  int64_t range[2] = {bf16, -bf16}; /* least, and the most, negated */
+  pdt_comm_all_reduce_i64(m->world, range, 2, PDT_COMM_MIN);
+  if (name && !bf16 && strcmp(name, "f32") != 0)
+    pdt_fail(err, PDT_ERROR_USAGE, "--compute: expected f32 or bf16, found '%s'", name);
+  else if (bf16 && !gpus)
+    pdt_fail(err, PDT_ERROR_USAGE,
+             "--compute bf16: is for GPUs; this run is on CPUs, which compute in f32");
+  else if (range[0] != -range[1])
+    pdt_fail(err, PDT_ERROR_USAGE, "--compute: expected the same on every rank");
+  return pdt_comm_agree(m->world, err) ? -1 : bf16;
+}
+
 /* Makes the rank's device. Collective over the world; all ranks fail alike. */
 static int choose_device(pdt_machine *m, const pdt_machine_options *options, pdt_error *err) {
   char why[PDT_CUDA_NAME_BYTES];
   int gpus = wants_gpus(m, options->kernels && !options->device ? "cpu" : options->device, err);
-  if (gpus < 0) return -1;
+  int rounds = gpus < 0 ? -1 : wants_rounding(m, options->compute, gpus, err);
+  if (rounds < 0) return -1;
   if (!gpus) return choose_kernels(m, options->kernels, err);
   if (options->kernels)
     pdt_fail(err, PDT_ERROR_USAGE, "--kernels: are those of --device cpu, found '%s'",
              options->kernels);
-  else
-    pdt_cuda_device_new(&m->device, own_gpu(m, why, sizeof why), err);
+  else if (!pdt_cuda_device_new(&m->device, own_gpu(m, why, sizeof why), err))
+    pdt_cuda_round_rows(&m->device, rounds);
   return pdt_comm_agree(m->world, err);
 }
 

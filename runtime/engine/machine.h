@@ -23,6 +23,7 @@ typedef struct pdt_machine_options {
   int threads;         /* of this rank; 0: OMP_NUM_THREADS, or its fair part of the processors */
   const char *device;  /* "cpu", "cuda", or "auto" (NULL): GPUs if every rank can use one */
   const char *kernels; /* instruction set by name; NULL: the best that every rank has */
+  const char *compute; /* "f32" (NULL), or "bf16": GPUs round a prompt's activations */
 } pdt_machine_options;
 
 /* Surveys the machines and cuts the world. Collective over world, blocking; all ranks fail alike;

@@ -34,7 +34,7 @@ static int encode(pdt_run *run, pdt_running *r, int32_t first, int32_t n, pdt_er
   for (int32_t i = 0; i < rows; i++)
     b->rows[i] = (pdt_trunk_row){&r->prompt, first + i, r->request->prompt[first + i]};
   for (pdt_rank t = 0; t <= T; t++) b->begin[t] = (int32_t)((int64_t)rows * t / T);
-  const pdt_trunk_batch batch = {.rows = b->rows, .begin = b->begin};
+  const pdt_trunk_batch batch = {.rows = b->rows, .begin = b->begin, .bulk = true};
   if (pdt_trunk_forward(&run->trunk, &batch, NULL, plans ? b->hidden : (pdt_array){0}, err))
     return -1;
   if (plans) add_states(run, r, first);
@@ -160,7 +160,7 @@ static int read_piece(pdt_run *run, pdt_running *r, int32_t n, pdt_error *err) {
 static int32_t next_piece(const pdt_run *run, int32_t rows) {
   const pdt_running *r = run->sessions[run->n_decoding];
   int32_t left = r->request->n_prompt - r->n_encoded;
-  int32_t n = left < PDT_PROMPT_ROWS ? left : PDT_PROMPT_ROWS;
+  int32_t most = run->round.prompt_rows, n = left < most ? left : most;
   if (run->next && run->n_decoding < (int64_t)run->next->n_sessions) return n;
   if (n > rows) n = rows;
   return run->next && n == left ? 0 : n;
@@ -168,7 +168,8 @@ static int32_t next_piece(const pdt_run *run, int32_t rows) {
 
 int pdt_run_prompts(pdt_run *run, pdt_error *err) {
   double start = pdt_seconds();
-  int32_t n, rows = run->n_decoding == 0 ? INT32_MAX : PDT_PROMPT_ROWS;
+  int32_t bulk = run->machine->device.bulk_rows, n, rows = INT32_MAX;
+  if (run->n_decoding > 0) rows = bulk < PDT_ROWS_BETWEEN_ROUNDS ? bulk : PDT_ROWS_BETWEEN_ROUNDS;
   int status = 0;
   while (!status && run->n_decoding < run->n_sessions && (n = next_piece(run, rows)) > 0) {
     pdt_running *r = run->sessions[run->n_decoding];

@@ -6,7 +6,8 @@
 #include "engine/loaded.h"
 #include "trunk/trunk.h"
 
-enum { PDT_PROMPT_ROWS = 128 }; /* prompt tokens encoded in one batch */
+/* Most rows of a batch, where lanes are not more; most prompt tokens read between two rounds. */
+enum { PDT_BATCH_ROWS = 128, PDT_ROWS_BETWEEN_ROUNDS = 512 };
 
 /* One active stream in one round. Every rank holds the list of all lanes of the world, by session
  * and stream; what is computed is the owner's alone. */
@@ -40,12 +41,13 @@ typedef struct pdt_round_buffers {
                            flight while the next round fills the other */
   float *coverage;      /* [lanes, S] */
   /* of one batch of rows: */
-  int32_t max_rows;
+  int32_t max_rows;               /* of lanes */
+  int32_t prompt_rows;            /* of a prompt */
   pdt_chosen *ahead;              /* [own tokens] by state row, where steps run ahead of their
                                      tokens: a rank by itself, on a device that does; else NULL */
   int32_t *reads;                 /* [max_rows]: where in them the token is that a row reads */
-  pdt_array hidden;               /* [max_rows, d] of own rows */
-  pdt_trunk_row *rows;            /* [max_rows], by owner */
+  pdt_array hidden;               /* [the larger, d] of own rows */
+  pdt_trunk_row *rows;            /* [the larger], by owner */
   pdt_lane **row_lanes;           /* [max_rows] */
   int32_t *state_rows;            /* [max_rows] of own rows: where in `states` theirs go */
   pdt_conditioning *conditioning; /* [max_rows] of own rows */
@@ -53,7 +55,7 @@ typedef struct pdt_round_buffers {
   pdt_token *chosen;              /* [group lanes] */
   pdt_row_draw *draws;            /* [group lanes]: how they are chosen */
   pdt_block *blocks;              /* [own lanes] that are closed */
-  pdt_array prompt_states; /* [PDT_PROMPT_ROWS, d]: those of a piece of a prompt, of all owners */
+  pdt_array prompt_states; /* [prompt_rows, d]: those of a piece of a prompt, of all owners */
   pdt_bytes *counts;       /* [ranks]: bytes of each rank in a gather */
 } pdt_round_buffers;
 

@@ -189,6 +189,12 @@ static void reduce_to_owners(const pass *p,
   p->k->add(p->dev, p->s->residual, sum, (int64_t)p->own_rows * p->d);
 }
 
+/* y = W x for the rows of the whole batch. */
+static void multiply(const pass *p, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                     pdt_array y) {
+  (p->batch->bulk ? p->k->matmul_bulk : p->k->matmul)(p->dev, w, x, x_stride, p->rows, y);
+}
+
 static void attention_block(const pass *p, pdt_layer l) {
   const pdt_layer_weights *layer = &p->w->layers[l];
   const pdt_matrix *qkv = &layer->qkv, *out = &layer->attention_out;
@@ -204,11 +210,11 @@ static void attention_block(const pass *p, pdt_layer l) {
                            .window = pdt_model_window(c, l)};
   norm_and_gather(p, layer->attention_norm);
   if (qkv->data) {
-    p->k->matmul(p->dev, qkv, p->s->gathered, p->d, p->rows, p->s->qkv);
+    multiply(p, qkv, p->s->gathered, p->d, p->s->qkv);
     if (layer->qkv_bias.at) p->k->add_bias(p->dev, p->s->qkv, p->rows, qkv->out, layer->qkv_bias);
     p->k->rotate_and_store(p->dev, p->s->batch, kv, l, &a, p->s->qkv);
     p->k->attention(p->dev, p->s->batch, kv, l, &a, p->s->qkv, p->s->attended);
-    p->k->matmul(p->dev, out, p->s->attended, out->in, p->rows, p->s->partial);
+    multiply(p, out, p->s->attended, out->in, p->s->partial);
   }
   reduce_to_owners(p, pdt_shard_has_heads, layer->attention_out_bias);
 }
@@ -218,11 +224,11 @@ static void ffn_block(const pass *p, pdt_layer l) {
   const pdt_matrix *gate_up = &layer->gate_up, *down = &layer->down;
   norm_and_gather(p, layer->ffn_norm);
   if (gate_up->data) {
-    p->k->matmul(p->dev, gate_up, p->s->gathered, p->d, p->rows, p->s->gate_up);
+    multiply(p, gate_up, p->s->gathered, p->d, p->s->gate_up);
     if (layer->gate_up_bias.at)
       p->k->add_bias(p->dev, p->s->gate_up, p->rows, gate_up->out, layer->gate_up_bias);
     p->k->swiglu(p->dev, p->s->gate_up, p->rows, down->in);
-    p->k->matmul(p->dev, down, p->s->gate_up, gate_up->out, p->rows, p->s->partial);
+    multiply(p, down, p->s->gate_up, gate_up->out, p->s->partial);
   }
   reduce_to_owners(p, pdt_shard_has_ffn, layer->down_bias);
 }
@@ -232,6 +238,7 @@ static void check_batch(const pass *p) {
 #ifdef PDT_CHECKS
   XXH64_hash_t hash =
       XXH3_64bits(p->batch->begin, (size_t)(p->t->group->size + 1) * sizeof(int32_t));
+  hash = XXH3_64bits_withSeed(&p->batch->bulk, sizeof p->batch->bulk, hash);
   for (int32_t r = 0; r < p->rows; r++) {
     const pdt_trunk_row *row = &p->batch->rows[r];
     const int32_t words[] = {row->position, row->token, pdt_kv_length(row->sequence)};

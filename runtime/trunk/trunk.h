@@ -26,6 +26,7 @@ typedef struct pdt_trunk_batch {
   const int32_t *begin;      /* [T+1] */
   const pdt_chosen *chosen;  /* NULL: rows read their own tokens */
   const int32_t *from;       /* [begin[T]] */
+  bool bulk; /* products by matmul_bulk (kernels.h): of a prompt's rows, and always of them */
 } pdt_trunk_batch;
 
 /* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */

@@ -160,6 +160,12 @@ static void matmul(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_
   ops(dev)->matmul(near_device(dev), &n, near(x), x_stride, rows, near(y));
 }
 
+static void matmul_bulk(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                        int32_t rows, pdt_array y) {
+  pdt_matrix n = near_matrix(w);
+  ops(dev)->matmul_bulk(near_device(dev), &n, near(x), x_stride, rows, near(y));
+}
+
 static void gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *ids, int32_t n,
                         pdt_array y) {
   pdt_matrix own = near_matrix(w);
@@ -371,6 +377,7 @@ static const pdt_kernels operations = {
     .rows_write = rows_write,
     .rows_read = rows_read,
     .matmul = matmul,
+    .matmul_bulk = matmul_bulk,
     .gather_rows = gather_rows,
     .rows_product = rows_product,
     .norm_rows = norm_rows,
@@ -414,6 +421,7 @@ int __wrap_pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt
                       .threads = threads,
                       .host_memory = false,
                       .runs_ahead = true,
+                      .bulk_rows = behind->bulk_rows,
                       .state = behind};
   return 0;
 }

@@ -47,20 +47,22 @@ typedef struct backend {
   const char *name;
   int (*open)(pdt_device *dev, pdt_error *err); /* fails, with the reason, where it is not here */
   double rounding; /* of what is multiplied with weights of half precision, relative to 1 */
+  void (*round_rows)(pdt_device *dev, bool rounds); /* as pdt_cuda_round_rows; NULL: never does */
 } backend;
 
-static const backend backends[] = {{"portable", open_portable, 0},
-                                   {"avx2", open_avx2, 0},
-                                   {"avx512", open_avx512, 0},
-                                   {"three threads", open_threads, 0},
-                                   {"cuda", open_cuda, 0x1p-17}};
+static const backend backends[] = {{"portable", open_portable, 0, NULL},
+                                   {"avx2", open_avx2, 0, NULL},
+                                   {"avx512", open_avx512, 0, NULL},
+                                   {"three threads", open_threads, 0, NULL},
+                                   {"cuda", open_cuda, 0x1p-17, pdt_cuda_round_rows}};
 
 /* ---- data ---- */
 
 /* One trial: the backend, the reference, and where its random numbers are. */
 typedef struct trial {
   pdt_device dev, ref;
-  double rounding; /* the backend's */
+  double rounding; /* the backend's, and */
+  void (*round_rows)(pdt_device *dev, bool rounds);
   uint64_t seed;
 } trial;
 
@@ -297,6 +299,68 @@ static void matmul(trial *t) {
   same_bits(t, y.dev, z.dev, y.n);
   drop_both(t, x), drop_both(t, y), drop_both(t, z);
   drop_matrices(t, &m);
+}
+
+/* n floats of the backend, rounded to bf16 there. */
+static void round_floats(trial *t, pdt_array a, int64_t n) {
+  float *x = floats_of(n, 0);
+  uint16_t *rounded;
+  assert_int_equal(PDT_NEW(&rounded, n, "test data", NULL), 0);
+  t->dev.ops->download(&t->dev, x, a, n);
+  pdt_from_float(PDT_BF16, x, n, rounded);
+  pdt_to_float(PDT_BF16, rounded, n, x);
+  t->dev.ops->upload(&t->dev, a, x, n);
+  free(x), free(rounded);
+}
+
+/* A backend that rounds rows gives what rounded rows give otherwise: y, and z for its room, of
+ * products of x with m. Rows of F32 weights stay as they are. */
+static void rounded_rows(trial *t, const pdt_matrix *m, both x, int64_t stride, int32_t rows,
+                         pdt_array y, pdt_array z) {
+  pdt_device *dev = &t->dev;
+  t->round_rows(dev, true);
+  dev->ops->matmul_bulk(dev, m, x.dev, stride, rows, y);
+  t->round_rows(dev, false);
+  if (m->dtype != PDT_F32) round_floats(t, x.dev, x.n);
+  dev->ops->matmul_bulk(dev, m, x.dev, stride, rows, z);
+  same_bits(t, y, z, (int64_t)rows * m->out);
+}
+
+/* Many rows at once, in one batch or cut anyhow: right, and the same bits. */
+static void bulk_of(trial *t, int32_t out, int32_t in, int32_t rows) {
+  int64_t stride = in + between(t, 0, 5);
+  pdt_device *dev = &t->dev;
+  matrices m = random_matrices(t, out, in);
+  both x = random_both(t, rows * stride, 1), y = both_of(t, (int64_t)rows * out, 5);
+  both z = both_of(t, y.n, 5);
+  dev->ops->matmul_bulk(dev, &m.dev, x.dev, stride, 0, y.dev);
+  dev->ops->matmul_bulk(dev, &m.dev, x.dev, stride, rows, y.dev);
+  t->ref.ops->matmul_bulk(&t->ref, &m.ref, x.ref, stride, rows, y.ref);
+  compare(t, y, 1e-7 * in * (1 + sqrt(in)) + in * t->rounding);
+  for (int32_t r = 0, batch; r < rows; r += batch) {
+    int32_t left = rows - r, most = between(t, 0, 1) ? 9 : 200;
+    batch = between(t, 1, left < most ? left : most);
+    dev->ops->matmul_bulk(dev, &m.dev, pdt_array_at(x.dev, r * stride), stride, batch,
+                          pdt_array_at(z.dev, (int64_t)r * out));
+  }
+  same_bits(t, y.dev, z.dev, y.n);
+  if (t->round_rows) rounded_rows(t, &m.dev, x, stride, rows, y.dev, z.dev);
+  drop_both(t, x), drop_both(t, y), drop_both(t, z);
+  drop_matrices(t, &m);
+}
+
+static void matmul_bulk(trial *t) {
+  static const int32_t even[] = {32, 64, 96, 128, 224, 256}; /* results may stand as they are */
+  bool any = between(t, 0, 2) > 0;
+  int32_t out = any ? between(t, 1, 300) : even[between(t, 0, 5)];
+  bulk_of(t, out, between(t, 1, 300), between(t, 1, 300));
+}
+
+/* Matrices and batches that are larger than what is multiplied at a time. */
+static void large_bulk(trial *t) {
+  bulk_of(t, (1 << 15) + 64, 9, 3);
+  bulk_of(t, (1 << 15) + 40, 17, 3);
+  bulk_of(t, 40, 33, 2055);
 }
 
 static void gather(trial *t) {
@@ -1104,6 +1168,8 @@ static const operation operations[] = {{"memory", memory, TRIALS},
                                        {"copy_rows", copying, TRIALS},
                                        {"move_rows", moving, TRIALS},
                                        {"matmul", matmul, 2 * TRIALS},
+                                       {"matmul_bulk", matmul_bulk, 2 * TRIALS},
+                                       {"matmul_bulk, large", large_bulk, 1},
                                        {"gather_rows", gather, TRIALS},
                                        {"matrix_new", matrix_errors, 1},
                                        {"rows", rows_in_file_order, TRIALS},
@@ -1136,7 +1202,7 @@ typedef struct pairing {
 
 static void run_pairing(void **state) {
   const pairing *p = *state;
-  trial t = {.rounding = p->backend->rounding, .seed = 1};
+  trial t = {.rounding = p->backend->rounding, .round_rows = p->backend->round_rows, .seed = 1};
   pdt_error err = {0};
   if (p->backend->open(&t.dev, &err)) {
     if (p->needed) fail_msg("%s", err.message);
