@@ -322,15 +322,17 @@ static watched watch(trial *t, pdt_array x, int32_t rows, int32_t width) {
   return w;
 }
 
-/* The product right behind the operation is the one that is made when everything is done. */
+/* The product right behind the operation is that of what the operation left, as another array has
+ * it. */
 static void see(trial *t, watched *w) {
-  pdt_error err;
-  for (int i = 0; i < 2; i++) {
-    t->dev.ops->matmul(&t->dev, &w->m.dev, w->x, w->width, w->rows, w->y[i]);
-    if (t->dev.ops->sync(&t->dev, &err)) fail_msg("%s", err.message);
-  }
+  const pdt_kernels *k = t->dev.ops;
+  int64_t n = (int64_t)w->rows * w->width;
+  pdt_array copy = put_zeros(&t->dev, n);
+  k->matmul(&t->dev, &w->m.dev, w->x, w->width, w->rows, w->y[0]);
+  k->copy_rows(&t->dev, copy, w->width, w->x, w->width, w->rows, w->width);
+  k->matmul(&t->dev, &w->m.dev, copy, w->width, w->rows, w->y[1]);
   same_bits(t, w->y[0], w->y[1], (int64_t)w->rows * w->m.dev.out);
-  drop(&t->dev, w->y[0]), drop(&t->dev, w->y[1]);
+  drop(&t->dev, w->y[0]), drop(&t->dev, w->y[1]), drop(&t->dev, copy);
   drop_matrices(t, &w->m);
 }
 
@@ -837,15 +839,16 @@ static void adapters(trial *t) {
 
 /* ---- operations one behind the other ---- */
 
-enum { CHAIN_ARRAYS = 4, CHAIN_OPERATIONS = 24, CHAIN_MATRICES = 3 };
+enum { CHAINS = 4, CHAIN_ARRAYS = 3, CHAIN_OPERATIONS = 24, CHAIN_MATRICES = 3 };
 
 /* Arrays of rows [rows, width], with room for twice the width, and what works on them. */
 typedef struct chain {
   int32_t rows, width;
   matrices m[CHAIN_MATRICES]; /* [width, width] */
-  both bias;
+  both bias, aside;           /* aside: a row, and room for another */
   pdt_conditions *conditions;
   pdt_array at[CHAIN_ARRAYS];
+  int32_t last; /* which of them was written last */
 } chain;
 
 static void upload_random(trial *t, pdt_array a, int64_t n) {
@@ -855,26 +858,25 @@ static void upload_random(trial *t, pdt_array a, int64_t n) {
 }
 
 /* A product, or an operation whose result products often read. */
-static void some_product(trial *t, const chain *c, pdt_array to, pdt_array from) {
+static void some_product(trial *t, chain *c, int32_t target, int32_t source) {
+  pdt_array to = c->at[target], from = c->at[source];
   const pdt_kernels *k = t->dev.ops;
   const pdt_matrix *m = &c->m[between(t, 0, CHAIN_MATRICES - 1)].dev;
   int32_t n = between(t, 0, 3) ? c->rows : between(t, 1, c->rows);
   int32_t stride = between(t, 0, 1) ? c->width : 2 * c->width;
   pdt_array none = {0};
-  switch (between(t, 0, 4)) {
-  case 0:
-    k->norm_rows(&t->dev, from, between(t, 0, 1) ? c->bias.dev : none, 1e-5f, n, c->width,
-                 between(t, 0, 2) ? to : from);
-    break;
-  case 1:
+  int what = between(t, 0, 5);
+  if (what == 0)
+    k->norm_rows(&t->dev, from, between(t, 0, 1) ? c->bias.dev : none, 1e-5f, n, c->width, to);
+  else if (what == 1)
+    k->norm_rows(&t->dev, from, none, 1e-5f, n, c->width, from);
+  else if (what == 2)
     k->swiglu(&t->dev, from, n, c->width);
-    break;
-  case 2:
+  else if (what == 3)
     k->add(&t->dev, from, to, (int64_t)n * c->width);
-    break;
-  default:
+  else
     k->matmul(&t->dev, m, from, stride, n, to);
-  }
+  c->last = what == 0 ? target : source; /* of a product: x, which the next may read again */
 }
 
 /* Any other operation that writes rows. */
@@ -911,22 +913,30 @@ static void some_change(trial *t, const chain *c, pdt_array *to, pdt_array from)
   }
 }
 
-/* Runs operations, waiting for each or only for all of them; the arrays' floats, to be freed. */
-static float *run_chain(trial *t, chain *c, bool waits) {
+/* Nothing that went before is of use to the operation that follows. */
+static void break_chain(trial *t, const chain *c) {
+  assert_int_equal(t->dev.ops->sync(&t->dev, NULL), 0);
+  t->dev.ops->matmul(&t->dev, &c->m[0].dev, c->aside.dev, c->width, 1,
+                     pdt_array_at(c->aside.dev, c->width));
+}
+
+/* Runs operations, one behind the other or each for itself; the arrays' floats, to be freed. */
+static float *run_chain(trial *t, chain *c, bool broken) {
   int64_t n = (int64_t)2 * c->rows * c->width;
   float *all = floats_of(CHAIN_ARRAYS * n, 0);
+  c->last = 0;
   for (int i = 0; i < CHAIN_ARRAYS; i++) {
     c->at[i] = put_zeros(&t->dev, n);
     upload_random(t, c->at[i], n);
   }
   for (int i = 0; i < CHAIN_OPERATIONS; i++) {
-    int32_t to = between(t, 0, CHAIN_ARRAYS - 1);
-    int32_t from = (to + between(t, 1, CHAIN_ARRAYS - 1)) % CHAIN_ARRAYS;
-    if (between(t, 0, 2))
-      some_product(t, c, c->at[to], c->at[from]);
+    int32_t from = between(t, 0, 2) ? c->last : between(t, 0, CHAIN_ARRAYS - 1);
+    int32_t to = (from + between(t, 1, CHAIN_ARRAYS - 1)) % CHAIN_ARRAYS;
+    if (between(t, 0, 4))
+      some_product(t, c, to, from);
     else
-      some_change(t, c, &c->at[to], c->at[from]);
-    if (waits) assert_int_equal(t->dev.ops->sync(&t->dev, NULL), 0);
+      some_change(t, c, &c->at[from], c->at[to]);
+    if (broken) break_chain(t, c);
   }
   for (int i = 0; i < CHAIN_ARRAYS; i++) {
     float *got = get(&t->dev, c->at[i], n);
@@ -939,13 +949,14 @@ static float *run_chain(trial *t, chain *c, bool waits) {
 
 /* What is done together, or kept for the operation that follows, gives the bits that operations
  * give one by one. */
-static void chains(trial *t) {
-  chain c = {.rows = between(t, 1, between(t, 0, 1) ? 9 : MOST_ROWS), .width = between(t, 1, 70)};
+static void run_chains(trial *t, int32_t most_rows) {
+  chain c = {.rows = between(t, 1, most_rows), .width = between(t, 1, 50)};
   pdt_row_condition conditions[MOST_ROWS];
   for (int32_t r = 0; r < c.rows; r++)
     conditions[r] = (pdt_row_condition){.n_notes = between(t, 0, 1)};
   for (int i = 0; i < CHAIN_MATRICES; i++) c.m[i] = random_matrices(t, c.width, c.width);
   c.bias = random_both(t, c.width, 1);
+  c.aside = random_both(t, 2 * (int64_t)c.width, 1);
   assert_int_equal(t->dev.ops->conditions_new(&t->dev, MOST_ROWS, &c.conditions, NULL), 0);
   t->dev.ops->conditions_set(&t->dev, c.conditions, conditions, c.rows);
   uint64_t seed = t->seed;
@@ -957,7 +968,11 @@ static void chains(trial *t) {
   free(together), free(one_by_one);
   t->dev.ops->conditions_free(&t->dev, c.conditions);
   for (int i = 0; i < CHAIN_MATRICES; i++) drop_matrices(t, &c.m[i]);
-  drop_both(t, c.bias);
+  drop_both(t, c.bias), drop_both(t, c.aside);
+}
+
+static void chains(trial *t) {
+  for (int i = 0; i < CHAINS; i++) run_chains(t, i > 0 ? 9 : MOST_ROWS);
 }
 
 /* ---- blocks and plans ---- */
