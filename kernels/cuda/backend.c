@@ -16,15 +16,6 @@ bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what) {
   return false;
 }
 
-bool pdt_cuda_begin(pdt_device *dev) {
-  pdt_cuda *c = pdt_cuda_of(dev);
-  if (c->failure.code != PDT_ERROR_NONE) return false;
-  if (!c->pending.y) return true;
-  pdt_cuda_sum sum = c->pending;
-  c->pending = (pdt_cuda_sum){0};
-  return pdt_cuda_ok(c, pdt_launch_add(sum.y, sum.x, sum.n, NULL, 1, 1, sum.n, &c->queue), "add");
-}
-
 /* Makes the next stage the one in use, when nothing reads it any more. */
 static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
   pdt_cuda_stage *old = &c->stages[c->stage];
@@ -131,6 +122,7 @@ cudaError_t pdt_cuda_transfer(pdt_cuda *c, void *to, const void *from, size_t by
 void pdt_cuda_free(pdt_device *dev, void *p) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (!p) return;
+  pdt_cuda_begin(dev); /* what is pending may use it */
   pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "launches");
   cudaFree(p); /* waits until nothing uses it */
 }

@@ -25,12 +25,31 @@ typedef struct pdt_cuda_stage {
 
 enum { PDT_CUDA_STAGES = 4, PDT_CUDA_STAGE_BYTES = 4 << 20, PDT_CUDA_HELD_BYTES = 256 << 10 };
 
-/* A residual that was added to, but not yet: it is done together with the norm that follows. */
-typedef struct pdt_cuda_sum {
-  float *y; /* NULL: none */
-  const float *x;
-  int64_t n;
-} pdt_cuda_sum;
+/* An operation that was called, but not yet launched (pending.c). The result of all but the sum is
+ * rows at norm.y: rows, width. */
+typedef enum pdt_cuda_work {
+  PDT_CUDA_NOTHING,
+  PDT_CUDA_SUM,    /* norm.x += norm.added, n elements, or rows as a norm has them when `noted` */
+  PDT_CUDA_NORM,   /* norm */
+  PDT_CUDA_SWIGLU, /* in place */
+  PDT_CUDA_MERGE   /* of attention's pieces */
+} pdt_cuda_work;
+typedef struct pdt_cuda_pending {
+  pdt_cuda_work what;
+  int32_t head_dim; /* of a merge */
+  int64_t n;        /* elements of a sum */
+  int64_t stride;   /* between rows of the result */
+  pdt_cuda_norm norm;
+  pdt_cuda_attention merge;
+} pdt_cuda_pending;
+
+/* Rows of an x. Those of the last product are there as prepared, until another operation begins: no
+ * product writes its own x. */
+typedef struct pdt_cuda_x {
+  const float *at; /* NULL: none */
+  int64_t stride;
+  int32_t rows, width, step; /* step: what they are prepared for, pdt_cuda_step of the weights */
+} pdt_cuda_x;
 
 /* What products of many rows have (bulk.c). */
 typedef struct pdt_cuda_bulk pdt_cuda_bulk;
@@ -53,7 +72,8 @@ typedef struct pdt_cuda {
   unsigned char *results; /* pinned: what the device writes to the host */
   pdt_bytes results_bytes;
   pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, draws, blocks;
-  pdt_cuda_sum pending;
+  pdt_cuda_pending pending;
+  pdt_cuda_x x; /* what `prepared` holds */
   pdt_cuda_bulk *bulk;
 } pdt_cuda;
 
@@ -64,8 +84,16 @@ static inline pdt_cuda *pdt_cuda_of(const pdt_device *dev) {
 /* Keeps what went wrong, if something did; true when nothing ever has. */
 bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what);
 
-/* May an operation begin? Does what is pending first. */
+/* May an operation begin? Does what is pending first. All but products begin so. */
 bool pdt_cuda_begin(pdt_device *dev);
+
+/* The same for a product that prepares rows of x by pdt_cuda_prepare_x first of all: x that is
+ * pending stays so. */
+bool pdt_cuda_begin_product(pdt_device *dev, const pdt_cuda_x *x);
+
+/* Brings x into the form that products with weights of a type read, unless it is there: with what
+ * is pending, when that is x. False on failure. */
+bool pdt_cuda_prepare_x(pdt_cuda *c, pdt_dtype dtype, const pdt_cuda_x *x, void *prepared);
 
 /* Holds launches back from here on, as the steps of a decode are made: all of them until something
  * else has to be done. */

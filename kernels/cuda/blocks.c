@@ -144,9 +144,9 @@ static void speculate(const closing *k) {
         pdt_launch_add(room->note, room->more, h->notes_dim, NULL, 1, k->n, h->notes_dim, queue),
         "notes");
   }
-  pdt_cuda_ok(k->c,
-              pdt_launch_norm(room->note, NULL, NULL, 1e-6f, k->n, h->notes_dim, room->note, queue),
-              "notes");
+  const pdt_cuda_norm norm = {
+      .x = room->note, .y = room->note, .eps = 1e-6f, .rows = k->n, .width = h->notes_dim};
+  pdt_cuda_ok(k->c, pdt_launch_norm(&norm, &(pdt_cuda_prepared){0}, queue), "notes");
   size_t bytes = (size_t)k->n * (size_t)h->notes_dim * sizeof(float);
   pdt_cuda_ok(k->c, pdt_cuda_transfer(k->c, k->note, room->note, bytes, cudaMemcpyDeviceToHost),
               "notes");

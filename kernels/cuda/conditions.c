@@ -90,10 +90,14 @@ void pdt_cuda_add_noted(pdt_device *dev, const pdt_conditions *conditions, pdt_a
                         pdt_array delta, float gate, int32_t width) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (conditions->most_notes < 1 || !pdt_cuda_begin(dev)) return;
-  pdt_cuda_ok(c,
-              pdt_launch_add_noted(conditions->windows, conditions->n, h.at, delta.at, gate, width,
-                                   &c->queue),
-              "gated sum");
+  c->pending = (pdt_cuda_pending){.what = PDT_CUDA_SUM,
+                                  .n = (int64_t)conditions->n * width,
+                                  .norm = {.x = h.at,
+                                           .added = delta.at,
+                                           .noted = conditions->windows,
+                                           .gate = gate,
+                                           .rows = conditions->n,
+                                           .width = width}};
 }
 
 /* The product of every run with its stream's own weights, which may be of several types. */

@@ -187,6 +187,11 @@ __device__ inline void prefetch_block(const void *global, unsigned bytes) {
 #endif
 }
 
+/* The same for the line of 128 bytes in which p lies; any thread, any compute capability. */
+__device__ inline void prefetch_line(const void *p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
 /* Blocks of a cluster reach each other's shared memory (sm_90). */
 __device__ inline void cluster_sync() {
 #if __CUDA_ARCH__ >= 900
@@ -194,15 +199,19 @@ __device__ inline void cluster_sync() {
 #endif
 }
 
-/* What stands at this block's shared address p in the block of that rank in the cluster. */
-__device__ inline float cluster_read(const float *p, unsigned rank) {
-  float v = 0;
+/* What stands at this block's shared address p, a multiple of 8, in the block of that rank in the
+ * cluster. */
+__device__ inline float2 cluster_read_pair(const float *p, unsigned rank) {
+  float2 v = {};
 #if __CUDA_ARCH__ >= 900
   unsigned theirs;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
                : "=r"(theirs)
                : "r"(shared_address(p)), "r"(rank));
-  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(theirs) : "memory");
+  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];"
+               : "=f"(v.x), "=f"(v.y)
+               : "r"(theirs)
+               : "memory");
 #else
   (void)p, (void)rank;
 #endif

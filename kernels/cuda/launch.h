@@ -18,9 +18,27 @@ cudaError_t pdt_launch_copy(float *dst, int64_t dst_stride, const int32_t *to, c
                             int64_t src_stride, const int32_t *from, int32_t rows, int32_t width,
                             pdt_cuda_queue *queue);
 
-/* With `added`: first x += added. Then y = x / rms(x) * weight (NULL: 1), row by row. */
-cudaError_t pdt_launch_norm(float *x, const float *added, const float *weight, float eps,
-                            int32_t rows, int32_t width, float *y, pdt_cuda_queue *queue);
+/* A row's window of notes: pages in order, as the shape has them. */
+typedef struct pdt_cuda_condition {
+  const float *notes;
+  int32_t n_notes;
+} pdt_cuda_condition;
+
+/* With `added`: first x += gate * added, for all rows or for those of `noted` that see notes. Then
+ * y = x / rms(x) * weight (NULL: 1), row by row: x, added, y [rows, width]. */
+typedef struct pdt_cuda_norm {
+  float *x;
+  const float *added;
+  const pdt_cuda_condition *noted; /* NULL: all rows */
+  const float *weight;
+  float *y; /* may be x */
+  float gate, eps;
+  int32_t rows, width;
+} pdt_cuda_norm;
+
+/* y goes to prepared rows, too, when there are any. */
+cudaError_t pdt_launch_norm(const pdt_cuda_norm *n, const pdt_cuda_prepared *prepared,
+                            pdt_cuda_queue *queue);
 
 /* y[r, i] += scale * x[r * x_stride + i] + bias[i]; x, bias may be NULL (nothing). */
 cudaError_t pdt_launch_add(float *y, const float *x, int64_t x_stride, const float *bias,
@@ -37,7 +55,9 @@ typedef struct pdt_cuda_parts {
 cudaError_t pdt_launch_sum_shares(const pdt_cuda_parts *parts, int64_t n, float *out,
                                   pdt_cuda_queue *queue);
 
-cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width, pdt_cuda_queue *queue);
+/* What becomes of the gates goes to prepared rows, too, when there are any. */
+cudaError_t pdt_launch_swiglu(float *gate_up, int32_t rows, int32_t width,
+                              const pdt_cuda_prepared *prepared, pdt_cuda_queue *queue);
 
 /* Rows of a dense source [n_rows, in] into weights, from output first_out on. */
 cudaError_t pdt_launch_pack(const pdt_cuda_weights *w, int32_t first_out, int32_t n_rows,
@@ -135,17 +155,17 @@ int32_t pdt_cuda_attention_queries(int32_t rows, int32_t per_kv);
 /* Bytes of shared memory that attention takes at a head size; the device may refuse it. */
 int64_t pdt_cuda_attention_shared(int32_t head_dim, int32_t queries);
 
+/* What rows see of each piece, into the room; what comes of it is merged by the next. */
 cudaError_t pdt_launch_attention(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
                                  const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
-                                 const float *qkv, float *out, pdt_cuda_queue *queue);
+                                 const float *qkv, pdt_cuda_queue *queue);
+
+/* out [rows of the batch, n_heads * head_dim] of the rows of `a` from their pieces; to prepared
+ * rows, too, when there are any. */
+cudaError_t pdt_launch_merge(const pdt_cuda_attention *a, int32_t n_heads, int32_t head_dim,
+                             float *out, const pdt_cuda_prepared *prepared, pdt_cuda_queue *queue);
 
 /* ---- conditions.cu ---- */
-
-/* A row's window of notes: pages in order, as the shape has them. */
-typedef struct pdt_cuda_condition {
-  const float *notes;
-  int32_t n_notes;
-} pdt_cuda_condition;
 
 cudaError_t pdt_launch_store_notes(const pdt_cuda_pages *pages, const float *keys,
                                    const float *values, int32_t n, pdt_cuda_queue *queue);

@@ -25,8 +25,6 @@ int pdt_cuda_alloc(pdt_device *dev, int64_t elems, const char *what, pdt_array *
 }
 
 void pdt_cuda_release(pdt_device *dev, pdt_array a) {
-  if (!a.at) return;
-  pdt_cuda_begin(dev); /* a sum that is pending may read it */
   pdt_cuda_free(dev, a.at);
 }
 

@@ -5,12 +5,12 @@
  * memory, and the last block to arrive adds them up. Both add the slices from first to last. */
 #include "kernels/cuda/products.h"
 
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <type_traits>
 
 #include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/prepared.cuh"
 
 namespace {
 
@@ -28,14 +28,6 @@ struct arguments {
   int clusters; /* are the blocks of a group of outputs one? */
 };
 static_assert(std::has_unique_object_representations_v<arguments>, "compared byte by byte");
-
-/* Two floats as two bf16 numbers each: nearest, and nearest to what is left. */
-__device__ inline void split_pair(float a, float b, unsigned *high, unsigned *low) {
-  __nv_bfloat162 h = __floats2bfloat162_rn(a, b);
-  __nv_bfloat162 l = __floats2bfloat162_rn(a - __low2float(h), b - __high2float(h));
-  *high = *reinterpret_cast<unsigned *>(&h);
-  *low = *reinterpret_cast<unsigned *>(&l);
-}
 
 /* Sums of a warp: 32 outputs by 8 * EIGHTS rows, as the tensor cores hold them. */
 template <int EIGHTS> struct fragments {
@@ -196,7 +188,9 @@ __device__ void bring_x(const arguments &p, const Ring &r, const share &s, int b
   copies_end(&r.full[stage]);
 }
 
-/* The warp that fills the ring. */
+/* The warp that fills the ring. Kernels behind this one may begin when all that it reads has been
+ * asked for: what they bring ahead of their turn then keeps memory busy while this one's last
+ * weights arrive and its sums meet, which it would not if it had come before. */
 template <class Ring>
 __device__ void bring(const arguments &p, const Ring &r, const share &s, int batches) {
   int first = min(batches, (int)Ring::STAGES);
@@ -211,6 +205,7 @@ __device__ void bring(const arguments &p, const Ring &r, const share &s, int bat
     bring_weights(p, r, s, b);
     bring_x(p, r, s, b);
   }
+  grid_release();
 }
 
 template <class Ring, class Sums>
@@ -265,16 +260,25 @@ __device__ void add_left(const arguments &p, int first) {
   if (threadIdx.x == 0) p.arrived[blockIdx.x] = 0;
 }
 
-/* Each block of a cluster adds up a part of the outputs: what all of them have in shared memory. */
+/* Each block of a cluster adds up a part of the outputs: what all of them have in shared memory,
+ * read from all of them at once. */
 __device__ void add_cluster(const arguments &p, int first, const float *own) {
-  int width = WIDTH / p.splits;
+  enum { MOST = 8 };
+  int pairs = WIDTH / 2 / p.splits;
   cluster_sync();
-  for (int i = threadIdx.x; i < p.rows * width; i += THREADS) {
-    int row = i / width, output = blockIdx.y * width + i % width;
-    if (first + output >= p.out) continue;
-    float sum = cluster_read(own + row * STRIDE + output, 0);
-    for (int s = 1; s < p.splits; s++) sum += cluster_read(own + row * STRIDE + output, s);
-    p.y[row * p.y_stride + first + output] = sum;
+  for (int i = threadIdx.x; i < p.rows * pairs; i += THREADS) {
+    int row = i / pairs, output = (blockIdx.y * pairs + i % pairs) * 2;
+    float2 parts[MOST];
+#pragma unroll
+    for (int s = 0; s < MOST; s++)
+      if (s < p.splits) parts[s] = cluster_read_pair(own + row * STRIDE + output, s);
+    float2 sum = parts[0];
+#pragma unroll
+    for (int s = 1; s < MOST; s++)
+      if (s < p.splits) sum = make_float2(sum.x + parts[s].x, sum.y + parts[s].y);
+    float *to = p.y + row * p.y_stride + first + output;
+    if (first + output < p.out) to[0] = sum.x;
+    if (first + output + 1 < p.out) to[1] = sum.y;
   }
   cluster_sync(); /* the others have read this block's */
 }
@@ -294,7 +298,6 @@ template <class Sums, int EIGHTS> __device__ void compute(const arguments &p) {
     barrier_fence();
   }
   __syncthreads();
-  grid_release();
   Sums sums;
   if (warp == WARPS)
     bring(p, r, s, batches);
@@ -376,62 +379,51 @@ enum { PREPARE_THREADS = 256 };
 struct rows_of_x {
   const float *x;
   long long stride, n; /* n: of the prepared numbers in fours */
-  int rows, in, eights, step_quads;
+  pdt_cuda_prepared to;
+  int rows, in;
   long long aligned; /* can x be read 16 bytes at a time? */
 };
 static_assert(std::has_unique_object_representations_v<rows_of_x>, "compared byte by byte");
 
 /* A thread four inputs of a row; what passes the edges is zero. */
-__device__ void prepare_quad(const rows_of_x &r, uint4 *prepared) {
+__device__ void prepare_quad(const rows_of_x &r, uint4 *to) {
   long long i = (long long)blockIdx.x * PREPARE_THREADS + threadIdx.x;
-  int step_quads = r.step_quads, eights = r.eights, rows = r.rows, in = r.in;
+  int step_quads = r.to.quads, step_rows = r.to.eights * 8;
   if (i >= r.n) return;
-  int quad = (int)(i % step_quads), row = (int)(i / step_quads % (eights * 8));
-  int column = (int)(i / (step_quads * eights * 8)) * step_quads * 4 + quad * 4;
-  float v[4] = {};
-  const float *from = r.x + row * r.stride + column;
-  if (row < rows && r.aligned && column + 4 <= in) {
-    float4 whole = *reinterpret_cast<const float4 *>(from);
-    v[0] = whole.x, v[1] = whole.y, v[2] = whole.z, v[3] = whole.w;
-  } else {
-    for (int j = 0; j < 4; j++)
-      if (row < rows && column + j < in) v[j] = from[j];
-  }
-  uint4 to;
-  if (step_quads == 4) {
-    split_pair(v[0], v[1], &to.x, &to.z);
-    split_pair(v[2], v[3], &to.y, &to.w);
-  } else {
-    to = make_uint4(__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),
-                    __float_as_uint(v[3]));
-  }
-  prepared[i] = to;
+  int row = (int)(i / step_quads % step_rows);
+  int quad = (int)(i / (step_quads * step_rows)) * step_quads + (int)(i % step_quads);
+  float4 v = {};
+  const float *from = r.x + row * r.stride;
+  if (row < r.rows)
+    v = r.aligned && 4 * quad + 4 <= r.in ? load_quad<true>(from, quad, r.in)
+                                          : load_quad<false>(from, quad, r.in);
+  to[i] = prepared_quad(r.to, v);
 }
 
-__global__ void prepare(const rows_of_x r, uint4 *prepared) {
+__global__ void prepare(const rows_of_x r) {
   grid_release();
   grid_wait();
-  prepare_quad(r, prepared);
+  prepare_quad(r, static_cast<uint4 *>(r.to.at));
 }
 
-__global__ void prepare_runs(const rows_of_x all, const run_list runs, uint4 *prepared) {
+__global__ void prepare_runs(const rows_of_x all, const run_list runs) {
   rows_of_x r = all;
   grid_release();
   grid_wait();
   r.x += runs.at[blockIdx.y].first * r.stride;
   r.rows = runs.at[blockIdx.y].rows;
-  prepare_quad(r, prepared + blockIdx.y * r.n);
+  prepare_quad(r, static_cast<uint4 *>(r.to.at) + blockIdx.y * r.n);
 }
 
-rows_of_x describe(pdt_dtype dtype, const float *x, int64_t stride, int32_t rows, int32_t in) {
+rows_of_x describe(pdt_dtype dtype, const float *x, int64_t stride, int32_t rows, int32_t in,
+                   void *prepared) {
   rows_of_x r = {};
   r.x = x;
   r.stride = stride;
   r.n = pdt_cuda_prepared_bytes(dtype, in, rows) / 16;
+  r.to = pdt_cuda_prepared_at(prepared, dtype, rows);
   r.rows = rows;
   r.in = in;
-  r.eights = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
-  r.step_quads = pdt_cuda_step(dtype) / 4;
   r.aligned = reinterpret_cast<uintptr_t>(x) % 16 == 0 && stride % 4 == 0;
   return r;
 }
@@ -473,9 +465,8 @@ pdt_cuda_cut pdt_cuda_choose_cut(int32_t out, int32_t in, pdt_dtype dtype) {
 cudaError_t pdt_cuda_prepare(pdt_dtype dtype, const float *x, int64_t x_stride, int32_t rows,
                              int32_t in, void *prepared, pdt_cuda_queue *queue) {
   if (rows < 1) return cudaSuccess;
-  rows_of_x r = describe(dtype, x, x_stride, rows, in);
-  return launch_ahead(prepare, prepare_grid(r, 1), dim3(PREPARE_THREADS), 0, queue, r,
-                      static_cast<uint4 *>(prepared));
+  rows_of_x r = describe(dtype, x, x_stride, rows, in, prepared);
+  return launch_ahead(prepare, prepare_grid(r, 1), dim3(PREPARE_THREADS), 0, queue, r);
 }
 
 cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const void *prepared, int32_t rows,
@@ -504,9 +495,9 @@ cudaError_t pdt_cuda_product_runs(const pdt_cuda_weights *w, const pdt_cuda_run 
   if (n > PDT_CUDA_RUNS) return cudaErrorInvalidValue;
   run_list list = {};
   for (int32_t i = 0; i < n; i++) list.at[i] = runs[i];
-  rows_of_x r = describe(w->dtype, x, x_stride, PDT_CUDA_RUN_ROWS, w->in);
-  cudaError_t code = launch_ahead(prepare_runs, prepare_grid(r, n), dim3(PREPARE_THREADS), 0, queue,
-                                  r, list, static_cast<uint4 *>(prepared));
+  rows_of_x r = describe(w->dtype, x, x_stride, PDT_CUDA_RUN_ROWS, w->in, prepared);
+  cudaError_t code =
+      launch_ahead(prepare_runs, prepare_grid(r, n), dim3(PREPARE_THREADS), 0, queue, r, list);
   if (code != cudaSuccess) return code;
   arguments p = arguments_of(w, prepared, y, y_stride, room);
   switch (w->dtype) {

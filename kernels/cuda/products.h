@@ -72,11 +72,28 @@ __host__ __device__
 /* The cut for weights [out, in]. Pure. */
 pdt_cuda_cut pdt_cuda_choose_cut(int32_t out, int32_t in, pdt_dtype dtype);
 
+/* Eights of rows that a product of so many works on. */
+static inline int32_t pdt_cuda_eights(int32_t rows) {
+  return rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
+}
+
 /* Rows of x as products with weights of a type read them: for each step the rows in eights, of F16
- * and BF16 weights as fragments of the tensor cores, each number as the sum of two of bf16. */
+ * and BF16 weights as fragments of the tensor cores, each number as the sum of two of bf16. What
+ * passes a row's end is zero; rows that fill the last eight may be anything. */
 static inline pdt_bytes pdt_cuda_prepared_bytes(pdt_dtype dtype, int32_t in, int32_t rows) {
-  int32_t step = pdt_cuda_step(dtype), eights = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
+  int32_t step = pdt_cuda_step(dtype), eights = pdt_cuda_eights(rows);
   return (pdt_bytes)((in + step - 1) / step) * eights * 8 * step * 4;
+}
+
+/* Where rows go in that form, for kernels that write an x (prepared.cuh). */
+typedef struct pdt_cuda_prepared {
+  void *at;              /* device; NULL: nowhere */
+  int32_t eights, quads; /* of all rows; fours of columns in a step: 4, or 2 for F32 */
+} pdt_cuda_prepared;
+
+static inline pdt_cuda_prepared pdt_cuda_prepared_at(void *at, pdt_dtype dtype, int32_t rows) {
+  pdt_cuda_prepared p = {at, pdt_cuda_eights(rows), pdt_cuda_step(dtype) / 4};
+  return p;
 }
 
 /* prepared = rows of x [rows, in], rows <= PDT_CUDA_ROWS, 128-byte aligned. */

@@ -3,19 +3,32 @@
 
 #include "kernels/cuda/backend.h"
 
+static bool apart(const float *a, const float *b, int64_t n) {
+  return a + n <= b || b + n <= a;
+}
+
+/* Is what is pending a sum of just the rows that a norm reads, and may it be done with it? Blocks
+ * of the norm write y while others still read what is added. */
+static bool adds_to(const pdt_cuda_pending *p, const pdt_cuda_norm *n) {
+  return p->what == PDT_CUDA_SUM && p->norm.x == n->x && p->n == (int64_t)n->rows * n->width &&
+         (!p->norm.noted || p->norm.width == n->width) && apart(n->y, n->x, p->n) &&
+         apart(n->y, p->norm.added, p->n);
+}
+
 void pdt_cuda_norm_rows(pdt_device *dev, pdt_array x, pdt_array weight, float eps, int32_t rows,
                         int32_t width, pdt_array y) {
   pdt_cuda *c = pdt_cuda_of(dev);
-  const float *added = NULL;
-  bool fits = c->pending.y == x.at && c->pending.n == (int64_t)rows * width && y.at != x.at &&
-              y.at != c->pending.x;
-  if (fits) { /* the sum that is pending is done on the way */
-    added = c->pending.x;
-    c->pending = (pdt_cuda_sum){0};
+  pdt_cuda_norm n = {.x = x.at, .weight = weight.at, .y = y.at, .gate = 1, .eps = eps};
+  n.rows = rows;
+  n.width = width;
+  if (adds_to(&c->pending, &n)) { /* the sum that is pending is done on the way */
+    n.added = c->pending.norm.added;
+    n.noted = c->pending.norm.noted;
+    n.gate = c->pending.norm.gate;
+    c->pending = (pdt_cuda_pending){0};
   }
-  if (!pdt_cuda_begin(dev)) return;
-  pdt_cuda_ok(c, pdt_launch_norm(x.at, added, weight.at, eps, rows, width, y.at, &c->queue),
-              "norm");
+  if (pdt_cuda_begin(dev) && rows > 0)
+    c->pending = (pdt_cuda_pending){.what = PDT_CUDA_NORM, .stride = width, .norm = n};
 }
 
 void pdt_cuda_add_bias(pdt_device *dev, pdt_array y, int32_t rows, int32_t width, pdt_array bias) {
@@ -26,7 +39,9 @@ void pdt_cuda_add_bias(pdt_device *dev, pdt_array y, int32_t rows, int32_t width
 
 void pdt_cuda_add(pdt_device *dev, pdt_array y, pdt_array x, int64_t n) {
   pdt_cuda *c = pdt_cuda_of(dev);
-  if (n > 0 && pdt_cuda_begin(dev)) c->pending = (pdt_cuda_sum){y.at, x.at, n};
+  const pdt_cuda_norm sum = {.x = y.at, .added = x.at, .gate = 1};
+  if (n > 0 && pdt_cuda_begin(dev))
+    c->pending = (pdt_cuda_pending){.what = PDT_CUDA_SUM, .n = n, .norm = sum};
 }
 
 /* The merges of pdt_sum_shares' tree: after which rank how many of the topmost sums are one. */
@@ -55,6 +70,8 @@ void pdt_cuda_sum_shares(pdt_device *dev, const pdt_array *parts, int32_t T, int
 
 void pdt_cuda_swiglu(pdt_device *dev, pdt_array gate_up, int32_t rows, int32_t width) {
   pdt_cuda *c = pdt_cuda_of(dev);
-  if (!pdt_cuda_begin(dev)) return;
-  pdt_cuda_ok(c, pdt_launch_swiglu(gate_up.at, rows, width, &c->queue), "gated units");
+  const pdt_cuda_norm result = {.y = gate_up.at, .rows = rows, .width = width};
+  if (pdt_cuda_begin(dev))
+    c->pending =
+        (pdt_cuda_pending){.what = PDT_CUDA_SWIGLU, .stride = 2 * (int64_t)width, .norm = result};
 }

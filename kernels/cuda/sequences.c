@@ -348,8 +348,15 @@ void pdt_cuda_attend(pdt_device *dev, const pdt_batch *b, const pdt_kv_pool *kv,
     work.n_rows = s->n_rows;
     work.window = a->window;
     work.queries = pdt_cuda_attention_queries(b->tile_rows, a->per_kv);
-    pdt_cuda_ok(
-        c, pdt_launch_attention(&work, &b->on_device, &pages, &heads, qkv.at, out.at, &c->queue),
-        "attention");
+    pdt_cuda_ok(c, pdt_launch_attention(&work, &b->on_device, &pages, &heads, qkv.at, &c->queue),
+                "attention");
+    const pdt_cuda_norm rows = {.y = out.at, .rows = b->n, .width = a->n_heads * b->head_dim};
+    c->pending = (pdt_cuda_pending){.what = PDT_CUDA_MERGE,
+                                    .head_dim = b->head_dim,
+                                    .stride = rows.width,
+                                    .norm = rows,
+                                    .merge = work};
+    /* The next slice has the room that this one's results are in. */
+    if (b->n_slices > 1 && !pdt_cuda_begin(dev)) return;
   }
 }

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/prepared.cuh"
 #include "kernels/cuda/sums.cuh"
 
 namespace {
@@ -10,8 +11,11 @@ namespace {
 enum { PAGE_TOKENS = 16, WARPS = 4 };
 enum { PIECE = PDT_CUDA_PIECE, TILE = PDT_CUDA_TILE };
 enum { THREADS = 256, GROUPS = THREADS / PIECE };
-/* Of the merging kernel: threads, and elements of a head for each. */
-enum { MERGE_THREADS = 128, MERGE_ELEMENTS = PDT_CUDA_MOST_HEAD / MERGE_THREADS };
+/* Elements of a half of a head that a lane holds. */
+enum { HALF = PDT_CUDA_MOST_HEAD / 64 };
+/* Of the merging kernel: groups of threads, the most pairs of elements of each, and pieces that a
+ * thread reads at once. */
+enum { MERGE_GROUPS = 8, MERGE_PAIRS = 64, MERGE_RUN = 6 };
 /* Queries of one pass over a piece, and floats between the scores of two of them. */
 enum { QUERIES = 32, SCORE_STRIDE = PIECE + 4 };
 
@@ -27,9 +31,58 @@ __global__ void rope_angles(const int32_t *position, int32_t n, const double *in
   rope[(int64_t)r * 2 * half + half + j] = (float)(sin(angle) * scale);
 }
 
-/* One warp for every head of every row: queries, then keys, then values. */
-__global__ void rotate_and_store(const pdt_cuda_rows rows, const pdt_cuda_pages pages,
-                                 const pdt_cuda_heads heads, float *qkv) {
+/* A head as the lanes of a warp hold it: elements lane, lane + 32 .. of its halves. */
+struct head_halves {
+  float first[HALF], second[HALF];
+
+  __device__ void load(const float *from, int lane, int half) {
+#pragma unroll
+    for (int e = 0; e < HALF; e++) {
+      int j = lane + 32 * e;
+      first[e] = j < half ? from[j] : 0;
+      second[e] = j < half ? from[half + j] : 0;
+    }
+  }
+
+  __device__ void store(float *to, int lane, int half) const {
+#pragma unroll
+    for (int e = 0; e < HALF; e++) {
+      int j = lane + 32 * e;
+      if (j < half) to[j] = first[e], to[half + j] = second[e];
+    }
+  }
+
+  __device__ float squares() const {
+    float sum = 0;
+#pragma unroll
+    for (int e = 0; e < HALF; e++) sum = fmaf(second[e], second[e], fmaf(first[e], first[e], sum));
+    return sum;
+  }
+
+  __device__ void scale(float by, const head_halves &weights) {
+#pragma unroll
+    for (int e = 0; e < HALF; e++) {
+      first[e] *= by * weights.first[e];
+      second[e] *= by * weights.second[e];
+    }
+  }
+
+  /* angles: cosines, then sines. */
+  __device__ void rotate(const head_halves &angles) {
+#pragma unroll
+    for (int e = 0; e < HALF; e++) {
+      float a = first[e], b = second[e], c = angles.first[e], s = angles.second[e];
+      first[e] = fmaf(a, c, -b * s);
+      second[e] = fmaf(b, c, a * s);
+    }
+  }
+};
+
+/* One warp for every head of every row: queries, then keys, then values. All that it reads is asked
+ * for before any of it is used. */
+__global__ void __launch_bounds__(32 * WARPS)
+    rotate_and_store(const pdt_cuda_rows rows, const pdt_cuda_pages pages,
+                     const pdt_cuda_heads heads, float *qkv) {
   grid_release();
   grid_wait();
   int lane = threadIdx.x % 32, all = heads.n_heads + 2 * pages.heads;
@@ -37,38 +90,23 @@ __global__ void rotate_and_store(const pdt_cuda_rows rows, const pdt_cuda_pages 
   if (item >= rows.n * all) return;
   int r = (int)(item / all), h = (int)(item % all), hd = pages.head_dim, half = hd / 2;
   bool key = h >= heads.n_heads, value = h >= heads.n_heads + pages.heads;
-  float *x = qkv + item * hd;
+  const float *weight = key ? heads.k_norm : heads.q_norm;
+  head_halves x, angles, weights;
+  x.load(qkv + item * hd, lane, half);
+  if (!value) angles.load(rows.rope + (int64_t)r * hd, lane, half);
+  if (!value && weight) weights.load(weight, lane, half);
   float *stored = nullptr;
   if (key) {
     int kv = (h - heads.n_heads) % pages.heads;
     stored = pages.base + rows.page[r] * pages.page_elems + kv * pages.head_elems +
              (int64_t)(value * PAGE_TOKENS + rows.lane[r]) * hd;
   }
-  if (value) {
-    for (int j = lane; j < hd; j += 32) stored[j] = x[j];
-    return;
+  if (!value) {
+    if (weight) x.scale(1 / sqrtf(warp_sum(x.squares()) / (float)hd + heads.eps), weights);
+    x.rotate(angles);
+    x.store(qkv + item * hd, lane, half);
   }
-  const float *weight = key ? heads.k_norm : heads.q_norm, *rope = rows.rope + (int64_t)r * hd;
-  float scale = 1;
-  if (weight) {
-    float squares = 0;
-    for (int j = lane; j < hd; j += 32) squares = fmaf(x[j], x[j], squares);
-    scale = 1 / sqrtf(warp_sum(squares) / (float)hd + heads.eps);
-  }
-  for (int j = lane; j < half; j += 32) {
-    float a = x[j], b = x[half + j], c = rope[j], s = rope[half + j];
-    if (weight) {
-      a *= scale * weight[j];
-      b *= scale * weight[half + j];
-    }
-    float u = fmaf(a, c, -b * s), v = fmaf(b, c, a * s);
-    x[j] = u;
-    x[half + j] = v;
-    if (key) {
-      stored[j] = u;
-      stored[half + j] = v;
-    }
-  }
+  if (key) x.store(stored, lane, half);
 }
 
 /* What a block of the attention kernel works with. */
@@ -274,46 +312,92 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
-/* Block (row, query head): the results of its pieces, added from the first on, each by its weight
- * beside the largest score of all. */
-__global__ void __launch_bounds__(MERGE_THREADS)
-    merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out) {
-  SHARED_ARRAY(float, room, 32);
-  SHARED_ARRAY(float, weights, MERGE_THREADS);
-  SHARED_ARRAY(float, sums, MERGE_THREADS);
+/* What some pieces of a row give for a head: their largest scores and sums of weights, and two
+ * elements of their values; pieces that are not there weigh nothing. */
+struct merged_run {
+  float2 scores[MERGE_RUN], values[MERGE_RUN];
+
+  __device__ void load(const float *parts, int64_t next, int n, int element) {
+#pragma unroll
+    for (int i = 0; i < MERGE_RUN; i++) {
+      const float *part = parts + i * next;
+      scores[i] = i < n ? *reinterpret_cast<const float2 *>(part) : float2{-INFINITY, 0};
+      values[i] = i < n ? *reinterpret_cast<const float2 *>(part + 2 + element) : float2{};
+    }
+  }
+
+  /* to += what they weigh, from the first on; z: the sum of weights. */
+  __device__ void add(float largest, float3 *to) const {
+#pragma unroll
+    for (int i = 0; i < MERGE_RUN; i++) {
+      float weight = expf(scores[i].x - largest);
+      to->x = fmaf(weight, values[i].x, to->x);
+      to->y = fmaf(weight, values[i].y, to->y);
+      to->z = fmaf(weight, scores[i].y, to->z);
+    }
+  }
+};
+
+/* The largest score of n pieces, to all lanes. */
+__device__ float largest_of(const float *parts, int64_t next, int n) {
+  float largest = -INFINITY;
+  for (int i = threadIdx.x % 32; i < n; i += 32) largest = fmaxf(largest, parts[i * next]);
+  return warp_max(largest);
+}
+
+/* Pieces begin .. end-1 of n: the first of them are on their way while the largest score of all is
+ * found. All lanes of a warp call it. */
+__device__ float3 merge_run(const float *parts, int64_t next, int n, int begin, int end,
+                            int element) {
+  float3 sum = {};
+  float largest = 0;
+  for (int i = begin; i == begin || i < end; i += MERGE_RUN) {
+    merged_run run;
+    run.load(parts + i * next, next, end - i, element);
+    if (i == begin) largest = largest_of(parts, next, n);
+    run.add(largest, &sum);
+  }
+  return sum;
+}
+
+/* Block (row, query head): the results of its pieces, each by its weight beside the largest score
+ * of all. A group of threads, two elements each, adds up an equal run of the pieces, from the first
+ * on, and then the groups are added up: how many pieces a row has is all that shapes the sums. */
+__global__ void __launch_bounds__(MERGE_GROUPS *MERGE_PAIRS, 2)
+    merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out,
+                 const pdt_cuda_prepared prepared) {
+  SHARED_ARRAY(float3, sums, MERGE_GROUPS * MERGE_PAIRS);
   grid_release();
+  const int row = a.first_row + blockIdx.x, head = blockIdx.y, pairs = blockDim.x / MERGE_GROUPS;
+  const int group = threadIdx.x / pairs, pair = threadIdx.x % pairs, width = n_heads * hd;
+  /* A batch comes by a copy, which kernels behind it have waited for. */
+  const int place = a.places[2 * row], n = a.places[2 * row + 1] - place;
+  const int begin = (int)((int64_t)n * group / MERGE_GROUPS);
+  const int end = (int)((int64_t)n * (group + 1) / MERGE_GROUPS);
+  const int64_t next = (int64_t)n_heads * (2 + hd); /* place */
+  const float *parts = a.room + place * next + head * (2 + hd);
   grid_wait();
-  int row = a.first_row + blockIdx.x, head = blockIdx.y, thread = threadIdx.x;
-  int begin = a.places[2 * row], n = a.places[2 * row + 1] - begin, stride = 2 + hd;
-  const float *parts = a.room + ((int64_t)begin * n_heads + head) * stride;
-  int64_t next = (int64_t)n_heads * stride; /* place */
-  float largest = -INFINITY, sum = 0, value[MERGE_ELEMENTS] = {};
-  for (int i = thread; i < n; i += MERGE_THREADS) largest = fmaxf(largest, parts[i * next]);
-  largest = block_max(largest, room);
-  for (int first = 0; first < n; first += MERGE_THREADS) {
-    int some = min(MERGE_THREADS, n - first);
+  for (int first = 0; first < hd; first += 2 * pairs) {
+    int element = first + 2 * pair;
+    __syncthreads(); /* the sums before have been read */
+    sums[threadIdx.x] = merge_run(parts, next, n, begin, element < hd ? end : begin, element);
     __syncthreads();
-    if (thread < some) {
-      const float *part = parts + (first + thread) * next;
-      weights[thread] = expf(part[0] - largest);
-      sums[thread] = part[1];
+    if (group > 0 || element >= hd) continue;
+    float3 sum = sums[pair];
+    for (int g = 1; g < MERGE_GROUPS; g++) {
+      const float3 more = sums[g * pairs + pair];
+      sum = make_float3(sum.x + more.x, sum.y + more.y, sum.z + more.z);
     }
-    __syncthreads();
-    for (int i = 0; i < some; i++) sum = fmaf(weights[i], sums[i], sum);
-    const float *from = parts + first * next + 2;
-#pragma unroll
-    for (int e = 0; e < MERGE_ELEMENTS; e++) {
-      int j = thread + e * MERGE_THREADS;
-      if (j >= hd) break;
-#pragma unroll 8
-      for (int i = 0; i < some; i++) value[e] = fmaf(weights[i], from[i * next + j], value[e]);
-    }
+    float2 result = {sum.x / sum.z, sum.y / sum.z};
+    int column = head * hd + element;
+    out[(int64_t)row * width + column] = result.x;
+    out[(int64_t)row * width + column + 1] = result.y;
+    if (prepared.at) put_pair(prepared, row, column, result.x, result.y);
   }
-#pragma unroll
-  for (int e = 0; e < MERGE_ELEMENTS; e++) {
-    int j = thread + e * MERGE_THREADS;
-    if (j < hd) out[((int64_t)row * n_heads + head) * hd + j] = value[e] / sum;
-  }
+  if (!prepared.at || head + 1 < n_heads) return;
+  int whole = 4 * prepared_quads(prepared, width);
+  for (int c = width + 2 * threadIdx.x; c < whole; c += 2 * blockDim.x)
+    put_pair(prepared, row, c, 0, 0);
 }
 
 } // namespace
@@ -347,12 +431,18 @@ int32_t pdt_cuda_attention_queries(int32_t rows, int32_t per_kv) {
 
 cudaError_t pdt_launch_attention(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
                                  const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
-                                 const float *qkv, float *out, pdt_cuda_queue *queue) {
+                                 const float *qkv, pdt_cuda_queue *queue) {
   if (a->n_pieces < 1 || a->n_rows < 1) return cudaSuccess;
   size_t shared = (size_t)pdt_cuda_attention_shared(pages->head_dim, a->queries);
-  cudaError_t code = launch_ahead(attend_piece, dim3(a->n_pieces, pages->heads), dim3(THREADS),
-                                  shared, queue, *a, *rows, *pages, *heads, qkv);
-  if (code != cudaSuccess) return code;
-  return launch_ahead(merge_pieces, dim3(a->n_rows, heads->n_heads), dim3(MERGE_THREADS), 0, queue,
-                      *a, heads->n_heads, pages->head_dim, out);
+  return launch_ahead(attend_piece, dim3(a->n_pieces, pages->heads), dim3(THREADS), shared, queue,
+                      *a, *rows, *pages, *heads, qkv);
+}
+
+cudaError_t pdt_launch_merge(const pdt_cuda_attention *a, int32_t n_heads, int32_t head_dim,
+                             float *out, const pdt_cuda_prepared *prepared, pdt_cuda_queue *queue) {
+  int pairs = (head_dim / 2 + 31) / 32 * 32;
+  if (pairs > MERGE_PAIRS) pairs = MERGE_PAIRS;
+  if (a->n_rows < 1) return cudaSuccess;
+  return launch_ahead(merge_pieces, dim3(a->n_rows, n_heads), dim3(MERGE_GROUPS * pairs), 0, queue,
+                      *a, n_heads, head_dim, out, *prepared);
 }

@@ -159,17 +159,23 @@ static bool find_room(pdt_cuda *c, const pdt_cuda_weights *w, int32_t rows, int3
   return room->partial && room->arrived;
 }
 
-void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
-                       int32_t rows, float *y, int64_t y_stride) {
+/* Rows of x for a product with w. */
+static pdt_cuda_x x_of(const pdt_cuda_weights *w, const float *x, int64_t stride, int32_t rows) {
+  return (pdt_cuda_x){x, stride, rows, w->in, pdt_cuda_step(w->dtype)};
+}
+
+/* Products of as many rows at a time as they take; y's rows stand without gaps when y_stride is
+ * out.
+ */
+static void multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
+                     int32_t rows, float *y, int64_t y_stride) {
   for (int32_t done = 0; done < rows; done += PDT_CUDA_ROWS) {
     int32_t n = rows - done < PDT_CUDA_ROWS ? rows - done : PDT_CUDA_ROWS;
+    const pdt_cuda_x some = x_of(w, x + done * x_stride, x_stride, n);
     void *prepared;
     pdt_cuda_room room;
     if (!find_room(c, w, n, 1, &prepared, &room) ||
-        !pdt_cuda_ok(c,
-                     pdt_cuda_prepare(w->dtype, x + done * x_stride, x_stride, n, w->in, prepared,
-                                      &c->queue),
-                     "product") ||
+        !pdt_cuda_prepare_x(c, w->dtype, &some, prepared) ||
         !pdt_cuda_ok(
             c, pdt_cuda_product(w, prepared, n, y + done * y_stride, y_stride, &room, &c->queue),
             "product"))
@@ -177,8 +183,15 @@ void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, i
   }
 }
 
+void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
+                       int32_t rows, float *y, int64_t y_stride) {
+  c->x = (pdt_cuda_x){0};
+  multiply(c, w, x, x_stride, rows, y, y_stride);
+}
+
 void pdt_cuda_multiply_runs(pdt_cuda *c, const pdt_cuda_weights *w, const pdt_cuda_run *runs,
                             int32_t n, const float *x, float *y) {
+  c->x = (pdt_cuda_x){0};
   for (int32_t done = 0; done < n; done += PDT_CUDA_RUNS) {
     int32_t some = n - done < PDT_CUDA_RUNS ? n - done : PDT_CUDA_RUNS;
     void *prepared;
@@ -194,8 +207,10 @@ void pdt_cuda_multiply_runs(pdt_cuda *c, const pdt_cuda_weights *w, const pdt_cu
 
 void pdt_cuda_matmul(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
                      int32_t rows, pdt_array y) {
-  if (!pdt_cuda_begin(dev)) return;
-  pdt_cuda_multiply(pdt_cuda_of(dev), pdt_cuda_weights_of(w), x.at, x_stride, rows, y.at, w->out);
+  const pdt_cuda_weights *weights = pdt_cuda_weights_of(w);
+  const pdt_cuda_x all = x_of(weights, x.at, x_stride, rows);
+  if (rows > 0 && pdt_cuda_begin_product(dev, &all))
+    multiply(pdt_cuda_of(dev), weights, x.at, x_stride, rows, y.at, w->out);
 }
 
 void pdt_cuda_gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *ids, int32_t n,

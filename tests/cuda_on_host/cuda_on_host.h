@@ -410,9 +410,10 @@ inline void copy_block(void *shared, const void *global, unsigned bytes, uint64_
 }
 inline void copies_end(uint64_t *) {}
 inline void prefetch_block(const void *, unsigned) {}
+inline void prefetch_line(const void *) {}
 inline void cluster_sync() {}
-inline float cluster_read(const float *p, unsigned) {
-  return *p;
+inline float2 cluster_read_pair(const float *p, unsigned) {
+  return *reinterpret_cast<const float2 *>(p);
 }
 
 #endif

@@ -103,6 +103,13 @@ static pdt_array put(pdt_device *dev, const float *host, int64_t n) {
   return pdt_array_at(a, GUARD);
 }
 
+static pdt_array put_zeros(pdt_device *dev, int64_t n) {
+  float *zeros = floats_of(n, 0);
+  pdt_array a = put(dev, zeros, n);
+  free(zeros);
+  return a;
+}
+
 /* The array's n floats, to be freed; its guards are as they were. */
 static float *get(pdt_device *dev, pdt_array a, int64_t n) {
   float *all = floats_of(n + 2 * GUARD, 0), *x = floats_of(n, 0);
@@ -363,6 +370,36 @@ static void large_bulk(trial *t) {
   bulk_of(t, 40, 33, 2055);
 }
 
+/* Rows of the backend that products read before and after an operation writes them. */
+typedef struct watched {
+  matrices m;
+  pdt_array x, y[2];
+  int32_t rows, width;
+} watched;
+
+/* What comes next is the operation. */
+static watched watch(trial *t, pdt_array x, int32_t rows, int32_t width) {
+  int32_t out = between(t, 1, 40);
+  watched w = {random_matrices(t, out, width), x, {{0}}, rows, width};
+  for (int i = 0; i < 2; i++) w.y[i] = put_zeros(&t->dev, (int64_t)rows * out);
+  t->dev.ops->matmul(&t->dev, &w.m.dev, x, width, rows, w.y[0]);
+  return w;
+}
+
+/* The product right behind the operation is that of what the operation left, as another array has
+ * it. */
+static void see(trial *t, watched *w) {
+  const pdt_kernels *k = t->dev.ops;
+  int64_t n = (int64_t)w->rows * w->width;
+  pdt_array copy = put_zeros(&t->dev, n);
+  k->matmul(&t->dev, &w->m.dev, w->x, w->width, w->rows, w->y[0]);
+  k->copy_rows(&t->dev, copy, w->width, w->x, w->width, w->rows, w->width);
+  k->matmul(&t->dev, &w->m.dev, copy, w->width, w->rows, w->y[1]);
+  same_bits(t, w->y[0], w->y[1], (int64_t)w->rows * w->m.dev.out);
+  drop(&t->dev, w->y[0]), drop(&t->dev, w->y[1]), drop(&t->dev, copy);
+  drop_matrices(t, &w->m);
+}
+
 static void gather(trial *t) {
   int32_t out = between(t, 1, 200), in = between(t, 1, 260), n = between(t, 0, 70), ids[70];
   matrices m = random_matrices(t, out, in);
@@ -608,15 +645,32 @@ static void run_layer(pdt_device *dev, pdt_batch *batch, const flow *f, pdt_arra
   dev->ops->attention(dev, batch, &pool, layer, a, qkv, out);
 }
 
+/* A layer of the batch that is set, for n rows of qkv, between products with what it writes. */
+static void watch_layer(trial *t, flow *f, int layer, const float *host, int32_t n) {
+  pdt_device *dev = &t->dev;
+  const pdt_kv_pool pool = {f->shape, f->data.dev};
+  const pdt_attention *a = &f->a[0][layer];
+  pdt_array qkv = put(dev, host, (int64_t)n * f->width);
+  pdt_array out = put_zeros(dev, (int64_t)n * f->out_width);
+  watched w = watch(t, qkv, n, f->width);
+  dev->ops->rotate_and_store(dev, f->batch[0], &pool, layer, a, qkv);
+  see(t, &w);
+  w = watch(t, out, n, f->out_width);
+  dev->ops->attention(dev, f->batch[0], &pool, layer, a, qkv, out);
+  see(t, &w);
+  drop(dev, qkv), drop(dev, out);
+}
+
 /* Runs rows [n] through both layers, on both sides and one by one, and compares. */
 static void run_batch(trial *t, flow *f, const pdt_row_place *rows, int32_t n) {
   pdt_device *dev = &t->dev;
   for (int l = 0; l < LAYERS; l++) {
     float *host = random_floats(t, (int64_t)n * f->width, 1);
     pdt_array single = put(dev, host, (int64_t)n * f->width);
+    dev->ops->batch_set(dev, f->batch[0], rows, n);
+    watch_layer(t, f, l, host, n);
     both qkv = put_both(t, host, (int64_t)n * f->width);
     both out = both_of(t, (int64_t)n * f->out_width, 5), alone = both_of(t, out.n, 5);
-    dev->ops->batch_set(dev, f->batch[0], rows, n);
     t->ref.ops->batch_set(&t->ref, f->batch[1], rows, n);
     run_layer(dev, f->batch[0], f, f->data.dev, l, false, qkv.dev, out.dev);
     run_layer(&t->ref, f->batch[1], f, f->data.ref, l, true, qkv.ref, out.ref);
@@ -779,6 +833,9 @@ static void notes(trial *t) {
   dev->ops->add_noted(dev, s.dev, h.dev, q.dev, 0.37f, width);
   t->ref.ops->add_noted(&t->ref, s.ref, h.ref, q.ref, 0.37f, width);
   compare(t, h, 5 * 0x1p-24); /* a product of 1.1 is rounded, and on both sides a sum of 2.1 */
+  watched w = watch(t, q.dev, s.n, width);
+  dev->ops->note_attention(dev, s.dev, &s.shape, l, h.dev, q.dev);
+  see(t, &w);
   drop_both(t, q), drop_both(t, out), drop_both(t, alone), drop_both(t, h);
   close_sight(t, &s);
 }
@@ -835,10 +892,151 @@ static void adapters(trial *t) {
                     pdt_array_at(alone.dev, (int64_t)r * d));
   }
   same_bits(t, h.dev, alone.dev, h.n);
+  watched w = watch(t, h.dev, s.n, d);
+  dev->ops->adapt(dev, s.dev, &a.dev, x.dev, room.dev, h.dev);
+  see(t, &w);
   free(get(dev, room.dev, room.n)); /* its guards stand */
   drop_both(t, x), drop_both(t, h), drop_both(t, room), drop_both(t, alone);
   close_adapters(t, &a);
   close_sight(t, &s);
+}
+
+/* ---- operations one behind the other ---- */
+
+enum { CHAINS = 4, CHAIN_ARRAYS = 3, CHAIN_OPERATIONS = 24, CHAIN_MATRICES = 3 };
+
+/* Arrays of rows [rows, width], with room for twice the width, and what works on them. */
+typedef struct chain {
+  int32_t rows, width;
+  matrices m[CHAIN_MATRICES]; /* [width, width] */
+  both bias, aside;           /* aside: a row, and room for another */
+  pdt_conditions *conditions;
+  pdt_array at[CHAIN_ARRAYS];
+  int32_t last; /* which of them was written last */
+} chain;
+
+static void upload_random(trial *t, pdt_array a, int64_t n) {
+  float *host = random_floats(t, n, 1);
+  t->dev.ops->upload(&t->dev, a, host, n);
+  free(host);
+}
+
+/* A product, or an operation whose result products often read. */
+static void some_product(trial *t, chain *c, int32_t target, int32_t source) {
+  pdt_array to = c->at[target], from = c->at[source];
+  const pdt_kernels *k = t->dev.ops;
+  const pdt_matrix *m = &c->m[between(t, 0, CHAIN_MATRICES - 1)].dev;
+  int32_t n = between(t, 0, 3) ? c->rows : between(t, 1, c->rows);
+  int32_t stride = between(t, 0, 1) ? c->width : 2 * c->width;
+  pdt_array none = {0};
+  int what = between(t, 0, 5);
+  if (what == 0)
+    k->norm_rows(&t->dev, from, between(t, 0, 1) ? c->bias.dev : none, 1e-5f, n, c->width, to);
+  else if (what == 1)
+    k->norm_rows(&t->dev, from, none, 1e-5f, n, c->width, from);
+  else if (what == 2)
+    k->swiglu(&t->dev, from, n, c->width);
+  else if (what == 3)
+    k->add(&t->dev, from, to, (int64_t)n * c->width);
+  else
+    k->matmul(&t->dev, m, from, stride, n, to);
+  c->last = what == 0 ? target : source; /* of a product: x, which the next may read again */
+}
+
+/* Any other operation that writes rows. */
+static void some_change(trial *t, const chain *c, pdt_array *to, pdt_array from) {
+  const pdt_kernels *k = t->dev.ops;
+  int64_t n = (int64_t)c->rows * c->width;
+  const pdt_array parts[2] = {from, {0}};
+  const int32_t row = between(t, 0, c->rows - 1), id = between(t, 0, c->width - 1);
+  switch (between(t, 0, 7)) {
+  case 0:
+    upload_random(t, *to, n);
+    break;
+  case 1:
+    k->copy_rows(&t->dev, *to, c->width, from, c->width, c->rows, c->width);
+    break;
+  case 2:
+    k->move_rows(&t->dev, *to, &row, from, NULL, 1, c->width);
+    break;
+  case 3:
+    k->add_bias(&t->dev, *to, c->rows, c->width, c->bias.dev);
+    break;
+  case 4:
+    k->sum_shares(&t->dev, parts, 2, n, *to);
+    break;
+  case 5:
+    k->gather_rows(&t->dev, &c->m[0].dev, &id, 1, *to);
+    break;
+  case 6:
+    k->add_noted(&t->dev, c->conditions, *to, from, 0.37f, c->width);
+    break;
+  default: /* another array, often at the same address */
+    drop(&t->dev, *to);
+    *to = put_zeros(&t->dev, 2 * n);
+  }
+}
+
+/* Nothing that went before is of use to the operation that follows. */
+static void break_chain(trial *t, const chain *c) {
+  assert_int_equal(t->dev.ops->sync(&t->dev, NULL), 0);
+  t->dev.ops->matmul(&t->dev, &c->m[0].dev, c->aside.dev, c->width, 1,
+                     pdt_array_at(c->aside.dev, c->width));
+}
+
+/* Runs operations, one behind the other or each for itself; the arrays' floats, to be freed. */
+static float *run_chain(trial *t, chain *c, bool broken) {
+  int64_t n = (int64_t)2 * c->rows * c->width;
+  float *all = floats_of(CHAIN_ARRAYS * n, 0);
+  c->last = 0;
+  for (int i = 0; i < CHAIN_ARRAYS; i++) {
+    c->at[i] = put_zeros(&t->dev, n);
+    upload_random(t, c->at[i], n);
+  }
+  for (int i = 0; i < CHAIN_OPERATIONS; i++) {
+    int32_t from = between(t, 0, 2) ? c->last : between(t, 0, CHAIN_ARRAYS - 1);
+    int32_t to = (from + between(t, 1, CHAIN_ARRAYS - 1)) % CHAIN_ARRAYS;
+    if (between(t, 0, 4))
+      some_product(t, c, to, from);
+    else
+      some_change(t, c, &c->at[from], c->at[to]);
+    if (broken) break_chain(t, c);
+  }
+  for (int i = 0; i < CHAIN_ARRAYS; i++) {
+    float *got = get(&t->dev, c->at[i], n);
+    memcpy(all + i * n, got, (size_t)n * sizeof *got);
+    free(got);
+    drop(&t->dev, c->at[i]);
+  }
+  return all;
+}
+
+/* What is done together, or kept for the operation that follows, gives the bits that operations
+ * give one by one. */
+static void run_chains(trial *t, int32_t most_rows) {
+  chain c = {.rows = between(t, 1, most_rows), .width = between(t, 1, 50)};
+  pdt_row_condition conditions[MOST_ROWS];
+  for (int32_t r = 0; r < c.rows; r++)
+    conditions[r] = (pdt_row_condition){.n_notes = between(t, 0, 1)};
+  for (int i = 0; i < CHAIN_MATRICES; i++) c.m[i] = random_matrices(t, c.width, c.width);
+  c.bias = random_both(t, c.width, 1);
+  c.aside = random_both(t, 2 * (int64_t)c.width, 1);
+  assert_int_equal(t->dev.ops->conditions_new(&t->dev, MOST_ROWS, &c.conditions, NULL), 0);
+  t->dev.ops->conditions_set(&t->dev, c.conditions, conditions, c.rows);
+  uint64_t seed = t->seed;
+  float *together = run_chain(t, &c, false);
+  t->seed = seed;
+  float *one_by_one = run_chain(t, &c, true);
+  size_t floats = (size_t)CHAIN_ARRAYS * 2 * (size_t)c.rows * (size_t)c.width;
+  assert_memory_equal(together, one_by_one, floats * sizeof *together);
+  free(together), free(one_by_one);
+  t->dev.ops->conditions_free(&t->dev, c.conditions);
+  for (int i = 0; i < CHAIN_MATRICES; i++) drop_matrices(t, &c.m[i]);
+  drop_both(t, c.bias), drop_both(t, c.aside);
+}
+
+static void chains(trial *t) {
+  for (int i = 0; i < CHAINS; i++) run_chains(t, i > 0 ? 9 : MOST_ROWS);
 }
 
 /* ---- blocks and plans ---- */
@@ -1181,6 +1379,7 @@ static const operation operations[] = {{"memory", memory, TRIALS},
                                        {"rotate_and_store, attention", sequences, TRIALS},
                                        {"notes", notes, TRIALS},
                                        {"adapt", adapters, TRIALS},
+                                       {"one behind the other", chains, 2 * TRIALS},
                                        {"close_blocks", blocks, TRIALS},
                                        {"plan_read", plan_read, TRIALS},
                                        {"argmax_rows, sample_rows", choice, 2 * TRIALS},
