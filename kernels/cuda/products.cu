@@ -5,12 +5,12 @@
  * memory, and the last block to arrive adds them up. Both add the slices from first to last. */
 #include "kernels/cuda/products.h"
 
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <type_traits>
 
 #include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/pairs.cuh"
 
 namespace {
 
@@ -28,14 +28,6 @@ struct arguments {
   int clusters; /* are the blocks of a group of outputs one? */
 };
 static_assert(std::has_unique_object_representations_v<arguments>, "compared byte by byte");
-
-/* Two floats as two bf16 numbers each: nearest, and nearest to what is left. */
-__device__ inline void split_pair(float a, float b, unsigned *high, unsigned *low) {
-  __nv_bfloat162 h = __floats2bfloat162_rn(a, b);
-  __nv_bfloat162 l = __floats2bfloat162_rn(a - __low2float(h), b - __high2float(h));
-  *high = *reinterpret_cast<unsigned *>(&h);
-  *low = *reinterpret_cast<unsigned *>(&l);
-}
 
 /* Sums of a warp: 32 outputs by 8 * EIGHTS rows, as the tensor cores hold them. */
 template <int EIGHTS> struct fragments {
@@ -398,13 +390,11 @@ __device__ void prepare_quad(const rows_of_x &r, uint4 *prepared) {
       if (row < rows && column + j < in) v[j] = from[j];
   }
   uint4 to;
-  if (step_quads == 4) {
-    split_pair(v[0], v[1], &to.x, &to.z);
-    split_pair(v[2], v[3], &to.y, &to.w);
-  } else {
+  if (step_quads == 4)
+    to = split_four(v[0], v[1], v[2], v[3]);
+  else
     to = make_uint4(__float_as_uint(v[0]), __float_as_uint(v[1]), __float_as_uint(v[2]),
                     __float_as_uint(v[3]));
-  }
   prepared[i] = to;
 }
 
