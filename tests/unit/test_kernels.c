@@ -469,8 +469,8 @@ typedef struct flow {
 } flow;
 
 /* Shapes that a rank of a group may have: any run of the query heads of its kv heads. */
-static void choose_shape(trial *t, flow *f, int32_t hd) {
-  int32_t per_kv = between(t, 1, 4), kv = between(t, 1, 3), first = between(t, 0, per_kv - 1);
+static void choose_shape(trial *t, flow *f, int32_t hd, int32_t kv, int32_t per_kv) {
+  int32_t first = between(t, 0, per_kv - 1);
   int32_t least = (kv - 1) * per_kv - first + 1;
   int32_t n = between(t, least > 1 ? least : 1, kv * per_kv - first);
   f->shape = (pdt_kv_shape){LAYERS, kv, hd};
@@ -508,14 +508,15 @@ static void deal_pages(trial *t, flow *f) {
   for (int s = 0; s < MANY; s++) f->many[s] = f->pages[s / LIST][s % LIST];
 }
 
-static void open_flow(trial *t, flow *f, int32_t head_dim, int32_t prompt) {
+static void open_flow(trial *t, flow *f, int32_t head_dim, int32_t kv, int32_t per_kv,
+                      int32_t prompt) {
   double inv_freq[256];
   *f = (flow){.prompt = prompt, .hides = between(t, 0, 1)};
-  choose_shape(t, f, head_dim);
+  choose_shape(t, f, head_dim, kv, per_kv);
   deal_pages(t, f);
   for (int j = 0; j < head_dim / 2; j++) inv_freq[j] = pow(1e4, -2.0 * j / head_dim);
   const pdt_rotary rotary = {inv_freq, between(t, 0, 1) ? 1 : 1.25};
-  const pdt_room most = {.heads = 4, .positions = 2 * LIST * PDT_PAGE_TOKENS};
+  const pdt_room most = {.heads = per_kv, .positions = 2 * LIST * PDT_PAGE_TOKENS};
   pdt_device *devices[2] = {&t->dev, &t->ref};
   for (int d = 0; d < 2; d++) {
     pdt_device *dev = devices[d];
@@ -615,7 +616,8 @@ static int32_t extend(flow *f, int s, int32_t more, pdt_row_place *rows) {
 static void sequences(trial *t) {
   flow f;
   pdt_row_place rows[MOST_ROWS];
-  open_flow(t, &f, 2 * between(t, 1, 35), between(t, 0, 3) ? between(t, 1, 150) : 0);
+  open_flow(t, &f, 2 * between(t, 1, 35), between(t, 1, 3), between(t, 1, 4),
+            between(t, 0, 3) ? between(t, 1, 70) : 0);
   for (int32_t i = 0; i < f.prompt; i++)
     rows[i] = (pdt_row_place){.position = i, .pages = f.prompt_pages};
   run_batch(t, &f, rows, f.prompt);
@@ -696,12 +698,15 @@ static void many_at_once(trial *t, flow *f, const pdt_row_place *rows,
 
 /* A long prompt, and many streams behind it. */
 static void many_rows(trial *t) {
-  static const int32_t sizes[] = {64, 80, 128, 22, 96, 256, 100, 512};
+  static const int32_t shapes[][2] = {/* head_dim, query heads of the kv head */
+                                      {64, 2}, {22, 17}, {80, 1},  {128, 2},
+                                      {96, 1}, {100, 3}, {256, 1}, {512, 2}};
   flow f;
   pdt_row_place rows[MOST_ROWS], elsewhere[MOST_ROWS];
-  int32_t backwards[LIST], hd = sizes[t->round++ % 8];
-  int32_t prompt = hd > 128 ? between(t, 130, 170) : between(t, 260, MOST_ROWS);
-  open_flow(t, &f, hd, prompt);
+  const int32_t *shape = shapes[t->round++ % 8];
+  int32_t backwards[LIST], small = shape[0] * shape[1] <= 256;
+  int32_t prompt = small ? between(t, 257, MOST_ROWS) : between(t, 130, 150);
+  open_flow(t, &f, shape[0], 1, shape[1], prompt);
   for (int i = 0; i < LIST; i++) backwards[i] = f.prompt_pages[LIST - 1 - i];
   for (int32_t i = 0; i < prompt; i++) {
     rows[i] = (pdt_row_place){.position = i, .pages = f.prompt_pages};
