@@ -4,9 +4,10 @@
  * each multiplication of two floats takes three.
  *
  *   bench_attention [--shapes llama-8b,llama-1b] [--streams 1,8,64,0] [--prompt N] [--out FILE]
- *                   [--read-bandwidth BYTES/S]
+ *                   [--read-bandwidth BYTES/S] [--quick]
  *
- * 0 streams: the prompt. The correctness column: some rows are as the reference has them. */
+ * 0 streams: the prompt. --quick: just so often as to see that it is right. The correctness column:
+ * some rows are as the reference has them. */
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
@@ -18,6 +19,7 @@
 #include "base/memory.h"
 #include "kernels/cuda/device.h"
 #include "kernels/kernels.h"
+#include "model/config.h"
 #include "model/preset.h"
 
 /* Layers, so that one's pages are not what the cache has of the one before; calls of each that are
@@ -36,7 +38,7 @@ typedef struct bench {
   const char *shapes, *streams;
   FILE *out; /* JSON lines, or NULL */
   double read_bandwidth;
-  int32_t prompt;
+  int32_t prompt, layers, repeats, most_streams;
   bool wrong;
 } bench;
 
@@ -70,7 +72,7 @@ static int read_shape(setting *s, const char *name, pdt_error *err) {
   free(text);
   s->name = name;
   s->attention = (pdt_attention){.n_heads = c.heads, .per_kv = c.heads / c.kv_heads};
-  s->kv = (pdt_kv_shape){LAYERS, c.kv_heads, c.head_dim};
+  s->kv = (pdt_kv_shape){1, c.kv_heads, c.head_dim};
   s->width = (c.heads + 2 * c.kv_heads) * c.head_dim;
   s->out_width = c.heads * c.head_dim;
   return status;
@@ -79,6 +81,7 @@ static int read_shape(setting *s, const char *name, pdt_error *err) {
 static int new_setting(const bench *b, setting *s, const char *name, pdt_error *err) {
   *s = (setting){.prompt = b->prompt};
   if (read_shape(s, name, err)) return -1;
+  s->kv.layers = b->layers;
   s->prompt_pages = (b->prompt + PDT_PAGE_TOKENS - 1) / PDT_PAGE_TOKENS;
   s->own_pages = OWN / PDT_PAGE_TOKENS;
   s->most_rows = b->prompt > MOST_STREAMS * OWN ? b->prompt : MOST_STREAMS * OWN;
@@ -176,19 +179,21 @@ static int compare_doubles(const void *a, const void *b) {
 }
 
 /* Median seconds of attention in one layer, the batch's planning included as a step has it. */
-static int time_attention(side *d, const setting *s, int32_t n, double *median, pdt_error *err) {
+static int time_attention(const bench *b, side *d, const setting *s, int32_t n, double *median,
+                          pdt_error *err) {
   const pdt_kernels *ops = d->device.ops;
+  int32_t calls = b->layers * (b->repeats > 1 ? CALLS : 1), first = b->repeats / 4;
   double times[REPEATS];
-  for (int i = 0; i < REPEATS; i++) {
+  for (int i = 0; i < b->repeats; i++) {
     double start = pdt_seconds();
     ops->batch_set(&d->device, d->batch, s->rows, n);
-    for (int32_t c = 0; c < CALLS * LAYERS; c++)
-      ops->attention(&d->device, d->batch, &d->kv, c % LAYERS, &s->attention, d->qkv, d->out);
+    for (int32_t c = 0; c < calls; c++)
+      ops->attention(&d->device, d->batch, &d->kv, c % b->layers, &s->attention, d->qkv, d->out);
     if (ops->sync(&d->device, err)) return -1;
-    times[i] = (pdt_seconds() - start) / (CALLS * LAYERS);
+    times[i] = (pdt_seconds() - start) / calls;
   }
-  qsort(times + REPEATS / 4, REPEATS - REPEATS / 4, sizeof *times, compare_doubles);
-  *median = times[REPEATS / 4 + (REPEATS - REPEATS / 4) / 2];
+  qsort(times + first, (size_t)(b->repeats - first), sizeof *times, compare_doubles);
+  *median = times[first + (b->repeats - first) / 2];
   return 0;
 }
 
@@ -217,7 +222,7 @@ static int run_case(bench *b, side *d, side *ref, const setting *s, int32_t K, p
   int32_t n = set_rows(s, K, OWN / 2, 1);
   store(d, s, s->rows, n);
   store(ref, s, s->rows, n);
-  if (time_attention(d, s, n, &seconds, err)) return -1;
+  if (time_attention(b, d, s, n, &seconds, err)) return -1;
   report(b, s, K, n, seconds, is_right(d, ref, s, n));
   return 0;
 }
@@ -235,7 +240,7 @@ static int run_shape(bench *b, const char *name, pdt_error *err) {
   if (!status) {
     int32_t n = set_rows(&s, 0, 0, 0);
     store(&d, &s, s.rows, n), store(&ref, &s, s.rows, n);
-    n = set_rows(&s, MOST_STREAMS, 0, OWN / 2);
+    n = set_rows(&s, b->most_streams, 0, OWN / 2);
     store(&d, &s, s.rows, n), store(&ref, &s, s.rows, n);
   }
   for (char *k = strtok_r(list, ",", &rest); k && !status; k = strtok_r(NULL, ",", &rest)) {
@@ -249,19 +254,30 @@ static int run_shape(bench *b, const char *name, pdt_error *err) {
 }
 
 static bool parse(bench *b, int argc, char **argv) {
-  static const struct option options[] = {
-      {"shapes", required_argument, NULL, 's'}, {"streams", required_argument, NULL, 'k'},
-      {"out", required_argument, NULL, 'o'},    {"read-bandwidth", required_argument, NULL, 'r'},
-      {"prompt", required_argument, NULL, 'p'}, {0}};
-  *b = (bench){.shapes = "llama-8b,llama-1b", .streams = "1,8,64,0", .prompt = 2048};
+  static const struct option options[] = {{"shapes", required_argument, NULL, 's'},
+                                          {"streams", required_argument, NULL, 'k'},
+                                          {"out", required_argument, NULL, 'o'},
+                                          {"read-bandwidth", required_argument, NULL, 'r'},
+                                          {"prompt", required_argument, NULL, 'p'},
+                                          {"quick", no_argument, NULL, 'q'},
+                                          {0}};
+  *b = (bench){.shapes = "llama-8b,llama-1b",
+               .streams = "1,8,64,0",
+               .prompt = 2048,
+               .layers = LAYERS,
+               .repeats = REPEATS};
   for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     if (c == 's') b->shapes = optarg;
     if (c == 'k') b->streams = optarg;
     if (c == 'r') b->read_bandwidth = atof(optarg);
     if (c == 'p') b->prompt = atoi(optarg);
+    if (c == 'q') b->layers = b->repeats = 1;
     if (c == 'o' && !(b->out = fopen(optarg, "a"))) return false;
     if (c == '?') return false;
   }
+  for (const char *k = b->streams; k; k = strchr(k, ',') ? strchr(k, ',') + 1 : NULL)
+    if (atoi(k) > b->most_streams) b->most_streams = atoi(k);
+  if (b->most_streams > MOST_STREAMS) b->most_streams = MOST_STREAMS;
   return optind == argc && b->prompt > 0;
 }
 
@@ -270,7 +286,7 @@ int main(int argc, char **argv) {
   pdt_error err = {0};
   if (!parse(&b, argc, argv)) {
     fprintf(stderr, "usage: bench_attention [--shapes LIST] [--streams LIST] [--prompt N] "
-                    "[--out FILE] [--read-bandwidth BYTES/S]\n");
+                    "[--out FILE] [--read-bandwidth BYTES/S] [--quick]\n");
     return 2;
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
