@@ -121,14 +121,17 @@ cudaError_t pdt_launch_rotate_and_store(const pdt_cuda_rows *rows, const pdt_cud
                                         const pdt_cuda_heads *heads, float *qkv,
                                         pdt_cuda_queue *queue);
 
-/* Positions of one page list that some rows see are read in pieces of PDT_CUDA_PIECE tokens, each
- * for PDT_CUDA_TILE rows at a time. */
-enum { PDT_CUDA_PIECE = 64, PDT_CUDA_TILE = 16, PDT_CUDA_MOST_HEAD = 512 };
+/* Positions of one page list that some rows see are read in pieces of PDT_CUDA_PIECE, for up to
+ * PDT_CUDA_TILE rows at a time. What a row gets of its pieces is added up one after another, from
+ * the first on: by those that read them, or afterwards. */
+enum { PDT_CUDA_PIECE = 128, PDT_CUDA_TILE = 64, PDT_CUDA_MOST_HEAD = 512 };
 typedef struct pdt_cuda_piece {
   int32_t pages;             /* where its page list begins in the batch's */
-  int32_t begin;             /* first position within the list */
+  int32_t begin, end;        /* positions within the list; end: that any of the rows sees */
   int32_t first_row, n_rows; /* in the list of seen rows; no rows: nothing is to be done */
+  int32_t low;               /* the least that any of the rows sees, its own position included */
   int32_t settled;           /* no row of the batch is stored in it */
+  int32_t whole; /* all that its rows see: all pieces up to `end`, and the results are final */
 } pdt_cuda_piece;
 
 /* A row as one page list has it: it sees positions below `seen` of the list. Its result of the
@@ -143,22 +146,26 @@ typedef struct pdt_cuda_attention {
   const pdt_cuda_seen *seen;
   const int32_t *page_lists;
   const int32_t *places; /* [rows of the batch, 2]: where each row's results begin and end */
-  int32_t n_pieces, window;
-  int32_t queries, pad;      /* pdt_cuda_attention_queries of the largest tile; nothing */
+  int32_t n_pieces, n_large, window;
+  int32_t queries;           /* pdt_cuda_attention_queries of the largest tile */
+  int32_t passes;            /* blocks that share the queries of each of the first n_large */
+  int32_t whole;             /* are any of the pieces? */
   int32_t first_row, n_rows; /* whose results these pieces are */
-  float *room; /* [places, n_heads, 2 + head_dim]: largest score, sum, weighted values */
+  float *room; /* [places, n_heads, 2 + head_dim]: largest exponent (of 2), sum, weighted values;
+                  NULL: every piece is whole */
 } pdt_cuda_attention;
 
 /* Queries that a block works on at a time, where a tile has so many rows. */
 int32_t pdt_cuda_attention_queries(int32_t rows, int32_t per_kv);
 
 /* Bytes of shared memory that attention takes at a head size; the device may refuse it. */
-int64_t pdt_cuda_attention_shared(int32_t head_dim, int32_t queries);
+int64_t pdt_cuda_attention_shared(int32_t head_dim, int32_t queries, bool whole);
 
-/* What rows see of each piece, into the room; what comes of it is merged by the next. */
-cudaError_t pdt_launch_attention(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
-                                 const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
-                                 const float *qkv, pdt_cuda_queue *queue);
+/* What the rows get of each piece, into room, of which the next makes results; of whole ones into
+ * out. */
+cudaError_t pdt_launch_attend(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
+                              const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
+                              const float *qkv, float *out, pdt_cuda_queue *queue);
 
 /* out [rows of the batch, n_heads * head_dim] of the rows of `a` from their pieces; to prepared
  * rows, too, when there are any. */

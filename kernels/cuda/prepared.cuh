@@ -2,30 +2,14 @@
 #ifndef PDT_KERNELS_CUDA_PREPARED_CUH
 #define PDT_KERNELS_CUDA_PREPARED_CUH
 
-#include <cuda_bf16.h>
-
-#include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/pairs.cuh"
 #include "kernels/cuda/products.h"
-
-/* Two floats as two bf16 numbers each: nearest, and nearest to what is left. */
-__device__ inline void split_pair(float a, float b, unsigned *high, unsigned *low) {
-  __nv_bfloat162 h = __floats2bfloat162_rn(a, b);
-  __nv_bfloat162 l = __floats2bfloat162_rn(a - __low2float(h), b - __high2float(h));
-  *high = *reinterpret_cast<unsigned *>(&h);
-  *low = *reinterpret_cast<unsigned *>(&l);
-}
 
 /* Four neighbouring numbers as they stand there. */
 __device__ inline uint4 prepared_quad(const pdt_cuda_prepared &p, float4 v) {
-  uint4 to;
-  if (p.quads == 4) {
-    split_pair(v.x, v.y, &to.x, &to.z);
-    split_pair(v.z, v.w, &to.y, &to.w);
-  } else {
-    to = make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z),
+  if (p.quads == 4) return split_four(v.x, v.y, v.z, v.w);
+  return make_uint4(__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z),
                     __float_as_uint(v.w));
-  }
-  return to;
 }
 
 /* Where columns 4 * quad .. 4 * quad + 3 of a row stand. */

@@ -10,21 +10,32 @@
 #include "base/memory.h"
 #include "kernels/cuda/backend.h"
 
-/* Results of pieces that are kept at a time: more rows than give so many go one after another. */
-enum { MOST_PLACES = 1 << 14 };
+/* Results of pieces that are kept at a time: more rows than give so many go one after another.
+ * Rows from which on a list's tiles are blocks enough: no results are kept then. Rows of a large
+ * tile, at least. Shared memory of a block, at most: of sm_90, and of all devices. */
+enum {
+  MOST_PLACES = 1 << 13,
+  WHOLE_ROWS = 256,
+  LARGE_ROWS = 5,
+  MOST_SHARED = 227 << 10,
+  PLAIN_SHARED = 163 << 10
+};
 
 /* A page list that rows of the batch see. */
 typedef struct page_list {
   const int32_t *pages; /* the caller's */
   int32_t tokens;       /* most that any row sees of it */
   bool written;         /* a row of the batch is stored in it */
+  bool part;            /* it is not all that each of its rows sees */
+  bool whole;           /* it is, and one block after another reads it for some rows */
   int32_t at;           /* where it begins in the batch's pages */
   int32_t first, n;     /* its rows: seen[first .. first + n) */
 } page_list;
 
 /* Rows whose results are kept at the same time. */
 typedef struct slice {
-  int32_t first_row, n_rows, first_piece, n_pieces, places;
+  int32_t first_row, n_rows, first_piece, n_pieces, n_large, places;
+  bool whole; /* are any of the pieces? */
 } slice;
 
 struct pdt_batch {
@@ -79,12 +90,12 @@ static int new_on_device(pdt_device *dev, pdt_batch *b, const pdt_rotary *rotary
 
 int pdt_cuda_batch_new(pdt_device *dev, int32_t max_rows, int32_t max_positions, int32_t head_dim,
                        const pdt_rotary *rotary, pdt_batch **out, pdt_error *err) {
-  enum { MOST_SHARED = 227 << 10 };
   pdt_batch *b;
   (void)max_positions;
   *out = NULL;
   int32_t queries = pdt_cuda_attention_queries(PDT_CUDA_TILE, PDT_CUDA_TILE);
-  if (head_dim > PDT_CUDA_MOST_HEAD || pdt_cuda_attention_shared(head_dim, queries) > MOST_SHARED)
+  if (head_dim > PDT_CUDA_MOST_HEAD ||
+      pdt_cuda_attention_shared(head_dim, queries, false) > MOST_SHARED)
     return pdt_fail(err, PDT_ERROR_RUNTIME, "GPU: heads of %d elements are wider than kernels take",
                     head_dim);
   if (PDT_NEW(&b, 1, "batch", err)) return -1;
@@ -104,8 +115,10 @@ int pdt_cuda_batch_new(pdt_device *dev, int32_t max_rows, int32_t max_positions,
   return 0;
 }
 
-/* The number of the list that begins at `pages`, made longer if need be. */
-static int32_t note_list(pdt_batch *b, const int32_t *pages, int32_t tokens, bool own) {
+/* The number of the list that begins at `pages`, made longer if need be. part: of what the row
+ * sees.
+ */
+static int32_t note_list(pdt_batch *b, const int32_t *pages, int32_t tokens, bool own, bool part) {
   int32_t i = b->n_lists - 1;
   if (tokens < 1) return -1;
   while (i >= 0 && b->lists[i].pages != pages) i--;
@@ -115,6 +128,7 @@ static int32_t note_list(pdt_batch *b, const int32_t *pages, int32_t tokens, boo
   }
   if (tokens > b->lists[i].tokens) b->lists[i].tokens = tokens;
   if (own) b->lists[i].written = true;
+  if (part) b->lists[i].part = true;
   b->lists[i].n++;
   return i;
 }
@@ -131,19 +145,26 @@ static int32_t own_tokens(const pdt_row_place *row) {
   return row->position - row->shared_tokens + 1;
 }
 
+static bool is_whole(const pdt_batch *b, const page_list *list) {
+  int32_t queries = pdt_cuda_attention_queries(PDT_CUDA_TILE, PDT_CUDA_TILE);
+  return !list->part && list->n >= WHOLE_ROWS &&
+         pdt_cuda_attention_shared(b->head_dim, queries, true) <= PLAIN_SHARED;
+}
+
 /* Which lists there are, and which rows see them. Returns how many pages they have. */
 static int32_t sort_rows(pdt_batch *b) {
   int32_t pages = 0, seen = 0;
   b->n_lists = 0;
   for (int32_t r = 0; r < b->n; r++) {
     const pdt_row_place *row = &b->rows[r];
-    b->list_of[2 * r] = note_list(b, row->shared_pages, row->shared_tokens, false);
-    b->list_of[2 * r + 1] = note_list(b, row->pages, own_tokens(row), true);
+    b->list_of[2 * r] = note_list(b, row->shared_pages, row->shared_tokens, false, true);
+    b->list_of[2 * r + 1] = note_list(b, row->pages, own_tokens(row), true, row->shared_tokens > 0);
   }
   for (int32_t i = 0; i < b->n_lists; i++) {
     page_list *list = &b->lists[i];
     list->at = pages;
     list->first = seen;
+    list->whole = is_whole(b, list);
     pages += pages_of(list->tokens);
     seen += list->n;
     list->n = 0;
@@ -163,16 +184,50 @@ static int add_piece(pdt_batch *b, pdt_cuda_piece piece) {
   return 0;
 }
 
-/* A slice's rows see a list from place `begin` to `end` of the list's rows: cuts them into tiles
- * and the list into pieces. */
-static int cut_list(pdt_batch *b, const page_list *list, int32_t begin, int32_t end) {
-  for (; begin < end; begin += PDT_CUDA_TILE) {
-    int32_t n = end - begin < PDT_CUDA_TILE ? end - begin : PDT_CUDA_TILE, tokens = 0;
+/* The rows of a tile, from place `first` of the rows that are seen, without where it begins. */
+static pdt_cuda_piece tile_of(const pdt_batch *b, const page_list *list, int32_t first, int32_t n) {
+  pdt_cuda_piece tile = {.pages = list->at,
+                         .first_row = first,
+                         .n_rows = n,
+                         .low = INT32_MAX,
+                         .settled = !list->written,
+                         .whole = list->whole};
+  for (int32_t i = first; i < first + n; i++) {
+    const pdt_cuda_seen *seen = &b->seen[i];
+    int32_t low = b->rows[seen->row].position + 1 - seen->before;
+    if (seen->seen > tile.end) tile.end = seen->seen;
+    if (low < tile.low) tile.low = low;
+  }
+  return tile;
+}
+
+/* A slice's rows see a list from place `begin` to `end` of the list's rows: cuts them into tiles,
+ * and the list into pieces; those of large tiles, or of the others. The last tiles have most to
+ * read: they come first. */
+static int cut_list(pdt_batch *b, const page_list *list, int32_t begin, int32_t end, bool large) {
+  for (int32_t i = (end - begin - 1) / PDT_CUDA_TILE; i >= 0 && begin < end; i--) {
+    int32_t first = begin + i * PDT_CUDA_TILE, n = end - first;
+    if (n > PDT_CUDA_TILE) n = PDT_CUDA_TILE;
+    if ((n >= LARGE_ROWS) != large) continue;
+    pdt_cuda_piece piece = tile_of(b, list, first, n);
     if (n > b->tile_rows) b->tile_rows = n;
-    for (int32_t i = begin; i < begin + n; i++)
-      if (b->seen[i].seen > tokens) tokens = b->seen[i].seen;
-    for (int32_t at = 0; at < tokens; at += PDT_CUDA_PIECE)
-      if (add_piece(b, (pdt_cuda_piece){list->at, at, begin, n, !list->written})) return -1;
+    for (; piece.begin < piece.end; piece.begin += PDT_CUDA_PIECE) {
+      if (add_piece(b, piece)) return -1;
+      if (piece.whole) break;
+    }
+  }
+  return 0;
+}
+
+/* Cuts all lists as a slice's rows see them. */
+static int cut_lists(pdt_batch *b, slice *s, int32_t end, bool large) {
+  for (int32_t i = 0; i < b->n_lists; i++) {
+    const page_list *list = &b->lists[i];
+    int32_t from = list->first, to;
+    while (from < list->first + list->n && b->seen[from].row < s->first_row) from++;
+    for (to = from; to < list->first + list->n && b->seen[to].row < end; to++) continue;
+    if (to > from && list->whole) s->whole = true;
+    if (cut_list(b, list, from, to, large)) return -1;
   }
   return 0;
 }
@@ -190,14 +245,9 @@ static int fill_up(pdt_batch *b, const slice *s) {
 static int cut_slice(pdt_batch *b, slice *s, int32_t end) {
   s->n_rows = end - s->first_row;
   s->first_piece = b->n_pieces;
-  for (int32_t i = 0; i < b->n_lists; i++) {
-    const page_list *list = &b->lists[i];
-    int32_t from = list->first, to;
-    while (from < list->first + list->n && b->seen[from].row < s->first_row) from++;
-    for (to = from; to < list->first + list->n && b->seen[to].row < end; to++) continue;
-    if (cut_list(b, list, from, to)) return -1;
-  }
-  if (fill_up(b, s)) return -1;
+  if (cut_lists(b, s, end, true)) return -1;
+  s->n_large = b->n_pieces - s->first_piece;
+  if (cut_lists(b, s, end, false) || fill_up(b, s)) return -1;
   s->n_pieces = b->n_pieces - s->first_piece;
   return 0;
 }
@@ -209,6 +259,7 @@ static int plan_pieces(pdt_batch *b) {
   for (int32_t r = 0; r < b->n; r++) {
     const pdt_row_place *row = &b->rows[r];
     int32_t shared = pieces_of(row->shared_tokens), all = shared + pieces_of(own_tokens(row));
+    if (b->lists[b->list_of[2 * r + 1]].whole) all = 0;
     if (!s || s->places + all > MOST_PLACES) {
       s = &b->slices[b->n_slices++];
       *s = (slice){.first_row = r};
@@ -340,23 +391,32 @@ void pdt_cuda_attend(pdt_device *dev, const pdt_batch *b, const pdt_kv_pool *kv,
     const slice *s = &b->slices[i];
     pdt_cuda_attention work = b->attention;
     pdt_bytes result = (pdt_bytes)a->n_heads * (2 + b->head_dim) * (pdt_bytes)sizeof(float);
-    work.room = pdt_cuda_grow(c, &c->attention, s->places * result, "room for attention");
-    if (!work.room) return;
+    if (s->places > 0) {
+      work.room = pdt_cuda_grow(c, &c->attention, s->places * result, "room for attention");
+      if (!work.room) return;
+    }
     work.pieces += s->first_piece;
     work.n_pieces = s->n_pieces;
+    work.n_large = s->n_large;
+    work.whole = s->whole;
     work.first_row = s->first_row;
     work.n_rows = s->n_rows;
     work.window = a->window;
     work.queries = pdt_cuda_attention_queries(b->tile_rows, a->per_kv);
-    pdt_cuda_ok(c, pdt_launch_attention(&work, &b->on_device, &pages, &heads, qkv.at, &c->queue),
+    work.passes = (b->tile_rows * a->per_kv + work.queries - 1) / work.queries;
+    if ((LARGE_ROWS - 1) * a->per_kv > work.queries) work.n_large = work.n_pieces;
+    pdt_cuda_ok(c,
+                pdt_launch_attend(&work, &b->on_device, &pages, &heads, qkv.at, out.at, &c->queue),
                 "attention");
+    if (!work.room) continue;
     const pdt_cuda_norm rows = {.y = out.at, .rows = b->n, .width = a->n_heads * b->head_dim};
     c->pending = (pdt_cuda_pending){.what = PDT_CUDA_MERGE,
                                     .head_dim = b->head_dim,
                                     .stride = rows.width,
                                     .norm = rows,
                                     .merge = work};
-    /* The next slice has the room that this one's results are in. */
-    if (b->n_slices > 1 && !pdt_cuda_begin(dev)) return;
+    /* The next slice has the room that this one's results are in, and the product that follows
+     * reads rows that are no merge's. */
+    if ((b->n_slices > 1 || work.whole) && !pdt_cuda_begin(dev)) return;
   }
 }

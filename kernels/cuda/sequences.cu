@@ -1,4 +1,4 @@
-/* Rotary embedding and attention over pages of keys and values. */
+/* Rotary embedding, keys and values into their pages, and the sums of attention's pieces. */
 #include <math.h>
 
 #include "kernels/cuda/instructions.cuh"
@@ -9,15 +9,10 @@
 namespace {
 
 enum { PAGE_TOKENS = 16, WARPS = 4 };
-enum { PIECE = PDT_CUDA_PIECE, TILE = PDT_CUDA_TILE };
-enum { THREADS = 256, GROUPS = THREADS / PIECE };
 /* Elements of a half of a head that a lane holds. */
 enum { HALF = PDT_CUDA_MOST_HEAD / 64 };
-/* Of the merging kernel: groups of threads, the most pairs of elements of each, and pieces that a
- * thread reads at once. */
-enum { MERGE_GROUPS = 8, MERGE_PAIRS = 64, MERGE_RUN = 6 };
-/* Queries of one pass over a piece, and floats between the scores of two of them. */
-enum { QUERIES = 32, SCORE_STRIDE = PIECE + 4 };
+/* Of the merging kernel: threads, and pairs of elements of a head for each. */
+enum { MERGE_THREADS = 128, MERGE_PAIRS = PDT_CUDA_MOST_HEAD / MERGE_THREADS / 2 };
 
 __global__ void rope_angles(const int32_t *position, int32_t n, const double *inv_freq,
                             int32_t half, double scale, float *rope) {
@@ -109,295 +104,81 @@ __global__ void __launch_bounds__(32 * WARPS)
   if (key) x.store(stored, lane, half);
 }
 
-/* What a block of the attention kernel works with. */
-struct piece_room {
-  float *keys, *values, *queries, *scores;
-  int hd, stride; /* of keys and queries: hd in whole fours, and a gap */
-};
-
-/* With room for so many queries of a pass. */
-__device__ piece_room lay_out(float *shared, int hd, int queries) {
-  piece_room room;
-  room.hd = hd;
-  room.stride = (hd + 3) / 4 * 4 + 4;
-  room.keys = shared;
-  room.queries = room.keys + PIECE * room.stride;
-  room.scores = room.queries + queries * room.stride;
-  room.values = room.scores + queries * SCORE_STRIDE;
-  return room;
+/* Two elements of the sums of some pieces, from the first on. */
+__device__ float2 add_pieces(float2 value, const float *from, int64_t next, const float2 *weights,
+                             int some) {
+#pragma unroll 8
+  for (int i = 0; i < some; i++) {
+    float2 v = *reinterpret_cast<const float2 *>(from + i * next);
+    value.x = fmaf(v.x, weights[i].y, value.x * weights[i].x);
+    value.y = fmaf(v.y, weights[i].y, value.y * weights[i].x);
+  }
+  return value;
 }
 
-/* Begins to bring the keys and values of positions begin .. begin+n-1 of a page list. */
-__device__ void load_piece(const piece_room &room, const pdt_cuda_pages &pages, const int32_t *list,
-                           int begin, int n, int head) {
-  int hd = room.hd, quads = (hd + 3) / 4;
-  for (int i = threadIdx.x; i < n * quads; i += THREADS) {
-    int at = i / quads, j = i % quads * 4, position = begin + at;
-    const float *key = pages.base + list[position / PAGE_TOKENS] * pages.page_elems +
-                       head * pages.head_elems + position % PAGE_TOKENS * hd + j;
-    const float *value = key + PAGE_TOKENS * hd;
-    if (hd % 4 == 0) {
-      copy_ahead(room.keys + at * room.stride + j, key, 16);
-      copy_ahead(room.values + at * hd + j, value, 16);
-    } else {
-      for (int k = 0; k < 4; k++) {
-        room.keys[at * room.stride + j + k] = j + k < hd ? key[k] : 0;
-        if (j + k < hd) room.values[at * hd + j + k] = value[k];
-      }
-    }
-  }
-}
-
-/* The queries of one pass: number `first` on of a tile's rows by the kv head's query heads. */
-struct pass {
-  const pdt_cuda_seen *seen; /* the tile's */
-  int first, n;              /* n <= QUERIES */
-  int head, n_heads;         /* the kv head's first query head, and how many it has */
-
-  __device__ const pdt_cuda_seen &row(int query) const {
-    return seen[(first + query) / n_heads];
-  }
-  __device__ int head_of(int query) const {
-    return head + (first + query) % n_heads;
-  }
-};
-
-__device__ void load_queries(const piece_room &room, const pass &p, const float *qkv,
-                             int row_heads) {
-  for (int i = threadIdx.x; i < p.n * room.stride; i += THREADS) {
-    int query = i / room.stride, j = i % room.stride;
-    room.queries[i] =
-        j < room.hd ? qkv[((int64_t)p.row(query).row * row_heads + p.head_of(query)) * room.hd + j]
-                    : 0;
-  }
-}
-
-/* Scores of every query and position: thread (position, group) takes Q queries. */
-template <int Q> __device__ void score(const piece_room &room) {
-  int position = threadIdx.x % PIECE, first = threadIdx.x / PIECE * Q;
-  const float *key = room.keys + position * room.stride;
-  const float *query = room.queries + first * room.stride;
-  float sums[Q] = {};
-  for (int j = 0; j < room.hd; j += 4) {
-    float4 k = *reinterpret_cast<const float4 *>(key + j);
+/* A head of a row, to where it stands and to prepared rows, whose last head fills up with zeros. */
+__device__ void write_merged(const float2 *value, float sum, int row, int head, int n_heads, int hd,
+                             float *out, const pdt_cuda_prepared &prepared) {
+  const int width = n_heads * hd;
 #pragma unroll
-    for (int q = 0; q < Q; q++) {
-      float4 v = *reinterpret_cast<const float4 *>(query + q * room.stride + j);
-      sums[q] = fmaf(v.w, k.w, fmaf(v.z, k.z, fmaf(v.y, k.y, fmaf(v.x, k.x, sums[q]))));
-    }
-  }
-#pragma unroll
-  for (int q = 0; q < Q; q++) room.scores[(first + q) * SCORE_STRIDE + position] = sums[q];
-}
-
-/* What a row sees of a piece: places begin .. end-1 of it; nothing when end <= begin. */
-struct sight {
-  int begin, end;
-};
-
-__device__ sight sight_of(const pdt_cuda_seen &row, int piece_begin, int position, int window) {
-  int first = window > 0 ? position + 1 - window - row.before : 0;
-  sight s = {first - piece_begin, row.seen - piece_begin};
-  if (s.begin < 0) s.begin = 0;
-  if (s.end > PIECE) s.end = PIECE;
-  return s;
-}
-
-/* Turns the scores of each query into weights: exp(score - largest); what is not seen weighs 0. A
- * warp takes a query at a time. Keeps the largest and the sum of weights. */
-__device__ void weigh(const piece_room &room, const pass &p, const pdt_cuda_attention &a,
-                      const pdt_cuda_rows &rows, int piece_begin, int all_heads) {
-  int lane = threadIdx.x % 32;
-  float root = 1 / sqrtf((float)room.hd);
-  for (int q = threadIdx.x / 32; q < p.n; q += THREADS / 32) {
-    const pdt_cuda_seen &row = p.row(q);
-    sight s = sight_of(row, piece_begin, rows.position[row.row], a.window);
-    float *scores = room.scores + q * SCORE_STRIDE, largest = -INFINITY, sum = 0;
-    for (int i = lane; i < PIECE; i += 32)
-      if (i >= s.begin && i < s.end) largest = fmaxf(largest, scores[i] * root);
-    largest = warp_max(largest);
-    for (int i = lane; i < PIECE; i += 32) {
-      bool sees = i >= s.begin && i < s.end;
-      scores[i] = sees ? expf(scores[i] * root - largest) : 0;
-      sum += scores[i];
-    }
-    sum = warp_sum(sum);
-    if (lane == 0) {
-      int64_t place = row.place + piece_begin / PIECE;
-      float *to = a.room + (place * all_heads + p.head_of(q)) * (2 + room.hd);
-      to[0] = largest;
-      to[1] = sum;
-    }
-  }
-}
-
-/* Weighted sums of the values of n positions, from the first on: a thread takes Q queries of one
- * element. What weighs nothing is left out and not multiplied: it may be another row's, and none.
- */
-template <int Q>
-__device__ void weigh_values(const piece_room &room, const pass &p, const pdt_cuda_attention &a,
-                             int piece_begin, int n, int all_heads) {
-  int hd = room.hd;
-  for (int item = threadIdx.x; item < GROUPS * hd; item += THREADS) {
-    int j = item % hd, first = item / hd * Q;
-    if (first >= p.n) continue;
-    const float *weights = room.scores + first * SCORE_STRIDE;
-    float sums[Q] = {};
-#pragma unroll 4
-    for (int i = 0; i < n; i++) {
-      float v = room.values[i * hd + j];
-#pragma unroll
-      for (int q = 0; q < Q; q++) {
-        float w = weights[q * SCORE_STRIDE + i];
-        sums[q] = w == 0 ? sums[q] : fmaf(w, v, sums[q]);
-      }
-    }
-#pragma unroll
-    for (int q = 0; q < Q; q++) {
-      if (first + q >= p.n) break;
-      int64_t place = p.row(first + q).place + piece_begin / PIECE;
-      a.room[(place * all_heads + p.head_of(first + q)) * (2 + hd) + 2 + j] = sums[q];
-    }
-  }
-}
-
-template <int Q>
-__device__ void attend(const piece_room &room, const pass &p, const pdt_cuda_attention &a,
-                       const pdt_cuda_rows &rows, int piece_begin, int n, int all_heads) {
-  score<Q>(room);
-  __syncthreads();
-  weigh(room, p, a, rows, piece_begin, all_heads);
-  __syncthreads();
-  weigh_values<Q>(room, p, a, piece_begin, n, all_heads);
-}
-
-/* Block (piece, kv head): what the rows of a tile see of a piece. */
-__global__ void __launch_bounds__(THREADS)
-    attend_piece(const pdt_cuda_attention a, const pdt_cuda_rows rows, const pdt_cuda_pages pages,
-                 const pdt_cuda_heads heads, const float *qkv) {
-  DYNAMIC_SHARED(float, shared);
-  grid_release();
-  const pdt_cuda_piece piece = a.pieces[blockIdx.x];
-  if (piece.n_rows == 0) { /* to fill up */
-    grid_wait();
-    return;
-  }
-  const piece_room room = lay_out(shared, pages.head_dim, a.queries);
-  const pdt_cuda_seen *seen = a.seen + piece.first_row;
-  int kv = blockIdx.y, n = 0;
-  for (int i = 0; i < piece.n_rows; i++) n = max(n, seen[i].seen - piece.begin);
-  n = min(n, PIECE);
-  int head = max(0, kv * heads.per_kv - heads.first);
-  int end = min(heads.n_heads, (kv + 1) * heads.per_kv - heads.first);
-  int queries = piece.n_rows * (end - head), row_heads = heads.n_heads + 2 * pages.heads;
-  const int32_t *list = a.page_lists + piece.pages;
-  /* What an earlier batch has stored need not wait for the kernels ahead. */
-  if (piece.settled) load_piece(room, pages, list, piece.begin, n, kv);
-  grid_wait();
-  if (!piece.settled) load_piece(room, pages, list, piece.begin, n, kv);
-  for (int first = 0; first < queries; first += a.queries) {
-    const pass p = {seen, first, min(a.queries, queries - first), head, end - head};
-    __syncthreads(); /* the pass before has been read */
-    load_queries(room, p, qkv, row_heads);
-    copies_wait();
-    __syncthreads();
-    if (p.n <= GROUPS)
-      attend<1>(room, p, a, rows, piece.begin, n, heads.n_heads);
-    else if (p.n <= 2 * GROUPS)
-      attend<2>(room, p, a, rows, piece.begin, n, heads.n_heads);
-    else if (p.n <= 4 * GROUPS)
-      attend<4>(room, p, a, rows, piece.begin, n, heads.n_heads);
-    else
-      attend<8>(room, p, a, rows, piece.begin, n, heads.n_heads);
-  }
-}
-
-/* What some pieces of a row give for a head: their largest scores and sums of weights, and two
- * elements of their values; pieces that are not there weigh nothing. */
-struct merged_run {
-  float2 scores[MERGE_RUN], values[MERGE_RUN];
-
-  __device__ void load(const float *parts, int64_t next, int n, int element) {
-#pragma unroll
-    for (int i = 0; i < MERGE_RUN; i++) {
-      const float *part = parts + i * next;
-      scores[i] = i < n ? *reinterpret_cast<const float2 *>(part) : float2{-INFINITY, 0};
-      values[i] = i < n ? *reinterpret_cast<const float2 *>(part + 2 + element) : float2{};
-    }
-  }
-
-  /* to += what they weigh, from the first on; z: the sum of weights. */
-  __device__ void add(float largest, float3 *to) const {
-#pragma unroll
-    for (int i = 0; i < MERGE_RUN; i++) {
-      float weight = expf(scores[i].x - largest);
-      to->x = fmaf(weight, values[i].x, to->x);
-      to->y = fmaf(weight, values[i].y, to->y);
-      to->z = fmaf(weight, scores[i].y, to->z);
-    }
-  }
-};
-
-/* The largest score of n pieces, to all lanes. */
-__device__ float largest_of(const float *parts, int64_t next, int n) {
-  float largest = -INFINITY;
-  for (int i = threadIdx.x % 32; i < n; i += 32) largest = fmaxf(largest, parts[i * next]);
-  return warp_max(largest);
-}
-
-/* Pieces begin .. end-1 of n: the first of them are on their way while the largest score of all is
- * found. All lanes of a warp call it. */
-__device__ float3 merge_run(const float *parts, int64_t next, int n, int begin, int end,
-                            int element) {
-  float3 sum = {};
-  float largest = 0;
-  for (int i = begin; i == begin || i < end; i += MERGE_RUN) {
-    merged_run run;
-    run.load(parts + i * next, next, end - i, element);
-    if (i == begin) largest = largest_of(parts, next, n);
-    run.add(largest, &sum);
-  }
-  return sum;
-}
-
-/* Block (row, query head): the results of its pieces, each by its weight beside the largest score
- * of all. A group of threads, two elements each, adds up an equal run of the pieces, from the first
- * on, and then the groups are added up: how many pieces a row has is all that shapes the sums. */
-__global__ void __launch_bounds__(MERGE_GROUPS *MERGE_PAIRS, 2)
-    merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out,
-                 const pdt_cuda_prepared prepared) {
-  SHARED_ARRAY(float3, sums, MERGE_GROUPS * MERGE_PAIRS);
-  grid_release();
-  const int row = a.first_row + blockIdx.x, head = blockIdx.y, pairs = blockDim.x / MERGE_GROUPS;
-  const int group = threadIdx.x / pairs, pair = threadIdx.x % pairs, width = n_heads * hd;
-  /* A batch comes by a copy, which kernels behind it have waited for. */
-  const int place = a.places[2 * row], n = a.places[2 * row + 1] - place;
-  const int begin = (int)((int64_t)n * group / MERGE_GROUPS);
-  const int end = (int)((int64_t)n * (group + 1) / MERGE_GROUPS);
-  const int64_t next = (int64_t)n_heads * (2 + hd); /* place */
-  const float *parts = a.room + place * next + head * (2 + hd);
-  grid_wait();
-  for (int first = 0; first < hd; first += 2 * pairs) {
-    int element = first + 2 * pair;
-    __syncthreads(); /* the sums before have been read */
-    sums[threadIdx.x] = merge_run(parts, next, n, begin, element < hd ? end : begin, element);
-    __syncthreads();
-    if (group > 0 || element >= hd) continue;
-    float3 sum = sums[pair];
-    for (int g = 1; g < MERGE_GROUPS; g++) {
-      const float3 more = sums[g * pairs + pair];
-      sum = make_float3(sum.x + more.x, sum.y + more.y, sum.z + more.z);
-    }
-    float2 result = {sum.x / sum.z, sum.y / sum.z};
-    int column = head * hd + element;
+  for (int e = 0; e < MERGE_PAIRS; e++) {
+    int j = 2 * (threadIdx.x + e * MERGE_THREADS), column = head * hd + j;
+    if (j >= hd) break;
+    float2 result = {value[e].x / sum, value[e].y / sum};
     out[(int64_t)row * width + column] = result.x;
     out[(int64_t)row * width + column + 1] = result.y;
     if (prepared.at) put_pair(prepared, row, column, result.x, result.y);
   }
   if (!prepared.at || head + 1 < n_heads) return;
   int whole = 4 * prepared_quads(prepared, width);
-  for (int c = width + 2 * threadIdx.x; c < whole; c += 2 * blockDim.x)
+  for (int c = width + 2 * threadIdx.x; c < whole; c += 2 * MERGE_THREADS)
     put_pair(prepared, row, c, 0, 0);
+}
+
+/* Block (row, query head): the results of its pieces, added up from the first on as by a block of
+ * attention that goes over them: each weighs beside the largest exponent up to it. A row whose
+ * result is final has none. */
+__global__ void __launch_bounds__(MERGE_THREADS)
+    merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out,
+                 const pdt_cuda_prepared prepared) {
+  SHARED_ARRAY(float, largest, MERGE_THREADS);
+  SHARED_ARRAY(float, sums, MERGE_THREADS);
+  SHARED_ARRAY(float2, weights, MERGE_THREADS); /* of what came before a piece, of the piece's */
+  grid_release();
+  const int row = a.first_row + blockIdx.x, head = blockIdx.y, thread = threadIdx.x;
+  /* A batch comes by a copy, which kernels behind it have waited for. */
+  const int begin = a.places[2 * row], n = a.places[2 * row + 1] - begin;
+  grid_wait();
+  if (n == 0) return;
+  const int64_t next = (int64_t)n_heads * (2 + hd); /* place */
+  const float *parts = a.room + begin * next + head * (2 + hd);
+  float top = -INFINITY, sum = 0;
+  float2 value[MERGE_PAIRS] = {};
+  for (int first = 0; first < n; first += MERGE_THREADS) {
+    int some = min(MERGE_THREADS, n - first);
+    const float *from = parts + first * next;
+    __syncthreads();
+    if (thread < some)
+      largest[thread] = from[thread * next], sums[thread] = from[thread * next + 1];
+    __syncthreads();
+    float before = top;
+    for (int i = 0; i < some; i++) {
+      if (i < thread) before = fmaxf(before, largest[i]);
+      top = fmaxf(top, largest[i]);
+    }
+    if (thread < some) {
+      float own = largest[thread], both = fmaxf(before, own);
+      weights[thread] = make_float2(weight_beside(before, both), weight_beside(own, both));
+    }
+    __syncthreads();
+    for (int i = 0; i < some; i++) sum = fmaf(sums[i], weights[i].y, sum * weights[i].x);
+#pragma unroll
+    for (int e = 0; e < MERGE_PAIRS; e++) {
+      int j = 2 * (thread + e * MERGE_THREADS);
+      if (j < hd) value[e] = add_pieces(value[e], from + 2 + j, next, weights, some);
+    }
+  }
+  write_merged(value, sum, row, head, n_heads, hd, out, prepared);
 }
 
 } // namespace
@@ -418,31 +199,9 @@ cudaError_t pdt_launch_rotate_and_store(const pdt_cuda_rows *rows, const pdt_cud
                       dim3(32 * WARPS), 0, queue, *rows, *pages, *heads, qkv);
 }
 
-int64_t pdt_cuda_attention_shared(int32_t head_dim, int32_t queries) {
-  int64_t stride = (head_dim + 3) / 4 * 4 + 4;
-  return 4 * ((PIECE + queries) * stride + queries * SCORE_STRIDE + (int64_t)PIECE * head_dim);
-}
-
-int32_t pdt_cuda_attention_queries(int32_t rows, int32_t per_kv) {
-  int32_t n = GROUPS; /* and the double of it, as often as need be: what a pass takes */
-  while (n < rows * per_kv && n < QUERIES) n *= 2;
-  return n;
-}
-
-cudaError_t pdt_launch_attention(const pdt_cuda_attention *a, const pdt_cuda_rows *rows,
-                                 const pdt_cuda_pages *pages, const pdt_cuda_heads *heads,
-                                 const float *qkv, pdt_cuda_queue *queue) {
-  if (a->n_pieces < 1 || a->n_rows < 1) return cudaSuccess;
-  size_t shared = (size_t)pdt_cuda_attention_shared(pages->head_dim, a->queries);
-  return launch_ahead(attend_piece, dim3(a->n_pieces, pages->heads), dim3(THREADS), shared, queue,
-                      *a, *rows, *pages, *heads, qkv);
-}
-
 cudaError_t pdt_launch_merge(const pdt_cuda_attention *a, int32_t n_heads, int32_t head_dim,
                              float *out, const pdt_cuda_prepared *prepared, pdt_cuda_queue *queue) {
-  int pairs = (head_dim / 2 + 31) / 32 * 32;
-  if (pairs > MERGE_PAIRS) pairs = MERGE_PAIRS;
-  if (a->n_rows < 1) return cudaSuccess;
-  return launch_ahead(merge_pieces, dim3(a->n_rows, n_heads), dim3(MERGE_GROUPS * pairs), 0, queue,
-                      *a, n_heads, head_dim, out, *prepared);
+  if (!a->room || a->n_rows < 1) return cudaSuccess;
+  return launch_ahead(merge_pieces, dim3(a->n_rows, n_heads), dim3(MERGE_THREADS), 0, queue, *a,
+                      n_heads, head_dim, out, *prepared);
 }

@@ -41,4 +41,10 @@ template <class T> __device__ inline T block_sum(T v, T *room) {
   return sum;
 }
 
+/* What a sum of 2^(exponent - own), own its largest exponent, weighs beside the `largest` of more
+ * of them. -inf is the largest of none. */
+__device__ inline float weight_beside(float own, float largest) {
+  return own == largest ? 1 : exp2f(own - largest);
+}
+
 #endif

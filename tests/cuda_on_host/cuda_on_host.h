@@ -298,6 +298,10 @@ template <class T> T __shfl_sync(unsigned mask, T v, int from) {
 template <class T> T __shfl_xor_sync(unsigned mask, T v, int bits) {
   return cuda_on_host::shuffle(mask, v, cuda_on_host::lane() ^ (unsigned)bits);
 }
+inline int __any_sync(unsigned mask, int v) {
+  for (int bits = 16; bits; bits >>= 1) v |= __shfl_xor_sync(mask, v, bits);
+  return v != 0;
+}
 template <class T> T atomicAdd(T *p, T v) {
   T old = *p;
   *p += v;

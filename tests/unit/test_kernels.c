@@ -64,6 +64,7 @@ typedef struct trial {
   double rounding; /* the backend's, and */
   void (*round_rows)(pdt_device *dev, bool rounds);
   uint64_t seed;
+  int round; /* of a test that takes one case after another */
 } trial;
 
 static uint32_t next(trial *t) {
@@ -550,7 +551,7 @@ static void swiglu(trial *t) {
 
 /* ---- sequences ---- */
 
-enum { LAYERS = 2, STREAMS = 5, MOST_PAGES = 64, MOST_ROWS = 70, LIST = 8 };
+enum { LAYERS = 2, STREAMS = 5, MOST_PAGES = 160, MOST_ROWS = 300, LIST = 24, MANY = 64 };
 
 /* A model's attention over streams that follow one prompt. */
 typedef struct flow {
@@ -561,6 +562,7 @@ typedef struct flow {
   pdt_batch *batch[2];
   int32_t prompt, written[STREAMS]; /* positions */
   int32_t prompt_pages[LIST], pages[STREAMS][LIST];
+  int32_t many[MANY];              /* a page each of more streams */
   int32_t shown[STREAMS][2][LIST]; /* the same, of prompt and stream, as rows get them */
   bool hides;                      /* pages that windows have left behind are not among them */
   int32_t nowhere;                 /* a page of NaN that nothing is stored in */
@@ -568,9 +570,9 @@ typedef struct flow {
 } flow;
 
 /* Shapes that a rank of a group may have: any run of the query heads of its kv heads. */
-static void choose_shape(trial *t, flow *f) {
-  int32_t per_kv = between(t, 1, 4), kv = between(t, 1, 3), first = between(t, 0, per_kv - 1);
-  int32_t least = (kv - 1) * per_kv - first + 1, hd = 2 * between(t, 1, 35);
+static void choose_shape(trial *t, flow *f, int32_t hd, int32_t kv, int32_t per_kv) {
+  int32_t first = between(t, 0, per_kv - 1);
+  int32_t least = (kv - 1) * per_kv - first + 1;
   int32_t n = between(t, least > 1 ? least : 1, kv * per_kv - first);
   f->shape = (pdt_kv_shape){LAYERS, kv, hd};
   f->width = (n + 2 * kv) * hd;
@@ -603,16 +605,19 @@ static void deal_pages(trial *t, flow *f) {
   for (int s = 0; s < STREAMS; s++)
     for (int i = 0; i < LIST; i++) f->pages[s][i] = deck[at++];
   f->nowhere = deck[at];
+  /* Streams of one page each take the place of those of several. */
+  for (int s = 0; s < MANY; s++) f->many[s] = f->pages[s / LIST][s % LIST];
 }
 
-static void open_flow(trial *t, flow *f) {
-  double inv_freq[35];
-  *f = (flow){.prompt = between(t, 0, 3) ? between(t, 1, 60) : 0, .hides = between(t, 0, 1)};
-  choose_shape(t, f);
+static void open_flow(trial *t, flow *f, int32_t head_dim, int32_t kv, int32_t per_kv,
+                      int32_t prompt) {
+  double inv_freq[256];
+  *f = (flow){.prompt = prompt, .hides = between(t, 0, 1)};
+  choose_shape(t, f, head_dim, kv, per_kv);
   deal_pages(t, f);
-  for (int j = 0; j < f->shape.head_dim / 2; j++) inv_freq[j] = pow(1e4, -j / 35.0);
+  for (int j = 0; j < head_dim / 2; j++) inv_freq[j] = pow(1e4, -2.0 * j / head_dim);
   const pdt_rotary rotary = {inv_freq, between(t, 0, 1) ? 1 : 1.25};
-  const pdt_room most = {.heads = 4, .positions = 2 * LIST * PDT_PAGE_TOKENS};
+  const pdt_room most = {.heads = per_kv, .positions = 2 * LIST * PDT_PAGE_TOKENS};
   pdt_device *devices[2] = {&t->dev, &t->ref};
   for (int d = 0; d < 2; d++) {
     pdt_device *dev = devices[d];
@@ -661,6 +666,14 @@ static void watch_layer(trial *t, flow *f, int layer, const float *host, int32_t
   drop(dev, qkv), drop(dev, out);
 }
 
+/* Normed and rotated heads are numbers of some 1.25 sqrt(head_dim) at most, so a score is one
+ * of 1.6 sqrt(head_dim); the results are sums of values of at most 1, whose weights, relative to
+ * them, are twice as far off as the scores. */
+static double attention_tolerance(const trial *t, const flow *f) {
+  double root = sqrt(f->shape.head_dim);
+  return 4e-6 * (1 + root) + t->rounding * (1 + 3.2 * root);
+}
+
 /* Runs rows [n] through both layers, on both sides and one by one, and compares. */
 static void run_batch(trial *t, flow *f, const pdt_row_place *rows, int32_t n) {
   pdt_device *dev = &t->dev;
@@ -674,10 +687,8 @@ static void run_batch(trial *t, flow *f, const pdt_row_place *rows, int32_t n) {
     t->ref.ops->batch_set(&t->ref, f->batch[1], rows, n);
     run_layer(dev, f->batch[0], f, f->data.dev, l, false, qkv.dev, out.dev);
     run_layer(&t->ref, f->batch[1], f, f->data.ref, l, true, qkv.ref, out.ref);
-    /* Normed and rotated heads are numbers of some 1.25 sqrt(head_dim) at most; then scores and
-     * sums of values of at most 1, whose weights carry the scores' rounding. */
     compare(t, qkv, 2e-6 * (1 + sqrt(f->shape.head_dim)));
-    compare(t, out, 4e-6 * (1 + sqrt(f->shape.head_dim)));
+    compare(t, out, attention_tolerance(t, f));
     for (int32_t r = 0; r < n; r++) {
       dev->ops->batch_set(dev, f->batch[0], &rows[r], 1);
       run_layer(dev, f->batch[0], f, f->alone, l, false,
@@ -723,7 +734,8 @@ static int32_t extend(flow *f, int s, int32_t more, pdt_row_place *rows) {
 static void sequences(trial *t) {
   flow f;
   pdt_row_place rows[MOST_ROWS];
-  open_flow(t, &f);
+  open_flow(t, &f, 2 * between(t, 1, 35), between(t, 1, 3), between(t, 1, 4),
+            between(t, 0, 3) ? between(t, 1, 70) : 0);
   for (int32_t i = 0; i < f.prompt; i++)
     rows[i] = (pdt_row_place){.position = i, .pages = f.prompt_pages};
   run_batch(t, &f, rows, f.prompt);
@@ -737,17 +749,112 @@ static void sequences(trial *t) {
   close_flow(t, &f);
 }
 
+/* The backend's results of rows [n], one layer, through pages of data; qkv: host. Freed by drop. */
+static pdt_array results_of(trial *t, const flow *f, pdt_array data, const pdt_row_place *rows,
+                            int32_t n, const float *qkv) {
+  pdt_array x = put(&t->dev, qkv, (int64_t)n * f->width);
+  float *guards = floats_of((int64_t)n * f->out_width, 5);
+  pdt_array out = put(&t->dev, guards, (int64_t)n * f->out_width);
+  t->dev.ops->batch_set(&t->dev, f->batch[0], rows, n);
+  run_layer(&t->dev, f->batch[0], f, data, 0, false, x, out);
+  free(guards);
+  drop(&t->dev, x);
+  return out;
+}
+
+/* Rows [n] have the same bits in other company: some of them alone, and all of them cut in two, as
+ * others see the list of their pages. */
+static void compare_company(trial *t, const flow *f, const pdt_row_place *rows,
+                            const pdt_row_place *elsewhere, int32_t n, const float *qkv,
+                            pdt_array out) {
+  int32_t cut = between(t, 0, n);
+  for (int part = 0; part < 2; part++) {
+    int32_t first = part ? cut : 0, some = part ? n - cut : cut;
+    pdt_array again = results_of(t, f, f->alone, elsewhere + first, some, qkv + first * f->width);
+    same_bits(t, pdt_array_at(out, first * f->out_width), again, some * f->out_width);
+    drop(&t->dev, again);
+  }
+  for (int i = 0; i < 5; i++) {
+    int32_t r = i == 0 ? n - 1 : between(t, 0, n - 1);
+    pdt_array again = results_of(t, f, f->data.dev, &rows[r], 1, qkv + r * f->width);
+    same_bits(t, pdt_array_at(out, r * f->out_width), again, f->out_width);
+    drop(&t->dev, again);
+  }
+}
+
+/* Keys and values that are no numbers spoil no row that does not see them. */
+static void spoil_last(trial *t, const flow *f, const pdt_row_place *rows, int32_t n,
+                       const float *qkv, pdt_array out) {
+  float *spoilt = floats_of((int64_t)n * f->width, 0);
+  memcpy(spoilt, qkv, (size_t)n * (size_t)f->width * sizeof *qkv);
+  for (int32_t i = 0; i < f->width; i++) spoilt[(n - 1) * f->width + i] = i % 3 ? NAN : INFINITY;
+  pdt_array again = results_of(t, f, f->alone, rows, n, spoilt);
+  same_bits(t, out, again, (int64_t)(n - 1) * f->out_width);
+  float *last = get(&t->dev, again, (int64_t)n * f->out_width);
+  for (int32_t i = 0; i < f->out_width; i++) assert_true(isnan(last[(n - 1) * f->out_width + i]));
+  free(last), free(spoilt);
+  drop(&t->dev, again);
+}
+
+/* Rows [n], which lie elsewhere in the backend's other cache. */
+static void many_at_once(trial *t, flow *f, const pdt_row_place *rows,
+                         const pdt_row_place *elsewhere, int32_t n, bool spoils) {
+  float *host = random_floats(t, (int64_t)n * f->width, 1);
+  pdt_array out = results_of(t, f, f->data.dev, rows, n, host);
+  both x = {out, put(&t->ref, host, (int64_t)n * f->width), (int64_t)n * f->out_width};
+  float *guards = floats_of(x.n, 5);
+  both result = {out, put(&t->ref, guards, x.n), x.n};
+  t->ref.ops->batch_set(&t->ref, f->batch[1], rows, n);
+  run_layer(&t->ref, f->batch[1], f, f->data.ref, 0, true, x.ref, result.ref);
+  compare(t, result, attention_tolerance(t, f));
+  compare_company(t, f, rows, elsewhere, n, host, out);
+  if (spoils) spoil_last(t, f, elsewhere, n, host, out);
+  drop(&t->ref, x.ref);
+  drop_both(t, result);
+  free(host), free(guards);
+}
+
+/* A long prompt, and many streams behind it. */
+static void many_rows(trial *t) {
+  static const int32_t shapes[][2] = {/* head_dim, query heads of the kv head */
+                                      {64, 2}, {22, 17}, {80, 1},  {128, 2},
+                                      {96, 1}, {100, 3}, {256, 1}, {512, 2}};
+  flow f;
+  pdt_row_place rows[MOST_ROWS], elsewhere[MOST_ROWS];
+  const int32_t *shape = shapes[t->round++ % 8];
+  int32_t backwards[LIST], small = shape[0] * shape[1] <= 256;
+  int32_t prompt = small ? between(t, 257, MOST_ROWS) : between(t, 130, 150);
+  open_flow(t, &f, shape[0], 1, shape[1], prompt);
+  for (int i = 0; i < LIST; i++) backwards[i] = f.prompt_pages[LIST - 1 - i];
+  for (int32_t i = 0; i < prompt; i++) {
+    rows[i] = (pdt_row_place){.position = i, .pages = f.prompt_pages};
+    elsewhere[i] = (pdt_row_place){.position = i, .pages = backwards};
+  }
+  many_at_once(t, &f, rows, elsewhere, prompt, false);
+  for (int s = 0; s < MANY; s++) {
+    rows[s] = (pdt_row_place){prompt, prompt, f.prompt_pages, &f.many[s]};
+    elsewhere[s] = (pdt_row_place){prompt, prompt, backwards, &f.many[MANY - 1 - s]};
+  }
+  many_at_once(t, &f, rows, elsewhere, MANY, false);
+  for (int i = 0; i < 16; i++) {
+    rows[i] = (pdt_row_place){prompt + i, prompt, f.prompt_pages, &f.many[0]};
+    elsewhere[i] = (pdt_row_place){prompt + i, prompt, backwards, &f.many[0]};
+  }
+  many_at_once(t, &f, rows, elsewhere, 16, true);
+  close_flow(t, &f);
+}
+
 /* ---- conditioning ---- */
 
-enum { WINDOWS = 4, MOST_NOTES = 70 };
+enum { WINDOWS = 4, MOST_NOTES = 70, SIGHT_ROWS = 70 };
 
 /* Windows of some sessions, and the rows that see them. */
 typedef struct sight {
   pdt_kv_shape shape;
   both windows[WINDOWS];
   int32_t notes[WINDOWS], n; /* in each window; rows */
-  int32_t window[MOST_ROWS];
-  pdt_stream stream[MOST_ROWS];
+  int32_t window[SIGHT_ROWS];
+  pdt_stream stream[SIGHT_ROWS];
   pdt_conditions *dev, *ref, *alone;
 } sight;
 
@@ -778,9 +885,9 @@ static pdt_row_condition condition(const sight *s, int32_t r, bool reference) {
 
 static void open_sight(trial *t, sight *s, int32_t streams) {
   const pdt_room most = {.notes = MOST_NOTES};
-  pdt_row_condition dev[MOST_ROWS], ref[MOST_ROWS];
+  pdt_row_condition dev[SIGHT_ROWS], ref[SIGHT_ROWS];
   *s = (sight){.shape = {between(t, 1, 3), between(t, 1, 4), between(t, 1, 40)}};
-  s->n = between(t, 0, MOST_ROWS);
+  s->n = between(t, 0, SIGHT_ROWS);
   assert_int_equal(t->dev.ops->reserve(&t->dev, &most, NULL), 0);
   fill_windows(t, s);
   for (int32_t r = 0; r < s->n; r++) {
@@ -789,9 +896,9 @@ static void open_sight(trial *t, sight *s, int32_t streams) {
     dev[r] = condition(s, r, false);
     ref[r] = condition(s, r, true);
   }
-  assert_int_equal(t->dev.ops->conditions_new(&t->dev, MOST_ROWS, &s->dev, NULL), 0);
+  assert_int_equal(t->dev.ops->conditions_new(&t->dev, SIGHT_ROWS, &s->dev, NULL), 0);
   assert_int_equal(t->dev.ops->conditions_new(&t->dev, 1, &s->alone, NULL), 0);
-  assert_int_equal(t->ref.ops->conditions_new(&t->ref, MOST_ROWS, &s->ref, NULL), 0);
+  assert_int_equal(t->ref.ops->conditions_new(&t->ref, SIGHT_ROWS, &s->ref, NULL), 0);
   t->dev.ops->conditions_set(&t->dev, s->dev, dev, s->n);
   t->ref.ops->conditions_set(&t->ref, s->ref, ref, s->n);
 }
@@ -1377,6 +1484,7 @@ static const operation operations[] = {{"memory", memory, TRIALS},
                                        {"sum_shares of none", absent_shares, 1},
                                        {"swiglu", swiglu, TRIALS},
                                        {"rotate_and_store, attention", sequences, TRIALS},
+                                       {"attention of many rows", many_rows, 8},
                                        {"notes", notes, TRIALS},
                                        {"adapt", adapters, TRIALS},
                                        {"one behind the other", chains, 2 * TRIALS},
