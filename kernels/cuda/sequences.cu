@@ -138,7 +138,7 @@ __device__ void write_merged(const float2 *value, float sum, int row, int head, 
 /* Block (row, query head): the results of its pieces, added up from the first on as by a block of
  * attention that goes over them: each weighs beside the largest exponent up to it. A row whose
  * result is final has none. */
-__global__ void __launch_bounds__(MERGE_THREADS)
+__global__ void __launch_bounds__(MERGE_THREADS, 8)
     merge_pieces(const pdt_cuda_attention a, int n_heads, int hd, float *out,
                  const pdt_cuda_prepared prepared) {
   SHARED_ARRAY(float, largest, MERGE_THREADS);
