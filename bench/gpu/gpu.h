@@ -43,5 +43,6 @@ void gpu_fill(float *device, int64_t n, uint64_t seed, float scale, cudaStream_t
 void measure_limits(gpu_bench *b);
 void measure_products(gpu_bench *b, bool cuts);
 void measure_chains(gpu_bench *b);
+void measure_rows(gpu_bench *b);
 
 #endif

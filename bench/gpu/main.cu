@@ -1,11 +1,12 @@
 /* Measures a GPU and the kernels that run on it. bench/gpu-check runs it in parts.
  *
- *   bench_gpu card|limits|products|cuts|chains [--out FILE] [--quick] [--read-bandwidth BYTES/S]
+ *   bench_gpu card|limits|products|cuts|chains|rows [--out FILE] [--quick] [--read-bandwidth
+ * BYTES/S]
  *
  * card: what it is. limits: what it can do. products: matrix products of few rows against the read
- * bandwidth. cuts: the same in every cut, to choose from. chains: all products of a step. Results
- * go to FILE, a JSON object a line, and as a table to standard output. Exit status 1 when a result
- * was wrong. */
+ * bandwidth. cuts: the same in every cut, to choose from. chains: all products of a step. rows:
+ * what stands between them. Results go to FILE, a JSON object a line, and as a table to standard
+ * output. Exit status 1 when a result was wrong. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -136,10 +137,12 @@ int main(int argc, char **argv) {
     measure_products(&b, false);
   else if (!strcmp(part, "chains"))
     measure_chains(&b);
+  else if (!strcmp(part, "rows"))
+    measure_rows(&b);
   else if (!strcmp(part, "cuts"))
     measure_products(&b, true);
   else {
-    fprintf(stderr, "usage: bench_gpu card|limits|products|cuts|chains [--out FILE] [--quick] "
+    fprintf(stderr, "usage: bench_gpu card|limits|products|cuts|chains|rows [--out FILE] [--quick] "
                     "[--read-bandwidth BYTES/S]\n");
     return 2;
   }

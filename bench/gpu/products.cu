@@ -273,7 +273,7 @@ void measure_chain(gpu_bench *b, const char *model, int layers) {
   gpu_fill(c.x, MOST_ROWS * 128256, X_SEED, 1, b->stream);
   c.room = new_room(b, 128256);
   for (int rows : {1, 8, 16, 32, 64})
-    for (int ahead : {0, 8, 32, 1000}) time_chain(&c, model, rows, ahead);
+    for (int ahead : {0, 8, 16, 32}) time_chain(&c, model, rows, ahead);
   for (const pdt_cuda_weights &w : c.w) CHECK(cudaFree((void *)w.data));
   void *all[] = {c.x, c.y, c.prepared, c.room.partial, c.room.arrived};
   for (void *p : all) CHECK(cudaFree(p));

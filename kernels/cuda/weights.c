@@ -164,9 +164,7 @@ static pdt_cuda_x x_of(const pdt_cuda_weights *w, const float *x, int64_t stride
   return (pdt_cuda_x){x, stride, rows, w->in, pdt_cuda_step(w->dtype)};
 }
 
-/* Products of as many rows at a time as they take; y's rows stand without gaps when y_stride is
- * out.
- */
+/* Products of as many rows at a time as they take. */
 static void multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
                      int32_t rows, float *y, int64_t y_stride) {
   for (int32_t done = 0; done < rows; done += PDT_CUDA_ROWS) {

@@ -1010,7 +1010,7 @@ static void adapters(trial *t) {
 
 /* ---- operations one behind the other ---- */
 
-enum { CHAINS = 4, CHAIN_ARRAYS = 3, CHAIN_OPERATIONS = 24, CHAIN_MATRICES = 3 };
+enum { CHAINS = 3, CHAIN_ARRAYS = 3, CHAIN_OPERATIONS = 24, CHAIN_MATRICES = 3 };
 
 /* Arrays of rows [rows, width], with room for twice the width, and what works on them. */
 typedef struct chain {
