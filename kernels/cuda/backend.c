@@ -12,6 +12,7 @@ bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what) {
   if (c->failure.code == PDT_ERROR_NONE)
     pdt_fail(&c->failure, code == cudaErrorMemoryAllocation ? PDT_ERROR_MEMORY : PDT_ERROR_RUNTIME,
              "GPU %d: %s: %s (CUDA error %d)", c->index, what, cudaGetErrorString(code), (int)code);
+  pdt_cuda_exchange_abort(c); /* what is freed from here on must not wait for others */
   return false;
 }
 
@@ -34,8 +35,7 @@ static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
   c->stage = (c->stage + 1) % PDT_CUDA_STAGES;
   c->staged = 0;
   pdt_cuda_stage *s = &c->stages[c->stage];
-  if (s->waiting && !pdt_cuda_ok(c, cudaEventSynchronize(s->done), "waiting for uploads"))
-    return false;
+  if (s->waiting && !pdt_cuda_await(c, s->done, "waiting for uploads")) return false;
   s->waiting = false;
   if (bytes <= s->bytes) return true;
   if (s->at) cudaFreeHost(s->at);
@@ -47,6 +47,7 @@ static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
 }
 
 void pdt_cuda_hold(pdt_cuda *c) {
+  if (c->exchange) return; /* see exchange.c */
   /* What an earlier sequence reads there may not have been read yet. */
   c->held_used = c->held.waiting ? c->held.bytes : 0;
   c->queue.holds = true;
@@ -105,8 +106,7 @@ void *pdt_cuda_results(pdt_cuda *c, pdt_bytes bytes) {
 }
 
 bool pdt_cuda_wait(pdt_cuda *c, const char *what) {
-  if (!pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) ||
-      !pdt_cuda_ok(c, cudaStreamSynchronize(c->queue.stream), what))
+  if (!pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) || !pdt_cuda_await(c, NULL, what))
     return false;
   c->held.waiting = false;
   return true;
@@ -151,6 +151,7 @@ static void close_device(pdt_device *dev) {
   if (c) {
     pdt_cuda_buffer *buffers[] = {&c->packing,   &c->prepared, &c->partial, &c->arrived,
                                   &c->attention, &c->choice,   &c->blocks};
+    pdt_cuda_exchange_close(c);
     if (c->queue.stream) cudaStreamSynchronize(c->queue.stream);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]->at);
     for (int i = 0; i < PDT_CUDA_STAGES; i++) {
@@ -209,6 +210,10 @@ static const pdt_kernels operations = {
     .plan_read = pdt_cuda_plan_read,
     .argmax_rows = pdt_cuda_argmax_rows,
     .sample_rows = pdt_cuda_sample_rows,
+    .exchange_id = pdt_cuda_exchange_id,
+    .exchange_join = pdt_cuda_exchange_join,
+    .all_gather = pdt_cuda_all_gather,
+    .all_to_all = pdt_cuda_all_to_all,
 };
 
 /* The stream, the stages and the name. */

@@ -41,6 +41,9 @@ static const struct argp_option options[] = {
      "with --verify: most memory for the key/value cache of a rank, as 512M or 4G", 0},
     {"device", OPT_ENGINE + PDT_FLAG_DEVICE, "NAME", 0,
      "cpu, cuda or auto; by default GPUs where every rank can use one", 0},
+    {"gpu", OPT_ENGINE + PDT_FLAG_GPU, "N", 0, "with --verify: the GPU of every rank", 0},
+    {"exchange", OPT_ENGINE + PDT_FLAG_EXCHANGE, "NAME", 0,
+     "with --verify: nccl, mpi or auto, between ranks that share the trunk", 0},
     {"kernels", OPT_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "with --verify: portable, avx2 or avx512 (the best that every rank has)", 0},
     {0},
@@ -72,9 +75,10 @@ static error_t check(struct argp_state *state, const arguments *a) {
                       : a->verify && o->answers         ? "expected --answers or --verify"
                       : a->verify && !a->engine.model   ? "--verify: expected --model DIR"
                       : a->verify && !a->engine.sidecar ? "--verify: expected --sidecar FILE"
-                      : a->engine_flags && !a->verify   ? "--sidecar, --tp, --threads, --kv-memory "
-                                                          "--kernels and --device belong to --verify"
-                                                        : NULL;
+                      : a->engine_flags && !a->verify ? "--sidecar, --tp, --threads, --kv-memory, "
+                                                        "--device, --gpu, --exchange and --kernels "
+                                                        "belong to --verify"
+                                                      : NULL;
   if (!wrong) return 0;
   argp_error(state, "%s", wrong);
   return EINVAL;

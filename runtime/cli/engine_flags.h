@@ -14,6 +14,8 @@ typedef enum pdt_engine_flag {
   PDT_FLAG_KV_MEMORY, /* bytes; 512M, 4G are understood */
   PDT_FLAG_KERNELS,
   PDT_FLAG_DEVICE,
+  PDT_FLAG_GPU,
+  PDT_FLAG_EXCHANGE,
   PDT_ENGINE_FLAGS
 } pdt_engine_flag;
 
