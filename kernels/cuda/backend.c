@@ -74,9 +74,10 @@ void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes) {
 void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what) {
   if (c->failure.code != PDT_ERROR_NONE) return NULL;
   if (bytes <= buffer->bytes) return buffer->at;
-  /* Freeing waits until nothing uses it any more. */
+  /* Freeing waits until nothing uses it any more, and knows no deadline. */
   bool ok =
-      pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) && pdt_cuda_ok(c, cudaFree(buffer->at), what);
+      (c->exchange ? pdt_cuda_wait(c, what) : pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what)) &&
+      pdt_cuda_ok(c, cudaFree(buffer->at), what);
   *buffer = (pdt_cuda_buffer){0};
   if (!ok || !pdt_cuda_ok(c, cudaMalloc(&buffer->at, (size_t)bytes), what)) return NULL;
   buffer->bytes = bytes;
@@ -121,7 +122,10 @@ cudaError_t pdt_cuda_transfer(pdt_cuda *c, void *to, const void *from, size_t by
 void pdt_cuda_free(pdt_device *dev, void *p) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (!p) return;
-  pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "launches");
+  if (c->exchange)
+    pdt_cuda_wait(c, "freeing memory");
+  else
+    pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "launches");
   cudaFree(p); /* waits until nothing uses it */
 }
 
