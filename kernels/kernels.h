@@ -43,6 +43,8 @@ typedef struct pdt_device {
                       of the last one are read */
   /* Rows of a batch, beyond which one costs no less in matmul_bulk: its best use. */
   int32_t bulk_rows;
+  /* Devices of the group that this one exchanges with, itself among them; 0: none. */
+  int32_t joined;
   void *state; /* the backend's own */
 } pdt_device;
 
@@ -192,6 +194,21 @@ typedef struct pdt_row_draw {
 /* Places for tokens that were chosen and stay on the device, where the next step reads them; the
  * host asks for them when it likes: opaque. */
 typedef struct pdt_chosen pdt_chosen;
+
+/* ---- exchanges ---- */
+
+/* What one device of a group makes, and all of them join by. Opaque. */
+typedef struct pdt_exchange_id {
+  unsigned char bytes[128];
+} pdt_exchange_id;
+
+/* A group of devices, one of each rank. */
+typedef struct pdt_exchange_group {
+  pdt_exchange_id id;
+  pdt_rank rank, size;
+  double patience; /* seconds until what does not end is an error, > 0 */
+  char who[128];   /* this rank and its machine, for messages: "rank 3 on node7" */
+} pdt_exchange_group;
 
 /* ---- what is to come ---- */
 
@@ -432,6 +449,32 @@ struct pdt_kernels {
    * nothing that was called since. */
   void (*chosen_read)(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
                       bool but_last, pdt_token *tokens);
+
+  /* -- exchanges from device to device: all NULL where a backend has none, and what devices send
+   * each other goes through the host (comm/link.h) --
+   *
+   * exchange_join, all_gather and all_to_all are called by all devices of a group, in the same
+   * order. Counts and places are in floats, and what one sends another is as much as that one
+   * receives. None waits for the data: like other operations they are done in their turn. What
+   * does not end within the group's patience, or fails on another rank, is this device's failure,
+   * with the rank, its machine, the device and the operation in the message. */
+
+  /* A new id, made by one device of a group for all. Not collective. Errors: RUNTIME. */
+  int (*exchange_id)(pdt_device *dev, pdt_exchange_id *id, pdt_error *err);
+
+  /* Joins the group, once a device: dev->joined is its size then. Every device is a GPU of its own.
+   * Blocking. Errors: RUNTIME, on this rank perhaps alone; close is all that may follow. */
+  int (*exchange_join)(pdt_device *dev, const pdt_exchange_group *group, pdt_error *err);
+
+  /* recv = everybody's elems[rank] floats, one behind the other by rank. send may stand in its
+   * place in recv already. elems: host [size], the same on all. */
+  void (*all_gather)(pdt_device *dev, pdt_array send, pdt_array recv, const int64_t *elems);
+
+  /* out_elems[q] floats at out_at[q] of send go to rank q, and in_elems[q] come from it to in_at[q]
+   * of recv. All: host [size]. */
+  void (*all_to_all)(pdt_device *dev, pdt_array send, const int64_t *out_elems,
+                     const int64_t *out_at, pdt_array recv, const int64_t *in_elems,
+                     const int64_t *in_at);
 };
 
 /* ---- backends ---- */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare pdt with the oracle's cases in many layouts.
 
-usage: layouts.py PDT CASES_DIR [--layouts 1x1,1x1x2,2x2 ...]
+usage: layouts.py PDT CASES_DIR [--layouts 1x1,1x1x2,2x2 ...] [--case NAME ...] [--with "--flag ..."]
        layouts.py PDT --fresh [--first-seed N | --random-seed] [--layouts ...]
 
 A layout is RANKSxT or RANKSxTxTHREADS. Tokens, actions, windows and orders must be equal, vectors
@@ -24,7 +24,7 @@ def bytes_of(path):
         return f.read()
 
 
-def compare(pdt, case, layouts, scratch):
+def compare(pdt, case, layouts, scratch, extra):
     """The differences of one case, in words."""
     want = harness.json.loads(bytes_of(os.path.join(case, "expected.json")))
     bad, first = [], None
@@ -32,7 +32,7 @@ def compare(pdt, case, layouts, scratch):
         trace = os.path.join(scratch, "trace.json")
         try:
             got = harness.decode(
-                pdt, f"{case}/model", f"{case}/sidecar.safetensors", f"{case}/request.json", trace, layout
+                pdt, f"{case}/model", f"{case}/sidecar.safetensors", f"{case}/request.json", trace, layout, extra
             )
             wrong = harness.difference(got, want)
         except (harness.Failed, KeyError, TypeError, AttributeError) as e:
@@ -66,6 +66,8 @@ def main():
     p.add_argument("pdt")
     p.add_argument("cases", nargs="?")
     p.add_argument("--layouts", default=LAYOUTS)
+    p.add_argument("--case", action="append", help="these cases alone")
+    p.add_argument("--with", dest="extra", default="", help="flags of every run")
     p.add_argument("--fresh", action="store_true")
     p.add_argument("--first-seed", type=int, default=1)
     p.add_argument("--random-seed", action="store_true")
@@ -82,8 +84,9 @@ def main():
             seed = random.randrange(1000, 10**6) if a.random_seed else a.first_seed
             print(f"cases made with --first-seed {seed}", flush=True)
             make_fresh(folder, seed)
-        names = sorted(os.listdir(folder))
-        bad = [b for name in names for b in compare(a.pdt, os.path.join(folder, name), layouts, scratch)]
+        names = a.case or sorted(os.listdir(folder))
+        extra = a.extra.split()
+        bad = [b for name in names for b in compare(a.pdt, os.path.join(folder, name), layouts, scratch, extra)]
     runs = len(names) * len(layouts)
     print(f"{runs - len(bad)} of {runs} runs equal the oracle")
     sys.exit(bool(bad) or not runs)

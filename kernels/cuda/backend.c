@@ -13,6 +13,7 @@ bool pdt_cuda_ok(pdt_cuda *c, cudaError_t code, const char *what) {
   if (c->failure.code == PDT_ERROR_NONE)
     pdt_fail(&c->failure, code == cudaErrorMemoryAllocation ? PDT_ERROR_MEMORY : PDT_ERROR_RUNTIME,
              "GPU %d: %s: %s (CUDA error %d)", c->index, what, cudaGetErrorString(code), (int)code);
+  pdt_cuda_exchange_abort(c); /* what is freed from here on must not wait for others */
   return false;
 }
 
@@ -26,8 +27,7 @@ static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
   c->stage = (c->stage + 1) % PDT_CUDA_STAGES;
   c->staged = 0;
   pdt_cuda_stage *s = &c->stages[c->stage];
-  if (s->waiting && !pdt_cuda_ok(c, cudaEventSynchronize(s->done), "waiting for uploads"))
-    return false;
+  if (s->waiting && !pdt_cuda_await(c, s->done, "waiting for uploads")) return false;
   s->waiting = false;
   if (bytes <= s->bytes) return true;
   if (s->at) cudaFreeHost(s->at);
@@ -39,6 +39,7 @@ static bool turn_stage(pdt_cuda *c, pdt_bytes bytes) {
 }
 
 void pdt_cuda_hold(pdt_cuda *c) {
+  if (c->exchange) return; /* see exchange.c */
   pdt_cuda_stage *s = &c->held[c->holding];
   if (s->waiting) { /* what the last sequence reads there may not have been read yet */
     if (!pdt_cuda_ok(c, cudaEventRecord(s->done, c->queue.stream), "event")) return;
@@ -73,9 +74,10 @@ void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes) {
 void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what) {
   if (c->failure.code != PDT_ERROR_NONE) return NULL;
   if (bytes <= buffer->bytes) return buffer->at;
-  /* Freeing waits until nothing uses it any more. */
+  /* Freeing waits until nothing uses it any more, and knows no deadline. */
   bool ok =
-      pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) && pdt_cuda_ok(c, cudaFree(buffer->at), what);
+      (c->exchange ? pdt_cuda_wait(c, what) : pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what)) &&
+      pdt_cuda_ok(c, cudaFree(buffer->at), what);
   *buffer = (pdt_cuda_buffer){0};
   if (!ok || !pdt_cuda_ok(c, cudaMalloc(&buffer->at, (size_t)bytes), what)) return NULL;
   buffer->bytes = bytes;
@@ -105,8 +107,7 @@ void *pdt_cuda_results(pdt_cuda *c, pdt_bytes bytes) {
 }
 
 bool pdt_cuda_wait(pdt_cuda *c, const char *what) {
-  if (!pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) ||
-      !pdt_cuda_ok(c, cudaStreamSynchronize(c->queue.stream), what))
+  if (!pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) || !pdt_cuda_await(c, NULL, what))
     return false;
   c->held[0].waiting = c->held[1].waiting = false;
   c->holding = 0;
@@ -123,7 +124,10 @@ void pdt_cuda_free(pdt_device *dev, void *p) {
   pdt_cuda *c = pdt_cuda_of(dev);
   if (!p) return;
   pdt_cuda_begin(dev); /* what is pending may use it */
-  pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "launches");
+  if (c->exchange)
+    pdt_cuda_wait(c, "freeing memory");
+  else
+    pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), "launches");
   cudaFree(p); /* waits until nothing uses it */
 }
 
@@ -153,6 +157,7 @@ static void close_device(pdt_device *dev) {
   if (c) {
     pdt_cuda_buffer *buffers[] = {&c->packing,   &c->prepared, &c->partial, &c->arrived,
                                   &c->attention, &c->choice,   &c->draws,   &c->blocks};
+    pdt_cuda_exchange_close(c);
     if (c->queue.stream) cudaStreamSynchronize(c->queue.stream);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) cudaFree(buffers[i]->at);
     pdt_cuda_bulk_close(c);
@@ -221,6 +226,10 @@ static const pdt_kernels operations = {
     .choose_rows = pdt_cuda_choose_rows,
     .gather_chosen = pdt_cuda_gather_chosen,
     .chosen_read = pdt_cuda_chosen_read,
+    .exchange_id = pdt_cuda_exchange_id,
+    .exchange_join = pdt_cuda_exchange_join,
+    .all_gather = pdt_cuda_all_gather,
+    .all_to_all = pdt_cuda_all_to_all,
 };
 
 /* The stream, the stages and the name. */

@@ -54,6 +54,9 @@ typedef struct pdt_cuda_x {
 /* What products of many rows have (bulk.c). */
 typedef struct pdt_cuda_bulk pdt_cuda_bulk;
 
+/* What this device exchanges with others: exchange.c. */
+typedef struct pdt_cuda_exchange pdt_cuda_exchange;
+
 typedef struct pdt_cuda {
   int index;     /* of the device */
   bool clusters; /* of blocks, are there */
@@ -75,6 +78,7 @@ typedef struct pdt_cuda {
   pdt_cuda_pending pending;
   pdt_cuda_x x; /* what `prepared` holds */
   pdt_cuda_bulk *bulk;
+  pdt_cuda_exchange *exchange; /* with the GPUs of other ranks; NULL: none */
 } pdt_cuda;
 
 static inline pdt_cuda *pdt_cuda_of(const pdt_device *dev) {
@@ -121,6 +125,17 @@ void pdt_cuda_free(pdt_device *dev, void *p);
 
 /* Waits for everything before. */
 bool pdt_cuda_wait(pdt_cuda *c, const char *what);
+
+/* Waits for an event, or with NULL for everything on the stream; where there are exchanges, no
+ * longer than their group's patience, and not beyond an error of theirs. */
+bool pdt_cuda_await(pdt_cuda *c, cudaEvent_t event, const char *what);
+
+/* Gives exchanges up, also those that are under way: others wait no longer than they must, and
+ * nothing on the stream waits for them. Safe without any. */
+void pdt_cuda_exchange_abort(pdt_cuda *c);
+
+/* Ends them when all is done, or gives them up after a failure; frees what is theirs. */
+void pdt_cuda_exchange_close(pdt_cuda *c);
 
 /* The product of weights with rows, through the device's room. */
 void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, int64_t x_stride,
@@ -219,5 +234,12 @@ void pdt_cuda_gather_chosen(pdt_device *dev, const pdt_matrix *w, const pdt_chos
                             const int32_t *from, int32_t n, pdt_array y);
 void pdt_cuda_chosen_read(pdt_device *dev, pdt_chosen *chosen, const int32_t *from, int32_t n,
                           bool but_last, pdt_token *tokens);
+/* exchange.c */
+int pdt_cuda_exchange_id(pdt_device *dev, pdt_exchange_id *id, pdt_error *err);
+int pdt_cuda_exchange_join(pdt_device *dev, const pdt_exchange_group *group, pdt_error *err);
+void pdt_cuda_all_gather(pdt_device *dev, pdt_array send, pdt_array recv, const int64_t *elems);
+void pdt_cuda_all_to_all(pdt_device *dev, pdt_array send, const int64_t *out_elems,
+                         const int64_t *out_at, pdt_array recv, const int64_t *in_elems,
+                         const int64_t *in_at);
 
 #endif

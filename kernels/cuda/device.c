@@ -10,6 +10,13 @@ void pdt_cuda_describe(pdt_cuda_info *info) {
   snprintf(info->why_none, sizeof info->why_none, "not built in");
 }
 
+bool pdt_cuda_describe_device(int index, pdt_cuda_device *out, char *why, size_t why_bytes) {
+  (void)index;
+  *out = (pdt_cuda_device){0};
+  snprintf(why, why_bytes, "not built in");
+  return false;
+}
+
 int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
   *dev = (pdt_device){0};
   return pdt_fail(err, PDT_ERROR_RUNTIME, "GPU %d: this program was built without CUDA", index);
@@ -24,10 +31,10 @@ void pdt_cuda_round_rows(pdt_device *dev, bool rounds) {
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
-/* Device i's entry; false, with the reason noted, when the runtime does not answer. */
-static bool describe_device(int i, pdt_cuda_device *out, char *why, size_t why_bytes) {
+bool pdt_cuda_describe_device(int i, pdt_cuda_device *out, char *why, size_t why_bytes) {
   struct cudaDeviceProp properties;
   cudaError_t code = cudaGetDeviceProperties(&properties, i);
+  *out = (pdt_cuda_device){0};
   if (code != cudaSuccess) {
     snprintf(why, why_bytes, "device %d: %s (error %d)", i, cudaGetErrorString(code), (int)code);
     return false;
@@ -36,6 +43,10 @@ static bool describe_device(int i, pdt_cuda_device *out, char *why, size_t why_b
   out->major = properties.major;
   out->minor = properties.minor;
   out->memory_bytes = (pdt_bytes)properties.totalGlobalMem;
+  memcpy(out->uuid, &properties.uuid, sizeof out->uuid);
+  out->domain = properties.pciDomainID;
+  out->bus = properties.pciBusID;
+  out->slot = properties.pciDeviceID;
   return true;
 }
 
@@ -51,7 +62,8 @@ void pdt_cuda_describe(pdt_cuda_info *info) {
     return;
   }
   for (int i = 0; i < count && i < PDT_CUDA_LISTED; i++)
-    if (!describe_device(i, &info->listed[i], info->why_none, sizeof info->why_none)) return;
+    if (!pdt_cuda_describe_device(i, &info->listed[i], info->why_none, sizeof info->why_none))
+      return;
   info->devices = count;
 }
 

@@ -11,6 +11,8 @@ typedef struct pdt_cuda_device {
   char name[PDT_CUDA_NAME_BYTES];
   int major, minor; /* compute capability */
   pdt_bytes memory_bytes;
+  unsigned char uuid[16]; /* of it, or of the part of it that the process may use */
+  int domain, bus, slot;  /* its place on the PCI bus */
 } pdt_cuda_device;
 
 typedef struct pdt_cuda_info {
@@ -26,6 +28,10 @@ typedef struct pdt_cuda_info {
 /* Fills in *info. Having no device is an answer, not an error. Creates no context on any device.
  * Not collective; every rank may see other devices. */
 void pdt_cuda_describe(pdt_cuda_info *info);
+
+/* Fills in *out for one of the devices; false, with the reason in `why`, when there is none of that
+ * number. Creates no context either. */
+bool pdt_cuda_describe_device(int index, pdt_cuda_device *out, char *why, size_t why_bytes);
 
 /* A device of this process (kernels.h): the GPU of that number among those that the process may
  * use, with memory, a stream and results of its own. Every call comes from the thread that made it.

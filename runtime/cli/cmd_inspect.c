@@ -46,6 +46,9 @@ static const struct argp_option options[] = {
      "the "
      "arithmetic (f32)",
      0},
+    {"gpu", OPT_ENGINE + PDT_FLAG_GPU, "N", 0, "with --verify: the GPU of every rank", 0},
+    {"exchange", OPT_ENGINE + PDT_FLAG_EXCHANGE, "NAME", 0,
+     "with --verify: nccl, mpi or auto, between ranks that share the trunk", 0},
     {"kernels", OPT_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "with --verify: portable, avx2 or avx512 (the best that every rank has)", 0},
     {0},
@@ -78,8 +81,8 @@ static error_t check(struct argp_state *state, const arguments *a) {
                       : a->verify && !a->engine.model   ? "--verify: expected --model DIR"
                       : a->verify && !a->engine.sidecar ? "--verify: expected --sidecar FILE"
                       : a->engine_flags && !a->verify
-                          ? "--sidecar, --tp, --threads, --kv-memory, --device, "
-                            "--compute and --kernels belong to --verify"
+                          ? "--sidecar, --tp, --threads, --kv-memory, --device, --compute, --gpu, "
+                            "--exchange and --kernels belong to --verify"
                           : NULL;
   if (!wrong) return 0;
   argp_error(state, "%s", wrong);

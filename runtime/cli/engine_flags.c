@@ -50,6 +50,14 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
   case PDT_FLAG_COMPUTE:
     engine->machine.compute = arg;
     break;
+  case PDT_FLAG_GPU:
+    code = pdt_cli_integer(state, "gpu", arg, 0, 1023, &number);
+    engine->machine.gpu_given = true;
+    engine->machine.gpu = (int)number;
+    break;
+  case PDT_FLAG_EXCHANGE:
+    engine->machine.exchange = arg;
+    break;
   case PDT_FLAG_KV_MEMORY:
     return parse_bytes(state, arg, &engine->kv_bytes);
   case PDT_FLAG_TP:

@@ -17,6 +17,8 @@ typedef enum pdt_engine_flag {
   PDT_FLAG_EXCHANGE_TIMEOUT, /* seconds; 0: none */
   PDT_FLAG_ROUND_TIMEOUT,
   PDT_FLAG_COMPUTE,
+  PDT_FLAG_GPU,
+  PDT_FLAG_EXCHANGE,
   PDT_ENGINE_FLAGS
 } pdt_engine_flag;
 

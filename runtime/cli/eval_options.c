@@ -61,6 +61,12 @@ static const struct argp_option options[] = {
      "the "
      "arithmetic (f32)",
      3},
+    {"gpu", KEY_ENGINE + PDT_FLAG_GPU, "N", 0,
+     "the GPU of every rank; by default those of a machine are dealt to its ranks in turn", 3},
+    {"exchange", KEY_ENGINE + PDT_FLAG_EXCHANGE, "NAME", 0,
+     "nccl (between GPUs), mpi (through the host) or auto; by default nccl where every rank of a "
+     "shard group has a GPU of its own",
+     3},
     {"kernels", KEY_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
      "portable, avx2 or avx512; by default the best that every rank has", 3},
     {NULL, 0, NULL, 0, "What comes out:", 4},

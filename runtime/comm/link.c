@@ -24,8 +24,13 @@ void pdt_link_free(pdt_link *link) {
   *link = (pdt_link){0};
 }
 
+/* Do the devices exchange themselves? */
+static bool is_direct(const pdt_link *link) {
+  return link->comm->size > 1 && link->device->joined == link->comm->size;
+}
+
 bool pdt_link_is_staged(const pdt_link *link) {
-  return link->comm->size > 1 && !link->device->host_memory;
+  return link->comm->size > 1 && !link->device->host_memory && !is_direct(link);
 }
 
 /* On one rank an exchange is a copy; one call of the device's copies rows of an int32 width. */
@@ -50,6 +55,10 @@ void pdt_link_all_gather(const pdt_link *link, pdt_array send, pdt_array recv,
   int64_t own = elems[comm->rank], all = sum_of(elems, comm->size);
   if (comm->size == 1) {
     copy(dev, recv, send, own);
+    return;
+  }
+  if (is_direct(link)) {
+    dev->ops->all_gather(dev, send, recv, elems);
     return;
   }
   for (pdt_rank r = 0; r < comm->size; r++) link->bytes[r] = elems[r] * FLOAT;
@@ -79,6 +88,10 @@ void pdt_link_all_to_all(const pdt_link *link, pdt_array send, const pdt_link_si
   bool staged = pdt_link_is_staged(link);
   if (T == 1) {
     copy(dev, pdt_array_at(recv, in->at[0]), pdt_array_at(send, out->at[0]), out->elems[0]);
+    return;
+  }
+  if (is_direct(link)) {
+    dev->ops->all_to_all(dev, send, out->elems, out->at, recv, in->elems, in->at);
     return;
   }
   pdt_bytes *bytes = link->bytes;

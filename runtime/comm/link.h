@@ -1,8 +1,10 @@
 /* What a device computes, on its way between the ranks of a communicator. A device whose memory is
  * the process's own is read and written where it is; what another one sends is downloaded to the
- * host first, and what it receives is uploaded: a staged link.
+ * host first, and what it receives is uploaded: a staged link. Devices that have joined an exchange
+ * of their own (kernels.h), which is that of their shard group, do it themselves: a direct link.
  *
- * Operations are collective over the communicator, and blocking. Counts and places are in floats.
+ * Operations are collective over the communicator, and blocking unless the link is direct. Counts
+ * and places are in floats.
  */
 #ifndef PDT_COMM_LINK_H
 #define PDT_COMM_LINK_H

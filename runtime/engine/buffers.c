@@ -95,7 +95,7 @@ static int new_cache(pdt_run *run, pdt_error *err) {
   pdt_device *dev = &run->machine->device;
   int32_t pages = (int32_t)run->setup.capacity.load.pages;
   pdt_bytes bytes = pdt_kv_bytes(&shape, pages);
-  pdt_bytes available = dev->ops->available(dev, run->machine->ranks_on_node) / 10 * 9;
+  pdt_bytes available = dev->ops->available(dev, run->machine->sharing) / 10 * 9;
   pdt_bytes limit = run->kv_limit > 0 ? run->kv_limit : available;
   if (bytes < 0 || bytes > limit)
     return pdt_fail(

@@ -26,9 +26,12 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
     return -1;
   }
   e->options = *options;
-  if (pdt_machine_new(&e->machine, world, &options->machine, err) ||
-      pdt_loaded_new(&e->loaded, &e->machine, options->model, options->sidecar, options->notices,
-                     err)) {
+  int status = pdt_machine_new(&e->machine, world, &options->machine, err);
+  if (!status && e->machine.notice.code != PDT_ERROR_NONE)
+    pdt_notice(options->notices, PDT_NOTICE_WARNING, "all ranks compute on the CPU: %s",
+               e->machine.notice.message);
+  if (status || pdt_loaded_new(&e->loaded, &e->machine, options->model, options->sidecar,
+                               options->notices, err)) {
     pdt_engine_free(e);
     return -1;
   }
@@ -58,6 +61,7 @@ pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
                              .tensor_parallel = m->group.size,
                              .threads = m->threads,
                              .kernels = m->device.name,
+                             .exchange = m->exchange,
                              .weight_bytes = engine->loaded.weights.bytes,
                              .kv_bytes = engine->kv_bytes};
 }

@@ -49,7 +49,8 @@ const pdt_loaded *pdt_engine_loaded(const pdt_engine *engine);
 typedef struct pdt_engine_layout {
   pdt_rank ranks, groups, tensor_parallel;
   int threads;
-  const char *kernels;    /* instruction set */
+  const char *kernels;    /* instruction set, or kind of GPU */
+  const char *exchange;   /* within shard groups: "nccl", "mpi"; "none" where T = 1 */
   pdt_bytes weight_bytes; /* of the trunk, this rank's share */
   pdt_bytes kv_bytes;     /* of the last run's cache */
 } pdt_engine_layout;

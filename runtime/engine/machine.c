@@ -1,8 +1,5 @@
 #include "engine/machine.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #include "kernels/cuda/device.h"
 
 /* Splits the world into groups of T consecutive ranks; by default a machine's, where all machines
@@ -43,30 +40,6 @@ static int choose_kernels(pdt_machine *m, const char *name, pdt_error *err) {
   return pdt_comm_agree(m->world, err);
 }
 
-/* The GPU of this rank: those of a machine are dealt to its ranks in turn, again and again if there
- * are more ranks. -1, with the reason in `why`, where there is none. */
-static int own_gpu(const pdt_machine *m, char *why, size_t why_bytes) {
-  pdt_cuda_info info;
-  pdt_cuda_describe(&info);
-  snprintf(why, why_bytes, "%s", info.why_none);
-  return info.devices > 0 ? m->rank_on_node % info.devices : -1;
-}
-
-/* Are GPUs to be used? 1 or 0, the same on every rank; -1 on error. Collective over the world; all
- * ranks fail alike. */
-static int wants_gpus(const pdt_machine *m, const char *name, pdt_error *err) {
-  char why[PDT_CUDA_NAME_BYTES];
-  bool any = !name || strcmp(name, "auto") == 0, cuda = name && strcmp(name, "cuda") == 0;
-  int64_t all = any || cuda ? own_gpu(m, why, sizeof why) >= 0 : 0;
-  if (!any && !cuda && strcmp(name, "cpu") != 0)
-    pdt_fail(err, PDT_ERROR_USAGE, "--device: expected cpu, cuda or auto, found '%s'", name);
-  else if (cuda && !all)
-    pdt_fail(err, PDT_ERROR_USAGE, "--device cuda: rank %d finds no GPU to use: %s", m->world->rank,
-             why);
-  pdt_comm_all_reduce_i64(m->world, &all, 1, PDT_COMM_MIN);
-  return pdt_comm_agree(m->world, err) ? -1 : (int)all;
-}
-
 /* Are a prompt's activations to be rounded to bf16? 1 or 0, the same on every rank; -1 on error.
  * Collective over the world; all ranks fail alike. */
 static int wants_rounding(const pdt_machine *m, const char *name, bool gpus, pdt_error *err) {
@@ -85,22 +58,21 @@ static int wants_rounding(const pdt_machine *m, const char *name, bool gpus, pdt
 
 /* Makes the rank's device. Collective over the world; all ranks fail alike. */
 static int choose_device(pdt_machine *m, const pdt_machine_options *options, pdt_error *err) {
-  char why[PDT_CUDA_NAME_BYTES];
-  int gpus = wants_gpus(m, options->kernels && !options->device ? "cpu" : options->device, err);
+  int gpus = pdt_choose_gpus(m, options, err);
   int rounds = gpus < 0 ? -1 : wants_rounding(m, options->compute, gpus, err);
   if (rounds < 0) return -1;
   if (!gpus) return choose_kernels(m, options->kernels, err);
   if (options->kernels)
     pdt_fail(err, PDT_ERROR_USAGE, "--kernels: are those of --device cpu, found '%s'",
              options->kernels);
-  else if (!pdt_cuda_device_new(&m->device, own_gpu(m, why, sizeof why), err))
+  else if (!pdt_cuda_device_new(&m->device, m->gpu, err))
     pdt_cuda_round_rows(&m->device, rounds);
-  return pdt_comm_agree(m->world, err);
+  return pdt_comm_agree(m->world, err) ? -1 : pdt_join_gpus(m, err);
 }
 
 int pdt_machine_new(pdt_machine *m, const pdt_comm *world, const pdt_machine_options *options,
                     pdt_error *err) {
-  *m = (pdt_machine){.world = world, .group = {.rank = 0, .size = 1}};
+  *m = (pdt_machine){.world = world, .group = {.rank = 0, .size = 1}, .gpu = -1};
   return pdt_survey_node(m, options->threads, err) ||
                  make_groups(m, options->tensor_parallel, err) || choose_device(m, options, err)
              ? -1

@@ -12,9 +12,13 @@ typedef struct pdt_machine {
   pdt_comm group;        /* this rank's shard group */
   pdt_place place;
   pdt_device device;      /* that computes, and holds weights, cache and hidden states */
+  int gpu;                /* number of the GPU that device is; -1: it is none */
+  const char *exchange;   /* what a group's devices exchange by: "nccl", "mpi"; "none": T = 1 */
   int threads;            /* of this rank */
   pdt_rank ranks_on_node; /* ranks of the world that share this machine */
   pdt_rank rank_on_node;  /* among them */
+  pdt_rank sharing;       /* ranks that take from the memory that the device's arrays are in */
+  pdt_error notice;       /* why "auto" was the CPU though GPUs are there; code NONE: nothing */
 } pdt_machine;
 
 /* What is asked for. */
@@ -24,6 +28,10 @@ typedef struct pdt_machine_options {
   const char *device;  /* "cpu", "cuda", or "auto" (NULL): GPUs if every rank can use one */
   const char *kernels; /* instruction set by name; NULL: the best that every rank has */
   const char *compute; /* "f32" (NULL), or "bf16": GPUs round a prompt's activations */
+  bool gpu_given;      /* every rank uses the GPU of number `gpu`; else a machine's are dealt out */
+  int gpu;
+  const char *exchange; /* of shard groups with GPUs: "nccl", "mpi", or "auto" (NULL): nccl where
+                           every rank has a GPU of its own */
 } pdt_machine_options;
 
 /* Surveys the machines and cuts the world. Collective over world, blocking; all ranks fail alike;
@@ -39,5 +47,16 @@ pdt_spread pdt_machine_spread(const pdt_machine *m);
  * (> 0), or what OMP_NUM_THREADS says, or its part of the processors that it may run on. An
  * exchange over the machine's ranks. Collective over the world, blocking; all ranks fail alike. */
 int pdt_survey_node(pdt_machine *m, int threads, pdt_error *err);
+
+/* gpus.c: are GPUs to be used? 1, with m->gpu, m->sharing and m->exchange set, or 0; the same on
+ * every rank; -1 on error. Where only some ranks could, or GPUs would compute differently, "auto"
+ * means no, and m->notice says why. Creates nothing on any GPU. Collective over the world,
+ * blocking; all ranks fail alike. Errors: USAGE, RUNTIME, MEMORY. */
+int pdt_choose_gpus(pdt_machine *m, const pdt_machine_options *options, pdt_error *err);
+
+/* gpus.c: joins the devices of each shard group, where m->exchange is "nccl". Each wait of an
+ * exchange is an error after PDT_NCCL_TIMEOUT seconds (60). Collective over the world, blocking;
+ * all ranks fail alike. Errors: USAGE, RUNTIME, MEMORY. */
+int pdt_join_gpus(pdt_machine *m, pdt_error *err);
 
 #endif

@@ -60,7 +60,7 @@ int pdt_survey_node(pdt_machine *m, int threads, pdt_error *err) {
   survey s = {0};
   pdt_processor_use use;
   if (pdt_comm_split_node(m->world, &s.node, err)) return -1;
-  m->ranks_on_node = s.node.size;
+  m->ranks_on_node = m->sharing = s.node.size;
   m->rank_on_node = s.node.rank;
   m->threads = threads > 0 ? threads : threads_of_environment();
   look(&s, m->threads, &use, err);

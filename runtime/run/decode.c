@@ -21,8 +21,11 @@ static int print_layout(const pdt_comm *world, const pdt_engine *engine, pdt_err
   for (pdt_rank r = 0; r < world->size && !status; r++) bytes[r] = sizeof own;
   if (!status) pdt_comm_gather(world, own, sizeof own, all, bytes, 0);
   if (!status && world->rank == 0) {
-    fprintf(stderr, "layout: %d ranks, %d shard groups of %d, %d threads a rank, kernels %s\n",
-            layout.ranks, layout.groups, layout.tensor_parallel, layout.threads, layout.kernels);
+    fprintf(stderr,
+            "layout: %d ranks, %d shard groups of %d, %d threads a rank, kernels %s, "
+            "exchange %s\n",
+            layout.ranks, layout.groups, layout.tensor_parallel, layout.threads, layout.kernels,
+            layout.exchange);
     fprintf(stderr, "%6s %14s %14s %14s\n", "rank", "weights MiB", "cache MiB", "peak MiB");
     for (pdt_rank r = 0; r < world->size; r++)
       fprintf(stderr, "%6d %14.1f %14.1f %14.1f\n", r, pdt_mebibytes(all[3 * r]),

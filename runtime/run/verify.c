@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "journal/replay.h"
 #include "request/message.h"
 
@@ -224,6 +225,9 @@ int pdt_verify_run(const pdt_comm *world, const pdt_verify_options *options, pdt
   pdt_run_setup setup = {0};
   pdt_run_stats stats;
   if (pdt_engine_new(&engine, world, &options->engine, err)) return -1;
+  const pdt_error *notice = &pdt_engine_machine(engine)->notice;
+  if (world->rank == 0 && notice->code != PDT_ERROR_NONE)
+    pdt_say(stderr, "pdt inspect: warning: all ranks compute on the CPU: %s", notice->message);
   v.loaded = pdt_engine_loaded(engine);
   if (world->rank == 0) prepare(&v, pdt_machine_spread(pdt_engine_machine(engine)), &setup, err);
   int status = pdt_comm_agree(world, err);

@@ -6,8 +6,6 @@
 #undef gridDim /* fields of a launch have the names */
 #undef blockDim
 
-#include <nccl.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -31,6 +29,24 @@ struct call_of_kernel {
   size_t shared_bytes;
   std::vector<std::vector<char>> arguments;
 };
+
+/* The devices that PDT_TWIN_GPUS lists, as BUS:MAJOR.MINOR,BUS:MAJOR.MINOR..: where each is on the
+ * PCI bus and its compute capability. One of 8.0 where it is not set, none where it is empty. */
+struct gpu {
+  int bus, major, minor;
+};
+std::vector<gpu> gpus() {
+  const char *text = getenv("PDT_TWIN_GPUS");
+  std::vector<gpu> all;
+  gpu g;
+  int used = 0;
+  for (text = text ? text : "1:8.0";
+       sscanf(text, "%d:%d.%d%n", &g.bus, &g.major, &g.minor, &used) == 3; text += *text == ',') {
+    all.push_back(g);
+    text += used;
+  }
+  return all;
+}
 
 typedef std::vector<call_of_kernel> graph;
 graph *recording = nullptr;
@@ -160,6 +176,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
   catch_up();
   return cudaSuccess;
 }
+cudaError_t cudaStreamQuery(cudaStream_t) {
+  catch_up();
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t e) {
+  catch_up(reinterpret_cast<event *>(e)->after);
+  return cudaSuccess;
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
   *out = reinterpret_cast<cudaEvent_t>(new event{0});
   return cudaSuccess;
@@ -177,17 +201,21 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int *count) {
-  *count = 1;
-  return cudaSuccess;
+  *count = (int)gpus().size();
+  return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+  return device >= 0 && device < (int)gpus().size() ? cudaSuccess : cudaErrorInvalidDevice;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
-  if (device != 0) return cudaErrorInvalidDevice;
+  const std::vector<gpu> all = gpus();
+  if (device < 0 || device >= (int)all.size()) return cudaErrorInvalidDevice;
   memset(p, 0, sizeof *p);
   snprintf(p->name, sizeof p->name, "the CPU, as a GPU");
-  p->major = 8;
+  p->major = all[device].major;
+  p->minor = all[device].minor;
+  p->pciBusID = all[device].bus;
+  p->uuid.bytes[0] = (char)all[device].bus;
   p->totalGlobalMem = MEMORY;
   p->multiProcessorCount = 1;
   return cudaSuccess;
@@ -198,10 +226,7 @@ cudaError_t cudaGetLastError() {
 const char *cudaGetErrorString(cudaError_t code) {
   return code == cudaErrorMemoryAllocation ? "out of memory"
          : code == cudaErrorInvalidDevice  ? "invalid device ordinal"
+         : code == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
                                            : "an error";
-}
-ncclResult_t ncclGetVersion(int *version) {
-  *version = 0;
-  return ncclSuccess;
 }
 }
