@@ -70,6 +70,24 @@ void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes) {
   return at;
 }
 
+int pdt_cuda_take(pdt_cuda *c, void **at, pdt_bytes bytes, const char *what, pdt_error *err) {
+  size_t left = 0, whole = 0;
+  cudaError_t code =
+      c->failure.code == PDT_ERROR_NONE ? cudaMalloc(at, (size_t)bytes) : cudaErrorUnknown;
+  if (code != cudaErrorMemoryAllocation) {
+    if (pdt_cuda_ok(c, code, what)) return 0;
+    if (err) *err = c->failure;
+    return -1;
+  }
+  cudaGetLastError(); /* this one does not stick */
+  cudaMemGetInfo(&left, &whole);
+  return pdt_fail(err, PDT_ERROR_MEMORY,
+                  "GPU %d: %s: %.1f MiB are needed, %.1f of its %.1f MiB are free (hint: more GPUs "
+                  "with a larger --tp, fewer --max-sessions, or --device cpu)",
+                  c->index, what, pdt_mebibytes(bytes), pdt_mebibytes((pdt_bytes)left),
+                  pdt_mebibytes((pdt_bytes)whole));
+}
+
 void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what) {
   if (c->failure.code != PDT_ERROR_NONE) return NULL;
   if (bytes <= buffer->bytes) return buffer->at;
@@ -77,7 +95,7 @@ void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const
   bool ok =
       pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what) && pdt_cuda_ok(c, cudaFree(buffer->at), what);
   *buffer = (pdt_cuda_buffer){0};
-  if (!ok || !pdt_cuda_ok(c, cudaMalloc(&buffer->at, (size_t)bytes), what)) return NULL;
+  if (!ok || pdt_cuda_take(c, &buffer->at, bytes, what, &c->failure)) return NULL;
   buffer->bytes = bytes;
   return buffer->at;
 }
@@ -140,10 +158,17 @@ static pdt_bytes available(pdt_device *dev, int32_t sharing) {
   return (pdt_bytes)left / sharing;
 }
 
-/* Rooms grow with what is asked of them. */
+/* Rooms grow with what is asked of them; here to the most that will be, so that the memory that
+ * `available` tells of afterwards is what is left. */
 static int reserve(pdt_device *dev, const pdt_room *most, pdt_error *err) {
-  (void)dev, (void)most, (void)err;
-  return 0;
+  pdt_cuda *c = pdt_cuda_of(dev);
+  pdt_cuda_reserve_products(c, most);
+  pdt_cuda_reserve_attention(c, most);
+  pdt_cuda_reserve_blocks(c, most);
+  pdt_cuda_reserve_choice(c, most);
+  if (c->failure.code == PDT_ERROR_NONE) return 0;
+  if (err) *err = c->failure;
+  return -1;
 }
 
 static void close_device(pdt_device *dev) {
@@ -211,20 +236,28 @@ static const pdt_kernels operations = {
     .sample_rows = pdt_cuda_sample_rows,
 };
 
+uint64_t pdt_cuda_identity(const pdt_device *dev) {
+  return dev->ops == &operations ? pdt_cuda_of(dev)->identity : 0;
+}
+
 /* The stream, the stages and the name. */
 static bool open_device(pdt_cuda *c) {
+  enum { PRIME = 31 };
   struct cudaDeviceProp p;
   if (!pdt_cuda_ok(c, cudaSetDevice(c->index), "choosing it") ||
       !pdt_cuda_ok(c, cudaGetDeviceProperties(&p, c->index), "its properties") ||
       !pdt_cuda_ok(c, cudaStreamCreateWithFlags(&c->queue.stream, cudaStreamNonBlocking),
                    "a stream"))
     return false;
-  if (p.major < 8) {
+  if (p.major < PDT_CUDA_LEAST_MAJOR) {
     pdt_fail(&c->failure, PDT_ERROR_RUNTIME,
-             "GPU %d: expected compute capability 8.0 or later, found %d.%d (%s)", c->index,
-             p.major, p.minor, p.name);
+             "GPU %d: expected compute capability %d.0 or later, found %d.%d (%s)", c->index,
+             PDT_CUDA_LEAST_MAJOR, p.major, p.minor, p.name);
     return false;
   }
+  c->identity = 1;
+  for (size_t i = 0; i < sizeof p.uuid.bytes; i++)
+    c->identity = c->identity * PRIME + (unsigned char)p.uuid.bytes[i];
   c->clusters = c->queue.ahead = p.major >= 9;
   snprintf(c->name, sizeof c->name, "cuda sm_%d%d", p.major, p.minor);
   if (!pdt_cuda_ok(c, cudaMallocHost((void **)&c->held.at, PDT_CUDA_HELD_BYTES), "host memory"))

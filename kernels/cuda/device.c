@@ -15,6 +15,11 @@ int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err) {
   return pdt_fail(err, PDT_ERROR_RUNTIME, "GPU %d: this program was built without CUDA", index);
 }
 
+uint64_t pdt_cuda_identity(const pdt_device *dev) {
+  (void)dev;
+  return 0;
+}
+
 #else
 
 #include <cuda_runtime_api.h>

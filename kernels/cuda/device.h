@@ -6,6 +6,8 @@
 #include "kernels/kernels.h"
 
 enum { PDT_CUDA_NAME_BYTES = 256, PDT_CUDA_LISTED = 16 };
+/* The kernels are made for this compute capability and later ones. */
+enum { PDT_CUDA_LEAST_MAJOR = 8 };
 
 typedef struct pdt_cuda_device {
   char name[PDT_CUDA_NAME_BYTES];
@@ -31,5 +33,9 @@ void pdt_cuda_describe(pdt_cuda_info *info);
  * use, with memory, a stream and results of its own. Every call comes from the thread that made it.
  * Errors: RUNTIME where there is none, saying why; MEMORY. */
 int pdt_cuda_device_new(pdt_device *dev, int index, pdt_error *err);
+
+/* A number that is the same for devices that are one GPU, whichever process of the machine made
+ * them, and another for each GPU; 0 for a device that is none. */
+uint64_t pdt_cuda_identity(const pdt_device *dev);
 
 #endif

@@ -47,7 +47,9 @@ typedef struct pdt_engine_layout {
   pdt_rank ranks, groups, tensor_parallel;
   int threads;
   const char *kernels;    /* instruction set */
+  const char *no_gpu;     /* why it computes on none, where that was not asked for; else "" */
   pdt_bytes weight_bytes; /* of the trunk, this rank's share */
+  double weight_seconds;  /* in which they were loaded */
   pdt_bytes kv_bytes;     /* of the last run's cache */
 } pdt_engine_layout;
 pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine);
