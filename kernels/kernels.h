@@ -215,7 +215,10 @@ typedef struct pdt_exchange_group {
 /* The most that later calls will be given, by kind; 0: nothing of the kind. */
 typedef struct pdt_room {
   int32_t heads, positions; /* of attention: query heads of a kv head; positions of a row */
-  int32_t notes;            /* of note_attention: notes of a window */
+  int32_t rows, all_heads, head_dim;         /* of attention: of a batch; of this rank's queries */
+  int32_t adapted_rows;                      /* of adapt */
+  const pdt_adapters *adapters;              /* with adapted_rows > 0 */
+  int32_t notes;                             /* of note_attention: notes of a window */
   int32_t sampled_rows, sampled_width;       /* of sample_rows, choose_rows */
   int32_t blocks, block_tokens, block_notes; /* of close_blocks: blocks of one call; states
                                                 of a block, and notes of its window */

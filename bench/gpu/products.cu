@@ -126,16 +126,28 @@ double seconds_of(setting *s, int rows, bool with_prepare) {
   });
 }
 
-/* Rounding to a sum of two bf16 numbers leaves 2^-17 of x, evenly spread; sums in float of some
- * thousand products add about as much. In f32 the sums alone. */
-const double TOLERANCE = 3e-5;
+/* Most error of a sum of products without pattern, in the units of error_of: five standard
+ * deviations, which none of some thousand samples passes by chance. The sum of the first k products
+ * is about sqrt(k) of a product. u: 2^-24, half the distance of floats at 1.
+ *
+ * F32: every one of `length` additions rounds to nearest, evenly between -u and u of the sum so
+ * far: a deviation of u sqrt(length / 6), over one slice. BF16 and F16: x as the sum of two bf16
+ * numbers is off by 2^-17, evenly spread: 2^-17 / sqrt(3). Tensor cores cut off what passes the
+ * last place, u of the sum so far on average and always towards zero, at two additions for 16
+ * inputs: these add up, to u length / 12. */
+double tolerance(const setting *s) {
+  enum { DEVIATIONS = 5 };
+  const double u = ldexp(1, -24), length = (double)s->w.in / s->w.cut.splits;
+  if (s->w.dtype == PDT_F32) return DEVIATIONS * u * sqrt(length / 6);
+  return DEVIATIONS * (ldexp(1, -17) / sqrt(3) + u * length / 12);
+}
 
 void measure(setting *s, const shape *sh, int rows) {
   double error = error_of(s, rows), seconds = seconds_of(s, rows, false);
   double whole = seconds_of(s, rows, true);
   double bytes = (double)pdt_cuda_weights_bytes(&s->w), rate = bytes / seconds;
   double share = s->b->read_bandwidth > 0 ? rate / s->b->read_bandwidth : 0;
-  bool right = error <= TOLERANCE;
+  bool right = error <= tolerance(s);
   if (!right) s->b->wrong++;
   const pdt_cuda_cut *cut = &s->w.cut;
   const char *dtype = pdt_dtype_name(s->w.dtype);

@@ -12,7 +12,6 @@
  * stream 0 writes the same tokens whatever the number of its siblings; where tokens are drawn, a
  * second run writes what the first one did. */
 #include <getopt.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +19,8 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "kernels/cuda/device.h"
-#include "model/preset.h"
 #include "protocol/philox.h"
-#include "random_weights.h"
+#include "random_trunk.h"
 #include "trunk/trunk.h"
 
 enum { MOST_STREAMS = 64, MOST_ROWS = 2048, BETWEEN_ROUNDS = 512, MOST_STEPS = 256 };
@@ -52,61 +50,10 @@ typedef struct sweep {
   bool same;      /* stream 0 wrote what it wrote before */
 } sweep;
 
-static int random_matrix(bench *b, pdt_matrix *m, int32_t out, int32_t in, uint64_t seed,
-                         pdt_error *err) {
-  if (b->device.ops->matrix_new(&b->device, m, out, in, PDT_BF16, in, err)) return -1;
-  cudaError_t code = gpu_random_weights(m->data, 0.02f, seed);
-  if (code == cudaSuccess) return 0;
-  return pdt_fail(err, PDT_ERROR_RUNTIME, "random weights: %s", cudaGetErrorString(code));
-}
-
-static int ones(bench *b, pdt_array *a, int32_t n, pdt_error *err) {
-  float *host;
-  if (b->device.ops->alloc(&b->device, n, "norm", a, err) || PDT_NEW(&host, n, "norm", err))
-    return -1;
-  for (int32_t i = 0; i < n; i++) host[i] = 1;
-  b->device.ops->upload(&b->device, *a, host, n);
-  free(host);
-  return 0;
-}
-
-static int make_layer(bench *b, pdt_layer l, pdt_error *err) {
-  const pdt_model_config *c = &b->weights.config;
-  pdt_layer_weights *layer = &b->weights.layers[l];
-  int32_t d = c->hidden_size, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-  uint64_t seed = 4 * (uint64_t)l + 8;
-  return ones(b, &layer->attention_norm, d, err) || ones(b, &layer->ffn_norm, d, err) ||
-         random_matrix(b, &layer->qkv, q + 2 * kv, d, seed, err) ||
-         random_matrix(b, &layer->attention_out, d, q, seed + 1, err) ||
-         random_matrix(b, &layer->gate_up, 2 * c->intermediate_size, d, seed + 2, err) ||
-         random_matrix(b, &layer->down, d, c->intermediate_size, seed + 3, err);
-}
-
-static int make_weights(bench *b, const char *shape, pdt_error *err) {
-  char *text;
-  if (pdt_model_preset(shape, &text, err)) return -1;
-  json_t *json = json_loads(text, 0, NULL);
-  pdt_trunk_weights *w = &b->weights;
-  *w = (pdt_trunk_weights){.device = &b->device};
-  int status = pdt_model_config_parse(&w->config, json, NULL, shape, NULL, err);
-  json_decref(json);
-  free(text);
-  if (status) return -1;
-  const pdt_model_config *c = &w->config;
-  w->shard = pdt_shard_of(c, 0, 1);
-  if (PDT_NEW(&w->layers, c->layers, "layers", err) ||
-      random_matrix(b, &w->embedding, c->vocab_size, c->hidden_size, 1, err) ||
-      (!c->tie_word_embeddings &&
-       random_matrix(b, &w->own_head, c->vocab_size, c->hidden_size, 2, err)) ||
-      ones(b, &w->final_norm, c->hidden_size, err))
-    return -1;
-  for (pdt_layer l = 0; l < c->layers; l++)
-    if (make_layer(b, l, err)) return -1;
-  return 0;
-}
-
 static int set_up(bench *b, const char *shape, pdt_error *err) {
-  if (pdt_cuda_device_new(&b->device, 0, err) || make_weights(b, shape, err)) return -1;
+  if (pdt_cuda_device_new(&b->device, 0, err) ||
+      gpu_random_trunk(&b->weights, &b->device, shape, err))
+    return -1;
   const pdt_model_config *c = &b->weights.config;
   const pdt_kv_shape kv = {c->layers, c->kv_heads, c->head_dim};
   int32_t pages = pdt_kv_pages(b->prompt) + MOST_STREAMS * pdt_kv_pages(b->steps);

@@ -71,6 +71,24 @@ void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes) {
   return at;
 }
 
+int pdt_cuda_take(pdt_cuda *c, void **at, pdt_bytes bytes, const char *what, pdt_error *err) {
+  size_t left = 0, whole = 0;
+  cudaError_t code =
+      c->failure.code == PDT_ERROR_NONE ? cudaMalloc(at, (size_t)bytes) : cudaErrorUnknown;
+  if (code != cudaErrorMemoryAllocation) {
+    if (pdt_cuda_ok(c, code, what)) return 0;
+    if (err) *err = c->failure;
+    return -1;
+  }
+  cudaGetLastError(); /* this one does not stick */
+  cudaMemGetInfo(&left, &whole);
+  return pdt_fail(err, PDT_ERROR_MEMORY,
+                  "GPU %d: %s: %.1f MiB are needed, %.1f of its %.1f MiB are free (hint: more GPUs "
+                  "with a larger --tp, fewer --max-sessions, or --device cpu)",
+                  c->index, what, pdt_mebibytes(bytes), pdt_mebibytes((pdt_bytes)left),
+                  pdt_mebibytes((pdt_bytes)whole));
+}
+
 void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what) {
   if (c->failure.code != PDT_ERROR_NONE) return NULL;
   if (bytes <= buffer->bytes) return buffer->at;
@@ -79,7 +97,7 @@ void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const
       (c->exchange ? pdt_cuda_wait(c, what) : pdt_cuda_ok(c, pdt_cuda_flush(&c->queue), what)) &&
       pdt_cuda_ok(c, cudaFree(buffer->at), what);
   *buffer = (pdt_cuda_buffer){0};
-  if (!ok || !pdt_cuda_ok(c, cudaMalloc(&buffer->at, (size_t)bytes), what)) return NULL;
+  if (!ok || pdt_cuda_take(c, &buffer->at, bytes, what, &c->failure)) return NULL;
   buffer->bytes = bytes;
   return buffer->at;
 }
@@ -146,10 +164,17 @@ static pdt_bytes available(pdt_device *dev, int32_t sharing) {
   return (pdt_bytes)left / sharing;
 }
 
-/* Rooms grow with what is asked of them. */
+/* Rooms grow with what is asked of them; here to the most that will be, so that the memory that
+ * `available` tells of afterwards is what is left. */
 static int reserve(pdt_device *dev, const pdt_room *most, pdt_error *err) {
-  (void)dev, (void)most, (void)err;
-  return 0;
+  pdt_cuda *c = pdt_cuda_of(dev);
+  pdt_cuda_reserve_products(c, most);
+  pdt_cuda_reserve_attention(c, most);
+  pdt_cuda_reserve_blocks(c, most);
+  pdt_cuda_reserve_choice(c, most);
+  if (c->failure.code == PDT_ERROR_NONE) return 0;
+  if (err) *err = c->failure;
+  return -1;
 }
 
 static void close_device(pdt_device *dev) {
@@ -240,10 +265,10 @@ static bool open_device(pdt_cuda *c) {
       !pdt_cuda_ok(c, cudaStreamCreateWithFlags(&c->queue.stream, cudaStreamNonBlocking),
                    "a stream"))
     return false;
-  if (p.major < 8) {
+  if (p.major < PDT_CUDA_LEAST_MAJOR) {
     pdt_fail(&c->failure, PDT_ERROR_RUNTIME,
-             "GPU %d: expected compute capability 8.0 or later, found %d.%d (%s)", c->index,
-             p.major, p.minor, p.name);
+             "GPU %d: expected compute capability %d.0 or later, found %d.%d (%s)", c->index,
+             PDT_CUDA_LEAST_MAJOR, p.major, p.minor, p.name);
     return false;
   }
   c->clusters = c->queue.ahead = p.major >= 9;

@@ -74,6 +74,7 @@ typedef struct pdt_cuda {
   pdt_bytes held_used;
   unsigned char *results; /* pinned: what the device writes to the host */
   pdt_bytes results_bytes;
+  pdt_bytes largest_prepared, largest_partial, largest_arrived; /* of products of PDT_CUDA_ROWS */
   pdt_cuda_buffer packing, prepared, partial, arrived, attention, choice, draws, blocks;
   pdt_cuda_pending pending;
   pdt_cuda_x x; /* what `prepared` holds */
@@ -106,6 +107,10 @@ void pdt_cuda_hold(pdt_cuda *c);
 /* `bytes` of host memory, aligned to 256, that the host fills and what is launched next may read.
  * One piece at a time: the launch comes before the next call. NULL when the device has failed. */
 void *pdt_cuda_lend(pdt_cuda *c, pdt_bytes bytes);
+
+/* New device memory, as it comes. Errors: MEMORY, saying what it is for, how much is needed and how
+ * much is free; RUNTIME, a device that has failed. */
+int pdt_cuda_take(pdt_cuda *c, void **at, pdt_bytes bytes, const char *what, pdt_error *err);
 
 /* At least so many bytes of device memory; what was there may be lost. NULL on failure. */
 void *pdt_cuda_grow(pdt_cuda *c, pdt_cuda_buffer *buffer, pdt_bytes bytes, const char *what);
@@ -144,6 +149,13 @@ void pdt_cuda_multiply(pdt_cuda *c, const pdt_cuda_weights *w, const float *x, i
 /* The products of n runs of rows, each with weights of its own, which share a shape and a type. */
 void pdt_cuda_multiply_runs(pdt_cuda *c, const pdt_cuda_weights *w, const pdt_cuda_run *runs,
                             int32_t n, const float *x, float *y);
+
+/* Make the rooms of their operations as large as they will have to be: of products for weights that
+ * are there by now. */
+void pdt_cuda_reserve_products(pdt_cuda *c, const pdt_room *most);
+void pdt_cuda_reserve_attention(pdt_cuda *c, const pdt_room *most);
+void pdt_cuda_reserve_blocks(pdt_cuda *c, const pdt_room *most);
+void pdt_cuda_reserve_choice(pdt_cuda *c, const pdt_room *most);
 
 static inline const pdt_cuda_weights *pdt_cuda_weights_of(const pdt_matrix *m) {
   return (const pdt_cuda_weights *)m->data;

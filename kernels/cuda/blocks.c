@@ -173,6 +173,19 @@ static void judge(const closing *k) {
               "readiness");
 }
 
+void pdt_cuda_reserve_blocks(pdt_cuda *c, const pdt_room *most) {
+  const pdt_block_heads *h = most->block_heads;
+  if (most->blocks < 1) return;
+  const closing k = {.heads = h, .n = most->blocks, .n_all = most->blocks * most->block_tokens};
+  block_room room;
+  pdt_cuda_grow(c, &c->blocks, lay_out(&k, NULL, &room) * (pdt_bytes)sizeof(float),
+                "room for closing blocks");
+  pdt_cuda_results(c, (pdt_bytes)k.n * (h->notes_dim + h->slots + 1) * (pdt_bytes)sizeof(float));
+  /* Plans are read there, too. */
+  pdt_cuda_grow(c, &c->blocks, (pdt_bytes)(1 + h->slots) * h->width * (pdt_bytes)sizeof(double),
+                "room for plans");
+}
+
 void pdt_cuda_close_blocks(pdt_device *dev, const pdt_block_heads *heads, const pdt_block *blocks,
                            int32_t n) {
   closing k = {.c = pdt_cuda_of(dev), .heads = heads, .n = n};

@@ -5,6 +5,12 @@
 #include "base/memory.h"
 #include "kernels/cuda/backend.h"
 
+void pdt_cuda_reserve_choice(pdt_cuda *c, const pdt_room *most) {
+  if (most->sampled_rows < 1 || most->sampled_width < 1) return;
+  int64_t parts = (int64_t)most->sampled_rows * pdt_cuda_argmax_parts(most->sampled_width);
+  pdt_cuda_grow(c, &c->choice, parts * (pdt_bytes)sizeof(pdt_cuda_best), "room for choices");
+}
+
 void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                           int32_t n, int32_t first_id, pdt_candidate *best) {
   pdt_cuda *c = pdt_cuda_of(dev);

@@ -6,6 +6,8 @@
 #include "kernels/kernels.h"
 
 enum { PDT_CUDA_NAME_BYTES = 256, PDT_CUDA_LISTED = 16 };
+/* The kernels are made for this compute capability and later ones. */
+enum { PDT_CUDA_LEAST_MAJOR = 8 };
 
 typedef struct pdt_cuda_device {
   char name[PDT_CUDA_NAME_BYTES];

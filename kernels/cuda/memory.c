@@ -5,20 +5,19 @@
 
 int pdt_cuda_alloc(pdt_device *dev, int64_t elems, const char *what, pdt_array *out,
                    pdt_error *err) {
+  const int64_t most = INT64_MAX / (int64_t)sizeof(float);
   void *at = NULL;
   size_t bytes = elems > 0 ? (size_t)elems * sizeof(float) : sizeof(float);
   pdt_cuda *c = pdt_cuda_of(dev);
   *out = (pdt_array){0};
-  if (elems > INT64_MAX / (int64_t)sizeof(float) || cudaMalloc(&at, bytes) != cudaSuccess) {
-    size_t left = 0, whole = 0;
-    cudaGetLastError();
-    cudaMemGetInfo(&left, &whole);
-    return pdt_fail(err, PDT_ERROR_MEMORY, "%s: GPU %d has %zu MiB free of %zu, %zu are needed",
-                    what, c->index, left >> 20, whole >> 20, bytes >> 20);
-  }
-  if (cudaMemsetAsync(at, 0, bytes, c->queue.stream) != cudaSuccess) {
+  if (elems > most)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "GPU %d: %s: %lld floats are too many", c->index, what,
+                    (long long)elems);
+  if (pdt_cuda_take(c, &at, (pdt_bytes)bytes, what, err)) return -1;
+  if (!pdt_cuda_ok(c, cudaMemsetAsync(at, 0, bytes, c->queue.stream), what)) {
     cudaFree(at);
-    return pdt_fail(err, PDT_ERROR_RUNTIME, "%s: GPU %d did not clear its memory", what, c->index);
+    if (err) *err = c->failure;
+    return -1;
   }
   out->at = at;
   return 0;

@@ -381,6 +381,20 @@ void pdt_cuda_rotate_and_store(pdt_device *dev, const pdt_batch *b, const pdt_kv
               "rotation");
 }
 
+/* Results of pieces that are kept at a time, in bytes. */
+static pdt_bytes results_bytes(int64_t places, int32_t n_heads, int32_t head_dim) {
+  return places * n_heads * (2 + head_dim) * (pdt_bytes)sizeof(float);
+}
+
+void pdt_cuda_reserve_attention(pdt_cuda *c, const pdt_room *most) {
+  if (most->rows < 1 || most->all_heads < 1) return;
+  /* A row's two lists end in a piece each that may not be full. */
+  int64_t of_row = pieces_of(most->positions) + 1, places = most->rows * of_row;
+  if (places > MOST_PLACES) places = of_row > MOST_PLACES ? of_row : MOST_PLACES;
+  pdt_cuda_grow(c, &c->attention, results_bytes(places, most->all_heads, most->head_dim),
+                "room for attention");
+}
+
 void pdt_cuda_attend(pdt_device *dev, const pdt_batch *b, const pdt_kv_pool *kv, pdt_layer layer,
                      const pdt_attention *a, pdt_array qkv, pdt_array out) {
   pdt_cuda *c = pdt_cuda_of(dev);
@@ -390,9 +404,9 @@ void pdt_cuda_attend(pdt_device *dev, const pdt_batch *b, const pdt_kv_pool *kv,
   for (int32_t i = 0; i < b->n_slices; i++) {
     const slice *s = &b->slices[i];
     pdt_cuda_attention work = b->attention;
-    pdt_bytes result = (pdt_bytes)a->n_heads * (2 + b->head_dim) * (pdt_bytes)sizeof(float);
     if (s->places > 0) {
-      work.room = pdt_cuda_grow(c, &c->attention, s->places * result, "room for attention");
+      work.room = pdt_cuda_grow(c, &c->attention, results_bytes(s->places, a->n_heads, b->head_dim),
+                                "room for attention");
       if (!work.room) return;
     }
     work.pieces += s->first_piece;

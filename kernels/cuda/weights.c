@@ -15,6 +15,52 @@ static int new_weights(pdt_cuda *c, pdt_bytes bytes, const char *what, void **ou
   return 0;
 }
 
+enum { BLOCK_OUTPUTS = 256 };
+
+/* Memory between the slices of products of so many rows, `runs` at once. */
+static pdt_bytes partial_bytes(const pdt_cuda_weights *w, int32_t rows, int32_t runs) {
+  return w->cut.splits > 1
+             ? (pdt_bytes)runs * w->cut.splits * rows * w->out * (pdt_bytes)sizeof(float)
+             : 0;
+}
+
+static pdt_bytes arrived_bytes(const pdt_cuda_weights *w, int32_t runs) {
+  return w->cut.splits > 1 ? runs * (pdt_bytes)(w->out / BLOCK_OUTPUTS + 1) * sizeof(unsigned) : 0;
+}
+
+static void raise_to(pdt_bytes *largest, pdt_bytes bytes) {
+  if (bytes > *largest) *largest = bytes;
+}
+
+/* Takes note of the rooms that products with w will want. */
+static void note_rooms(pdt_cuda *c, const pdt_cuda_weights *w, int32_t rows, int32_t runs) {
+  raise_to(&c->largest_prepared, runs * pdt_cuda_prepared_bytes(w->dtype, w->in, rows));
+  if (c->clusters) return;
+  raise_to(&c->largest_partial, partial_bytes(w, rows, runs));
+  raise_to(&c->largest_arrived, arrived_bytes(w, runs));
+}
+
+/* The same for adapters, whose rows are of a stream each at worst. */
+static void note_adapters(pdt_cuda *c, const pdt_adapters *a, int32_t rows) {
+  int32_t runs = rows < PDT_CUDA_RUNS ? rows : PDT_CUDA_RUNS;
+  for (pdt_dtype dtype = PDT_F32; dtype <= PDT_BF16; dtype++) {
+    pdt_cuda_weights down = {.out = a->dim, .in = a->width, .dtype = dtype};
+    pdt_cuda_weights up = {.out = a->width, .in = a->dim, .dtype = dtype};
+    down.cut = pdt_cuda_choose_cut(down.out, down.in, dtype);
+    up.cut = pdt_cuda_choose_cut(up.out, up.in, dtype);
+    note_rooms(c, &down, PDT_CUDA_RUN_ROWS, runs);
+    note_rooms(c, &up, PDT_CUDA_RUN_ROWS, runs);
+  }
+}
+
+void pdt_cuda_reserve_products(pdt_cuda *c, const pdt_room *most) {
+  if (most->adapted_rows > 0) note_adapters(c, most->adapters, most->adapted_rows);
+  const char *what = "room for products";
+  pdt_cuda_grow(c, &c->prepared, c->largest_prepared, what);
+  pdt_cuda_grow(c, &c->partial, c->largest_partial, what);
+  pdt_cuda_grow_zeroed(c, &c->arrived, c->largest_arrived, what);
+}
+
 int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype,
                         int32_t leaf_width, pdt_error *err) {
   pdt_cuda_weights *w;
@@ -28,6 +74,7 @@ int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in,
   if (PDT_NEW(&w, 1, "weight matrix", err)) return -1;
   *w = (pdt_cuda_weights){.out = out, .in = in, .dtype = dtype};
   w->cut = pdt_cuda_choose_cut(out, in, dtype);
+  note_rooms(pdt_cuda_of(dev), w, PDT_CUDA_ROWS, 1);
   made.data = w;
   made.bytes = pdt_cuda_weights_bytes(w);
   void *data;
@@ -55,17 +102,31 @@ void pdt_cuda_matrix_free(pdt_device *dev, pdt_matrix *m) {
   *m = (pdt_matrix){0};
 }
 
-/* Copies rows of a host array into a stage and from there to the device's packing room. */
-static void *bring_rows(pdt_cuda *c, const char *src, size_t row_bytes, size_t stride_bytes,
-                        int32_t rows) {
+/* Copies n rows close together into a stage. The bus is faster than one thread. */
+static void fill_stage(const pdt_device *dev, char *stage, const char *src, size_t row_bytes,
+                       size_t stride_bytes, size_t n) {
+  enum { PIECE = 256 << 10 };
+  size_t most = n * row_bytes / PIECE + 1, pieces = most < n ? most : n;
+#pragma omp parallel for num_threads(dev->threads) if (dev->threads > 1 && pieces > 1)
+  for (size_t p = 0; p < pieces; p++) {
+    size_t begin = n * p / pieces, end = n * (p + 1) / pieces;
+    if (stride_bytes == row_bytes)
+      memcpy(stage + begin * row_bytes, src + begin * row_bytes, (end - begin) * row_bytes);
+    else
+      for (size_t r = begin; r < end; r++)
+        memcpy(stage + r * row_bytes, src + r * stride_bytes, row_bytes);
+  }
+}
+
+/* Copies rows of a host array into a stage and from there to the device's packing room. The copies
+ * to the device follow each other while the host fills the next stages. */
+static void *bring_rows(const pdt_device *dev, const char *src, size_t row_bytes,
+                        size_t stride_bytes, int32_t rows) {
+  pdt_cuda *c = pdt_cuda_of(dev);
   size_t bytes = row_bytes * (size_t)rows;
   char *stage = pdt_cuda_lend(c, (pdt_bytes)bytes);
   if (!stage) return NULL;
-  if (stride_bytes == row_bytes)
-    memcpy(stage, src, bytes);
-  else
-    for (int32_t r = 0; r < rows; r++)
-      memcpy(stage + (size_t)r * row_bytes, src + (size_t)r * stride_bytes, row_bytes);
+  fill_stage(dev, stage, src, row_bytes, stride_bytes, (size_t)rows);
   void *room = pdt_cuda_grow(c, &c->packing, (pdt_bytes)bytes, "room for packing weights");
   if (!room || !pdt_cuda_ok(c, pdt_cuda_transfer(c, room, stage, bytes, cudaMemcpyHostToDevice),
                             "upload of weights"))
@@ -83,7 +144,7 @@ void pdt_cuda_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int
   for (int32_t done = 0; done < n_rows; done += most) {
     int32_t rows = n_rows - done < most ? n_rows - done : most;
     const char *from = (const char *)src + (size_t)done * (size_t)src_stride * size;
-    void *room = bring_rows(c, from, row_bytes, (size_t)src_stride * size, rows);
+    void *room = bring_rows(dev, from, row_bytes, (size_t)src_stride * size, rows);
     if (!room || !pdt_cuda_ok(c, pdt_launch_pack(w, first_out + done, rows, room, &c->queue),
                               "packing weights"))
       return;
@@ -120,7 +181,7 @@ void pdt_cuda_rows_write(pdt_device *dev, pdt_rows *rows, int64_t first, int64_t
     size_t piece = bytes - done < PDT_CUDA_STAGE_BYTES ? bytes - done : PDT_CUDA_STAGE_BYTES;
     void *stage = pdt_cuda_lend(c, (pdt_bytes)piece);
     if (!stage) return;
-    memcpy(stage, (const char *)src + done, piece);
+    fill_stage(dev, stage, (const char *)src + done, 1, 1, piece);
     if (!pdt_cuda_ok(c, pdt_cuda_transfer(c, to + done, stage, piece, cudaMemcpyHostToDevice),
                      "upload of weight rows"))
       return;
@@ -145,17 +206,14 @@ void pdt_cuda_rows_read(pdt_device *dev, const pdt_rows *rows, int64_t row, floa
 /* Room for a product of so many rows, or of so many runs of rows; false on failure. */
 static bool find_room(pdt_cuda *c, const pdt_cuda_weights *w, int32_t rows, int32_t runs,
                       void **prepared, pdt_cuda_room *room) {
-  enum { BLOCK_OUTPUTS = 256, FEW = 16, AHEAD = 8 /* steps; more of them push others out */ };
+  enum { FEW = 16, AHEAD = 8 /* steps; more of them push others out */ };
   *room = (pdt_cuda_room){.clusters = c->clusters, .ahead = rows <= FEW ? AHEAD : 0};
   *prepared = pdt_cuda_grow(c, &c->prepared, runs * pdt_cuda_prepared_bytes(w->dtype, w->in, rows),
                             "room for products");
   if (!*prepared) return false;
   if (w->cut.splits == 1 || c->clusters) return true;
-  pdt_bytes partial = (pdt_bytes)runs * w->cut.splits * rows * w->out * (pdt_bytes)sizeof(float);
-  pdt_bytes blocks = runs * (pdt_bytes)(w->out / BLOCK_OUTPUTS + 1);
-  room->partial = pdt_cuda_grow(c, &c->partial, partial, "room for products");
-  room->arrived = pdt_cuda_grow_zeroed(c, &c->arrived, blocks * (pdt_bytes)sizeof(unsigned),
-                                       "room for products");
+  room->partial = pdt_cuda_grow(c, &c->partial, partial_bytes(w, rows, runs), "room for products");
+  room->arrived = pdt_cuda_grow_zeroed(c, &c->arrived, arrived_bytes(w, runs), "room for products");
   return room->partial && room->arrived;
 }
 

@@ -100,7 +100,7 @@ static int share(pdt_run *run, admission *a, pdt_error *err) {
 }
 
 /* A session of the request at *at of the mail. A rank that has no memory for it lets it end alone.
- * Collective; fails alike where the mail cannot be read. */
+ * Collective; fails alike where the mail cannot be read, or a device has failed. */
 static int join(pdt_run *run, int32_t index, size_t *at, pdt_error *err) {
   const pdt_request_context context = {&run->loaded->model, &run->loaded->sidecar.config, NULL};
   const pdt_buffer *mail = &run->mail.requests;
@@ -118,10 +118,16 @@ static int join(pdt_run *run, int32_t index, size_t *at, pdt_error *err) {
     *err = own;
     return -1;
   }
-  pdt_running_new(r, &request, index, &run->machine->place, &run->loaded->sidecar, &run->kv, &own);
+  if (pdt_running_new(r, &request, index, &run->machine->place, &run->loaded->sidecar, &run->kv,
+                      &own))
+    pdt_machine_fail_in(run->machine, &own);
   run->sessions[run->n_sessions++] = r;
   if (!pdt_comm_agree(run->machine->world, &own)) return 0;
   pdt_request_fail_in(&own, r->request, index);
+  if (own.code == PDT_ERROR_RUNTIME) {
+    *err = own;
+    return -1;
+  }
   pdt_run_fail_session(run, run->n_sessions - 1, &own);
   return 0;
 }

@@ -86,8 +86,9 @@ static int new_row_buffers(pdt_run *run, pdt_error *err) {
          PDT_NEW(&b->begin, run->machine->group.size + 1, "round", err);
 }
 
-/* Makes the cache if it fits into what this rank may use. */
-static int new_cache(pdt_run *run, pdt_error *err) {
+/* Makes the cache if it fits into what this rank may use. All ranks look before any takes: some may
+ * share a memory. */
+static int new_cache(pdt_run *run, pdt_bytes available, pdt_error *err) {
   const pdt_shard *shard = &run->loaded->weights.shard;
   const pdt_model_config *model = &run->loaded->model;
   const pdt_kv_shape shape = {model->layers, shard->kv_heads.end - shard->kv_heads.begin,
@@ -95,7 +96,6 @@ static int new_cache(pdt_run *run, pdt_error *err) {
   pdt_device *dev = &run->machine->device;
   int32_t pages = (int32_t)run->setup.capacity.load.pages;
   pdt_bytes bytes = pdt_kv_bytes(&shape, pages);
-  pdt_bytes available = dev->ops->available(dev, run->machine->sharing) / 10 * 9;
   pdt_bytes limit = run->kv_limit > 0 ? run->kv_limit : available;
   if (bytes < 0 || bytes > limit)
     return pdt_fail(
@@ -104,7 +104,10 @@ static int new_cache(pdt_run *run, pdt_error *err) {
         "at once), %s allows %.3g MiB (hint: fewer --max-sessions, streams or "
         "max_tokens, more ranks with a larger --tp%s)",
         run->machine->place.rank, pdt_mebibytes(bytes), pages, PDT_PAGE_TOKENS,
-        run->setup.capacity.sessions, run->kv_limit ? "--kv-memory" : "its memory",
+        run->setup.capacity.sessions,
+        run->kv_limit      ? "--kv-memory"
+        : dev->host_memory ? "its memory"
+                           : "its GPU's memory",
         pdt_mebibytes(limit), run->kv_limit ? ", a larger --kv-memory" : "");
   return pdt_kv_new(&run->kv, dev, &shape, pages, err);
 }
@@ -119,14 +122,23 @@ int pdt_run_buffers_new(pdt_run *run, pdt_error *err) {
   const pdt_trunk_limits limits = {most_rows(&run->round), lanes, c->positions};
   const pdt_sidecar_limits sidecar = {run->round.max_rows, (int32_t)c->load.own_lanes,
                                       c->block_tokens, c->window};
-  if (new_cache(run, err) || new_lane_buffers(run, err) || new_mail(run, err) ||
-      new_row_buffers(run, err) ||
+  if (new_lane_buffers(run, err) || new_mail(run, err) || new_row_buffers(run, err) ||
       (m->place.rank == 0 && pdt_ledger_new(&run->ledger, pdt_machine_spread(m), err)))
     return -1;
   return pdt_trunk_new(&run->trunk, &run->loaded->weights, &m->group, &run->kv, &limits, err) ||
                  pdt_sidecar_reserve(&run->loaded->sidecar, &sidecar, err)
              ? -1
              : 0;
+}
+
+int pdt_run_cache_new(pdt_run *run, pdt_error *err) {
+  pdt_machine *m = run->machine;
+  pdt_bytes available = 0;
+  if (!pdt_machine_sync(m, err)) /* a device that failed has nothing left to give */
+    available = m->device.ops->available(&m->device, m->sharing) / 10 * 9;
+  if (pdt_comm_agree(m->world, err)) return -1;
+  if (new_cache(run, available, err)) pdt_machine_fail_in(m, err);
+  return pdt_comm_agree(m->world, err);
 }
 
 void pdt_run_buffers_free(pdt_run *run) {

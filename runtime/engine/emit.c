@@ -461,7 +461,6 @@ static void take_recorded(pdt_run *run, const Pdt__Decision *d) {
 }
 
 void pdt_round_emit(pdt_run *run, const Pdt__Decision *recorded) {
-  pdt_device *dev = &run->machine->device;
   pdt_error err = {0};
   pdt_round_list(run);
   open_windows(run);
@@ -478,5 +477,5 @@ void pdt_round_emit(pdt_run *run, const Pdt__Decision *recorded) {
     take_recorded(run, recorded);
   }
   /* a failure before is alike on every rank of the group, and nothing was sent */
-  if (n < 0 || dev->ops->sync(dev, &err)) pdt_run_note_failure(run, &err);
+  if (n < 0 || pdt_machine_sync(run->machine, &err)) pdt_run_note_failure(run, &err);
 }

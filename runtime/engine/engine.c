@@ -62,7 +62,9 @@ pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
                              .threads = m->threads,
                              .kernels = m->device.name,
                              .exchange = m->exchange,
+                             .no_gpu = m->no_gpu,
                              .weight_bytes = engine->loaded.weights.bytes,
+                             .weight_seconds = engine->loaded.weights_seconds,
                              .kv_bytes = engine->kv_bytes};
 }
 
@@ -187,8 +189,8 @@ int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) 
                    .started = pdt_seconds()};
   share_setup(run);
   pdt_run_check_begin(run);
-  pdt_run_buffers_new(run, err);
-  int status = pdt_comm_agree(world, err);
+  if (pdt_run_buffers_new(run, err)) pdt_machine_fail_in(&e->machine, err);
+  int status = pdt_comm_agree(world, err) || pdt_run_cache_new(run, err);
   e->kv_bytes = pdt_kv_bytes(&run->kv.pool.shape, run->kv.n_pages);
   if (status) {
     pdt_run_buffers_free(run);

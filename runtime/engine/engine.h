@@ -51,7 +51,9 @@ typedef struct pdt_engine_layout {
   int threads;
   const char *kernels;    /* instruction set, or kind of GPU */
   const char *exchange;   /* within shard groups: "nccl", "mpi"; "none" where T = 1 */
+  const char *no_gpu;     /* why it computes on none, where that was not asked for; else "" */
   pdt_bytes weight_bytes; /* of the trunk, this rank's share */
+  double weight_seconds;  /* in which they were loaded */
   pdt_bytes kv_bytes;     /* of the last run's cache */
 } pdt_engine_layout;
 pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine);

@@ -35,8 +35,11 @@ static void look(const pdt_machine *m, const pdt_machine_options *options, facts
   if (own->index >= info.devices)
     snprintf(own->why_none, sizeof own->why_none, "--gpu: expected 0 to %d, found %d",
              info.devices - 1, own->index);
-  else
-    pdt_cuda_describe_device(own->index, &own->gpu, own->why_none, sizeof own->why_none);
+  else if (pdt_cuda_describe_device(own->index, &own->gpu, own->why_none, sizeof own->why_none) &&
+           own->gpu.major < PDT_CUDA_LEAST_MAJOR)
+    snprintf(own->why_none, sizeof own->why_none,
+             "GPU %d, %.64s, has compute capability %d.%d; %d.0 or later is needed", own->index,
+             own->gpu.name, own->gpu.major, own->gpu.minor, PDT_CUDA_LEAST_MAJOR);
 }
 
 /* Everybody's, by rank; to be freed. Collective over the world; all ranks fail alike. */
@@ -152,6 +155,14 @@ static void take_gpu(pdt_machine *m, const facts *all) {
   m->sharing = list_sharers(all, 0, m->world->size, m->world->rank, text, sizeof text);
 }
 
+/* Notes why "auto" uses none; where there are some, that is worth a warning. */
+static void note_no_gpu(pdt_machine *m, const pdt_error *why, bool there) {
+  const char *reason = strstr(why->message, ": ");
+  snprintf(m->no_gpu, sizeof m->no_gpu, "%.*s", (int)sizeof m->no_gpu - 1,
+           reason ? reason + 2 : why->message);
+  if (there) m->notice = *why;
+}
+
 int pdt_choose_gpus(pdt_machine *m, const pdt_machine_options *options, pdt_error *err) {
   const char *name = options->kernels && !options->device ? "cpu" : options->device;
   bool any = (!name || is(name, "auto")) && !options->gpu_given, cpu = is(name, "cpu");
@@ -171,8 +182,8 @@ int pdt_choose_gpus(pdt_machine *m, const pdt_machine_options *options, pdt_erro
       take_gpu(m, all);
     else if (!any)
       *err = unlike;
-    else if (are_there(all, m->world->size))
-      m->notice = unlike;
+    else
+      note_no_gpu(m, &unlike, are_there(all, m->world->size));
   }
   if (err->code == PDT_ERROR_NONE) choose_exchange(m, options->exchange, all, err);
   free(all);

@@ -1,5 +1,6 @@
 #include "engine/loaded.h"
 
+#include "base/clock.h"
 #include "model/tensors.h"
 
 int pdt_loaded_unchanged(const pdt_loaded *l, pdt_error *err) {
@@ -26,6 +27,17 @@ static int fingerprint(pdt_loaded *l, const char *model, pdt_error *err) {
   return pdt_loaded_unchanged(l, err);
 }
 
+/* This rank's share of the trunk, onto its device. */
+static int load_weights(pdt_loaded *l, pdt_machine *m, pdt_error *err) {
+  double start = pdt_seconds();
+  if (pdt_trunk_weights_load(&l->weights, &m->device, &l->model, l->checkpoint, m->group.rank,
+                             m->group.size, err) ||
+      m->device.ops->sync(&m->device, err))
+    return -1;
+  l->weights_seconds = pdt_seconds() - start;
+  return 0;
+}
+
 static int load(pdt_loaded *l, pdt_machine *m, const char *model, const char *sidecar,
                 pdt_notices *notices, pdt_error *err) {
   if (pdt_config_hash(model, &l->fingerprints.config, err) ||
@@ -35,9 +47,7 @@ static int load(pdt_loaded *l, pdt_machine *m, const char *model, const char *si
       pdt_safetensors_open(&l->sidecar_file, sidecar, err) ||
       pdt_sidecar_load(&l->sidecar, &m->device, l->sidecar_file, &l->model, m->place.rank,
                        m->place.ranks, err) ||
-      pdt_trunk_weights_load(&l->weights, &m->device, &l->model, l->checkpoint, m->group.rank,
-                             m->group.size, err) ||
-      m->device.ops->sync(&m->device, err))
+      load_weights(l, m, err))
     return -1;
   return fingerprint(l, model, err);
 }
@@ -65,7 +75,7 @@ static int compare_files(const pdt_loaded *l, const pdt_comm *world, const char 
 int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const char *model, const char *sidecar,
                    pdt_notices *notices, pdt_error *err) {
   *l = (pdt_loaded){0};
-  load(l, machine, model, sidecar, notices, err);
+  if (load(l, machine, model, sidecar, notices, err)) pdt_machine_fail_in(machine, err);
   if (pdt_comm_agree(machine->world, err)) return -1;
   return compare_files(l, machine->world, model, sidecar, err);
 }

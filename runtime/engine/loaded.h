@@ -19,6 +19,7 @@ typedef struct pdt_loaded {
   pdt_safetensors *sidecar_file;
   pdt_engine_fingerprints fingerprints;
   pdt_trunk_weights weights; /* this rank's share */
+  double weights_seconds;    /* from the file to the device */
   pdt_sidecar sidecar;       /* likewise */
 } pdt_loaded;
 

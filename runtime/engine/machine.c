@@ -1,5 +1,9 @@
 #include "engine/machine.h"
 
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "kernels/cuda/device.h"
 
 /* Splits the world into groups of T consecutive ranks; by default a machine's, where all machines
@@ -65,8 +69,12 @@ static int choose_device(pdt_machine *m, const pdt_machine_options *options, pdt
   if (options->kernels)
     pdt_fail(err, PDT_ERROR_USAGE, "--kernels: are those of --device cpu, found '%s'",
              options->kernels);
-  else if (!pdt_cuda_device_new(&m->device, m->gpu, err))
+  else if (pdt_cuda_device_new(&m->device, m->gpu, err)) {
+    pdt_machine_fail_in(m, err);
+  } else {
     pdt_cuda_round_rows(&m->device, rounds);
+    m->device.threads = m->threads;
+  }
   return pdt_comm_agree(m->world, err) ? -1 : pdt_join_gpus(m, err);
 }
 
@@ -83,6 +91,18 @@ void pdt_machine_free(pdt_machine *m) {
   pdt_comm_free(&m->group);
   if (m->device.ops) m->device.ops->close(&m->device);
   *m = (pdt_machine){0};
+}
+
+int pdt_machine_fail_in(const pdt_machine *m, pdt_error *err) {
+  char host[HOST_NAME_MAX + 1] = "";
+  bool device = err && (err->code == PDT_ERROR_RUNTIME || err->code == PDT_ERROR_MEMORY);
+  if (!device || m->device.host_memory) return -1;
+  gethostname(host, sizeof host - 1);
+  return pdt_fail_in(err, "rank %d on %s", m->world->rank, host);
+}
+
+int pdt_machine_sync(pdt_machine *m, pdt_error *err) {
+  return m->device.ops->sync(&m->device, err) ? pdt_machine_fail_in(m, err) : 0;
 }
 
 pdt_spread pdt_machine_spread(const pdt_machine *m) {

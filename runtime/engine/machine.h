@@ -19,6 +19,7 @@ typedef struct pdt_machine {
   pdt_rank rank_on_node;  /* among them */
   pdt_rank sharing;       /* ranks that take from the memory that the device's arrays are in */
   pdt_error notice;       /* why "auto" was the CPU though GPUs are there; code NONE: nothing */
+  char no_gpu[256];       /* why none is used, where that was not asked for; else "" */
 } pdt_machine;
 
 /* What is asked for. */
@@ -39,6 +40,13 @@ typedef struct pdt_machine_options {
 int pdt_machine_new(pdt_machine *m, const pdt_comm *world, const pdt_machine_options *options,
                     pdt_error *err);
 void pdt_machine_free(pdt_machine *m);
+
+/* Waits until the rank's device has done everything, as ops->sync; the error says where it is. */
+int pdt_machine_sync(pdt_machine *m, pdt_error *err);
+
+/* Puts rank and host before the message of an error that a device with memory of its own may have
+ * caused: "rank 3 on node7: GPU 1: ...". Others stay as they are. Returns -1. */
+int pdt_machine_fail_in(const pdt_machine *m, pdt_error *err);
 
 /* How streams are spread over it. */
 pdt_spread pdt_machine_spread(const pdt_machine *m);

@@ -38,7 +38,7 @@ static int encode(pdt_run *run, pdt_running *r, int32_t first, int32_t n, pdt_er
   if (pdt_trunk_forward(&run->trunk, &batch, NULL, plans ? b->hidden : (pdt_array){0}, err))
     return -1;
   if (plans) add_states(run, r, first);
-  return run->machine->device.ops->sync(&run->machine->device, err);
+  return pdt_machine_sync(run->machine, err);
 }
 
 /* ---- planning ---- */
@@ -124,16 +124,19 @@ static int plan(pdt_run *run, pdt_running *r, pdt_error *err) {
 /* ---- sessions ---- */
 
 /* The session whose prompt was read last, sessions[n_decoding], gets its plan and joins, or ends by
- * itself. */
-static void start_session(pdt_run *run) {
+ * itself. Fails alike on all ranks, where a device has failed: what it planned is nothing then. */
+static int start_session(pdt_run *run, pdt_error *err) {
   pdt_running *r = run->sessions[run->n_decoding];
   const pdt_observer *o = &run->setup.observer;
   pdt_error own = {0};
   run->stats.prompt_tokens += r->request->n_prompt;
-  if (plan(run, r, &own)) {
+  int status = plan(run, r, &own);
+  pdt_machine_sync(run->machine, err);
+  if (pdt_comm_agree(run->machine->world, err)) return -1;
+  if (status) {
     pdt_request_fail_in(&own, r->request, r->index);
     pdt_run_fail_session(run, run->n_decoding, &own);
-    return;
+    return 0;
   }
   free(r->sums);
   r->sums = NULL;
@@ -141,6 +144,7 @@ static void start_session(pdt_run *run) {
   if (run->machine->world->rank == 0 && o->session_started &&
       o->session_started(o->context, r, &own))
     pdt_run_note_failure(run, &own);
+  return 0;
 }
 
 /* Reads the next n tokens of a prompt. Fails alike on all ranks. */
@@ -175,7 +179,7 @@ int pdt_run_prompts(pdt_run *run, pdt_error *err) {
     pdt_running *r = run->sessions[run->n_decoding];
     status = read_piece(run, r, n, err);
     rows = n < rows ? rows - n : 0;
-    if (!status && r->n_encoded == r->request->n_prompt) start_session(run);
+    if (!status && r->n_encoded == r->request->n_prompt) status = start_session(run, err);
   }
   run->stats.prompt_seconds += pdt_seconds() - start;
   return status;

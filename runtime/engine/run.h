@@ -75,9 +75,13 @@ bool pdt_run_asked(const pdt_run *run);
  * told, or the run ends with it. Not collective; the same on every rank. */
 void pdt_run_fail_session(pdt_run *run, int32_t i, const pdt_error *why);
 
-/* buffers.c: cache, trunk and buffers for the capacity. Refuses a cache that does not fit into
- * memory. Errors: MEMORY, USAGE; what was made is freed by pdt_run_buffers_free. */
+/* buffers.c: trunk and buffers for the capacity. Not collective. Errors: MEMORY, USAGE; what was
+ * made is freed by pdt_run_buffers_free. */
 int pdt_run_buffers_new(pdt_run *run, pdt_error *err);
+
+/* buffers.c: the cache, when all else that takes memory is there on every rank; refused where it
+ * does not fit. Collective, blocking; all ranks fail alike. Errors: MEMORY, RUNTIME. */
+int pdt_run_cache_new(pdt_run *run, pdt_error *err);
 void pdt_run_buffers_free(pdt_run *run);
 
 /* admit.c: takes requests from the source as long as there is room, and makes sessions of them;

@@ -5,7 +5,8 @@
 #include "base/finite.h"
 #include "base/memory.h"
 
-enum { CHUNK_BYTES = 1 << 20 }; /* of a file in memory at once */
+/* Of a file: in memory at once; that one thread reads at a time; asked of the disk ahead. */
+enum { CHUNK_BYTES = 8 << 20, PIECE_BYTES = 256 << 10, AHEAD_BYTES = 64 << 20 };
 
 static int64_t row_width(const pdt_tensor *tensor) {
   return tensor->shape[tensor->n_dims - 1];
@@ -20,8 +21,8 @@ static int refuse(const pdt_tensor *tensor, int64_t element, pdt_error *err) {
 
 /* Rows [row, row + n) of a part as they stand in the file, `in` columns of each, close together;
  * refuses NaN and infinity. */
-static int read_rows(const pdt_tensor_part *part, int64_t row, int32_t n, int32_t in, char *rows,
-                     pdt_error *err) {
+static int read_piece(const pdt_tensor_part *part, int64_t row, int32_t n, int32_t in, char *rows,
+                      pdt_error *err) {
   const pdt_tensor *tensor = part->tensor;
   int64_t width = row_width(tensor), first = row * width + part->first_col;
   pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
@@ -31,6 +32,37 @@ static int read_rows(const pdt_tensor_part *part, int64_t row, int32_t n, int32_
       return -1;
   int64_t bad = pdt_first_not_finite(tensor->dtype, rows, (int64_t)n * in);
   return bad < 0 ? 0 : refuse(tensor, first + bad / in * width + bad % in, err);
+}
+
+/* The same by several threads; of several errors the first in the file. */
+static int read_rows(const pdt_device *dev, const pdt_tensor_part *part, int64_t row, int32_t n,
+                     int32_t in, char *rows, pdt_error *err) {
+  pdt_bytes row_bytes = in * (pdt_bytes)pdt_dtype_bytes(part->tensor->dtype);
+  int64_t most = n * row_bytes / PIECE_BYTES + 1;
+  int32_t pieces = most < n ? (int32_t)most : n, failed = pieces;
+  pdt_error first = {0};
+#pragma omp parallel for num_threads(dev->threads) if (dev->threads > 1 && pieces > 1)
+  for (int32_t p = 0; p < pieces; p++) {
+    int32_t begin = (int32_t)((int64_t)n * p / pieces);
+    int32_t end = (int32_t)((int64_t)n * (p + 1) / pieces);
+    pdt_error own = {0};
+    if (!read_piece(part, row + begin, end - begin, in, rows + begin * row_bytes, &own)) continue;
+#pragma omp critical
+    if (p < failed) {
+      failed = p;
+      first = own;
+    }
+  }
+  if (failed == pieces) return 0;
+  if (err) *err = first;
+  return -1;
+}
+
+/* Asks the disk for rows [row, row + n) of a part, or those of them that there are. */
+static void ask_ahead(const pdt_tensor_part *part, int64_t row, int64_t n) {
+  int64_t width = row_width(part->tensor), end = part->first_row + part->rows;
+  if (row + n > end) n = end - row;
+  if (n > 0) pdt_tensor_will_read(part->tensor, row * width, n * width);
 }
 
 /* Room for one piece of a part. */
@@ -53,7 +85,7 @@ static int pack_rows(const packing *p, int32_t out_row, const pdt_tensor_part *p
   pdt_dtype dtype = part->tensor->dtype;
   const piece_room *room = &p->room;
   int32_t in = p->m->in;
-  if (read_rows(part, row, n, in, room->raw, err)) return -1;
+  if (read_rows(p->dev, part, row, n, in, room->raw, err)) return -1;
   if (p->m->dtype == dtype) {
     p->dev->ops->matrix_pack(p->dev, p->m, out_row, n, room->raw, in);
     return 0;
@@ -68,14 +100,18 @@ static int pack_rows(const packing *p, int32_t out_row, const pdt_tensor_part *p
 
 static int pack_parts(const packing *p, const pdt_tensor_part *parts, int32_t n, pdt_error *err) {
   int32_t out_row = 0;
-  for (int32_t i = 0; i < n; i++)
+  for (int32_t i = 0; i < n; i++) {
+    int64_t ahead = AHEAD_BYTES / (row_width(parts[i].tensor) * (int64_t)sizeof(float)) + 1;
+    ask_ahead(&parts[i], parts[i].first_row, ahead);
     for (int32_t done = 0; done < parts[i].rows;) {
       int32_t left = parts[i].rows - done;
       int32_t rows = left < p->room.rows ? left : (int32_t)p->room.rows;
+      ask_ahead(&parts[i], parts[i].first_row + done + ahead, rows);
       if (pack_rows(p, out_row, &parts[i], parts[i].first_row + done, rows, err)) return -1;
       done += rows;
       out_row += rows;
     }
+  }
   return 0;
 }
 
@@ -140,7 +176,7 @@ int pdt_load_rows(pdt_device *dev, pdt_rows *rows, const pdt_tensor *tensor, int
   int status = dev->ops->rows_new(dev, rows, end - begin, (int32_t)width, tensor->dtype, err);
   for (int64_t row = begin; row < end && !status; row += at_once) {
     int64_t n = end - row < at_once ? end - row : at_once;
-    status = read_rows(&part, row, (int32_t)n, (int32_t)width, raw, err);
+    status = read_rows(dev, &part, row, (int32_t)n, (int32_t)width, raw, err);
     if (!status) dev->ops->rows_write(dev, rows, row - begin, n, raw);
   }
   free(raw);

@@ -9,27 +9,39 @@
 #include "run/decode_output.h"
 #include "run/outputs.h"
 
+/* What --verbose tells of a rank. */
+typedef struct rank_layout {
+  pdt_bytes weights, cache, peak;
+  double seconds; /* in which the weights were loaded */
+} rank_layout;
+
+static void print_rank(pdt_rank rank, const rank_layout *of) {
+  double rate = of->seconds > 0 ? (double)of->weights / of->seconds * 1e-9 : 0;
+  fprintf(stderr, "%6d %14.1f %10.2f %8.2f %14.1f %14.1f\n", rank, pdt_mebibytes(of->weights),
+          of->seconds, rate, pdt_mebibytes(of->cache), pdt_mebibytes(of->peak));
+}
+
 /* Peak memory of every rank, and how the run is laid out. Collective; all ranks fail alike. */
 static int print_layout(const pdt_comm *world, const pdt_engine *engine, pdt_error *err) {
   const pdt_engine_layout layout = pdt_engine_layout_of(engine);
-  int64_t own[3] = {layout.weight_bytes, layout.kv_bytes, pdt_peak_resident_bytes()};
-  int64_t *all = NULL;
+  const rank_layout own = {layout.weight_bytes, layout.kv_bytes, pdt_peak_resident_bytes(),
+                           layout.weight_seconds};
+  rank_layout *all = NULL;
   pdt_bytes *bytes = NULL;
-  if (!PDT_NEW(&all, 3 * (int64_t)world->size, "layout", err))
-    PDT_NEW(&bytes, world->size, "layout", err);
+  if (!PDT_NEW(&all, world->size, "layout", err)) PDT_NEW(&bytes, world->size, "layout", err);
   int status = pdt_comm_agree(world, err);
   for (pdt_rank r = 0; r < world->size && !status; r++) bytes[r] = sizeof own;
-  if (!status) pdt_comm_gather(world, own, sizeof own, all, bytes, 0);
+  if (!status) pdt_comm_gather(world, &own, sizeof own, all, bytes, 0);
   if (!status && world->rank == 0) {
     fprintf(stderr,
             "layout: %d ranks, %d shard groups of %d, %d threads a rank, kernels %s, "
             "exchange %s\n",
             layout.ranks, layout.groups, layout.tensor_parallel, layout.threads, layout.kernels,
             layout.exchange);
-    fprintf(stderr, "%6s %14s %14s %14s\n", "rank", "weights MiB", "cache MiB", "peak MiB");
-    for (pdt_rank r = 0; r < world->size; r++)
-      fprintf(stderr, "%6d %14.1f %14.1f %14.1f\n", r, pdt_mebibytes(all[3 * r]),
-              pdt_mebibytes(all[3 * r + 1]), pdt_mebibytes(all[3 * r + 2]));
+    if (*layout.no_gpu) fprintf(stderr, "no GPU: %s\n", layout.no_gpu);
+    fprintf(stderr, "%6s %14s %10s %8s %14s %14s\n", "rank", "weights MiB", "loaded s", "GB/s",
+            "cache MiB", "peak MiB");
+    for (pdt_rank r = 0; r < world->size; r++) print_rank(r, &all[r]);
   }
   free(all);
   free(bytes);

@@ -20,7 +20,10 @@ static int new_arrays(pdt_sidecar *s, pdt_error *err) {
 
 int pdt_sidecar_reserve(pdt_sidecar *s, const pdt_sidecar_limits *limits, pdt_error *err) {
   pdt_device *dev = s->device;
-  const pdt_room most = {.blocks = limits->blocks,
+  const pdt_adapters adapters = {.width = s->config.hidden_size, .dim = s->config.adapter_dim};
+  const pdt_room most = {.adapted_rows = limits->max_rows,
+                         .adapters = &adapters,
+                         .blocks = limits->blocks,
                          .block_tokens = limits->block_tokens,
                          .block_notes = limits->notes,
                          .block_heads = &s->heads};

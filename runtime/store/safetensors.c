@@ -1,6 +1,7 @@
 #include "store/safetensors.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,6 +317,13 @@ int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, vo
   pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
   return read_bytes(tensor->file, tensor->at + first * item, n_elems * item, out, tensor->name,
                     err);
+}
+
+void pdt_tensor_will_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems) {
+  pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
+  if (tensor->file->fd < 0) return;
+  (void)posix_fadvise(tensor->file->fd, tensor->at + first * item, n_elems * item,
+                      POSIX_FADV_WILLNEED);
 }
 
 /* A fingerprint under way. */

@@ -74,6 +74,10 @@ void pdt_shape_text(int32_t n_dims, const int64_t *shape, char *text, size_t roo
 int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, void *out,
                     pdt_error *err);
 
+/* Says that elements [first, first + n_elems), which lie inside the tensor, will be read soon: a
+ * disk can bring them meanwhile. */
+void pdt_tensor_will_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems);
+
 /* Fails when the file was written to since it was opened: then what was read may be of two
  * contents. A file that was renamed, or that another one replaced by name, is unchanged. Errors:
  * IO. */

@@ -47,6 +47,9 @@ static int reserve(pdt_trunk *t, pdt_error *err) {
   const pdt_rotary rotary = {t->scratch->inv_freq, c->rope.scale};
   const pdt_room most = {.heads = c->heads / c->kv_heads,
                          .positions = t->limits.max_tokens,
+                         .rows = t->limits.max_rows,
+                         .all_heads = width_of(t->weights->shard.heads),
+                         .head_dim = c->head_dim,
                          .sampled_rows = t->limits.max_logit_rows,
                          .sampled_width = c->vocab_size};
   pdt_rope_frequencies(&c->rope, c->head_dim, t->scratch->inv_freq);

@@ -1,6 +1,16 @@
-/* Twins of the calls of the CUDA runtime that the backend and its tests make. Device memory is
+/* Twins of the calls of the CUDA runtime that the backend and its tests make: device memory is
  * ordinary memory. What goes to a stream is done as late as it may be, when somebody waits for it:
- * host memory that is used again too early shows as other results. */
+ * host memory that is used again too early shows as other results. The environment says what the
+ * device is like:
+ *
+ *   CUDA_ON_HOST_DEVICE   "no-driver", "none", "old" (compute capability 7.5), "busy" (it cannot be
+ *                         chosen): a machine without a GPU to use
+ *   CUDA_ON_HOST_MEMORY   bytes that there are; 1 GiB if it does not say
+ *   CUDA_ON_HOST_LOST     the device is lost at its n-th call, frees not counted: that one and all
+ *                         that come later fail, as after an error that sticks to a context
+ *   CUDA_ON_HOST_RANK     MPI's rank that LOST holds for; all if it does not say
+ *   CUDA_ON_HOST_REPORT   a file that gets a line at the end: calls, most bytes in use
+ */
 #include "cuda_on_host.h"
 
 #undef gridDim /* fields of a launch have the names */
@@ -9,14 +19,57 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 
 namespace {
 
-enum { MEMORY = 1 << 30 /* bytes that there are */ };
+const char *setting(const char *name) {
+  const char *text = getenv(name);
+  return text ? text : "";
+}
+
+bool device_is(const char *what) {
+  return strcmp(setting("CUDA_ON_HOST_DEVICE"), what) == 0;
+}
+
+/* The device's memory, and how often it was asked for something. */
+struct twin {
+  size_t whole = 1 << 30, used = 0, most = 0;
+  std::map<void *, size_t> pieces;
+  long calls = 0, lost = 0; /* lost: at which call, 0: never */
+
+  twin() {
+    const char *mine = setting("OMPI_COMM_WORLD_RANK"), *rank = setting("CUDA_ON_HOST_RANK");
+    if (*setting("CUDA_ON_HOST_MEMORY")) whole = strtoull(setting("CUDA_ON_HOST_MEMORY"), NULL, 10);
+    if (!*rank || strcmp(rank, mine) == 0) lost = atol(setting("CUDA_ON_HOST_LOST"));
+  }
+  bool is_lost() const {
+    return lost > 0 && calls >= lost;
+  }
+  ~twin() {
+    FILE *report =
+        *setting("CUDA_ON_HOST_REPORT") ? fopen(setting("CUDA_ON_HOST_REPORT"), "w") : nullptr;
+    if (!report) return;
+    fprintf(report, "{\"calls\": %ld, \"most_bytes\": %zu}\n", calls, most);
+    fclose(report);
+  }
+};
+
+twin &the_twin() {
+  static twin one;
+  return one;
+}
+
+/* What a call that works on the device says: nothing works on one that is lost. */
+cudaError_t answer() {
+  twin &t = the_twin();
+  t.calls++;
+  return t.is_lost() ? cudaErrorLaunchFailure : cudaSuccess;
+}
 
 /* Filled with NaN patterns, so that reading what was not written shows. */
 cudaError_t take(void **p, size_t bytes) {
-  *p = bytes <= MEMORY ? aligned_alloc(256, (bytes + 255) / 256 * 256 + 256) : nullptr;
+  *p = aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
   if (!*p) return cudaErrorMemoryAllocation;
   memset(*p, 0xff, bytes);
   return cudaSuccess;
@@ -94,6 +147,7 @@ cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int) {
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *kernel,
                                 void **arguments) {
   if (config->numAttrs != 0) return cudaErrorNotSupported; /* of compute capability 8.0 */
+  if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
   const auto *k = static_cast<const cuda_on_host::kernel *>(kernel);
   call_of_kernel c = {k, config->gridDim, config->blockDim, config->dynamicSmemBytes, {}};
   for (size_t i = 0; i < k->sizes.size(); i++) {
@@ -120,6 +174,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t from, unsigne
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t) {
+  if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
   graph calls = *reinterpret_cast<graph *>(ready);
   later([calls] {
     for (const call_of_kernel &c : calls) run(c);
@@ -136,15 +191,28 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) {
 }
 
 cudaError_t cudaMalloc(void **p, size_t bytes) {
-  return take(p, bytes);
-}
-cudaError_t cudaFree(void *p) {
-  catch_up();
-  free(p);
+  twin &t = the_twin();
+  if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
+  cudaError_t code = bytes <= t.whole - t.used ? take(p, bytes) : cudaErrorMemoryAllocation;
+  if (code != cudaSuccess) return code;
+  t.pieces[*p] = bytes;
+  t.used += bytes;
+  if (t.used > t.most) t.most = t.used;
   return cudaSuccess;
 }
+cudaError_t cudaFree(void *p) {
+  twin &t = the_twin();
+  auto piece = t.pieces.find(p);
+  if (piece != t.pieces.end()) {
+    t.used -= piece->second;
+    t.pieces.erase(piece);
+  }
+  catch_up();
+  free(p);
+  return t.is_lost() ? cudaErrorLaunchFailure : cudaSuccess;
+}
 cudaError_t cudaMallocHost(void **p, size_t bytes) {
-  return take(p, bytes);
+  return answer() == cudaSuccess ? take(p, bytes) : cudaErrorLaunchFailure;
 }
 cudaError_t cudaFreeHost(void *p) {
   catch_up();
@@ -152,19 +220,23 @@ cudaError_t cudaFreeHost(void *p) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *left, size_t *whole) {
-  *left = *whole = MEMORY;
-  return cudaSuccess;
+  *whole = the_twin().whole;
+  *left = *whole - the_twin().used;
+  return answer();
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t) {
+  if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
   later([=] { memmove(to, from, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t) {
+  if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
   later([=] { memset(p, value, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+  if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
   *stream = reinterpret_cast<cudaStream_t>(new char);
   return cudaSuccess;
 }
@@ -174,10 +246,14 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   catch_up();
-  return cudaSuccess;
+  return answer();
 }
 cudaError_t cudaStreamQuery(cudaStream_t) {
   catch_up();
+  return answer();
+}
+cudaError_t cudaEventQuery(cudaEvent_t e) {
+  catch_up(reinterpret_cast<event *>(e)->after);
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
@@ -185,6 +261,7 @@ cudaError_t cudaEventQuery(cudaEvent_t e) {
   return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+  if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
   *out = reinterpret_cast<cudaEvent_t>(new event{0});
   return cudaSuccess;
 }
@@ -194,29 +271,32 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
   reinterpret_cast<event *>(e)->after = done + to_do().size();
-  return cudaSuccess;
+  return answer();
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
   catch_up(reinterpret_cast<event *>(e)->after);
-  return cudaSuccess;
+  return answer();
 }
 cudaError_t cudaGetDeviceCount(int *count) {
-  *count = (int)gpus().size();
-  return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
+  *count = device_is("no-driver") || device_is("none") ? 0 : (int)gpus().size();
+  return device_is("no-driver") ? cudaErrorInsufficientDriver
+         : *count < 1           ? cudaErrorNoDevice
+                                : cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device >= 0 && device < (int)gpus().size() ? cudaSuccess : cudaErrorInvalidDevice;
+  if (device < 0 || device >= (int)gpus().size()) return cudaErrorInvalidDevice;
+  return device_is("busy") ? cudaErrorDevicesUnavailable : answer();
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
   const std::vector<gpu> all = gpus();
   if (device < 0 || device >= (int)all.size()) return cudaErrorInvalidDevice;
   memset(p, 0, sizeof *p);
   snprintf(p->name, sizeof p->name, "the CPU, as a GPU");
-  p->major = all[device].major;
-  p->minor = all[device].minor;
+  p->major = device_is("old") ? 7 : all[device].major;
+  p->minor = device_is("old") ? 5 : all[device].minor;
   p->pciBusID = all[device].bus;
   p->uuid.bytes[0] = (char)all[device].bus;
-  p->totalGlobalMem = MEMORY;
+  p->totalGlobalMem = the_twin().whole;
   p->multiProcessorCount = 1;
   return cudaSuccess;
 }
@@ -224,9 +304,21 @@ cudaError_t cudaGetLastError() {
   return cudaSuccess;
 }
 const char *cudaGetErrorString(cudaError_t code) {
-  return code == cudaErrorMemoryAllocation ? "out of memory"
-         : code == cudaErrorInvalidDevice  ? "invalid device ordinal"
-         : code == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
-                                           : "an error";
+  switch (code) {
+  case cudaErrorMemoryAllocation:
+    return "out of memory";
+  case cudaErrorInvalidDevice:
+    return "invalid device ordinal";
+  case cudaErrorLaunchFailure:
+    return "unspecified launch failure";
+  case cudaErrorInsufficientDriver:
+    return "CUDA driver version is insufficient for CUDA runtime version";
+  case cudaErrorNoDevice:
+    return "no CUDA-capable device is detected";
+  case cudaErrorDevicesUnavailable:
+    return "CUDA-capable device(s) is/are busy or unavailable";
+  default:
+    return "an error";
+  }
 }
 }
