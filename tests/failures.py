@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Ranks that fail while others wait for them: all end, soon, and one message says who, where and in what.
 
-usage: failures.py PDT_FAULTY
+usage: failures.py PDT_FAULTY [--checked]
 
-PDT_FAULTY is pdt with faults (tests/faulty/faulty.c). Hosts that are cut off or crash are network
+PDT_FAULTY is pdt with faults (tests/faulty/faulty.c); --checked: a build that checks, which finds ranks
+that diverge by itself, and ends where they do. Hosts that are cut off or crash are network
 namespaces of this machine (tests/hosts.py), which root can make; else they are left out, and that is said.
 """
+import argparse
 import json
 import os
 import re
@@ -207,12 +209,26 @@ def host_checks(pdt):
 
 
 def main():
-    pdt, _ = harness.arguments("2")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pdt")
+    parser.add_argument("--checked", action="store_true")
+    args = parser.parse_args()
+    pdt = os.path.abspath(args.pdt)
+    harness.need_mpirun()
     here = os.uname().nodename
     waits = r"waits in [a-z-]+ "
 
     def one(name, kind, rank, pattern, **more):
         return name, lambda: faulty(pdt, name, kind, rank, pattern.replace("HERE", re.escape(here)), **more)
+
+    diverging = [
+        one("rank 2 diverges (a bit of its bus)", "flip", 2, rf"boundary {AT + 1}: gather: rank 2 on HERE diverged", status=1, decisions=(AT,)),
+        one("rank 0 diverges", "flip", 0, rf"boundary {AT + 1}: gather: rank 0 on HERE diverged", status=1, decisions=(AT,)),
+        one("rank 3 makes another exchange", "stray", 3,
+            rf"round {AT}: no exchange has got on for 6.\d s: rank 3 on HERE waits in barrier; rank 0 on HERE waits in gather", status=1),
+    ]
+    checked = [one("rank 3 makes another exchange", "stray", 3, "collective calls: .* pdt_comm_gather.* on rank 0, pdt_comm_barrier.* on rank 3",
+                   status=1)]
     checks = [
         one("rank 2 killed", "kill", 2, rf"round {AT}: rank 2 on HERE has ended; rank 0 on HERE {waits}"),
         one("rank 0 killed", "kill", 0, rf"round {AT}: rank 0 on HERE has ended; rank 1 on HERE {waits}"),
@@ -220,22 +236,18 @@ def main():
         one("rank 2 stopped", "stop", 2, rf"round {AT}: rank 2 on HERE has not been heard for [67].\d s; rank 0 on HERE {waits}", status=1),
         one("rank 0 stopped", "stop", 0, rf"round {AT}: rank 0 on HERE has not been heard for [67].\d s; rank 1 on HERE {waits}", status=1,
             decisions=(AT - 1, AT)),  # mpirun lets it go on for a second before it ends it
-        one("rank 2 diverges (a bit of its bus)", "flip", 2, rf"boundary {AT + 1}: gather: rank 2 on HERE diverged", status=1, decisions=(AT,)),
-        one("rank 0 diverges", "flip", 0, rf"boundary {AT + 1}: gather: rank 0 on HERE diverged", status=1, decisions=(AT,)),
         one("rank 1 sticks, --round-timeout 3", "stick", 1, rf"round {AT}: it has taken 3.\d s: rank 1 on HERE computes; rank 0 on HERE {waits}",
             status=1, extra=["--round-timeout", "3"]),
-        one("rank 3 makes another exchange", "stray", 3, rf"round {AT}: no exchange has got on for 6.\d s: rank 3 on HERE waits in barrier; rank 0 on HERE waits in gather",
-            status=1),
         ("a rank that computes for long", lambda: slow(pdt)),
         *[(f"{number.name} to {whom if whom == 'mpirun' else f'rank {whom}'}",
            lambda number=number, whom=whom: signalled(pdt, f"{number.name} to {whom if whom == 'mpirun' else f'rank {whom}'}", number, whom))
           for number, whom in ((signal.SIGTERM, 1), (signal.SIGINT, 0), (signal.SIGUSR1, "mpirun"), (signal.SIGTERM, "mpirun"))],
         ("one process", lambda: alone(pdt)),
+        *(checked if args.checked else diverging),
         *host_checks(pdt),
         ("times", print_table),
     ]
-    only = os.environ.get("ONLY")
-    harness.run_checks([c for c in checks if not only or only in c[0] or c[0] == "times"])
+    harness.run_checks(checks)
 
 
 def print_table():

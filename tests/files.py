@@ -319,7 +319,7 @@ def ended(w, number, ranks):
         time.sleep(0.05)
     if p.returncode == 0:
         return None if set(os.listdir(d)) == {"o", "t", "j"} else "it ended before the signal, without its files"
-    if not ranks and p.returncode != -number:
+    if not ranks and p.returncode != (-number if number == signal.SIGKILL else 75):
         return f"{number!r}: status {p.returncode}"
     if os.listdir(d) != ["j"]:
         return f"{number!r}, {ranks} ranks: left {sorted(os.listdir(d))}"

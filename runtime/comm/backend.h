@@ -37,6 +37,9 @@ void pdt_comm_check_call(const pdt_comm *comm, const char *name, pdt_bytes bytes
  * again. Collective over all processes started, blocking. */
 int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err);
 
+/* May this MPI join processes that only PMI ties together? Open MPI knows PMIx instead. */
+bool pdt_comm_mpi_knows_pmi(void);
+
 /* For tests: messages of this communicator, and of those split from it later, are cut into pieces
  * of `longest` bytes, as otherwise only those beyond a gibibyte are. The same on every rank; not
  * collective. */

@@ -51,9 +51,12 @@ static int number_of(const char *variable) {
 }
 
 /* Is this process one of a launcher's that MPI may know? Starting MPI in a process on its own costs
- * a daemon. */
+ * a daemon; in a step of srun --mpi=pmi2 Open MPI would end it with pages of text. */
 static bool under_launcher(void) {
   static const char *const signs[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
+  if (!getenv(signs[0]) && !getenv(signs[1]) && getenv("SLURM_STEP_NUM_TASKS") &&
+      !pdt_comm_mpi_knows_pmi())
+    return false;
   for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
     if (getenv(signs[i])) return true;
   return false;

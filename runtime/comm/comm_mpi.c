@@ -517,6 +517,14 @@ static const pdt_comm_backend mpi_backend = {
     .all_reduce_i64 = mpi_all_reduce_i64,
 };
 
+bool pdt_comm_mpi_knows_pmi(void) {
+#ifdef OPEN_MPI
+  return false;
+#else
+  return true;
+#endif
+}
+
 void pdt_comm_mpi_shorten(const pdt_comm *comm, pdt_bytes longest) {
   mpi_handle *handle = comm->handle;
   if (handle) handle->longest = longest;

@@ -198,7 +198,7 @@ static void judge_silent(pdt_watch *w, double now) {
            now - w->peers[first].last);
   end_job(w, what,
           "stopped, or cut off from the network? A journal has all that was decided; "
-          "--exchange-timeout allows more");
+          "pdt decode --exchange-timeout allows more");
 }
 
 /* Rank 0: all are in an exchange, and none gets on. */
@@ -222,7 +222,8 @@ static void judge_exchange(pdt_watch *w, double now) {
   put_ranks(w, other, 1, ranks, sizeof ranks);
   snprintf(what, sizeof what, "no exchange has got on for %.1f s: %s waits in %s",
            now - w->peers[other].moved, ranks, w->peers[other].said.call);
-  end_job(w, what, "does the network carry nothing any more? --exchange-timeout allows more");
+  end_job(w, what,
+          "does the network carry nothing any more? pdt decode --exchange-timeout allows more");
 }
 
 /* Rank 0: a round takes too long. Who computes is named before those who wait. */
@@ -240,7 +241,7 @@ static void judge_round(pdt_watch *w, double now) {
   put_does(&w->peers[late].said, does, sizeof does);
   snprintf(what, sizeof what, "it has taken %.1f s: %s %s", now - w->peers[late].round_began, ranks,
            does);
-  end_job(w, what, "--round-timeout allows more");
+  end_job(w, what, "pdt decode --round-timeout allows more");
 }
 
 /* Rank 0: once, who cannot be heard at all. */

@@ -376,6 +376,33 @@ static void invariants(void **state) {
   pdt_bus_free(&bus);
 }
 
+/* Memory that changes by itself shows in the hash, of every note that the next window may show. */
+static void the_hash_reads_what_a_window_shows(void **state) {
+  (void)state;
+  enum { ROUNDS = 6, BUDGET = 5, DELAY = 2 };
+  for (int32_t last = 1; last <= ROUNDS; last++) {
+    pdt_bus bus;
+    int32_t window[BUDGET];
+    new_bus(&bus, DELAY, BUDGET, 2 * ROUNDS + 1);
+    publish(&bus, 0, PDT_PLANNER);
+    for (int32_t round = 1; round <= last; round++) {
+      publish(&bus, round, 0);
+      publish(&bus, round, 1);
+    }
+    const uint64_t sound = pdt_bus_hash(&bus);
+    int32_t n = pdt_bus_window(&bus, last + 1, window);
+    assert_true(n > 0);
+    for (int32_t i = 0; i < n; i++) {
+      float *changed = &bus.notes[window[i]].vector[i % DIM], before = *changed;
+      *changed = -before - 1;
+      assert_true(pdt_bus_hash(&bus) != sound);
+      *changed = before;
+    }
+    assert_true(pdt_bus_hash(&bus) == sound);
+    pdt_bus_free(&bus);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(newest_first_streams_ascending),
@@ -387,6 +414,7 @@ int main(void) {
       cmocka_unit_test(equal_histories_hash_alike),
       cmocka_unit_test(the_hash_sees_everything),
       cmocka_unit_test(sums_change_no_hash),
+      cmocka_unit_test(the_hash_reads_what_a_window_shows),
       cmocka_unit_test(random_histories),
       cmocka_unit_test(invariants),
   };
