@@ -13,7 +13,7 @@
 static uint64_t hash_buses(const pdt_run *run) {
   uint64_t hash = 0;
   for (int32_t i = 0; i < run->n_decoding; i++)
-    hash = (hash * 0x9E3779B97F4A7C15u) ^ pdt_bus_hash(&run->sessions[i]->session.bus);
+    hash = pdt_bus_hash_add(hash, pdt_bus_hash(&run->sessions[i]->session.bus));
   return hash;
 }
 

@@ -127,7 +127,7 @@ static void json_session(FILE *out, const char *type, uint32_t request, uint64_t
 static void json_boundary(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
   (void)fputs(",\"boundary\":", out);
   pdt_json_put_u64(out, d->boundary);
-  (void)fprintf(out, ",\"bus_hash\":\"%016" PRIx64 "\",\"round\":%u", d->bus_hash, s->round);
+  (void)fprintf(out, ",\"bus_hash\":\"%016" PRIx64 "\",\"round\":%u", s->bus_hash, s->round);
 }
 
 static void json_fault(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {

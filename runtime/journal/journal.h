@@ -6,7 +6,8 @@
  * Numbers are little-endian. A payload is a serialized JournalEntry of proto/pdt.proto: one
  * RunHeader first, then SessionStart (which holds the session's request), Decision and SessionEnd
  * entries; the bytes of a Decision are those that were broadcast. Format 1 had all requests in the
- * header, as JSON; it is refused by its number. Nothing here communicates: the coordinator alone
+ * header, as JSON, and format 2 one hash for the notes of all sessions; they are refused by their
+ * number. Nothing here communicates: the coordinator alone
  * writes. */
 #ifndef PDT_JOURNAL_JOURNAL_H
 #define PDT_JOURNAL_JOURNAL_H
@@ -18,7 +19,7 @@
 #include "pdt.pb-c.h"
 
 enum {
-  PDT_JOURNAL_VERSION = 2,
+  PDT_JOURNAL_VERSION = 3,
   PDT_JOURNAL_HEAD_BYTES = 12,  /* magic and version */
   PDT_JOURNAL_FRAME_BYTES = 12, /* length and checksum around a payload */
   PDT_JOURNAL_MAX_ENTRY_BYTES = 64 << 20

@@ -261,9 +261,14 @@ static int take_decision(pdt_replay *r, const Pdt__Decision *d, pdt_error *err) 
                (unsigned long long)d->boundary);
   r->boundary = d->boundary;
   r->totals.boundaries++;
-  for (size_t i = 0; i < d->n_sessions; i++)
+  uint64_t hash = 0;
+  for (size_t i = 0; i < d->n_sessions; i++) {
     if (decide_session(r, d->sessions[i], err)) return -1;
-  return 0;
+    hash = pdt_bus_hash_add(hash, d->sessions[i]->bus_hash);
+  }
+  if (hash == d->bus_hash) return 0;
+  return BAD("boundary %llu: the hash of all notes is not that of its sessions' notes",
+             (unsigned long long)d->boundary);
 }
 
 /* ---- a session's end ---- */

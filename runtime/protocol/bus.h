@@ -57,4 +57,9 @@ bool pdt_bus_is_valid(const pdt_bus *bus);
 /* XXH3-64 over rounds, streams and vectors of all notes, in order. Pure. */
 uint64_t pdt_bus_hash(const pdt_bus *bus);
 
+/* The hash of several buses: of those so far (0: none), and of the next one. Pure. */
+static inline uint64_t pdt_bus_hash_add(uint64_t all, uint64_t next) {
+  return (all * 0x9E3779B97F4A7C15U) ^ next;
+}
+
 #endif

@@ -224,7 +224,7 @@ static int set_up(playing *p, pdt_spread spread, pdt_run_setup *setup, pdt_error
                                         .round_done = on_round,
                                         .session_ended = on_ended,
                                         .request_failed = s->lets_fail ? on_failed : NULL}};
-  if (s->recorded) setup->decisions = (pdt_decision_source){p, next_decision, s->resumes};
+  if (s->recorded) setup->decisions = (pdt_decision_source){p, next_decision, s->resumes, 0};
   pdt_capacity_maker_free(&maker);
   if (!status && s->journal) status = open_journal(p, err);
   return status;

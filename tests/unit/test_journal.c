@@ -57,6 +57,7 @@ static void tell(story *s, uint64_t boundary, uint32_t request, uint32_t round, 
   s->session.request = request;
   s->session.round = round;
   s->session.gate = gate;
+  s->session.bus_hash = 0xfedcba9876543210U;
   s->session.streams = s->block_list;
   for (uint32_t k = 0; k < strlen(letters); k++) {
     if (letters[k] == '.') continue;
@@ -77,6 +78,13 @@ static void tell(story *s, uint64_t boundary, uint32_t request, uint32_t round, 
   s->decision.sessions = s->session_list;
   s->session_list[0] = &s->session;
   s->decision.n_sessions = 1;
+}
+
+/* Puts the session of `other` into the decision of s, behind its own. */
+static void join(story *s, story *other) {
+  s->session_list[1] = &other->session;
+  s->decision.n_sessions = 2;
+  s->decision.bus_hash = pdt_bus_hash_add(s->decision.bus_hash, other->session.bus_hash);
 }
 
 static void append_story(pdt_journal *j, const story *s) {
@@ -199,8 +207,7 @@ static void write_good(const char *path) {
   tell(&s, 4, 0, 4, true, "..C", NULL);
   story other;
   tell(&other, 4, 1, 1, true, "CC", NULL);
-  s.session_list[1] = &other.session;
-  s.decision.n_sessions = 2;
+  join(&s, &other);
   append_story(&j, &s);
   append_end(&j, 0, true);
   append_end(&j, 1, false);
@@ -248,7 +255,7 @@ static void test_bytes(void **state) {
   append_story(&j, &s);
   close_journal(&j);
   assert_int_equal(pdt_file_read(&data, &n, path, 1 << 20, NULL), 0);
-  assert_memory_equal(data, "PDTJRNL\n\x02\0\0\0", 12);
+  assert_memory_equal(data, "PDTJRNL\n\x03\0\0\0", 12);
   uint8_t packed[256];
   size_t length = pdt__decision__pack(&s.decision, packed);
   assert_true(length < 128); /* so that tag and length take one byte each */
@@ -390,9 +397,9 @@ static void expect_read_error(char *data, size_t n, const char *want) {
 static void test_not_a_journal(void **state) {
   (void)state;
   char text[] = "{\"type\": \"something else\"}", older[] = "PDTJRNL\n\x01\0\0\0";
-  char zeros[] = "PDTJRNL\n\x02\0\0\0\0\0\0\0", large[] = "PDTJRNL\n\x02\0\0\0\xff\xff\xff\x7f";
+  char zeros[] = "PDTJRNL\n\x03\0\0\0\0\0\0\0", large[] = "PDTJRNL\n\x03\0\0\0\xff\xff\xff\x7f";
   expect_read_error(text, strlen(text), "this is no journal");
-  expect_read_error(older, 12, "expected format version 2, found 1");
+  expect_read_error(older, 12, "expected format version 3, found 1");
   expect_read_error(zeros, 16, "entry 0 at byte 12: its length is impossible");
   expect_read_error(large, 16, "its length is impossible");
   pdt_journal_reader r;
@@ -764,14 +771,12 @@ static void write_faults(const char *path) {
   append_start(&j, 1);
   tell(&s, 1, 0, 1, false, "HHR", NULL);
   tell_fault(&other, 1, 1, 1, PDT__FAULT__FAULT_LOGITS, 1);
-  s.session_list[1] = &other.session;
-  s.decision.n_sessions = 2;
+  join(&s, &other);
   append_story(&j, &s);
   append_start(&j, 2);
   tell_fault(&s, 2, 0, 2, PDT__FAULT__FAULT_NOTE, 2);
   tell(&other, 2, 2, 1, false, "HHR", NULL);
-  s.session_list[1] = &other.session;
-  s.decision.n_sessions = 2;
+  join(&s, &other);
   append_story(&j, &s);
   append_end(&j, 0, false);
   tell(&s, 3, 2, 2, true, "CCC", again);
