@@ -30,7 +30,7 @@ enum {
 typedef enum pdt_journal_sync {
   PDT_JOURNAL_SYNC_NEVER,
   PDT_JOURNAL_SYNC_AT_CLOSE,
-  PDT_JOURNAL_SYNC_EACH_ENTRY,
+  PDT_JOURNAL_SYNC_EACH_DECISION, /* and all that came before it */
 } pdt_journal_sync;
 
 /* A journal being written. */
@@ -40,8 +40,9 @@ typedef struct pdt_journal {
   pdt_journal_sync sync;
   bool regular;    /* a file that can be cut and synchronized, no device or pipe */
   bool created;    /* nothing had that name before */
-  bool replaces;   /* there is an older journal */
-  bool begun;      /* the head is written */
+  bool replaces;   /* there is an older journal, */
+  pdt_bytes keeps; /* of which these bytes stay */
+  bool begun;      /* the head is written, what of an older journal goes is gone */
   bool broken;     /* an append failed: nothing may follow */
   pdt_bytes bytes; /* written, whole entries only */
   uint8_t *buffer; /* [capacity]: one entry */
@@ -56,6 +57,16 @@ typedef struct pdt_journal {
  * exists), IO, MEMORY; j is then safe to close. */
 int pdt_journal_create(pdt_journal *j, const char *path, bool overwrite, pdt_journal_sync sync,
                        pdt_error *err);
+
+/* Opens the journal at path, or a new file, to append to what is there; what that is can be read
+ * now, since no other process writes it. Nothing is changed before the first append. Ended by
+ * pdt_journal_close. Errors: USAGE (no regular file, or of another kind), IO (another process is
+ * writing it), MEMORY; j is then safe to close. */
+int pdt_journal_continue(pdt_journal *j, const char *path, pdt_journal_sync sync, pdt_error *err);
+
+/* Of a journal so opened: its first `bytes`, which end with a whole entry, stay, and the first
+ * append comes behind them in place of what there is; 0, as by itself: it begins anew. */
+void pdt_journal_keep(pdt_journal *j, pdt_bytes bytes);
 
 /* Each of these appends one entry with one write, so that it is in the file or at its torn end.
  * After a failure the entry is cut off where the file allows it, and every further append fails.
@@ -99,6 +110,10 @@ typedef struct pdt_journal_reader {
  * not seen. Closed by pdt_journal_reader_close. Errors: IO, INPUT (no regular file, no journal,
  * another version), MEMORY; r is then closed. */
 int pdt_journal_reader_open(pdt_journal_reader *r, const char *path, pdt_error *err);
+
+/* The same of its first `bytes` alone, whatever is behind them. */
+int pdt_journal_reader_open_part(pdt_journal_reader *r, const char *path, pdt_bytes bytes,
+                                 pdt_error *err);
 
 /* The same for a stream of size bytes that is already open; takes it over, also on failure. */
 int pdt_journal_reader_attach(pdt_journal_reader *r, FILE *file, pdt_bytes size, const char *name,

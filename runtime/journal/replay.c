@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/memory.h"
 #include "base/utf8.h"
@@ -80,6 +81,7 @@ static int read_start(pdt_replay_session *s, const Pdt__SessionStart *m, pdt_err
   if (s->request.session != m->session || slots != m->n_plan_ids)
     return BAD("%s: its session and plan are not those that it names", where);
   s->index = (int32_t)m->request;
+  s->plan = pdt_replay_plan_hash(m->plan_ids, m->n_plan_ids, m->plan_note, m->n_plan_note);
   s->slots = (int32_t)slots;
   s->request.settings.limits.slots = s->slots;
   if (PDT_NEW(&s->plan_ids, s->slots, "session", err)) return -1;
@@ -250,6 +252,7 @@ static int decide_session(pdt_replay *r, const Pdt__SessionDecision *m, pdt_erro
   if (s->fault != PDT_FAULT_NONE)
     return BAD("request %u: a fault of its %s has ended it", m->request, pdt_fault_name(s->fault));
   s->boundary = r->boundary;
+  if (s->first == 0) s->first = r->boundary;
   int status =
       m->fault == PDT__FAULT__FAULT_NONE ? decide_round(r, s, m, err) : take_fault(r, s, m, err);
   return status ? pdt_fail_in(err, "request %u, round %u", m->request, m->round) : 0;
@@ -285,6 +288,14 @@ static int check_end(const pdt_replay_session *s, const Pdt__SessionEnd *m, pdt_
              !begun ? "without a round"
              : done ? "done"
                     : "not done");
+}
+
+bool pdt_replay_is_over(const pdt_replay_session *s) {
+  return s->session.streams && s->fault == PDT_FAULT_NONE && pdt_session_over(&s->session);
+}
+
+uint64_t pdt_replay_plan_hash(const int32_t *ids, size_t n, const float *note, size_t dim) {
+  return XXH3_64bits_withSeed(note, dim * sizeof *note, XXH3_64bits(ids, n * sizeof *ids));
 }
 
 static int take_end(pdt_replay *r, const Pdt__SessionEnd *m, pdt_error *err) {

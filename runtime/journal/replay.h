@@ -35,11 +35,12 @@ typedef struct pdt_replay_session {
   int32_t index;     /* of the request */
   int32_t *plan_ids; /* [slots] */
   int32_t slots;
-  uint64_t boundary;       /* the last one that decided about it, 0 before */
-  pdt_session session;     /* streams are NULL before its first round */
-  pdt_fault fault;         /* that ended it in the round that was its next; none: no fault did, */
-  pdt_stream fault_stream; /* the first stream that met it */
-  bool complete;           /* once it has ended: every stream is done */
+  uint64_t plan;            /* hash of its plan (pdt_replay_plan_hash) */
+  uint64_t first, boundary; /* the first and the last that decided about it, 0 before */
+  pdt_session session;      /* streams are NULL before its first round */
+  pdt_fault fault;          /* that ended it in the round that was its next; none: no fault did, */
+  pdt_stream fault_stream;  /* the first stream that met it */
+  bool complete;            /* once it has ended: every stream is done */
 } pdt_replay_session;
 
 /* What is kept of a session after its end. */
@@ -72,6 +73,12 @@ int pdt_replay_entry(pdt_replay *r, const pdt_journal_entry *entry,
                      const pdt_replay_session **ended, pdt_error *err);
 
 void pdt_replay_free(pdt_replay *r);
+
+/* Has everything been decided about a session in flight, so that its end is all that is missing? */
+bool pdt_replay_is_over(const pdt_replay_session *s);
+
+/* XXH3-64 of a session's plan: ids [n] and the note [dim]. */
+uint64_t pdt_replay_plan_hash(const int32_t *ids, size_t n, const float *note, size_t dim);
 
 /* Reads and replays the whole file at path. A torn end is no error: *torn is its bytes. Sessions
  * without an end are none either: totals tell. Both outputs may be NULL. Errors: as the reader's

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "journal/replay.h"
+#include "run/fingerprints.h"
 #include "run/result.h"
-#include "store/checkpoint.h"
 
 /* One pass over the journal. */
 typedef struct pass {
@@ -59,18 +59,11 @@ static int go_through(pass *p, pdt_error *err) {
 
 /* The tokenizer of the model that the journal was written with. */
 static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *err) {
-  pdt_checkpoint *checkpoint;
   uint64_t fingerprint;
   const char *model = p->options->model;
-  if (pdt_checkpoint_open(&checkpoint, model, NULL, err)) return -1;
-  int status = pdt_checkpoint_fingerprint(checkpoint, PDT_FINGERPRINT_QUICK, &fingerprint, err);
-  pdt_checkpoint_close(checkpoint);
-  if (status) return -1;
-  if (fingerprint != p->model)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: journal: expected the model that it was written with, of fingerprint "
-                    "%016" PRIx64 ", found %s, of %016" PRIx64,
-                    p->options->journal, p->model, model, fingerprint);
+  if (pdt_fingerprint_model(model, &fingerprint, err) ||
+      pdt_fingerprint_check(p->options->journal, "model", p->model, model, fingerprint, err))
+    return -1;
   return pdt_tokenizer_load_if_any(tokenizer, model, err);
 }
 

@@ -80,10 +80,11 @@ int pdt_decode_journal_start(pdt_journal *j, const pdt_running *s,
   return status;
 }
 
-int pdt_decode_journal_end(pdt_journal *j, const pdt_running *s, pdt_error *err) {
+int pdt_decode_journal_end(pdt_journal *j, const pdt_request *r, int32_t index, bool complete,
+                           pdt_error *err) {
   Pdt__SessionEnd end = PDT__SESSION_END__INIT;
-  end.session = s->request->session;
-  end.request = (uint32_t)s->index;
-  end.complete = pdt_session_complete(&s->session);
+  end.session = r->session;
+  end.request = (uint32_t)index;
+  end.complete = complete;
   return pdt_journal_append_end(j, &end, err);
 }

@@ -21,6 +21,7 @@ int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
 /* A session joined, with its request, or left. Errors: those of an append. */
 int pdt_decode_journal_start(pdt_journal *j, const pdt_running *s,
                              const pdt_sidecar_config *sidecar, pdt_error *err);
-int pdt_decode_journal_end(pdt_journal *j, const pdt_running *s, pdt_error *err);
+int pdt_decode_journal_end(pdt_journal *j, const pdt_request *r, int32_t index, bool complete,
+                           pdt_error *err);
 
 #endif

@@ -42,6 +42,21 @@ static int open_answers(pdt_decode_output *o, pdt_error *err) {
   return pdt_turns_new(&o->answers, o->input->n, pdt_temporary_folder(), print_text, o, err);
 }
 
+/* A new journal, or the one from which the run goes on. */
+static int open_journal(pdt_decode_output *o, pdt_error *err) {
+  const pdt_decode_options *options = o->options;
+  o->journals = true;
+  if (!options->resume)
+    return pdt_journal_create(&o->journal, options->journal, options->overwrite,
+                              options->journal_sync, err);
+  if (pdt_journal_continue(&o->journal, options->journal, options->journal_sync, err) ||
+      pdt_decode_resume_read(&o->resume, options, o->input, err))
+    return -1;
+  if (o->resume.on) pdt_journal_keep(&o->journal, o->resume.good);
+  o->begun = o->resume.on;
+  return 0;
+}
+
 int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *options,
                            const pdt_decode_input *input, pdt_error *err) {
   *o = (pdt_decode_output){.options = options, .input = input, .journal = {.fd = -1}};
@@ -51,19 +66,7 @@ int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *optio
       (out && pdt_output_open(&o->output, out, format, err)) ||
       (out && pdt_output_in_turns(o->output, input->n, err)) || open_answers(o, err))
     return -1;
-  if (!options->journal) return 0;
-  if (pdt_journal_create(&o->journal, options->journal, options->overwrite,
-                         PDT_JOURNAL_SYNC_AT_CLOSE, err))
-    return -1;
-  o->journals = true;
-  return 0;
-}
-
-void pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine,
-                             const pdt_comm *world) {
-  pdt_progress_start(&o->progress, !o->options->quiet, o->input->n);
-  o->engine = engine;
-  o->world = world;
+  return options->journal ? open_journal(o, err) : 0;
 }
 
 /* The first session to start begins the journal: by then nothing is left to be refused, and an
@@ -78,9 +81,11 @@ static int journal_start(pdt_decode_output *o, const pdt_running *s, pdt_error *
 static int on_session_started(void *context, const pdt_running *s, pdt_error *err) {
   pdt_decode_output *o = context;
   int32_t S = o->input->sidecar.plan_slots, dn = o->input->sidecar.notes_dim;
+  bool had_started;
   if (o->trace && pdt_trace_begin(o->trace, s->index, s->plan.ids, S, s->plan.note, dn, err))
     return -1;
-  return o->journals ? journal_start(o, s, err) : 0;
+  if (pdt_decode_resume_started(&o->resume, s, &o->input->sidecar, &had_started, err)) return -1;
+  return o->journals && !had_started ? journal_start(o, s, err) : 0;
 }
 
 static int on_decided(void *context, const void *packed, pdt_bytes bytes, pdt_error *err) {
@@ -149,6 +154,7 @@ static int trace_round(pdt_decode_output *o, const pdt_round_report *report, pdt
 
 static int on_round_done(void *context, const pdt_round_report *report, pdt_error *err) {
   pdt_decode_output *o = context;
+  if (o->resume.replays) return 0; /* it has been told before */
   if (o->options->rounds) {
     if (pdt_rounds_print(stderr, report, o->input->n > 1, o->input->tokenizer, err)) return -1;
   } else {
@@ -215,10 +221,42 @@ static int on_session_ended(void *context, const pdt_running *s, pdt_error *err)
   pdt_progress_session_ended(&o->progress);
   int status = pdt_result_make(&r, &outcome, o->input->tokenizer, err);
   if (!status && o->trace) status = trace_end(o, s, r.owner, r.order, err);
-  if (!status && o->journals) status = pdt_decode_journal_end(&o->journal, s, err);
+  if (!status && o->journals)
+    status = pdt_decode_journal_end(&o->journal, s->request, s->index, outcome.complete, err);
   if (!status) status = write_result(o, &r, err);
   pdt_result_free(&r);
   return status;
+}
+
+/* A session that had ended before this run: its results are made of what the journal tells, as they
+ * were then. */
+static int keep_session(void *context, const pdt_replay_session *s, bool ended, pdt_error *err) {
+  pdt_decode_output *o = context;
+  const pdt_outcome outcome = {.request = &s->request,
+                               .index = s->index,
+                               .streams = s->session.streams,
+                               .plan_ids = s->plan_ids,
+                               .slots = s->slots,
+                               .complete = pdt_session_complete(&s->session)};
+  pdt_result r;
+  pdt_progress_session_ended(&o->progress);
+  int status =
+      ended ? 0 : pdt_decode_journal_end(&o->journal, &s->request, s->index, outcome.complete, err);
+  if (!status)
+    status = pdt_result_make(&r, &outcome, o->input->tokenizer, err);
+  else
+    r = (pdt_result){0};
+  if (!status) status = write_result(o, &r, err);
+  pdt_result_free(&r);
+  return status;
+}
+
+int pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine, const pdt_comm *world,
+                            pdt_error *err) {
+  pdt_progress_start(&o->progress, !o->options->quiet, o->input->n);
+  o->engine = engine;
+  o->world = world;
+  return o->resume.on ? pdt_decode_resume_kept(&o->resume, keep_session, o, err) : 0;
 }
 
 pdt_observer pdt_decode_output_observer(pdt_decode_output *o) {
@@ -241,6 +279,7 @@ int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {
   else
     pdt_trace_discard(o->trace);
   pdt_turns_free(o->answers);
+  pdt_decode_resume_free(&o->resume);
   pdt_error late = {0};
   if (pdt_journal_close(&o->journal, &late) && !status && keep) {
     *err = late;

@@ -1,14 +1,12 @@
 #include "run/verify.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <xxhash.h>
 
 #include "base/memory.h"
 #include "journal/replay.h"
 #include "request/message.h"
+#include "run/fingerprints.h"
 
 /* What is known of the journal after it was read once, and where the replay stands in it. On rank
  * 0.
@@ -28,10 +26,6 @@ typedef struct verify {
   size_t n_plans, room;
   int32_t n_started; /* sessions whose plan has come out again */
 } verify;
-
-static uint64_t hash_plan(const int32_t *ids, size_t n, const float *note, size_t dim) {
-  return XXH3_64bits_withSeed(note, dim * sizeof *note, XXH3_64bits(ids, n * sizeof *ids));
-}
 
 /* ---- reading it once ---- */
 
@@ -85,20 +79,14 @@ static int read_entries(verify *v, pdt_capacity_maker *maker, int64_t *most, pdt
 
 /* Is what was loaded what the journal was written with? */
 static int check_fingerprints(const verify *v, pdt_error *err) {
-  const struct {
-    const char *what, *path;
-    uint64_t recorded, found;
-  } files[] = {
-      {"model", v->options->engine.model, v->model, v->loaded->fingerprints.model},
-      {"sidecar", v->options->engine.sidecar, v->sidecar, v->loaded->fingerprints.sidecar}};
-  for (int i = 0; i < 2; i++)
-    if (files[i].recorded != files[i].found)
-      return pdt_fail(err, PDT_ERROR_INPUT,
-                      "%s: journal: expected the %s that it was written with, of fingerprint "
-                      "%016" PRIx64 ", found %s, of %016" PRIx64,
-                      v->options->journal, files[i].what, files[i].recorded, files[i].path,
-                      files[i].found);
-  return 0;
+  const char *journal = v->options->journal;
+  const pdt_engine_options *o = &v->options->engine;
+  const pdt_engine_fingerprints *found = &v->loaded->fingerprints;
+  return pdt_fingerprint_check(journal, "model", v->model, o->model, found->model, err) ||
+                 pdt_fingerprint_check(journal, "sidecar", v->sidecar, o->sidecar, found->sidecar,
+                                       err)
+             ? -1
+             : 0;
 }
 
 /* ---- handing it out ---- */
@@ -131,8 +119,8 @@ static pdt_next next_request(void *context, bool may_wait, const pdt_request **r
   if (PDT_GROW(&v->plans, v->n_plans, &v->room, err) ||
       pdt_request_from_message(&v->request, start->resolved, "request", &read, err))
     return PDT_NEXT_FAILED;
-  v->plans[v->n_plans++] =
-      hash_plan(start->plan_ids, start->n_plan_ids, start->plan_note, start->n_plan_note);
+  v->plans[v->n_plans++] = pdt_replay_plan_hash(start->plan_ids, start->n_plan_ids,
+                                                start->plan_note, start->n_plan_note);
   v->has_entry = false;
   *request = &v->request;
   return PDT_NEXT_REQUEST;
@@ -157,7 +145,8 @@ static int next_decision(void *context, const void **packed, pdt_bytes *bytes, p
 static int on_started(void *context, const pdt_running *r, pdt_error *err) {
   verify *v = context;
   const pdt_sidecar_config *c = &v->loaded->sidecar.config;
-  uint64_t own = hash_plan(r->plan.ids, (size_t)c->plan_slots, r->plan.note, (size_t)c->notes_dim);
+  uint64_t own =
+      pdt_replay_plan_hash(r->plan.ids, (size_t)c->plan_slots, r->plan.note, (size_t)c->notes_dim);
   v->n_started = r->index + 1;
   if (own == v->plans[r->index]) return 0;
   return pdt_fail(err, PDT_ERROR_INPUT,

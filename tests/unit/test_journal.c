@@ -896,7 +896,7 @@ static void test_existing_file(void **state) {
   pdt_journal j;
   pdt_error err = {0};
   unlink(path);
-  assert_int_equal(pdt_journal_create(&j, path, false, PDT_JOURNAL_SYNC_EACH_ENTRY, &err), 0);
+  assert_int_equal(pdt_journal_create(&j, path, false, PDT_JOURNAL_SYNC_EACH_DECISION, &err), 0);
   append_header(&j, 1);
   pdt_journal again; /* while the first is open */
   assert_int_equal(pdt_journal_create(&again, path, true, PDT_JOURNAL_SYNC_NEVER, &err), -1);
@@ -977,7 +977,7 @@ static void test_full_disk(void **state) {
   assert_int_equal(err.code, PDT_ERROR_IO);
   assert_string_equal(err.message, "/dev/full: journal: cannot append: No space left on device");
   close_journal(&j);
-  assert_int_equal(pdt_journal_create(&j, "/dev/null", false, PDT_JOURNAL_SYNC_EACH_ENTRY, &err),
+  assert_int_equal(pdt_journal_create(&j, "/dev/null", false, PDT_JOURNAL_SYNC_EACH_DECISION, &err),
                    0);
   append_header(&j, 1);
   close_journal(&j);
