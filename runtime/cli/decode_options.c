@@ -22,6 +22,7 @@ enum {
   KEY_JOURNAL,
   KEY_RESUME,
   KEY_JOURNAL_SYNC,
+  KEY_ON_ERROR,
   KEY_OVERWRITE,
   KEY_QUIET,
   KEY_VERBOSE,
@@ -75,6 +76,10 @@ static const struct argp_option options[] = {
      "when the journal is forced to disk, so that it outlives a crash of the machine, too: never, "
      "end (at the end of the run), round (before every decision is acted upon) (end)",
      4},
+    {"on-error", KEY_ON_ERROR, "RULE", 0,
+     "of a request that cannot be served (it is wrong, or its numbers overflow): stop, or skip it, "
+     "with the error in its place in the output, and status 0 (stop)",
+     4},
     {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a journal that is there, once the run begins",
      4},
     {"quiet", KEY_QUIET, NULL, 0, "no progress, no summary; warnings all the same", 4},
@@ -115,8 +120,17 @@ static error_t check(const pdt_decode_options *o, struct argp_state *state) {
                       "replaces it");
   else if (o->resume && o->trace)
     argp_error(state, "--resume: a trace holds what is not computed again: expected no --trace");
+  else if (o->skip_errors && o->trace)
+    argp_error(state, "--on-error skip: a trace holds every session: expected no --trace");
   else
     return 0;
+  return EINVAL;
+}
+
+static error_t parse_rule(bool *skip, const char *arg, struct argp_state *state) {
+  *skip = strcmp(arg, "skip") == 0;
+  if (*skip || strcmp(arg, "stop") == 0) return 0;
+  argp_error(state, "--on-error: expected stop or skip, found '%s'", arg);
   return EINVAL;
 }
 
@@ -155,6 +169,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   switch (key) {
   case KEY_SECTION:
     return add_section(o, arg, state);
+  case KEY_ON_ERROR:
+    return parse_rule(&o->skip_errors, arg, state);
   case KEY_JOURNAL_SYNC:
     return parse_sync(&o->journal_sync, arg, state);
   case KEY_SESSION:

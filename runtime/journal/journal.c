@@ -178,6 +178,13 @@ int pdt_journal_append_end(pdt_journal *j, const Pdt__SessionEnd *end, pdt_error
   return append(j, &entry, err);
 }
 
+int pdt_journal_append_failure(pdt_journal *j, const Pdt__RequestFailure *failure, pdt_error *err) {
+  Pdt__JournalEntry entry = PDT__JOURNAL_ENTRY__INIT;
+  entry.entry_case = PDT__JOURNAL_ENTRY__ENTRY_FAILURE;
+  entry.failure = (Pdt__RequestFailure *)(uintptr_t)failure;
+  return append(j, &entry, err);
+}
+
 int pdt_journal_append_decision(pdt_journal *j, const void *packed, pdt_bytes bytes,
                                 pdt_error *err) {
   Pdt__JournalEntry entry = PDT__JOURNAL_ENTRY__INIT;

@@ -4,11 +4,10 @@
  *   entries: payload length (4 bytes), payload, XXH3-64 of length and payload (8 bytes)
  *
  * Numbers are little-endian. A payload is a serialized JournalEntry of proto/pdt.proto: one
- * RunHeader first, then SessionStart (which holds the session's request), Decision and SessionEnd
- * entries; the bytes of a Decision are those that were broadcast. Format 1 had all requests in the
- * header, as JSON, and format 2 one hash for the notes of all sessions; they are refused by their
- * number. Nothing here communicates: the coordinator alone
- * writes. */
+ * RunHeader first, then SessionStart (which holds the session's request), Decision, SessionEnd and
+ * RequestFailure entries; the bytes of a Decision are those that were broadcast. Format 1 had all
+ * requests in the header, as JSON, and format 2 one hash for the notes of all sessions; they are
+ * refused by their number. Nothing here communicates: the coordinator alone writes. */
 #ifndef PDT_JOURNAL_JOURNAL_H
 #define PDT_JOURNAL_JOURNAL_H
 
@@ -74,6 +73,7 @@ void pdt_journal_keep(pdt_journal *j, pdt_bytes bytes);
 int pdt_journal_append_header(pdt_journal *j, const Pdt__RunHeader *header, pdt_error *err);
 int pdt_journal_append_start(pdt_journal *j, const Pdt__SessionStart *start, pdt_error *err);
 int pdt_journal_append_end(pdt_journal *j, const Pdt__SessionEnd *end, pdt_error *err);
+int pdt_journal_append_failure(pdt_journal *j, const Pdt__RequestFailure *failure, pdt_error *err);
 
 /* The packed bytes of a Decision, as broadcast. They are stored, not read. */
 int pdt_journal_append_decision(pdt_journal *j, const void *packed, pdt_bytes bytes,

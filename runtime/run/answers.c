@@ -33,6 +33,13 @@ static int write_session(const pass *p, const pdt_replay_session *s, pdt_error *
   return status;
 }
 
+static int write_failure(const pass *p, const Pdt__RequestFailure *f, pdt_error *err) {
+  return pdt_output_failure(p->output, f, err) ||
+                 pdt_output_end(p->output, (int32_t)f->request, err)
+             ? -1
+             : 0;
+}
+
 /* Everything that there is, checked; written where there is an output. */
 static int go_through(pass *p, pdt_error *err) {
   pdt_journal_reader reader;
@@ -46,6 +53,8 @@ static int go_through(pass *p, pdt_error *err) {
     if (more) more = pdt_fail_in(err, "%s: journal", reader.name);
     if (!more && entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER)
       p->model = entry.message->header->model_fingerprint;
+    if (!more && entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE && p->output)
+      more = write_failure(p, entry.message->failure, err);
     if (!more && ended && ended->fault == PDT_FAULT_NONE && p->output)
       more = write_session(p, ended, err);
     if (more) break;
@@ -69,7 +78,7 @@ static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *e
 
 /* Has it no answer: the journal leaves it without an end, or a fault ended it? */
 static bool is_unfinished(const pdt_replay_slot *s) {
-  return s->session || s->fault != PDT_FAULT_NONE;
+  return s->session || (s->fault != PDT_FAULT_NONE && !s->failed);
 }
 
 static void name_unfinished(const pass *p) {
@@ -88,9 +97,9 @@ static void name_unfinished(const pass *p) {
   }
   if (unfinished > NAMED)
     fprintf(stderr, "and %" PRId64 " more sessions had no end\n", unfinished - NAMED);
-  if (r->totals.requests > r->totals.started)
+  if (r->totals.requests > (int64_t)r->n)
     fprintf(stderr, "%" PRId64 " of %" PRId64 " requests had not started\n",
-            r->totals.requests - r->totals.started, r->totals.requests);
+            r->totals.requests - (int64_t)r->n, r->totals.requests);
   if (p->torn > 0)
     fprintf(stderr, "the end of the journal is torn: its last %lld bytes are no whole entry\n",
             (long long)p->torn);

@@ -18,7 +18,9 @@ typedef struct pdt_decode_options {
   int64_t session;                   /* -1: not given */
   const char *trace, *out, *journal; /* files, or NULL */
   pdt_journal_sync journal_sync;
-  bool resume; /* goes on from the journal */
+  bool resume;      /* goes on from the journal */
+  bool skip_errors; /* requests that cannot be served are told in the output, the others are served
+                     */
   bool json, overwrite, quiet, verbose, rounds;
 } pdt_decode_options;
 

@@ -1,6 +1,7 @@
 #include "run/decode_resume.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -10,46 +11,52 @@
 
 /* ---- what the journal was written with ---- */
 
-/* The spool's next request as its message; NULL after an error. */
+/* The spool's next request as its message; NULL where it has none, or after an error. */
 static Pdt__Request *next_message(const pdt_decode_input *in, pdt_error *err) {
   const char *bytes;
   size_t n;
-  if (pdt_request_spool_next(in->spool, &bytes, &n, err) <= 0) return NULL;
+  if (pdt_request_spool_next(in->spool, &bytes, &n, err) != 1) return NULL;
   return pdt__request__unpack(NULL, n - sizeof(uint32_t),
                               (const uint8_t *)bytes + sizeof(uint32_t));
 }
 
-/* The journal's requests are others than those at hand: says of the first that had started and is
- * another what is. */
-static int tell_request(const pdt_decode_input *in, const Pdt__SessionStart *start, bool *told,
-                        pdt_error *err) {
-  Pdt__Request *own = next_message(in, err);
-  const char *what = own ? pdt_request_difference(start->resolved, own) : NULL;
+/* What of a request that had started is another than in the spool, which is read up to it: *at is
+ * the index of its next one. NULL: nothing. */
+static const char *difference(const pdt_decode_input *in, const Pdt__SessionStart *start,
+                              uint32_t *at, pdt_error *err) {
+  Pdt__Request *own = NULL;
+  for (; *at <= start->request; ++*at) {
+    if (own) pdt__request__free_unpacked(own, NULL);
+    own = next_message(in, err);
+  }
+  const char *what = own ? pdt_request_difference(start->resolved, own) : "kind";
   if (own) pdt__request__free_unpacked(own, NULL);
-  *told = what != NULL;
-  if (!what) return 0;
-  return pdt_fail(err, PDT_ERROR_INPUT, "request %" PRIu32 ", line %" PRIu32 ": its %s",
-                  start->request, start->resolved->line, what);
+  return what;
 }
 
-/* The same of all that had started. */
+/* The journal's requests are others than those at hand: says of the first that had started and is
+ * another what is. */
 static int tell_difference(const pdt_decode_resume *r, const pdt_decode_input *in, pdt_error *err) {
-  static const char hint[] =
-      "the same requests and flags as before; or another --journal; --overwrite in place of "
-      "--resume starts anew";
   pdt_journal_reader reader;
   pdt_journal_entry entry;
-  bool told = false;
+  const char *what = NULL;
+  char where[64] = "";
+  uint32_t at = 0;
   if (pdt_journal_reader_open(&reader, r->path, err)) return -1;
   pdt_request_spool_rewind(in->spool);
-  while (!told && pdt_journal_reader_next(&reader, &entry, err) > 0)
-    if (entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START)
-      (void)tell_request(in, entry.message->start, &told, err);
+  while (!what && pdt_journal_reader_next(&reader, &entry, err) > 0) {
+    const Pdt__SessionStart *start = entry.message->start;
+    if (entry.message->entry_case != PDT__JOURNAL_ENTRY__ENTRY_START) continue;
+    what = difference(in, start, &at, err);
+    snprintf(where, sizeof where, "request %" PRIu32, start->request);
+  }
   pdt_journal_reader_close(&reader);
-  if (!told) pdt_fail(err, PDT_ERROR_INPUT, "one that had not started");
-  pdt_fail_in(err, "%s: journal: expected the requests that it was written with, found others",
-              r->path);
-  return pdt_fail_hint(err, "%s", hint);
+  return pdt_fail(err, PDT_ERROR_INPUT,
+                  "%s: journal: expected the requests and settings that it was written with, found "
+                  "others: %s%s%s (hint: the same input and flags as before; --overwrite in place "
+                  "of --resume starts anew)",
+                  r->path, what ? where : "one that had not started", what ? " has another " : "",
+                  what ? what : "");
 }
 
 static int check_requests(const pdt_decode_resume *r, const Pdt__RunHeader *h,
@@ -106,9 +113,15 @@ static int read_entries(pdt_decode_resume *r, const pdt_decode_options *o,
   return more;
 }
 
-/* Is nothing left to compute for a session that has started? */
-static bool is_settled(const pdt_replay_slot *slot) {
-  return !slot->session || pdt_replay_is_over(slot->session);
+/* A fault that nobody has told of is a failure where failures are passed over; else the run will
+ * come to it again. */
+static bool is_settled(const pdt_decode_resume *r, const pdt_replay_slot *slot) {
+  const pdt_replay_session *s = slot->session;
+  return !s || pdt_replay_is_over(s) || (r->skips && s->fault != PDT_FAULT_NONE);
+}
+
+bool pdt_decode_resume_is_settled(const pdt_decode_resume *r, int32_t index) {
+  return r->on && (size_t)index < r->replay.n && is_settled(r, &r->replay.slots[index]);
 }
 
 /* Counts, and finds out where the replay begins: behind it, every boundary has a session that goes
@@ -117,7 +130,7 @@ static void look_over(pdt_decode_resume *r) {
   r->before = r->replay.boundary;
   for (size_t i = 0; i < r->replay.n; i++) {
     const pdt_replay_slot *slot = &r->replay.slots[i];
-    if (is_settled(slot)) {
+    if (is_settled(r, slot)) {
       r->n_kept++;
       continue;
     }
@@ -129,7 +142,7 @@ static void look_over(pdt_decode_resume *r) {
 
 int pdt_decode_resume_read(pdt_decode_resume *r, const pdt_decode_options *options,
                            const pdt_decode_input *input, pdt_error *err) {
-  *r = (pdt_decode_resume){.path = options->journal};
+  *r = (pdt_decode_resume){.path = options->journal, .skips = options->skip_errors};
   pdt_replay_init(&r->replay);
   if (is_before_a_run(r->path)) return 0;
   if (read_entries(r, options, input, err)) return -1;
@@ -164,7 +177,27 @@ int pdt_decode_resume_started(const pdt_decode_resume *r, const pdt_running *s,
 
 /* ---- what is kept ---- */
 
-int pdt_decode_resume_kept(const pdt_decode_resume *r, pdt_decode_keep keep, void *context,
+/* The next entry of what is kept. */
+static int keep_entry(const pdt_journal_entry *entry, const pdt_replay_session *ended,
+                      const pdt_decode_keeper *k, pdt_error *err) {
+  if (entry->message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE)
+    return k->failure(k->context, entry->message->failure, err);
+  return ended ? k->session(k->context, ended, true, err) : 0;
+}
+
+/* Those whose end is not told, with a fault or without. */
+static int keep_untold(const pdt_decode_resume *r, const pdt_replay *replay, bool faulty,
+                       const pdt_decode_keeper *k, pdt_error *err) {
+  int status = 0;
+  for (size_t i = 0; i < replay->n && !status; i++) {
+    const pdt_replay_session *s = replay->slots[i].session;
+    if (s && is_settled(r, &replay->slots[i]) && (s->fault != PDT_FAULT_NONE) == faulty)
+      status = k->session(k->context, s, false, err);
+  }
+  return status;
+}
+
+int pdt_decode_resume_kept(const pdt_decode_resume *r, const pdt_decode_keeper *keeper,
                            pdt_error *err) {
   pdt_journal_reader reader;
   pdt_journal_entry entry;
@@ -174,30 +207,18 @@ int pdt_decode_resume_kept(const pdt_decode_resume *r, pdt_decode_keep keep, voi
   if (pdt_journal_reader_open_part(&reader, r->path, r->good, err)) return -1;
   pdt_replay_init(&replay);
   while ((more = pdt_journal_reader_next(&reader, &entry, err)) > 0)
-    if (pdt_replay_entry(&replay, &entry, &ended, err) ||
-        (ended && keep(context, ended, true, err))) {
+    if (pdt_replay_entry(&replay, &entry, &ended, err) || keep_entry(&entry, ended, keeper, err)) {
       more = -1;
       break;
     }
-  for (size_t i = 0; i < replay.n && more == 0; i++) {
-    const pdt_replay_session *s = replay.slots[i].session;
-    if (s && pdt_replay_is_over(s)) more = keep(context, s, false, err);
-  }
+  if (more == 0) more = keep_untold(r, &replay, true, keeper, err);
+  if (more == 0) more = keep_untold(r, &replay, false, keeper, err);
   pdt_replay_free(&replay);
   pdt_journal_reader_close(&reader);
   return more;
 }
 
 /* ---- what goes on ---- */
-
-static pdt_next next_request(void *context, bool may_wait, const pdt_request **request,
-                             pdt_error *err) {
-  pdt_decode_resume *r = context;
-  pdt_next next = r->requests.next(r->requests.context, may_wait, request, err);
-  if (next != PDT_NEXT_REQUEST && next != PDT_NEXT_PASSED) return next;
-  size_t i = (size_t)r->n_taken++;
-  return i < r->replay.n && is_settled(&r->replay.slots[i]) ? PDT_NEXT_PASSED : next;
-}
 
 /* Packs a recorded decision without the sessions that are settled. */
 static int pack(pdt_decode_resume *r, const Pdt__Decision *recorded, pdt_error *err) {
@@ -208,7 +229,7 @@ static int pack(pdt_decode_resume *r, const Pdt__Decision *recorded, pdt_error *
   d.bus_hash = 0;
   for (size_t i = 0; i < recorded->n_sessions; i++) {
     Pdt__SessionDecision *s = recorded->sessions[i];
-    if (is_settled(&r->replay.slots[s->request])) continue;
+    if (is_settled(r, &r->replay.slots[s->request])) continue;
     kept[n++] = s;
     d.bus_hash = pdt_bus_hash_add(d.bus_hash, s->bus_hash);
   }
@@ -236,12 +257,10 @@ static int next_decision(void *context, const void **packed, pdt_bytes *bytes, p
   return 1;
 }
 
-int pdt_decode_resume_setup(pdt_decode_resume *r, pdt_run_setup *setup, pdt_error *err) {
+int pdt_decode_resume_decisions(pdt_decode_resume *r, pdt_decision_source *out, pdt_error *err) {
   if (!r->on) return 0;
   if (pdt_journal_reader_open_part(&r->reader, r->path, r->good, err)) return -1;
-  r->requests = setup->requests;
-  setup->requests = (pdt_request_source){r, next_request};
-  setup->decisions = (pdt_decision_source){
+  *out = (pdt_decision_source){
       .context = r, .next = next_decision, .resumes = true, .before = r->before};
   return 0;
 }

@@ -17,11 +17,10 @@ typedef struct pdt_decode_resume {
   uint64_t before;   /* the boundary before the first that has to be computed again */
   int32_t n_kept;    /* sessions about which everything had been decided */
   int32_t n_going_on;
-  pdt_request_source requests; /* those of the run, settled ones included */
-  int32_t n_taken;             /* of them */
-  pdt_journal_reader reader;   /* of the decisions that are replayed */
-  pdt_buffer packed;           /* the one in work */
-  bool replays;                /* the coming round's decision is recorded */
+  bool skips;                /* a session that a fault ended is settled, too */
+  pdt_journal_reader reader; /* of the decisions that are replayed */
+  pdt_buffer packed;         /* the one in work */
+  bool replays;              /* the coming round's decision is recorded */
 } pdt_decode_resume;
 
 /* Reads the journal of the options, every entry checked, and compares what it was written with:
@@ -34,7 +33,7 @@ int pdt_decode_resume_read(pdt_decode_resume *r, const pdt_decode_options *optio
 /* Safe on a zeroed one. */
 void pdt_decode_resume_free(pdt_decode_resume *r);
 
-/* Is there nothing left to compute for `n` requests? */
+/* Is there nothing left to do for `n` requests? */
 bool pdt_decode_resume_is_whole(const pdt_decode_resume *r, int32_t n);
 
 /* Had the session of this request, in flight, started, and with this plan? False, and the caller
@@ -42,17 +41,24 @@ bool pdt_decode_resume_is_whole(const pdt_decode_resume *r, int32_t n);
 int pdt_decode_resume_started(const pdt_decode_resume *r, const pdt_running *s,
                               const pdt_sidecar_config *sidecar, bool *started, pdt_error *err);
 
-/* What becomes of a session that is kept; `ended`: the journal has its end. */
-typedef int (*pdt_decode_keep)(void *context, const pdt_replay_session *s, bool ended,
-                               pdt_error *err);
+/* Is nothing left to be done for request `index`? */
+bool pdt_decode_resume_is_settled(const pdt_decode_resume *r, int32_t index);
 
-/* Hands out every session that is kept, those without an end last, in the order of their requests.
- * Errors: as reading does, and those of `keep`. */
-int pdt_decode_resume_kept(const pdt_decode_resume *r, pdt_decode_keep keep, void *context,
+/* What becomes of what is kept: sessions that ended, and requests that are not served. `told`: the
+ * journal has the end, or the failure; of those without, a session with a fault has failed. */
+typedef struct pdt_decode_keeper {
+  void *context;
+  int (*session)(void *context, const pdt_replay_session *s, bool told, pdt_error *err);
+  int (*failure)(void *context, const Pdt__RequestFailure *failure, pdt_error *err);
+} pdt_decode_keeper;
+
+/* Hands out everything that is kept, what the journal does not tell the end of last: faults, then
+ * the others, as they would have been told. Errors: as reading does, and the keeper's. */
+int pdt_decode_resume_kept(const pdt_decode_resume *r, const pdt_decode_keeper *keeper,
                            pdt_error *err);
 
-/* Changes the setup of a run to one that goes on: its requests without those that are settled, and
- * the recorded decisions about the others. Errors: IO, MEMORY. */
-int pdt_decode_resume_setup(pdt_decode_resume *r, pdt_run_setup *setup, pdt_error *err);
+/* The recorded decisions, about sessions that go on, for a run's setup; nothing where there is none
+ * to go on from. Errors: IO, MEMORY. */
+int pdt_decode_resume_decisions(pdt_decode_resume *r, pdt_decision_source *out, pdt_error *err);
 
 #endif

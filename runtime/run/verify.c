@@ -24,6 +24,7 @@ typedef struct verify {
   pdt_request request; /* the one that was handed out last */
   uint64_t *plans;     /* [n_plans]: hash of each session's recorded plan, by request */
   size_t n_plans, room;
+  int32_t n_owed;    /* requests that never started, of which the run is to be told */
   int32_t n_started; /* sessions whose plan has come out again */
 } verify;
 
@@ -91,29 +92,27 @@ static int check_fingerprints(const verify *v, pdt_error *err) {
 
 /* ---- handing it out ---- */
 
-/* Looks at the next entry that is a start or a decision: 1, 0 at the end, -1 on error. */
+/* Looks at the next entry that is a start or a decision: 1, 0 at the end, -1 on error. A request
+ * that never started is passed over, and keeps its place. */
 static int look(verify *v, pdt_error *err) {
   while (!v->has_entry) {
     int more = pdt_journal_reader_next(&v->reader, &v->entry, err);
     if (more <= 0) return more;
-    v->has_entry = v->entry.decision != NULL ||
-                   v->entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START;
+    const Pdt__JournalEntry *m = v->entry.message;
+    bool failure = m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE;
+    if (failure && m->failure->request >= v->n_plans) {
+      if (PDT_GROW(&v->plans, v->n_plans, &v->room, err)) return -1;
+      v->plans[v->n_plans++] = 0;
+      v->n_owed++;
+    }
+    v->has_entry = v->entry.decision != NULL || m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START;
   }
   return 1;
 }
 
-static pdt_next next_request(void *context, bool may_wait, const pdt_request **request,
-                             pdt_error *err) {
-  verify *v = context;
+/* Hands out the request of the start at hand. */
+static pdt_next hand_out(verify *v, const pdt_request **request, pdt_error *err) {
   const pdt_request_context read = {&v->loaded->model, &v->loaded->sidecar.config, NULL};
-  int more = look(v, err);
-  if (more <= 0) return more == 0 ? PDT_NEXT_END : PDT_NEXT_FAILED;
-  if (v->entry.decision) {
-    if (!may_wait) return PDT_NEXT_LATER;
-    pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: entry %lld at byte %lld decides about no session",
-             v->options->journal, (long long)v->entry.index, (long long)v->entry.offset);
-    return PDT_NEXT_FAILED;
-  }
   const Pdt__SessionStart *start = v->entry.message->start;
   pdt_request_free(&v->request);
   if (PDT_GROW(&v->plans, v->n_plans, &v->room, err) ||
@@ -124,6 +123,23 @@ static pdt_next next_request(void *context, bool may_wait, const pdt_request **r
   v->has_entry = false;
   *request = &v->request;
   return PDT_NEXT_REQUEST;
+}
+
+static pdt_next next_request(void *context, bool may_wait, const pdt_request **request,
+                             pdt_error *err) {
+  verify *v = context;
+  int more = look(v, err);
+  if (more < 0) return PDT_NEXT_FAILED;
+  if (v->n_owed > 0) {
+    v->n_owed--;
+    return PDT_NEXT_PASSED;
+  }
+  if (more == 0) return PDT_NEXT_END;
+  if (!v->entry.decision) return hand_out(v, request, err);
+  if (!may_wait) return PDT_NEXT_LATER;
+  pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: entry %lld at byte %lld decides about no session",
+           v->options->journal, (long long)v->entry.index, (long long)v->entry.offset);
+  return PDT_NEXT_FAILED;
 }
 
 static int next_decision(void *context, const void **packed, pdt_bytes *bytes, pdt_error *err) {

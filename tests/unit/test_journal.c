@@ -833,6 +833,83 @@ static void test_fault_of_ended(void **state) {
   free(path);
 }
 
+static int append_failure(pdt_journal *j, uint32_t request, const char *why) {
+  Pdt__RequestFailure f = PDT__REQUEST_FAILURE__INIT;
+  f.session = 100 + request;
+  f.request = request;
+  f.line = 3;
+  f.error = (ProtobufCBinaryData){strlen(why), (uint8_t *)(uintptr_t)why};
+  return pdt_journal_append_failure(j, &f, NULL);
+}
+
+/* Requests that are not served: before their start in its place, or behind their fault. */
+static void test_failures(void **state) {
+  (void)state;
+  static const char *const want[] = {NULL,
+                                     "request 2: expected request 1 to start first",
+                                     "request 0: it is not served, but no fault has ended",
+                                     "request 3: expected one of the header's 3",
+                                     "request 0: its session has ended",
+                                     "request 1: its error is no UTF-8"};
+  char *path = path_of("failures");
+  for (int what = 0; what < 6; what++) {
+    pdt_journal j;
+    pdt_journal_totals t;
+    story s;
+    create(&j, path);
+    append_header(&j, 3);
+    append_start(&j, 0);
+    if (what == 1) append_failure(&j, 2, "it is wrong");
+    if (what == 2) append_failure(&j, 0, "it is wrong");
+    append_failure(&j, 1, what == 5 ? "\xff" : "line 3: it is wrong");
+    tell_fault(&s, 1, 0, 1, PDT__FAULT__FAULT_LOGITS, 1);
+    append_story(&j, &s);
+    append_failure(&j, 0, "its logits overflow");
+    if (what == 3) append_failure(&j, 3, "there is none");
+    if (what == 4) append_failure(&j, 0, "again");
+    append_start(&j, 2);
+    close_journal(&j);
+    if (want[what]) {
+      expect_bad(path, want[what]);
+      continue;
+    }
+    assert_int_equal(pdt_journal_verify(path, &t, NULL, NULL), 0);
+    assert_true(t.failed == 2 && t.started == 2 && t.ended == 1 && t.faults == 1);
+  }
+  free(path);
+}
+
+/* What is kept stays, what is behind it goes with the first append, and not before. */
+static void test_continue(void **state) {
+  (void)state;
+  char *path = path_of("continued"), *before, *after;
+  pdt_bytes n, m;
+  pdt_error err = {0};
+  pdt_journal j;
+  write_good(path);
+  assert_int_equal(pdt_file_read(&before, &n, path, 1 << 20, NULL), 0);
+  assert_int_equal(truncate(path, n - 5), 0);
+  assert_int_equal(pdt_journal_continue(&j, path, PDT_JOURNAL_SYNC_NEVER, &err), 0);
+  pdt_journal_keep(&j, 300);
+  close_journal(&j);
+  assert_int_equal(pdt_file_read(&after, &m, path, 1 << 20, NULL), 0);
+  assert_int_equal(m, n - 5);
+  free(after);
+  assert_int_equal(pdt_journal_continue(&j, path, PDT_JOURNAL_SYNC_EACH_DECISION, &err), 0);
+  pdt_journal_keep(&j, 300);
+  append_end(&j, 0, true);
+  close_journal(&j);
+  assert_int_equal(pdt_file_read(&after, &m, path, 1 << 20, NULL), 0);
+  assert_true(m > 300 && m < 340);
+  assert_memory_equal(after, before, 300);
+  free(after);
+  free(before);
+  assert_int_equal(pdt_journal_continue(&j, "-", PDT_JOURNAL_SYNC_NEVER, &err), -1);
+  assert_int_equal(err.code, PDT_ERROR_USAGE);
+  pdt_journal_close(&j, NULL);
+  free(path);
+}
+
 static void test_impossible_faults(void **state) {
   (void)state;
   story s;
@@ -1175,6 +1252,8 @@ int main(void) {
       cmocka_unit_test(test_replay),
       cmocka_unit_test(test_faults),
       cmocka_unit_test(test_fault_of_ended),
+      cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_continue),
       cmocka_unit_test(test_impossible_faults),
       cmocka_unit_test(test_after_fault),
       cmocka_unit_test(test_existing_file),
