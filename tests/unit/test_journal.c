@@ -851,7 +851,7 @@ static void test_failures(void **state) {
                                      "request 3: expected one of the header's 3",
                                      "request 0: its session has ended",
                                      "request 1: its error is no UTF-8"};
-  char *path = path_of("failures");
+  char *path = path_of("ends");
   for (int what = 0; what < 6; what++) {
     pdt_journal j;
     pdt_journal_totals t;
@@ -882,7 +882,7 @@ static void test_failures(void **state) {
 /* What is kept stays, what is behind it goes with the first append, and not before. */
 static void test_continue(void **state) {
   (void)state;
-  char *path = path_of("continued"), *before, *after;
+  char *path = path_of("ends"), *before, *after;
   pdt_bytes n, m;
   pdt_error err = {0};
   pdt_journal j;
