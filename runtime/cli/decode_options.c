@@ -198,7 +198,9 @@ static const char doc[] =
     "  mpirun -n 8 pdt decode --model M --sidecar S.safetensors \\\n"
     "      --requests in.jsonl --max-sessions 16 --json --out answers.jsonl \\\n"
     "      --journal run.journal\n"
-    "  ... the same line and --resume, should it have been killed, as often as needed\n";
+    "  mpirun -n 4 pdt decode --model M --sidecar S.safetensors \\\n"
+    "      --requests in.jsonl --max-sessions 16 --json --out answers.jsonl \\\n"
+    "      --journal run.journal --resume   # should that have been killed\n";
 
 int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc, char **argv,
                              pdt_error *err) {
