@@ -146,10 +146,10 @@ class Checks:
 
     # ---- many requests ----
 
-    def cost(self, source, ranks=0):
+    def cost(self, source, ranks=0, model=MODEL, sidecar=f"{MODEL}/sidecar.safetensors", flags=()):
         """Most resident memory, in bytes, of any process of a run that reads its requests and ends before the first starts."""
-        command = [self.pdt, "decode", "--model", MODEL, "--sidecar", f"{MODEL}/sidecar.safetensors", "--threads", "1", "--requests", source,
-                   "--kv-memory", "1", "--max-tokens", "1"]
+        command = [self.pdt, "decode", "--model", model, "--sidecar", sidecar, "--threads", "1", "--requests", source,
+                   "--kv-memory", "1", "--max-tokens", "1", *flags]
         if ranks:
             command = [os.path.join(harness.ROOT, "launch", "mpirun"), "-n", str(ranks), *command]
         # what a sanitizer keeps of freed memory is its own
@@ -174,6 +174,32 @@ class Checks:
                 if grown > 5:
                     return f"{name}, {ranks} ranks: {grown:.1f} bytes a byte of the file"
         return None
+
+    def load_that_grows(self):
+        """Ten thousand prompts of 2,000 bytes: seconds until the first could start, and no more memory than for a few."""
+        model, sidecar = self.path("bytes"), self.path("bytes.safetensors")
+        with open(self.path("config.json"), "w") as f:
+            json.dump(dict(
+                architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                num_key_value_heads=2, vocab_size=320, rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=4096, tie_word_embeddings=False,
+                hidden_act="silu", bos_token_id=1, eos_token_id=2), f)
+        for words in (["model", "random", "--config", self.path("config.json"), "--out", model], ["sidecar", "init", "--model", model, "--out", sidecar]):
+            made = harness.run([self.pdt, *words])
+            if made.status:
+                return made.err
+        prompt = ("Describe Velmora, where carts leave with coffee and the founder sleeps. " * 40)[:2000]
+        costs, seconds, source = [], 0, self.path("load.jsonl")
+        for n in (100, 10000):
+            with open(source, "w") as f:  # a line at a time: what this process takes counts as the child's
+                for i in range(n):
+                    f.write(json.dumps({"prompt": prompt, "settings": {"seed": i}}) + "\n")
+            for flags in ([], ["--journal", self.path("load.journal")]):
+                start = time.time()
+                costs.append(self.cost(source, 0, model, sidecar, flags))
+                seconds = max(seconds, time.time() - start)
+        grown = [(costs[2 + i] - costs[i]) / 2**20 for i in range(2)]
+        print(f"        {seconds:.1f} s, {max(costs) / 2**20:.0f} MiB, {max(grown):.1f} MiB more than for 100", flush=True)
+        return None if max(grown) < 4 and seconds < 60 else f"{grown} MiB more, {seconds:.1f} s"
 
     def from_pipes(self):
         """A file that can be read but once: named, of another descriptor, and standard input; what is wrong in it is told all the same."""
@@ -346,6 +372,7 @@ class Checks:
             ("max_rounds ends a session, and it is said", self.out_of_rounds),
             ("large settings take no memory", self.large_settings),
             ("many requests cost a few times their file", self.many_requests),
+            ("load that grows takes no memory", self.load_that_grows),
             ("requests come from pipes, too", self.from_pipes),
             ("errors name file and line", self.lines_are_named),
             ("seeds take 64 bits", self.seeds),

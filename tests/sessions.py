@@ -55,7 +55,6 @@ def by_session(pdt, journal):
         if "request" not in entry:
             continue
         entry.pop("boundary", None)
-        entry.pop("bus_hash", None)  # of all sessions in flight together
         entry.pop("offset", None)
         sessions.setdefault(entry["request"], []).append(entry)
     return sessions

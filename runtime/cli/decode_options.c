@@ -20,6 +20,9 @@ enum {
   KEY_OUT,
   KEY_JSON,
   KEY_JOURNAL,
+  KEY_RESUME,
+  KEY_JOURNAL_SYNC,
+  KEY_ON_ERROR,
   KEY_OVERWRITE,
   KEY_QUIET,
   KEY_VERBOSE,
@@ -81,6 +84,19 @@ static const struct argp_option options[] = {
     {"json", KEY_JSON, NULL, 0, "the same as JSON lines, to --out or standard output", 4},
     {"trace", KEY_TRACE, "FILE", 0, "everything that was computed, as JSON", 4},
     {"journal", KEY_JOURNAL, "FILE", 0, "append-only log of every decision", 4},
+    {"resume", KEY_RESUME, NULL, 0,
+     "go on from the journal of a run that died, with the same requests, settings, model and "
+     "sidecar, on any ranks: what it had decided is kept, the rest is done, and --out and --json "
+     "come out whole; without a run in it yet, start",
+     4},
+    {"journal-sync", KEY_JOURNAL_SYNC, "WHEN", 0,
+     "when the journal is forced to disk, so that it outlives a crash of the machine, too: never, "
+     "end (at the end of the run), round (before every decision is acted upon) (end)",
+     4},
+    {"on-error", KEY_ON_ERROR, "RULE", 0,
+     "of a request that cannot be served (it is wrong, or its numbers overflow): stop, or skip it, "
+     "with the error in its place in the output, and status 0 (stop)",
+     4},
     {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a journal that is there, once the run begins",
      4},
     {"quiet", KEY_QUIET, NULL, 0, "no progress, no summary; warnings all the same", 4},
@@ -114,8 +130,40 @@ static error_t check(const pdt_decode_options *o, struct argp_state *state) {
                        : "none");
   else if (o->requests && (o->sections || o->plan || o->session >= 0))
     argp_error(state, "--section, --plan and --session belong to one request, not to --requests");
+  else if (o->resume && !o->journal)
+    argp_error(state, "--resume: expected --journal FILE, from which to go on");
+  else if (o->resume && o->overwrite)
+    argp_error(state, "expected --resume, which goes on from a journal, or --overwrite, which "
+                      "replaces it");
+  else if (o->resume && o->trace)
+    argp_error(state, "--resume: a trace holds what is not computed again: expected no --trace");
+  else if (o->skip_errors && o->trace)
+    argp_error(state, "--on-error skip: a trace holds every session: expected no --trace");
   else
     return 0;
+  return EINVAL;
+}
+
+static error_t parse_rule(bool *skip, const char *arg, struct argp_state *state) {
+  *skip = strcmp(arg, "skip") == 0;
+  if (*skip || strcmp(arg, "stop") == 0) return 0;
+  argp_error(state, "--on-error: expected stop or skip, found '%s'", arg);
+  return EINVAL;
+}
+
+static error_t parse_sync(pdt_journal_sync *sync, const char *arg, struct argp_state *state) {
+  static const struct {
+    const char *name;
+    pdt_journal_sync sync;
+  } all[] = {{"never", PDT_JOURNAL_SYNC_NEVER},
+             {"end", PDT_JOURNAL_SYNC_AT_CLOSE},
+             {"round", PDT_JOURNAL_SYNC_EACH_DECISION}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (strcmp(arg, all[i].name) == 0) {
+      *sync = all[i].sync;
+      return 0;
+    }
+  argp_error(state, "--journal-sync: expected never, end or round, found '%s'", arg);
   return EINVAL;
 }
 
@@ -128,6 +176,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
       {KEY_JOURNAL, &o->journal, NULL},     {KEY_JSON, NULL, &o->json},
       {KEY_OVERWRITE, NULL, &o->overwrite}, {KEY_QUIET, NULL, &o->quiet},
       {KEY_VERBOSE, NULL, &o->verbose},     {KEY_ROUNDS, NULL, &o->rounds},
+      {KEY_RESUME, NULL, &o->resume},
   };
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
@@ -137,6 +186,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   switch (key) {
   case KEY_SECTION:
     return add_section(o, arg, state);
+  case KEY_ON_ERROR:
+    return parse_rule(&o->skip_errors, arg, state);
+  case KEY_JOURNAL_SYNC:
+    return parse_sync(&o->journal_sync, arg, state);
   case KEY_SESSION:
     return pdt_cli_integer(state, "session", arg, 0, UINT32_MAX, &o->session);
   case ARGP_KEY_ARG:
@@ -163,7 +216,10 @@ static const char doc[] =
     "      --max-tokens 96 --temperature 0.8 --top-p 0.9 --seed 1\n"
     "  mpirun -n 8 pdt decode --model M --sidecar S.safetensors \\\n"
     "      --requests in.jsonl --max-sessions 16 --json --out answers.jsonl \\\n"
-    "      --journal run.journal\n";
+    "      --journal run.journal\n"
+    "  mpirun -n 4 pdt decode --model M --sidecar S.safetensors \\\n"
+    "      --requests in.jsonl --max-sessions 16 --json --out answers.jsonl \\\n"
+    "      --journal run.journal --resume   # should that have been killed\n";
 
 int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc, char **argv,
                              pdt_error *err) {
@@ -174,6 +230,7 @@ int pdt_decode_options_parse(pdt_decode_options *o, const pdt_cli *cli, int argc
   pdt_setting_options(&all[OPTIONS - 1], &texts, KEY_SETTINGS, 2, NULL, 0);
   *o = (pdt_decode_options){.session = -1, .settings = json_object()};
   o->engine.max_sessions = 8;
+  o->journal_sync = PDT_JOURNAL_SYNC_AT_CLOSE;
   if (!o->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "no memory");
   int status = pdt_cli_parse(cli, &argp, argc, argv, o, err);
   o->engine.details = o->trace != NULL;

@@ -2,6 +2,7 @@
  * makes a session of each. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "engine/run.h"
@@ -11,10 +12,9 @@ enum { MESSAGE_BYTES = 1 << 28 }; /* of one broadcast */
 
 /* What is told before the requests themselves. */
 typedef struct admission {
-  int64_t bytes;   /* of all of them, packed */
+  int64_t bytes;   /* of all of them, each packed behind its index */
   int32_t n;       /* how many; -1: rank 0 failed */
   int32_t no_more; /* no others will come */
-  int32_t first;   /* index of the first; refused ones have an index, too */
 } admission;
 
 /* A request that can never fit ends alone. */
@@ -35,6 +35,11 @@ static int look_for_one(pdt_run *run, bool idle, pdt_error *err) {
   for (;;) {
     pdt_error why = {0};
     pdt_next next = run->waiting ? PDT_NEXT_REQUEST : s->next(s->context, idle, &run->waiting, err);
+    if (next == PDT_NEXT_PASSED) {
+      run->waiting = NULL;
+      run->n_taken++;
+      continue;
+    }
     if (next != PDT_NEXT_REQUEST) {
       run->waiting = NULL;
       run->no_more = next == PDT_NEXT_END;
@@ -49,10 +54,21 @@ static int look_for_one(pdt_run *run, bool idle, pdt_error *err) {
   }
 }
 
-/* Rank 0: packs requests as long as there is room. One whose index would leave a gap, because
- * others were refused before it, goes with the next admission. */
+/* Rank 0: puts the request that waits into the mail, behind its index: those that were refused or
+ * passed over before it have one, too. */
+static int pack_one(pdt_run *run, pdt_error *err) {
+  pdt_buffer *mail = &run->mail.requests;
+  if (pdt_buffer_put(mail, &run->n_taken, sizeof run->n_taken, err) ||
+      pdt_request_pack(mail, run->waiting, "request", err))
+    return -1;
+  run->waiting = NULL;
+  run->n_taken++;
+  return 0;
+}
+
+/* Rank 0: packs requests as long as there is room. */
 static int collect(pdt_run *run, admission *a, pdt_error *err) {
-  *a = (admission){.first = run->n_taken};
+  *a = (admission){0};
   if (run->failure.code != PDT_ERROR_NONE) { /* there was no boundary to tell it at */
     *err = run->failure;
     return -1;
@@ -62,14 +78,7 @@ static int collect(pdt_run *run, admission *a, pdt_error *err) {
   while (run->n_sessions + a->n < run->setup.capacity.sessions && !run->no_more) {
     more = look_for_one(run, run->n_sessions == 0 && a->n == 0, err);
     if (more <= 0) break;
-    if (a->n == 0) a->first = run->n_taken;
-    if (a->first + a->n != run->n_taken) { /* it is next in line */
-      pdt_ledger_remove(&run->ledger, run->waiting);
-      break;
-    }
-    if (pdt_request_pack(&run->mail.requests, run->waiting, "request", err)) return -1;
-    run->waiting = NULL;
-    run->n_taken++;
+    if (pack_one(run, err)) return -1;
     a->n++;
   }
   a->bytes = (int64_t)run->mail.requests.bytes;
@@ -101,13 +110,16 @@ static int share(pdt_run *run, admission *a, pdt_error *err) {
 
 /* A session of the request at *at of the mail. A rank that has no memory for it lets it end alone.
  * Collective; fails alike where the mail cannot be read, or a device has failed. */
-static int join(pdt_run *run, int32_t index, size_t *at, pdt_error *err) {
+static int join(pdt_run *run, size_t *at, pdt_error *err) {
   const pdt_request_context context = {&run->loaded->model, &run->loaded->sidecar.config, NULL};
   const pdt_buffer *mail = &run->mail.requests;
   pdt_running *r = NULL;
   pdt_request request;
   pdt_error own = {0};
   char where[64];
+  int32_t index;
+  memcpy(&index, mail->data + *at, sizeof index);
+  *at += sizeof index;
   snprintf(where, sizeof where, "request %d", index);
   if (!pdt_request_unpack(&request, mail->data, mail->bytes, at, where, &context, &own) &&
       PDT_NEW(&r, 1, "session", &own))
@@ -139,6 +151,6 @@ int pdt_run_admit(pdt_run *run, pdt_error *err) {
   if (run->machine->world->rank == 0 && collect(run, &a, err)) a.n = -1;
   if (share(run, &a, err)) return -1;
   for (int32_t i = 0; i < a.n; i++)
-    if (join(run, a.first + i, &at, err)) return -1;
+    if (join(run, &at, err)) return -1;
   return 0;
 }

@@ -15,7 +15,7 @@ static uint64_t hash_buses(pdt_run *run) {
   for (int32_t i = 0; i < run->n_decoding; i++) {
     pdt_bus *bus = &run->sessions[i]->session.bus;
     pdt_bus_sum(bus); /* only what is new is worked out, however long the session is */
-    hash = (hash * 0x9E3779B97F4A7C15u) ^ pdt_bus_hash(bus);
+    hash = pdt_bus_hash_add(hash, pdt_bus_hash(bus));
   }
   return hash;
 }
@@ -219,25 +219,14 @@ static int report_rounds(pdt_run *run, const Pdt__Decision *d, pdt_error *err) {
 
 /* Sessions that a fault ends leave, each with an error that says what and where. */
 static void dismiss_faulty(pdt_run *run) {
-  static const char *const what[] = {[PDT_FAULT_LOGITS] = "the logits",
-                                     [PDT_FAULT_READINESS] = "readiness",
-                                     [PDT_FAULT_NOTE] = "the note",
-                                     [PDT_FAULT_COVERAGE] = "coverage"};
   for (int32_t i = 0; i < run->n_decoding;) {
     const pdt_running *r = run->sessions[i];
-    char name[PDT_REQUEST_NAME_BYTES];
     pdt_error why = {0};
     if (r->fault == PDT_FAULT_NONE) {
       i++;
       continue;
     }
-    pdt_request_name(name, sizeof name, r->request, r->index);
-    pdt_fail(&why, PDT_ERROR_RUNTIME,
-             "%s, round %d, stream %d: %s: expected finite numbers, found NaN or infinity (hint: "
-             "%s)",
-             name, r->session.round, r->fault_stream, what[r->fault],
-             r->fault == PDT_FAULT_LOGITS ? "do the activations overflow?"
-                                          : "does the sidecar belong to this model?");
+    pdt_request_fault(&why, r->request, r->index, r->session.round, r->fault_stream, r->fault);
     pdt_run_fail_session(run, i, &why);
   }
 }

@@ -164,11 +164,14 @@ static void share_setup(pdt_run *run) {
   struct {
     pdt_capacity capacity;
     int32_t recorded, resumes;
-  } told = {run->setup.capacity, run->setup.decisions.next != NULL, run->setup.decisions.resumes};
+    uint64_t before;
+  } told = {run->setup.capacity, run->setup.decisions.next != NULL, run->setup.decisions.resumes,
+            run->setup.decisions.before};
   pdt_comm_broadcast(run->machine->world, &told, sizeof told, 0);
   run->setup.capacity = told.capacity;
   run->recorded = told.recorded;
   run->resumes = told.resumes;
+  run->boundary = told.before;
 }
 
 int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) {

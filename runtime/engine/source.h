@@ -6,6 +6,7 @@
 
 typedef enum pdt_next {
   PDT_NEXT_REQUEST, /* there is one */
+  PDT_NEXT_PASSED,  /* one that is not to run here: it has its index all the same */
   PDT_NEXT_LATER,   /* none now */
   PDT_NEXT_END,     /* no more will come: not asked again */
   PDT_NEXT_FAILED,  /* ends the run */
@@ -31,7 +32,8 @@ typedef struct pdt_decision_source {
   /* Sets *packed and *bytes to the next boundary's Decision, which is read until the next call: 1;
    * 0 after the last; -1 ends the run. */
   int (*next)(void *context, const void **packed, pdt_bytes *bytes, pdt_error *err);
-  bool resumes; /* after the last one the coordinator decides; else the run stops there */
+  bool resumes;    /* after the last one the coordinator decides; else the run stops there */
+  uint64_t before; /* the boundary before its first; 0: it is a record from the beginning */
 } pdt_decision_source;
 
 /* A source that hands out a list of requests in order. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json_text.h"
+#include "base/text_safe.h"
 #include "journal/inspect.h"
 #include "journal/replay.h"
 #include "protocol/decide.h"
@@ -55,6 +56,12 @@ static const char *end_text(const Pdt__SessionEnd *end, const pdt_replay *replay
   return end->complete ? "complete" : "ended by max_rounds, streams were not done";
 }
 
+static void table_failure(FILE *out, const Pdt__RequestFailure *f) {
+  (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  not served: ", "error", f->request, f->session);
+  pdt_put_escaped(out, (const char *)f->error.data, f->error.len, false);
+  (void)fputc('\n', out);
+}
+
 static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_replay *replay) {
   const Pdt__JournalEntry *m = e->message;
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER) table_header(out, m->header);
@@ -72,6 +79,7 @@ static void table_entry(FILE *out, const pdt_journal_entry *e, const pdt_replay 
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END)
     (void)fprintf(out, "%8s  %7u  %7" PRIu64 "  %s\n", "end", m->end->request, m->end->session,
                   end_text(m->end, replay));
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE) table_failure(out, m->failure);
   for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++) {
     const Pdt__SessionDecision *s = e->decision->sessions[i];
     if (s->fault == PDT__FAULT__FAULT_NONE)
@@ -95,6 +103,7 @@ static void table_totals(FILE *out, const pdt_journal_totals *t, const pdt_journ
   if (t->faults > 0)
     (void)fprintf(out, "%" PRId64 " sessions were ended by a fault: a number that is none\n",
                   t->faults);
+  if (t->failed > 0) (void)fprintf(out, "%" PRId64 " requests were not served\n", t->failed);
   if (r->torn > 0)
     (void)fprintf(out,
                   "the end is torn: the last %lld of %lld bytes are no whole entry, as after a "
@@ -127,7 +136,7 @@ static void json_session(FILE *out, const char *type, uint32_t request, uint64_t
 static void json_boundary(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
   (void)fputs(",\"boundary\":", out);
   pdt_json_put_u64(out, d->boundary);
-  (void)fprintf(out, ",\"bus_hash\":\"%016" PRIx64 "\",\"round\":%u", d->bus_hash, s->round);
+  (void)fprintf(out, ",\"bus_hash\":\"%016" PRIx64 "\",\"round\":%u", s->bus_hash, s->round);
 }
 
 static void json_fault(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
@@ -173,6 +182,12 @@ static void json_entry(FILE *out, const pdt_journal_entry *e) {
     json_session(out, "end", m->end->request, m->end->session);
     (void)fprintf(out, ",\"complete\":%s}\n", m->end->complete ? "true" : "false");
   }
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE) {
+    json_session(out, "error", m->failure->request, m->failure->session);
+    (void)fprintf(out, ",\"line\":%u,\"error\":", m->failure->line);
+    (void)pdt_json_put_string(out, (const char *)m->failure->error.data, m->failure->error.len);
+    (void)fputs("}\n", out);
+  }
   for (size_t i = 0; e->decision && i < e->decision->n_sessions; i++) {
     const Pdt__SessionDecision *s = e->decision->sessions[i];
     (s->fault == PDT__FAULT__FAULT_NONE ? json_round : json_fault)(out, e->decision, s);
@@ -186,10 +201,11 @@ static void json_totals(FILE *out, const pdt_journal_totals *t, const pdt_journa
                 ",\"complete\":%" PRId64 ",\"faults\":%" PRId64 ",\"rounds\":%" PRId64
                 ",\"gates\":%" PRId64 ",\"commits\":%" PRId64 ",\"holds\":%" PRId64
                 ",\"rollbacks\":%" PRId64 ",\"forced\":%" PRId64 ",\"tokens\":%" PRId64
-                ",\"committed_tokens\":%" PRId64 ",\"bytes\":%lld,\"torn_bytes\":%lld}\n",
+                ",\"committed_tokens\":%" PRId64 ",\"failed\":%" PRId64
+                ",\"bytes\":%lld,\"torn_bytes\":%lld}\n",
                 t->entries, t->boundaries, t->requests, t->started, t->ended, t->complete,
                 t->faults, t->rounds, t->gates, t->commits, t->holds, t->rollbacks, t->forced,
-                t->tokens, t->committed, (long long)r->size, (long long)r->torn);
+                t->tokens, t->committed, t->failed, (long long)r->size, (long long)r->torn);
 }
 
 static int print_entries(pdt_journal_reader *r, pdt_replay *replay, bool json, FILE *out,

@@ -38,12 +38,20 @@ static void table_answer(FILE *out, const Pdt__MergedAnswer *a) {
   (void)fputs("\n\n", out);
 }
 
+static void table_failure(FILE *out, const Pdt__RequestFailure *f) {
+  (void)fprintf(out, "\nno answer of session %" PRIu64 " (request %u):\n", f->session, f->request);
+  pdt_put_escaped(out, (const char *)f->error.data, f->error.len, true);
+  (void)fputs("\n\n", out);
+}
+
 static int print_record(const Pdt__OutputRecord *record, bool json, FILE *out, pdt_error *err) {
   if (json) {
     if (pdt_output_put_json(out, record, err)) return -1;
     (void)fputc('\n', out);
   } else if (record->record_case == PDT__OUTPUT_RECORD__RECORD_ARTIFACT) {
     table_artifact(out, record->artifact);
+  } else if (record->record_case == PDT__OUTPUT_RECORD__RECORD_FAILURE) {
+    table_failure(out, record->failure);
   } else {
     table_answer(out, record->answer);
   }
@@ -52,7 +60,7 @@ static int print_record(const Pdt__OutputRecord *record, bool json, FILE *out, p
 
 static int print_records(pdt_output_reader *r, bool json, FILE *out, pdt_error *err) {
   const Pdt__OutputRecord *record;
-  int64_t artifacts = 0;
+  int64_t artifacts = 0, failures = 0;
   int more;
   while ((more = pdt_output_reader_next(r, &record, err)) > 0) {
     if (!json && r->records == 1)
@@ -60,11 +68,13 @@ static int print_records(pdt_output_reader *r, bool json, FILE *out, pdt_error *
                     "stream", "tokens", "uncommitted", "forced", "done", "slots", "text");
     if (print_record(record, json, out, err)) return -1;
     artifacts += record->record_case == PDT__OUTPUT_RECORD__RECORD_ARTIFACT;
+    failures += record->record_case == PDT__OUTPUT_RECORD__RECORD_FAILURE;
   }
   if (more < 0) return -1;
+  if (!json && failures > 0) (void)fprintf(out, "%" PRId64 " requests not served, ", failures);
   if (!json)
     (void)fprintf(out, "%" PRId64 " artifacts, %" PRId64 " answers, %lld bytes\n", artifacts,
-                  r->records - artifacts, (long long)r->size);
+                  r->records - artifacts - failures, (long long)r->size);
   if (fflush(out) || ferror(out))
     return pdt_fail(err, PDT_ERROR_IO, "cannot write what %s holds: %s", r->name, strerror(errno));
   return 0;

@@ -44,33 +44,45 @@ static int reserve(pdt_journal *j, size_t bytes, pdt_error *err) {
   return status;
 }
 
-/* A regular file must be ours alone, and empty or a journal that may be replaced. */
-static int claim(pdt_journal *j, bool overwrite, pdt_error *err) {
+/* A regular file must be ours alone. *bytes: its size, now that it is. */
+static int lock(pdt_journal *j, pdt_bytes *bytes, pdt_error *err) {
   struct stat status;
+  *bytes = 0;
   if (fstat(j->fd, &status)) return io_error(j, "open", err);
   j->regular = S_ISREG(status.st_mode);
   if (!j->regular) return 0;
   if (flock(j->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
     return pdt_fail(err, PDT_ERROR_IO, "%s: journal: another process is writing it", j->path);
-  if (fstat(j->fd, &status)) return io_error(j, "open", err); /* its size, now that it is ours */
-  if (status.st_size == 0) return 0;
+  if (fstat(j->fd, &status)) return io_error(j, "open", err);
+  *bytes = status.st_size;
+  return 0;
+}
+
+/* A regular file must be empty, or a journal that may be replaced. */
+static int claim(pdt_journal *j, bool overwrite, pdt_error *err) {
+  pdt_bytes bytes;
+  if (lock(j, &bytes, err)) return -1;
+  if (bytes == 0) return 0;
   bool journal = pdt_is_journal(j->path);
-  j->replaces = !journal || status.st_size > PDT_JOURNAL_HEAD_BYTES;
+  j->replaces = !journal || bytes > PDT_JOURNAL_HEAD_BYTES;
   if (journal && (overwrite || !j->replaces)) return 0;
   return pdt_fail(err, PDT_ERROR_USAGE,
                   "%s: journal: expected a new file, found %s of %lld bytes (hint: name another "
                   "file%s)",
-                  j->path, journal ? "one" : "another kind of file", (long long)status.st_size,
+                  j->path, journal ? "one" : "another kind of file", (long long)bytes,
                   journal ? ", or ask to overwrite it" : "");
 }
 
-/* The journal begins: what an older one held goes now. */
+/* The journal begins: what an older one held goes now, but for what is kept. */
 static int begin(pdt_journal *j, pdt_error *err) {
+  off_t keeps = (off_t)j->keeps;
   j->begun = true;
-  if (j->regular && (ftruncate(j->fd, 0) || lseek(j->fd, 0, SEEK_SET))) {
+  if (j->regular && (ftruncate(j->fd, keeps) || lseek(j->fd, keeps, SEEK_SET) != keeps)) {
     j->broken = true;
-    return io_error(j, "empty", err);
+    return io_error(j, keeps > 0 ? "cut" : "empty", err);
   }
+  j->bytes = j->keeps;
+  if (keeps > 0) return 0;
   if (reserve(j, 4096, err)) return -1;
   memcpy(j->buffer, PDT_JOURNAL_MAGIC, 8);
   pdt_put_le32(j->buffer + 8, PDT_JOURNAL_VERSION);
@@ -91,6 +103,36 @@ int pdt_journal_create(pdt_journal *j, const char *path, bool overwrite, pdt_jou
   return j->replaces ? 0 : begin(j, err);
 }
 
+/* Is it a regular file with nothing in it, or with a journal, or the beginning of one's head? */
+static int claim_journal(pdt_journal *j, pdt_error *err) {
+  char head[sizeof PDT_JOURNAL_MAGIC - 1];
+  pdt_bytes bytes;
+  if (lock(j, &bytes, err)) return -1;
+  ssize_t n = j->regular ? pread(j->fd, head, sizeof head, 0) : 0;
+  if (n < 0) return io_error(j, "read", err);
+  if (j->regular && memcmp(head, PDT_JOURNAL_MAGIC, (size_t)n) == 0) return 0;
+  return pdt_fail(err, PDT_ERROR_USAGE,
+                  "%s: journal: expected one to go on from, found another kind of file (hint: name "
+                  "the journal of the run)",
+                  j->path);
+}
+
+int pdt_journal_continue(pdt_journal *j, const char *path, pdt_journal_sync sync, pdt_error *err) {
+  *j = (pdt_journal){.fd = -1, .sync = sync, .replaces = true};
+  j->path = strdup(path);
+  if (!j->path) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: journal: no memory", path);
+  if (pdt_sink_descriptor(path) >= 0)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "%s: journal: expected the name of a file, to go on from what it holds", path);
+  j->created = access(path, F_OK) != 0;
+  j->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666); /* a pipe must not block */
+  return j->fd < 0 ? io_error(j, "open", err) : claim_journal(j, err);
+}
+
+void pdt_journal_keep(pdt_journal *j, pdt_bytes bytes) {
+  j->keeps = bytes;
+}
+
 static int append(pdt_journal *j, const Pdt__JournalEntry *entry, pdt_error *err) {
   size_t length = pdt__journal_entry__get_packed_size(entry);
   if (length > PDT_JOURNAL_MAX_ENTRY_BYTES) {
@@ -106,7 +148,8 @@ static int append(pdt_journal *j, const Pdt__JournalEntry *entry, pdt_error *err
   pdt__journal_entry__pack(entry, j->buffer + 4);
   pdt_put_le64(j->buffer + 4 + length, XXH3_64bits(j->buffer, 4 + length));
   if (put(j, bytes, err)) return -1;
-  if (j->sync == PDT_JOURNAL_SYNC_EACH_ENTRY && j->regular && fdatasync(j->fd)) {
+  bool decision = entry->entry_case == PDT__JOURNAL_ENTRY__ENTRY_DECISION;
+  if (decision && j->sync == PDT_JOURNAL_SYNC_EACH_DECISION && j->regular && fdatasync(j->fd)) {
     j->broken = true;
     return io_error(j, "synchronize", err);
   }
@@ -132,6 +175,13 @@ int pdt_journal_append_end(pdt_journal *j, const Pdt__SessionEnd *end, pdt_error
   Pdt__JournalEntry entry = PDT__JOURNAL_ENTRY__INIT;
   entry.entry_case = PDT__JOURNAL_ENTRY__ENTRY_END;
   entry.end = (Pdt__SessionEnd *)(uintptr_t)end;
+  return append(j, &entry, err);
+}
+
+int pdt_journal_append_failure(pdt_journal *j, const Pdt__RequestFailure *failure, pdt_error *err) {
+  Pdt__JournalEntry entry = PDT__JOURNAL_ENTRY__INIT;
+  entry.entry_case = PDT__JOURNAL_ENTRY__ENTRY_FAILURE;
+  entry.failure = (Pdt__RequestFailure *)(uintptr_t)failure;
   return append(j, &entry, err);
 }
 

@@ -4,10 +4,10 @@
  *   entries: payload length (4 bytes), payload, XXH3-64 of length and payload (8 bytes)
  *
  * Numbers are little-endian. A payload is a serialized JournalEntry of proto/pdt.proto: one
- * RunHeader first, then SessionStart (which holds the session's request), Decision and SessionEnd
- * entries; the bytes of a Decision are those that were broadcast. Format 1 had all requests in the
- * header, as JSON; it is refused by its number. Nothing here communicates: the coordinator alone
- * writes. */
+ * RunHeader first, then SessionStart (which holds the session's request), Decision, SessionEnd and
+ * RequestFailure entries; the bytes of a Decision are those that were broadcast. Format 1 had all
+ * requests in the header, as JSON, and format 2 one hash for the notes of all sessions; they are
+ * refused by their number. Nothing here communicates: the coordinator alone writes. */
 #ifndef PDT_JOURNAL_JOURNAL_H
 #define PDT_JOURNAL_JOURNAL_H
 
@@ -18,7 +18,7 @@
 #include "pdt.pb-c.h"
 
 enum {
-  PDT_JOURNAL_VERSION = 2,
+  PDT_JOURNAL_VERSION = 3,
   PDT_JOURNAL_HEAD_BYTES = 12,  /* magic and version */
   PDT_JOURNAL_FRAME_BYTES = 12, /* length and checksum around a payload */
   PDT_JOURNAL_MAX_ENTRY_BYTES = 64 << 20
@@ -29,7 +29,7 @@ enum {
 typedef enum pdt_journal_sync {
   PDT_JOURNAL_SYNC_NEVER,
   PDT_JOURNAL_SYNC_AT_CLOSE,
-  PDT_JOURNAL_SYNC_EACH_ENTRY,
+  PDT_JOURNAL_SYNC_EACH_DECISION, /* and all that came before it */
 } pdt_journal_sync;
 
 /* A journal being written. */
@@ -39,8 +39,9 @@ typedef struct pdt_journal {
   pdt_journal_sync sync;
   bool regular;    /* a file that can be cut and synchronized, no device or pipe */
   bool created;    /* nothing had that name before */
-  bool replaces;   /* there is an older journal */
-  bool begun;      /* the head is written */
+  bool replaces;   /* there is an older journal, */
+  pdt_bytes keeps; /* of which these bytes stay */
+  bool begun;      /* the head is written, what of an older journal goes is gone */
   bool broken;     /* an append failed: nothing may follow */
   pdt_bytes bytes; /* written, whole entries only */
   uint8_t *buffer; /* [capacity]: one entry */
@@ -56,12 +57,23 @@ typedef struct pdt_journal {
 int pdt_journal_create(pdt_journal *j, const char *path, bool overwrite, pdt_journal_sync sync,
                        pdt_error *err);
 
+/* Opens the journal at path, or a new file, to append to what is there; what that is can be read
+ * now, since no other process writes it. Nothing is changed before the first append. Ended by
+ * pdt_journal_close. Errors: USAGE (no regular file, or of another kind), IO (another process is
+ * writing it), MEMORY; j is then safe to close. */
+int pdt_journal_continue(pdt_journal *j, const char *path, pdt_journal_sync sync, pdt_error *err);
+
+/* Of a journal so opened: its first `bytes`, which end with a whole entry, stay, and the first
+ * append comes behind them in place of what there is; 0, as by itself: it begins anew. */
+void pdt_journal_keep(pdt_journal *j, pdt_bytes bytes);
+
 /* Each of these appends one entry with one write, so that it is in the file or at its torn end.
  * After a failure the entry is cut off where the file allows it, and every further append fails.
  * Errors: IO (the disk is full), RUNTIME (larger than PDT_JOURNAL_MAX_ENTRY_BYTES), MEMORY. */
 int pdt_journal_append_header(pdt_journal *j, const Pdt__RunHeader *header, pdt_error *err);
 int pdt_journal_append_start(pdt_journal *j, const Pdt__SessionStart *start, pdt_error *err);
 int pdt_journal_append_end(pdt_journal *j, const Pdt__SessionEnd *end, pdt_error *err);
+int pdt_journal_append_failure(pdt_journal *j, const Pdt__RequestFailure *failure, pdt_error *err);
 
 /* The packed bytes of a Decision, as broadcast. They are stored, not read. */
 int pdt_journal_append_decision(pdt_journal *j, const void *packed, pdt_bytes bytes,
@@ -98,6 +110,10 @@ typedef struct pdt_journal_reader {
  * not seen. Closed by pdt_journal_reader_close. Errors: IO, INPUT (no regular file, no journal,
  * another version), MEMORY; r is then closed. */
 int pdt_journal_reader_open(pdt_journal_reader *r, const char *path, pdt_error *err);
+
+/* The same of its first `bytes` alone, whatever is behind them. */
+int pdt_journal_reader_open_part(pdt_journal_reader *r, const char *path, pdt_bytes bytes,
+                                 pdt_error *err);
 
 /* The same for a stream of size bytes that is already open; takes it over, also on failure. */
 int pdt_journal_reader_attach(pdt_journal_reader *r, FILE *file, pdt_bytes size, const char *name,

@@ -66,8 +66,14 @@ static int put_record(pdt_output *o, int32_t request, const void *data, size_t b
 }
 
 static int32_t request_of(const Pdt__OutputRecord *record) {
-  bool artifact = record->record_case == PDT__OUTPUT_RECORD__RECORD_ARTIFACT;
-  return (int32_t)(artifact ? record->artifact->request : record->answer->request);
+  switch (record->record_case) {
+  case PDT__OUTPUT_RECORD__RECORD_ARTIFACT:
+    return (int32_t)record->artifact->request;
+  case PDT__OUTPUT_RECORD__RECORD_FAILURE:
+    return (int32_t)record->failure->request;
+  default:
+    return (int32_t)record->answer->request;
+  }
 }
 
 const char *pdt_ending_name(Pdt__Ending ending) {
@@ -110,10 +116,20 @@ static void put_answer(FILE *out, const Pdt__MergedAnswer *a, bool *good) {
                 pdt_ending_name(a->ended_by));
 }
 
+static void put_failure(FILE *out, const Pdt__RequestFailure *f, bool *good) {
+  (void)fputs("{\"type\":\"error\",\"session\":", out);
+  pdt_json_put_u64(out, f->session);
+  (void)fprintf(out, ",\"request\":%u,\"line\":%u,\"error\":", f->request, f->line);
+  *good = pdt_json_put_string(out, (const char *)f->error.data, f->error.len);
+  (void)fputc('}', out);
+}
+
 int pdt_output_put_json(FILE *out, const Pdt__OutputRecord *record, pdt_error *err) {
   bool good;
   if (record->record_case == PDT__OUTPUT_RECORD__RECORD_ARTIFACT)
     put_artifact(out, record->artifact, &good);
+  else if (record->record_case == PDT__OUTPUT_RECORD__RECORD_FAILURE)
+    put_failure(out, record->failure, &good);
   else
     put_answer(out, record->answer, &good);
   return good ? 0
@@ -221,5 +237,14 @@ int pdt_output_answer(pdt_output *o, const pdt_answer *a, pdt_error *err) {
   Pdt__OutputRecord record = PDT__OUTPUT_RECORD__INIT;
   record.record_case = PDT__OUTPUT_RECORD__RECORD_ANSWER;
   record.answer = &m;
+  return write_record(o, &record, err);
+}
+
+int pdt_output_failure(pdt_output *o, const Pdt__RequestFailure *failure, pdt_error *err) {
+  if (check_text((const char *)failure->error.data, failure->error.len, err))
+    return pdt_fail_in(err, "output: error of request %u", failure->request);
+  Pdt__OutputRecord record = PDT__OUTPUT_RECORD__INIT;
+  record.record_case = PDT__OUTPUT_RECORD__RECORD_FAILURE;
+  record.failure = (Pdt__RequestFailure *)(uintptr_t)failure;
   return write_record(o, &record, err);
 }

@@ -68,6 +68,10 @@ int pdt_output_end(pdt_output *o, int32_t request, pdt_error *err);
 int pdt_output_artifact(pdt_output *o, const pdt_artifact *a, pdt_error *err);
 int pdt_output_answer(pdt_output *o, const pdt_answer *a, pdt_error *err);
 
+/* The same of a request that is not served, `error` being UTF-8:
+ *   {"type":"error","session":,"request":,"line":,"error":""} */
+int pdt_output_failure(pdt_output *o, const Pdt__RequestFailure *failure, pdt_error *err);
+
 /* "complete", "max_rounds", or "unknown" for a number that a file has and this does not know. */
 const char *pdt_ending_name(Pdt__Ending ending);
 

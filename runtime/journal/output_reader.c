@@ -57,9 +57,10 @@ static int check_record(const pdt_output_reader *r, pdt_error *err) {
   if (!record) return corrupt(r, "it is no OutputRecord", err);
   if (record->record_case == PDT__OUTPUT_RECORD__RECORD__NOT_SET)
     return corrupt(r, "its kind is unknown", err);
-  const ProtobufCBinaryData *text = record->record_case == PDT__OUTPUT_RECORD__RECORD_ARTIFACT
-                                        ? &record->artifact->text
-                                        : &record->answer->text;
+  const ProtobufCBinaryData *text =
+      record->record_case == PDT__OUTPUT_RECORD__RECORD_ARTIFACT  ? &record->artifact->text
+      : record->record_case == PDT__OUTPUT_RECORD__RECORD_FAILURE ? &record->failure->error
+                                                                  : &record->answer->text;
   if (!pdt_is_utf8((const char *)text->data, text->len))
     return corrupt(r, "its text is no UTF-8", err);
   return 0;

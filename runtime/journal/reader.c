@@ -45,6 +45,13 @@ int pdt_journal_reader_open(pdt_journal_reader *r, const char *path, pdt_error *
   return pdt_journal_reader_attach(r, file, size, path, err);
 }
 
+int pdt_journal_reader_open_part(pdt_journal_reader *r, const char *path, pdt_bytes bytes,
+                                 pdt_error *err) {
+  if (pdt_journal_reader_open(r, path, err)) return -1;
+  if (bytes < r->size) r->size = bytes;
+  return 0;
+}
+
 static void drop_messages(pdt_journal_reader *r) {
   pdt__journal_entry__free_unpacked(r->message, NULL);
   pdt__decision__free_unpacked(r->decision, NULL);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/memory.h"
 #include "base/utf8.h"
@@ -49,13 +50,12 @@ static int take_header(pdt_replay *r, const Pdt__RunHeader *h, pdt_error *err) {
 
 /* ---- a session's start ---- */
 
-static int check_order(const pdt_replay *r, const Pdt__SessionStart *m, pdt_error *err) {
-  if (m->request >= r->totals.requests)
-    return BAD("request %u: expected one of the header's %lld", m->request,
+static int check_order(const pdt_replay *r, uint32_t request, pdt_error *err) {
+  if (request >= r->totals.requests)
+    return BAD("request %u: expected one of the header's %lld", request,
                (long long)r->totals.requests);
-  if (m->request < r->n) return BAD("request %u: its session starts again", m->request);
-  if (m->request > r->n)
-    return BAD("request %u: expected request %zu to start first", m->request, r->n);
+  if (request < r->n) return BAD("request %u: its session starts again", request);
+  if (request > r->n) return BAD("request %u: expected request %zu to start first", request, r->n);
   return 0;
 }
 
@@ -80,8 +80,10 @@ static int read_start(pdt_replay_session *s, const Pdt__SessionStart *m, pdt_err
   if (s->request.session != m->session || slots != m->n_plan_ids)
     return BAD("%s: its session and plan are not those that it names", where);
   s->index = (int32_t)m->request;
+  s->plan = pdt_replay_plan_hash(m->plan_ids, m->n_plan_ids, m->plan_note, m->n_plan_note);
   s->slots = (int32_t)slots;
   s->request.settings.limits.slots = s->slots;
+  s->round = 1;
   if (PDT_NEW(&s->plan_ids, s->slots, "session", err)) return -1;
   if (s->slots > 0) memcpy(s->plan_ids, m->plan_ids, slots * sizeof *s->plan_ids);
   return 0;
@@ -89,8 +91,8 @@ static int read_start(pdt_replay_session *s, const Pdt__SessionStart *m, pdt_err
 
 static int take_start(pdt_replay *r, const Pdt__SessionStart *m, pdt_error *err) {
   pdt_replay_session *s;
-  if (check_order(r, m, err) || check_plan(m, err) || PDT_GROW(&r->slots, r->n, &r->room, err) ||
-      PDT_NEW(&s, 1, "session", err))
+  if (check_order(r, m->request, err) || check_plan(m, err) ||
+      PDT_GROW(&r->slots, r->n, &r->room, err) || PDT_NEW(&s, 1, "session", err))
     return -1;
   if (read_start(s, m, err)) {
     free_session(s);
@@ -239,6 +241,7 @@ static int decide_round(pdt_replay *r, pdt_replay_session *s, const Pdt__Session
       pdt_session_apply(&s->session, &d, &committed, err))
     return blame_input(err);
   r->slots[m->request].rounds = d.round;
+  s->round = d.round + 1;
   count(&r->totals, &d, committed);
   return 0;
 }
@@ -250,6 +253,7 @@ static int decide_session(pdt_replay *r, const Pdt__SessionDecision *m, pdt_erro
   if (s->fault != PDT_FAULT_NONE)
     return BAD("request %u: a fault of its %s has ended it", m->request, pdt_fault_name(s->fault));
   s->boundary = r->boundary;
+  if (s->first == 0) s->first = r->boundary;
   int status =
       m->fault == PDT__FAULT__FAULT_NONE ? decide_round(r, s, m, err) : take_fault(r, s, m, err);
   return status ? pdt_fail_in(err, "request %u, round %u", m->request, m->round) : 0;
@@ -261,9 +265,14 @@ static int take_decision(pdt_replay *r, const Pdt__Decision *d, pdt_error *err) 
                (unsigned long long)d->boundary);
   r->boundary = d->boundary;
   r->totals.boundaries++;
-  for (size_t i = 0; i < d->n_sessions; i++)
+  uint64_t hash = 0;
+  for (size_t i = 0; i < d->n_sessions; i++) {
     if (decide_session(r, d->sessions[i], err)) return -1;
-  return 0;
+    hash = pdt_bus_hash_add(hash, d->sessions[i]->bus_hash);
+  }
+  if (hash == d->bus_hash) return 0;
+  return BAD("boundary %llu: the hash of all notes is not that of its sessions' notes",
+             (unsigned long long)d->boundary);
 }
 
 /* ---- a session's end ---- */
@@ -282,6 +291,14 @@ static int check_end(const pdt_replay_session *s, const Pdt__SessionEnd *m, pdt_
                     : "not done");
 }
 
+bool pdt_replay_is_over(const pdt_replay_session *s) {
+  return s->session.streams && s->fault == PDT_FAULT_NONE && pdt_session_over(&s->session);
+}
+
+uint64_t pdt_replay_plan_hash(const int32_t *ids, size_t n, const float *note, size_t dim) {
+  return XXH3_64bits_withSeed(note, dim * sizeof *note, XXH3_64bits(ids, n * sizeof *ids));
+}
+
 static int take_end(pdt_replay *r, const Pdt__SessionEnd *m, pdt_error *err) {
   pdt_replay_session *s = in_flight(r, m->request, m->session, err);
   if (!s) return -1;
@@ -294,12 +311,36 @@ static int take_end(pdt_replay *r, const Pdt__SessionEnd *m, pdt_error *err) {
   return 0;
 }
 
+/* ---- a request that is not served ---- */
+
+/* It never started, or a fault has ended it. */
+static int take_failure(pdt_replay *r, const Pdt__RequestFailure *m, pdt_error *err) {
+  if (!pdt_is_utf8((const char *)m->error.data, m->error.len))
+    return BAD("request %u: its error is no UTF-8", m->request);
+  if (m->request < r->n) {
+    pdt_replay_session *s = in_flight(r, m->request, m->session, err);
+    if (!s) return -1;
+    if (s->fault == PDT_FAULT_NONE)
+      return BAD("request %u: it is not served, but no fault has ended its session", m->request);
+    r->ended = s;
+    r->slots[m->request].session = NULL;
+    r->totals.ended++;
+  } else {
+    if (check_order(r, m->request, err) || PDT_GROW(&r->slots, r->n, &r->room, err)) return -1;
+    r->slots[r->n++] = (pdt_replay_slot){.number = m->session};
+  }
+  r->slots[m->request].failed = true;
+  r->totals.failed++;
+  return 0;
+}
+
 static int take(pdt_replay *r, const pdt_journal_entry *entry, pdt_error *err) {
   const Pdt__JournalEntry *m = entry->message;
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER) return take_header(r, m->header, err);
   if (!r->have_header) return BAD("expected the header first");
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START) return take_start(r, m->start, err);
   if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_END) return take_end(r, m->end, err);
+  if (m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE) return take_failure(r, m->failure, err);
   return take_decision(r, entry->decision, err);
 }
 
@@ -312,7 +353,8 @@ int pdt_replay_entry(pdt_replay *r, const pdt_journal_entry *entry,
     return pdt_fail_in(err, "entry %lld at byte %lld", (long long)entry->index,
                        (long long)entry->offset);
   r->totals.entries++;
-  *ended = r->ended;
+  bool failed = entry->message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE;
+  *ended = failed ? NULL : r->ended;
   return 0;
 }
 

@@ -64,4 +64,9 @@ uint64_t pdt_bus_hash(const pdt_bus *bus);
 /* Lets later hashes begin behind the notes that are there now, as far as they do not change. */
 void pdt_bus_sum(pdt_bus *bus);
 
+/* The hash of several buses: of those so far (0: none), and of the next one. Pure. */
+static inline uint64_t pdt_bus_hash_add(uint64_t all, uint64_t next) {
+  return (all * 0x9E3779B97F4A7C15U) ^ next;
+}
+
 #endif

@@ -199,6 +199,33 @@ int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, 
   return status;
 }
 
+/* ---- compared ---- */
+
+static bool same_ids(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b) {
+  return n_a == n_b && (n_a == 0 || memcmp(a, b, n_a * sizeof *a) == 0);
+}
+
+static bool same_prefixes(const Pdt__Request *a, const Pdt__Request *b) {
+  bool same = a->n_prefix_ids == b->n_prefix_ids;
+  for (size_t k = 0; same && k < a->n_prefix_ids; k++)
+    same = same_ids(a->prefix_ids[k]->ids, a->prefix_ids[k]->n_ids, b->prefix_ids[k]->ids,
+                    b->prefix_ids[k]->n_ids);
+  return same;
+}
+
+const char *pdt_request_difference(const Pdt__Request *a, const Pdt__Request *b) {
+  if (!a->settings || !b->settings) return "settings";
+  for (const pdt_setting *i = pdt_setting_table; i < pdt_setting_table + PDT_SETTINGS; i++)
+    if (memcmp((const char *)a->settings + i->message_place,
+               (const char *)b->settings + i->message_place, setting_bytes(i)) != 0)
+      return i->key;
+  if (!same_ids(a->prompt_ids, a->n_prompt_ids, b->prompt_ids, b->n_prompt_ids)) return "prompt";
+  if (!same_prefixes(a, b)) return "sections";
+  if (!same_ids(a->plan_ids, a->n_plan_ids, b->plan_ids, b->n_plan_ids)) return "plan";
+  if (a->session != b->session) return "session";
+  return a->line == b->line ? NULL : "line";
+}
+
 /* ---- as JSON ---- */
 
 static void put_json_setting(FILE *out, const pdt_setting *setting, const Pdt__Settings *s) {

@@ -35,6 +35,10 @@ int pdt_request_pack(pdt_buffer *to, const pdt_request *r, const char *where, pd
 int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, const char *where,
                        const pdt_request_context *context, pdt_error *err);
 
+/* What of a request is another than in a second one: "prompt", "seed"; NULL: nothing is.
+ * For messages. Pure. */
+const char *pdt_request_difference(const Pdt__Request *a, const Pdt__Request *b);
+
 /* A resolved request, as pdt_request_parse reads it: token ids, every setting by name. Errors stay
  * in the stream (ferror). */
 void pdt_request_put_json(FILE *out, const Pdt__Request *request);

@@ -30,6 +30,22 @@ int pdt_request_fail_in(pdt_error *err, const pdt_request *r, int32_t index) {
   return pdt_fail_in(err, "%s", name);
 }
 
+int pdt_request_fault(pdt_error *err, const pdt_request *r, int32_t index, pdt_round round,
+                      pdt_stream stream, pdt_fault fault) {
+  static const char *const what[] = {[PDT_FAULT_LOGITS] = "the logits",
+                                     [PDT_FAULT_READINESS] = "readiness",
+                                     [PDT_FAULT_NOTE] = "the note",
+                                     [PDT_FAULT_COVERAGE] = "coverage"};
+  char name[PDT_REQUEST_NAME_BYTES];
+  pdt_request_name(name, sizeof name, r, index);
+  return pdt_fail(err, PDT_ERROR_RUNTIME,
+                  "%s, round %d, stream %d: %s: expected finite numbers, found NaN or infinity "
+                  "(hint: %s)",
+                  name, round, stream, what[fault],
+                  fault == PDT_FAULT_LOGITS ? "do the activations overflow?"
+                                            : "does the sidecar belong to this model?");
+}
+
 int32_t pdt_request_own_tokens(const pdt_request *r, pdt_stream stream) {
   return r->n_prefix[stream] + pdt_settings_tokens(&r->settings);
 }

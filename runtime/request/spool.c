@@ -9,6 +9,7 @@
 #include "request/message.h"
 
 enum { KEPT_BYTES = 1 << 20 }; /* of requests in memory, before they go into the file */
+static const uint32_t failure_bit = 1U << 31; /* of a length, which never is so large */
 
 struct pdt_request_spool {
   int32_t n;
@@ -49,13 +50,10 @@ static void drop(pdt_buffer *b) {
   if (b->room > 4 * KEPT_BYTES) pdt_buffer_free(b);
 }
 
-int pdt_request_spool_put(pdt_request_spool *spool, const pdt_request *r, const char *where,
-                          pdt_error *err) {
+/* Counts what was put behind the first `before` bytes in memory; when they are many, they go into
+ * the file. */
+static int take_in(pdt_request_spool *spool, size_t before, pdt_error *err) {
   pdt_buffer *kept = &spool->kept;
-  size_t before = kept->bytes;
-  if (spool->n == INT32_MAX - 1)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: too many requests", where);
-  if (pdt_request_pack(kept, r, where, err)) return -1;
   (void)XXH3_64bits_update(spool->hash, kept->data + before, kept->bytes - before);
   spool->n++;
   if (kept->bytes < KEPT_BYTES) return 0;
@@ -64,6 +62,35 @@ int pdt_request_spool_put(pdt_request_spool *spool, const pdt_request *r, const 
   spool->file_bytes += bytes;
   drop(kept);
   return 0;
+}
+
+static int check_room(const pdt_request_spool *spool, pdt_error *err) {
+  return spool->n < INT32_MAX - 1 ? 0 : pdt_fail(err, PDT_ERROR_INPUT, "too many requests");
+}
+
+int pdt_request_spool_put(pdt_request_spool *spool, const pdt_request *r, const char *where,
+                          pdt_error *err) {
+  size_t before = spool->kept.bytes;
+  if (check_room(spool, err)) return pdt_fail_in(err, "%s", where);
+  if (pdt_request_pack(&spool->kept, r, where, err)) return -1;
+  return take_in(spool, before, err);
+}
+
+int pdt_request_spool_put_failure(pdt_request_spool *spool, uint64_t session, int32_t line,
+                                  const char *why, pdt_error *err) {
+  pdt_buffer *kept = &spool->kept;
+  size_t before = kept->bytes;
+  Pdt__RequestFailure m = PDT__REQUEST_FAILURE__INIT;
+  m.session = session;
+  m.line = (uint32_t)line;
+  m.error = (ProtobufCBinaryData){strlen(why), (uint8_t *)(uintptr_t)why};
+  size_t bytes = pdt__request_failure__get_packed_size(&m);
+  uint32_t length = (uint32_t)bytes | failure_bit;
+  if (check_room(spool, err) || pdt_buffer_reserve(kept, sizeof length + bytes, err)) return -1;
+  memcpy(kept->data + before, &length, sizeof length);
+  pdt__request_failure__pack(&m, (uint8_t *)kept->data + before + sizeof length);
+  kept->bytes += sizeof length + bytes;
+  return take_in(spool, before, err);
 }
 
 int32_t pdt_request_spool_count(const pdt_request_spool *spool) {
@@ -99,9 +126,14 @@ int pdt_request_spool_next(pdt_request_spool *spool, const char **bytes, size_t 
   drop(&s->taken);
   if (filed && read_on(s, sizeof length, err)) return -1;
   memcpy(&length, filed ? s->taken.data : from, sizeof length);
+  bool failure = length & failure_bit;
+  length &= ~failure_bit;
   if (filed && read_on(s, length, err)) return -1;
   *bytes = filed ? s->taken.data : from;
   *n = sizeof length + length;
   s->at += (pdt_bytes)*n;
-  return 1;
+  if (!failure) return 1;
+  *bytes += sizeof length;
+  *n -= sizeof length;
+  return PDT_SPOOL_FAILURE;
 }

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "journal/replay.h"
+#include "run/fingerprints.h"
 #include "run/result.h"
-#include "store/checkpoint.h"
 
 /* One pass over the journal. */
 typedef struct pass {
@@ -33,6 +33,13 @@ static int write_session(const pass *p, const pdt_replay_session *s, pdt_error *
   return status;
 }
 
+static int write_failure(const pass *p, const Pdt__RequestFailure *f, pdt_error *err) {
+  return pdt_output_failure(p->output, f, err) ||
+                 pdt_output_end(p->output, (int32_t)f->request, err)
+             ? -1
+             : 0;
+}
+
 /* Everything that there is, checked; written where there is an output. */
 static int go_through(pass *p, pdt_error *err) {
   pdt_journal_reader reader;
@@ -46,6 +53,8 @@ static int go_through(pass *p, pdt_error *err) {
     if (more) more = pdt_fail_in(err, "%s: journal", reader.name);
     if (!more && entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_HEADER)
       p->model = entry.message->header->model_fingerprint;
+    if (!more && entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE && p->output)
+      more = write_failure(p, entry.message->failure, err);
     if (!more && ended && ended->fault == PDT_FAULT_NONE && p->output)
       more = write_session(p, ended, err);
     if (more) break;
@@ -59,24 +68,17 @@ static int go_through(pass *p, pdt_error *err) {
 
 /* The tokenizer of the model that the journal was written with. */
 static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *err) {
-  pdt_checkpoint *checkpoint;
   uint64_t fingerprint;
   const char *model = p->options->model;
-  if (pdt_checkpoint_open(&checkpoint, model, NULL, err)) return -1;
-  int status = pdt_checkpoint_fingerprint(checkpoint, PDT_FINGERPRINT_QUICK, &fingerprint, err);
-  pdt_checkpoint_close(checkpoint);
-  if (status) return -1;
-  if (fingerprint != p->model)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: journal: expected the model that it was written with, of fingerprint "
-                    "%016" PRIx64 ", found %s, of %016" PRIx64,
-                    p->options->journal, p->model, model, fingerprint);
+  if (pdt_fingerprint_model(model, &fingerprint, err) ||
+      pdt_fingerprint_check(p->options->journal, "model", p->model, model, fingerprint, err))
+    return -1;
   return pdt_tokenizer_load_if_any(tokenizer, model, err);
 }
 
 /* Has it no answer: the journal leaves it without an end, or a fault ended it? */
 static bool is_unfinished(const pdt_replay_slot *s) {
-  return s->session || s->fault != PDT_FAULT_NONE;
+  return s->session || (s->fault != PDT_FAULT_NONE && !s->failed);
 }
 
 static void name_unfinished(const pass *p) {
@@ -95,9 +97,9 @@ static void name_unfinished(const pass *p) {
   }
   if (unfinished > NAMED)
     fprintf(stderr, "and %" PRId64 " more sessions had no end\n", unfinished - NAMED);
-  if (r->totals.requests > r->totals.started)
+  if (r->totals.requests > (int64_t)r->n)
     fprintf(stderr, "%" PRId64 " of %" PRId64 " requests had not started\n",
-            r->totals.requests - r->totals.started, r->totals.requests);
+            r->totals.requests - (int64_t)r->n, r->totals.requests);
   if (p->torn > 0)
     fprintf(stderr, "the end of the journal is torn: its last %lld bytes are no whole entry\n",
             (long long)p->torn);

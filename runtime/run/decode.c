@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/text_safe.h"
 #include "run/decode_output.h"
 #include "run/outputs.h"
 
@@ -78,6 +79,54 @@ static int fail_stopped(const pdt_decode_options *o, const pdt_run_stats *s, pdt
                   o->journal ? " has all that was decided" : "");
 }
 
+/* What a run that goes on from a journal takes from it. */
+static void print_resume(const pdt_decode_output *output, const char *name) {
+  const pdt_decode_resume *r = &output->resume;
+  const pdt_decode_options *o = output->options;
+  if (!o->resume || o->quiet) return;
+  if (!r->on)
+    pdt_say(stderr, "%s: %s: no run is in it yet: starts anew", name, o->journal);
+  else
+    pdt_say(stderr,
+            "%s: %s: of %d requests %d are kept as they ended, %d go on behind boundary "
+            "%llu, %d start",
+            name, o->journal, output->input->n, r->n_kept, r->n_going_on,
+            (unsigned long long)r->replay.boundary, output->input->n - r->n_kept - r->n_going_on);
+}
+
+/* Rank 0: what the engine is to run, and what comes of it. */
+static int set_up(const pdt_comm *world, const char *name, pdt_engine *engine,
+                  pdt_decode_output *output, pdt_run_setup *setup, pdt_error *err) {
+  const pdt_spread spread = pdt_machine_spread(pdt_engine_machine(engine));
+  int32_t sessions = output->options->engine.max_sessions;
+  if (sessions < output->resume.n_going_on) sessions = output->resume.n_going_on;
+  if (pdt_decode_input_capacity(output->input, sessions, spread, &setup->capacity, err)) return -1;
+  setup->requests = pdt_decode_output_source(output);
+  setup->observer = pdt_decode_output_observer(output);
+  return pdt_decode_resume_decisions(&output->resume, &setup->decisions, err) ||
+                 pdt_decode_output_begin(output, engine, world, name, err)
+             ? -1
+             : 0;
+}
+
+/* That something is missing is said, however quiet a run is to be. */
+static void print_failures(const pdt_decode_output *output) {
+  if (output->n_failed > 0)
+    pdt_say(stderr, "%s: %d of %d requests were not served; their errors are in the output",
+            output->name, output->n_failed, output->input->n);
+}
+
+/* All there is to compute has been computed: the outputs are written from the journal. Collective;
+ * all ranks fail alike. */
+static int write_again(const pdt_comm *world, const char *name, pdt_decode_output *output,
+                       pdt_error *err) {
+  if (world->rank == 0 && !pdt_decode_output_begin(output, NULL, world, name, err)) {
+    print_failures(output);
+    pdt_decode_output_close(output, true, err);
+  }
+  return pdt_comm_agree(world, err);
+}
+
 /* Loads, runs, and closes the outputs; all ranks fail alike. */
 static int run(const pdt_comm *world, const char *name, const pdt_decode_options *options,
                pdt_decode_input *input, pdt_decode_output *output, pdt_error *err) {
@@ -87,21 +136,20 @@ static int run(const pdt_comm *world, const char *name, const pdt_decode_options
   pdt_run_setup setup = {0};
   if (pdt_engine_new(&engine, world, &options->engine, err)) return -1;
   if (lead) pdt_notices_print(options->engine.notices, stderr, name, options->verbose);
-  if (!pdt_decode_input_check(input, engine, err) && lead)
-    pdt_decode_input_capacity(input, options->engine.max_sessions,
-                              pdt_machine_spread(pdt_engine_machine(engine)), &setup.capacity, err);
+  pdt_decode_input_check(input, engine, err);
   int status = pdt_comm_agree(world, err);
-  if (lead && !status) {
-    pdt_decode_output_begin(output, engine, world);
-    setup.requests = pdt_decode_input_source(input);
-    setup.observer = pdt_decode_output_observer(output);
-  }
+  if (lead && !status) set_up(world, name, engine, output, &setup, err);
+  int32_t kept = output->resume.n_kept; /* before the outputs are closed */
+  if (!status) status = pdt_comm_agree(world, err);
   if (!status) status = pdt_engine_run(engine, &setup, &stats, err);
   if (!status && stats.stopped) status = fail_stopped(options, &stats, err);
-  if (lead && !status) pdt_decode_output_close(output, true, err);
+  if (lead && !status) {
+    print_failures(output);
+    pdt_decode_output_close(output, true, err);
+  }
   if (!status) status = pdt_comm_agree(world, err);
   if (!status && options->verbose) status = print_layout(world, engine, err);
-  if (!status && lead && !options->quiet) print_summary(&stats, input->n);
+  if (!status && lead && !options->quiet) print_summary(&stats, input->n - kept);
   pdt_engine_free(engine);
   return status;
 }
@@ -142,7 +190,12 @@ int pdt_decode_run(const pdt_comm *world, const char *name, const pdt_decode_opt
   if (pdt_comm_agree(world, err) || pdt_decode_input_read(&input, world, &options, err)) return -1;
   if (world->rank == 0) pdt_decode_output_open(&output, &options, &input, err);
   int status = pdt_comm_agree(world, err);
-  if (!status) status = run(world, name, &options, &input, &output, err);
+  int32_t whole = !status && pdt_decode_resume_is_whole(&output.resume, input.n);
+  if (!status) pdt_comm_broadcast(world, &whole, sizeof whole, 0);
+  if (!status && world->rank == 0) print_resume(&output, name);
+  if (!status)
+    status = whole ? write_again(world, name, &output, err)
+                   : run(world, name, &options, &input, &output, err);
   pdt_error ignored = {0};
   if (status) pdt_decode_output_close(&output, false, &ignored);
   pdt_decode_input_free(&input);

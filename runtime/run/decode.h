@@ -6,6 +6,7 @@
 
 #include "comm/comm.h"
 #include "engine/engine.h"
+#include "journal/journal.h"
 
 typedef struct pdt_decode_options {
   pdt_engine_options engine;
@@ -16,6 +17,10 @@ typedef struct pdt_decode_options {
   json_t *settings;                  /* those that flags override; never NULL */
   int64_t session;                   /* -1: not given */
   const char *trace, *out, *journal; /* files, or NULL */
+  pdt_journal_sync journal_sync;
+  bool resume;      /* goes on from the journal */
+  bool skip_errors; /* requests that cannot be served are told in the output, the others are served
+                     */
   bool json, overwrite, quiet, verbose, rounds;
 } pdt_decode_options;
 

@@ -1,5 +1,8 @@
 #include "run/decode_input.h"
 
+#include <stdlib.h>
+
+#include "base/text_safe.h"
 #include "journal/sink.h"
 #include "request/message.h"
 #include "run/decode_journal.h"
@@ -35,13 +38,28 @@ static int put_request(pdt_decode_input *in, const pdt_request_reader *reader, c
   return pdt_request_spool_put(in->spool, r, reader->where, err);
 }
 
+/* Takes one that is wrong, where it is to be passed over: *err says why, and is then empty. */
+static int put_failure(pdt_decode_input *in, const pdt_request_reader *reader, pdt_error *err) {
+  if (!reader->options->skip_errors) return -1;
+  char *why = pdt_escaped(err->message);
+  *err = (pdt_error){0};
+  int32_t index = pdt_request_spool_count(in->spool);
+  int status = why ? pdt_request_spool_put_failure(in->spool, (uint64_t)index,
+                                                   (int32_t)reader->lines.number, why, err)
+                   : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", reader->where);
+  free(why);
+  return status;
+}
+
 static int put_all(pdt_decode_input *in, pdt_request_reader *reader, pdt_error *err) {
   pdt_largest decisions = {.most = reader->options->engine.max_sessions};
   pdt_request r;
   int more;
   while ((more = pdt_request_reader_next(reader, &r, err)) > 0) {
-    int status = put_request(in, reader, &r, &decisions, err);
-    pdt_request_free(&r);
+    bool wrong = more == PDT_READER_WRONG;
+    int status =
+        wrong ? put_failure(in, reader, err) : put_request(in, reader, &r, &decisions, err);
+    if (!wrong) pdt_request_free(&r);
     if (status) break;
   }
   pdt_largest_free(&decisions);
@@ -76,13 +94,24 @@ int pdt_decode_input_read(pdt_decode_input *in, const pdt_comm *world,
   return status;
 }
 
-/* The next request of the spool, into in->request: 1, or 0 after the last. */
+static void free_failure(pdt_decode_input *in) {
+  if (in->failure) pdt__request_failure__free_unpacked(in->failure, NULL);
+  in->failure = NULL;
+}
+
+/* The next request of the spool, into in->request: 1, or 0 after the last; PDT_SPOOL_FAILURE, and
+ * in->failure has the reason. */
 static int next_request(pdt_decode_input *in, pdt_error *err) {
   const pdt_request_context context = {&in->model, &in->sidecar, NULL};
   const char *bytes;
   size_t n, at = 0;
   pdt_request_free(&in->request);
+  free_failure(in);
   int more = pdt_request_spool_next(in->spool, &bytes, &n, err);
+  if (more == PDT_SPOOL_FAILURE) {
+    in->failure = pdt__request_failure__unpack(NULL, n, (const uint8_t *)bytes);
+    return in->failure ? more : pdt_fail(err, PDT_ERROR_MEMORY, "request: no memory");
+  }
   if (more > 0 && pdt_request_unpack(&in->request, bytes, n, &at, "request", &context, err))
     return -1;
   return more;
@@ -94,7 +123,8 @@ int pdt_decode_input_capacity(pdt_decode_input *in, int32_t max_sessions, pdt_sp
   int more, status = 0;
   pdt_request_spool_rewind(in->spool);
   while (!status && (more = next_request(in, err)) != 0)
-    status = more < 0 ? -1 : pdt_capacity_maker_add(&maker, &in->request, err);
+    if (more != PDT_SPOOL_FAILURE)
+      status = more < 0 ? -1 : pdt_capacity_maker_add(&maker, &in->request, err);
   *out = pdt_capacity_made(&maker);
   pdt_capacity_maker_free(&maker);
   pdt_request_spool_rewind(in->spool);
@@ -107,6 +137,7 @@ static pdt_next hand_out(void *context, bool may_wait, const pdt_request **reque
   (void)may_wait;
   int more = next_request(in, err);
   *request = &in->request;
+  if (more == PDT_SPOOL_FAILURE) return PDT_NEXT_PASSED;
   return more > 0 ? PDT_NEXT_REQUEST : more == 0 ? PDT_NEXT_END : PDT_NEXT_FAILED;
 }
 
@@ -115,6 +146,7 @@ pdt_request_source pdt_decode_input_source(pdt_decode_input *in) {
 }
 
 void pdt_decode_input_free(pdt_decode_input *in) {
+  free_failure(in);
   pdt_request_free(&in->request);
   pdt_request_spool_free(in->spool);
   pdt_tokenizer_free(in->tokenizer);

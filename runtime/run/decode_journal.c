@@ -1,5 +1,9 @@
 #include "run/decode_journal.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
 #include "pdt_version.h"
 #include "request/message.h"
 
@@ -63,8 +67,46 @@ int pdt_decode_journal_header(pdt_journal *j, const pdt_decode_input *input,
   return pdt_journal_append_header(j, &header, err);
 }
 
-int pdt_decode_journal_start(pdt_journal *j, const pdt_running *s,
-                             const pdt_sidecar_config *sidecar, pdt_error *err) {
+/* ---- in the order of requests ---- */
+
+void pdt_journal_order_free(pdt_journal_order *order) {
+  for (size_t i = 0; i < order->n; i++) free(order->waiting[i].error.data);
+  free(order->waiting);
+  *order = (pdt_journal_order){0};
+}
+
+/* Appends the failures whose turn it is. */
+static int pass_on(pdt_journal *j, pdt_journal_order *o, pdt_error *err) {
+  size_t n = 0;
+  int status = 0;
+  while (n < o->n && o->waiting[n].request == (uint32_t)o->next && !status) {
+    status = pdt_journal_append_failure(j, &o->waiting[n], err);
+    free(o->waiting[n++].error.data);
+    o->next++;
+  }
+  if (n == 0) return 0;
+  o->n -= n;
+  memmove(o->waiting, o->waiting + n, o->n * sizeof *o->waiting);
+  return status;
+}
+
+int pdt_decode_journal_failure(pdt_journal *j, pdt_journal_order *o,
+                               const Pdt__RequestFailure *failure, pdt_error *err) {
+  if (failure->request < (uint32_t)o->next) return pdt_journal_append_failure(j, failure, err);
+  if (PDT_GROW(&o->waiting, o->n, &o->room, err)) return -1;
+  Pdt__RequestFailure copy = *failure;
+  copy.error.data = malloc(failure->error.len + 1);
+  if (!copy.error.data) return pdt_fail(err, PDT_ERROR_MEMORY, "journal: no memory");
+  memcpy(copy.error.data, failure->error.data, failure->error.len);
+  size_t at = o->n++;
+  for (; at > 0 && o->waiting[at - 1].request > copy.request; at--)
+    o->waiting[at] = o->waiting[at - 1];
+  o->waiting[at] = copy;
+  return pass_on(j, o, err);
+}
+
+static int append_start(pdt_journal *j, const pdt_running *s, const pdt_sidecar_config *sidecar,
+                        pdt_error *err) {
   pdt_request_message m;
   Pdt__SessionStart start = PDT__SESSION_START__INIT;
   start.session = s->request->session;
@@ -80,10 +122,18 @@ int pdt_decode_journal_start(pdt_journal *j, const pdt_running *s,
   return status;
 }
 
-int pdt_decode_journal_end(pdt_journal *j, const pdt_running *s, pdt_error *err) {
+int pdt_decode_journal_start(pdt_journal *j, pdt_journal_order *order, const pdt_running *s,
+                             const pdt_sidecar_config *sidecar, pdt_error *err) {
+  if (append_start(j, s, sidecar, err)) return -1;
+  order->next = s->index + 1;
+  return pass_on(j, order, err);
+}
+
+int pdt_decode_journal_end(pdt_journal *j, const pdt_request *r, int32_t index, bool complete,
+                           pdt_error *err) {
   Pdt__SessionEnd end = PDT__SESSION_END__INIT;
-  end.session = s->request->session;
-  end.request = (uint32_t)s->index;
-  end.complete = pdt_session_complete(&s->session);
+  end.session = r->session;
+  end.request = (uint32_t)index;
+  end.complete = complete;
   return pdt_journal_append_end(j, &end, err);
 }

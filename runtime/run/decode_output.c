@@ -42,8 +42,24 @@ static int open_answers(pdt_decode_output *o, pdt_error *err) {
   return pdt_turns_new(&o->answers, o->input->n, pdt_temporary_folder(), print_text, o, err);
 }
 
+/* A new journal, or the one from which the run goes on. */
+static int open_journal(pdt_decode_output *o, pdt_error *err) {
+  const pdt_decode_options *options = o->options;
+  o->journals = true;
+  if (!options->resume)
+    return pdt_journal_create(&o->journal, options->journal, options->overwrite,
+                              options->journal_sync, err);
+  if (pdt_journal_continue(&o->journal, options->journal, options->journal_sync, err) ||
+      pdt_decode_resume_read(&o->resume, options, o->input, err))
+    return -1;
+  if (o->resume.on) pdt_journal_keep(&o->journal, o->resume.good);
+  o->begun = o->resume.on;
+  o->order.next = (int32_t)o->resume.replay.n;
+  return 0;
+}
+
 int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *options,
-                           const pdt_decode_input *input, pdt_error *err) {
+                           pdt_decode_input *input, pdt_error *err) {
   *o = (pdt_decode_output){.options = options, .input = input, .journal = {.fd = -1}};
   pdt_output_format format = options->json ? PDT_OUTPUT_JSONL : PDT_OUTPUT_PROTO;
   const char *out = options->out ? options->out : options->json ? "-" : NULL;
@@ -51,36 +67,33 @@ int pdt_decode_output_open(pdt_decode_output *o, const pdt_decode_options *optio
       (out && pdt_output_open(&o->output, out, format, err)) ||
       (out && pdt_output_in_turns(o->output, input->n, err)) || open_answers(o, err))
     return -1;
-  if (!options->journal) return 0;
-  if (pdt_journal_create(&o->journal, options->journal, options->overwrite,
-                         PDT_JOURNAL_SYNC_AT_CLOSE, err))
-    return -1;
-  o->journals = true;
-  return 0;
+  return options->journal ? open_journal(o, err) : 0;
 }
 
-void pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine,
-                             const pdt_comm *world) {
-  pdt_progress_start(&o->progress, !o->options->quiet, o->input->n);
-  o->engine = engine;
-  o->world = world;
-}
-
-/* The first session to start begins the journal: by then nothing is left to be refused, and an
- * older journal may go. */
-static int journal_start(pdt_decode_output *o, const pdt_running *s, pdt_error *err) {
+/* The first session to start, or request to fail, begins the journal: by then nothing is left to be
+ * refused, and an older journal may go. */
+static int journal_header(pdt_decode_output *o, pdt_error *err) {
   if (!o->begun && pdt_decode_journal_header(&o->journal, o->input, o->engine, o->world, err))
     return -1;
   o->begun = true;
-  return pdt_decode_journal_start(&o->journal, s, &o->input->sidecar, err);
+  return 0;
+}
+
+static int journal_start(pdt_decode_output *o, const pdt_running *s, pdt_error *err) {
+  return journal_header(o, err) ||
+                 pdt_decode_journal_start(&o->journal, &o->order, s, &o->input->sidecar, err)
+             ? -1
+             : 0;
 }
 
 static int on_session_started(void *context, const pdt_running *s, pdt_error *err) {
   pdt_decode_output *o = context;
   int32_t S = o->input->sidecar.plan_slots, dn = o->input->sidecar.notes_dim;
+  bool had_started;
   if (o->trace && pdt_trace_begin(o->trace, s->index, s->plan.ids, S, s->plan.note, dn, err))
     return -1;
-  return o->journals ? journal_start(o, s, err) : 0;
+  if (pdt_decode_resume_started(&o->resume, s, &o->input->sidecar, &had_started, err)) return -1;
+  return o->journals && !had_started ? journal_start(o, s, err) : 0;
 }
 
 static int on_decided(void *context, const void *packed, pdt_bytes bytes, pdt_error *err) {
@@ -149,6 +162,7 @@ static int trace_round(pdt_decode_output *o, const pdt_round_report *report, pdt
 
 static int on_round_done(void *context, const pdt_round_report *report, pdt_error *err) {
   pdt_decode_output *o = context;
+  if (o->resume.replays) return 0; /* it has been told before */
   if (o->options->rounds) {
     if (pdt_rounds_print(stderr, report, o->input->n > 1, o->input->tokenizer, err)) return -1;
   } else {
@@ -215,10 +229,111 @@ static int on_session_ended(void *context, const pdt_running *s, pdt_error *err)
   pdt_progress_session_ended(&o->progress);
   int status = pdt_result_make(&r, &outcome, o->input->tokenizer, err);
   if (!status && o->trace) status = trace_end(o, s, r.owner, r.order, err);
-  if (!status && o->journals) status = pdt_decode_journal_end(&o->journal, s, err);
+  if (!status && o->journals)
+    status = pdt_decode_journal_end(&o->journal, s->request, s->index, outcome.complete, err);
   if (!status) status = write_result(o, &r, err);
   pdt_result_free(&r);
   return status;
+}
+
+/* ---- requests that are not served ---- */
+
+enum { TOLD_FAILURES = 20 };
+
+/* The error stands in the output where the answer would, and on standard error, unless there are
+ * too many. */
+static int write_failure(void *context, const Pdt__RequestFailure *f, pdt_error *err) {
+  pdt_decode_output *o = context;
+  pdt_progress_stop(&o->progress);
+  pdt_progress_session_ended(&o->progress);
+  if (o->n_failed++ < TOLD_FAILURES)
+    pdt_say(stderr, "%s: request %u is not served: %.*s", o->name, f->request, (int)f->error.len,
+            (const char *)f->error.data);
+  if (o->output && (pdt_output_failure(o->output, f, err) ||
+                    pdt_output_end(o->output, (int32_t)f->request, err)))
+    return -1;
+  return o->answers ? pdt_turns_end(o->answers, (int32_t)f->request, err) : 0;
+}
+
+static int tell_failure(pdt_decode_output *o, const Pdt__RequestFailure *f, pdt_error *err) {
+  if (o->journals &&
+      (journal_header(o, err) || pdt_decode_journal_failure(&o->journal, &o->order, f, err)))
+    return -1;
+  return write_failure(o, f, err);
+}
+
+/* Tells of a request that is not served; `told`: the journal has it. */
+static int fail_request(pdt_decode_output *o, const pdt_request *r, int32_t index,
+                        const pdt_error *why, bool told, pdt_error *err) {
+  Pdt__RequestFailure f = PDT__REQUEST_FAILURE__INIT;
+  char *text = pdt_escaped(why->message);
+  if (!text) return pdt_fail(err, PDT_ERROR_MEMORY, "request %d: no memory", index);
+  f.session = r->session;
+  f.request = (uint32_t)index;
+  f.line = (uint32_t)r->line;
+  f.error = (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
+  int status = told ? write_failure(o, &f, err) : tell_failure(o, &f, err);
+  free(text);
+  return status;
+}
+
+static int on_request_failed(void *context, const pdt_request *r, int32_t index,
+                             const pdt_error *why, pdt_error *err) {
+  return fail_request(context, r, index, why, false, err);
+}
+
+static pdt_next next_request(void *context, bool may_wait, const pdt_request **request,
+                             pdt_error *err) {
+  pdt_decode_output *o = context;
+  pdt_next next = o->requests.next(o->requests.context, may_wait, request, err);
+  if (next != PDT_NEXT_REQUEST && next != PDT_NEXT_PASSED) return next;
+  int32_t index = o->n_taken++;
+  Pdt__RequestFailure *failure = o->input->failure;
+  if (pdt_decode_resume_is_settled(&o->resume, index)) return PDT_NEXT_PASSED;
+  if (failure) failure->request = (uint32_t)index;
+  return failure && tell_failure(o, failure, err) ? PDT_NEXT_FAILED : next;
+}
+
+pdt_request_source pdt_decode_output_source(pdt_decode_output *o) {
+  o->requests = pdt_decode_input_source(o->input);
+  return (pdt_request_source){o, next_request};
+}
+
+/* ---- what an earlier run has left ---- */
+
+/* A session that had ended before this run: its results are made of what the journal tells, as they
+ * were then. */
+static int keep_session(void *context, const pdt_replay_session *s, bool told, pdt_error *err) {
+  pdt_decode_output *o = context;
+  const pdt_outcome outcome = {.request = &s->request,
+                               .index = s->index,
+                               .streams = s->session.streams,
+                               .plan_ids = s->plan_ids,
+                               .slots = s->slots,
+                               .complete = pdt_session_complete(&s->session)};
+  pdt_error why = {0};
+  pdt_result r;
+  if (s->fault != PDT_FAULT_NONE) {
+    pdt_request_fault(&why, &s->request, s->index, s->round, s->fault_stream, s->fault);
+    return fail_request(o, &s->request, s->index, &why, told, err);
+  }
+  pdt_progress_session_ended(&o->progress);
+  if (!told && pdt_decode_journal_end(&o->journal, &s->request, s->index, outcome.complete, err))
+    return -1;
+  int status = pdt_result_make(&r, &outcome, o->input->tokenizer, err);
+  if (!status) status = write_result(o, &r, err);
+  pdt_result_free(&r);
+  return status;
+}
+
+int pdt_decode_output_begin(pdt_decode_output *o, const pdt_engine *engine, const pdt_comm *world,
+                            const char *name, pdt_error *err) {
+  const pdt_decode_keeper keeper = {o, keep_session, write_failure};
+  pdt_progress_start(&o->progress, !o->options->quiet, o->input->n);
+  o->engine = engine;
+  o->world = world;
+  o->name = name;
+  return o->resume.on ? pdt_decode_resume_kept(&o->resume, &keeper, err) : 0;
 }
 
 pdt_observer pdt_decode_output_observer(pdt_decode_output *o) {
@@ -226,7 +341,8 @@ pdt_observer pdt_decode_output_observer(pdt_decode_output *o) {
                         .session_started = on_session_started,
                         .decided = on_decided,
                         .round_done = on_round_done,
-                        .session_ended = on_session_ended};
+                        .session_ended = on_session_ended,
+                        .request_failed = o->options->skip_errors ? on_request_failed : NULL};
 }
 
 int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {
@@ -241,6 +357,8 @@ int pdt_decode_output_close(pdt_decode_output *o, bool keep, pdt_error *err) {
   else
     pdt_trace_discard(o->trace);
   pdt_turns_free(o->answers);
+  pdt_decode_resume_free(&o->resume);
+  pdt_journal_order_free(&o->order);
   pdt_error late = {0};
   if (pdt_journal_close(&o->journal, &late) && !status && keep) {
     *err = late;

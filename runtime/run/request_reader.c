@@ -71,7 +71,9 @@ static int next_line(pdt_request_reader *s, pdt_request *r, pdt_error *err) {
   int status = pdt_json_parse_wide(&json, s->lines.text, s->lines.bytes, s->where, err);
   if (!status) status = resolve(s, json, NULL, r, err);
   json_decref(json);
-  return status;
+  if (status > 0 || (err->code != PDT_ERROR_INPUT && err->code != PDT_ERROR_USAGE)) return status;
+  s->n++;
+  return PDT_READER_WRONG;
 }
 
 static int load_request(json_t **json, const char *path, const char *where, pdt_error *err) {

@@ -20,9 +20,14 @@ typedef struct pdt_request_reader {
 int pdt_request_reader_open(pdt_request_reader *s, const pdt_decode_options *options,
                             const pdt_request_context *context, pdt_error *err);
 
-/* The next request, resolved, which the caller frees: 1, 0 after the last, -1 on error. Blank lines
- * are passed over. Memory is that of one request at a time. Errors, with file and line: INPUT (also
- * when there was none at all), USAGE (a setting), IO, MEMORY. */
+/* What pdt_request_reader_next returns of a request that is wrong, where others may follow. */
+enum { PDT_READER_WRONG = 2 };
+
+/* The next request, resolved, which the caller frees: 1; 0 after the last; -1 on error;
+ * PDT_READER_WRONG where nothing but this one of many is wrong, which err says: it counts, and the
+ * next one can be read. Blank lines are passed over. Memory is that of one request at a time.
+ * Errors, with file and line: INPUT (also when there was none at all), USAGE (a setting), IO,
+ * MEMORY. */
 int pdt_request_reader_next(pdt_request_reader *s, pdt_request *r, pdt_error *err);
 
 /* Safe on a zeroed one. */

@@ -1,15 +1,13 @@
 #include "run/verify.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <xxhash.h>
 
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "journal/replay.h"
 #include "request/message.h"
+#include "run/fingerprints.h"
 
 /* What is known of the journal after it was read once, and where the replay stands in it. On rank
  * 0.
@@ -27,12 +25,9 @@ typedef struct verify {
   pdt_request request; /* the one that was handed out last */
   uint64_t *plans;     /* [n_plans]: hash of each session's recorded plan, by request */
   size_t n_plans, room;
+  int32_t n_owed;    /* requests that never started, of which the run is to be told */
   int32_t n_started; /* sessions whose plan has come out again */
 } verify;
-
-static uint64_t hash_plan(const int32_t *ids, size_t n, const float *note, size_t dim) {
-  return XXH3_64bits_withSeed(note, dim * sizeof *note, XXH3_64bits(ids, n * sizeof *ids));
-}
 
 /* ---- reading it once ---- */
 
@@ -86,57 +81,66 @@ static int read_entries(verify *v, pdt_capacity_maker *maker, int64_t *most, pdt
 
 /* Is what was loaded what the journal was written with? */
 static int check_fingerprints(const verify *v, pdt_error *err) {
-  const struct {
-    const char *what, *path;
-    uint64_t recorded, found;
-  } files[] = {
-      {"model", v->options->engine.model, v->model, v->loaded->fingerprints.model},
-      {"sidecar", v->options->engine.sidecar, v->sidecar, v->loaded->fingerprints.sidecar}};
-  for (int i = 0; i < 2; i++)
-    if (files[i].recorded != files[i].found)
-      return pdt_fail(err, PDT_ERROR_INPUT,
-                      "%s: journal: expected the %s that it was written with, of fingerprint "
-                      "%016" PRIx64 ", found %s, of %016" PRIx64,
-                      v->options->journal, files[i].what, files[i].recorded, files[i].path,
-                      files[i].found);
-  return 0;
+  const char *journal = v->options->journal;
+  const pdt_engine_options *o = &v->options->engine;
+  const pdt_engine_fingerprints *found = &v->loaded->fingerprints;
+  return pdt_fingerprint_check(journal, "model", v->model, o->model, found->model, err) ||
+                 pdt_fingerprint_check(journal, "sidecar", v->sidecar, o->sidecar, found->sidecar,
+                                       err)
+             ? -1
+             : 0;
 }
 
 /* ---- handing it out ---- */
 
-/* Looks at the next entry that is a start or a decision: 1, 0 at the end, -1 on error. */
+/* Looks at the next entry that is a start or a decision: 1, 0 at the end, -1 on error. A request
+ * that never started is passed over, and keeps its place. */
 static int look(verify *v, pdt_error *err) {
   while (!v->has_entry) {
     int more = pdt_journal_reader_next(&v->reader, &v->entry, err);
     if (more <= 0) return more;
-    v->has_entry = v->entry.decision != NULL ||
-                   v->entry.message->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START;
+    const Pdt__JournalEntry *m = v->entry.message;
+    bool failure = m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_FAILURE;
+    if (failure && m->failure->request >= v->n_plans) {
+      if (PDT_GROW(&v->plans, v->n_plans, &v->room, err)) return -1;
+      v->plans[v->n_plans++] = 0;
+      v->n_owed++;
+    }
+    v->has_entry = v->entry.decision != NULL || m->entry_case == PDT__JOURNAL_ENTRY__ENTRY_START;
   }
   return 1;
 }
 
-static pdt_next next_request(void *context, bool may_wait, const pdt_request **request,
-                             pdt_error *err) {
-  verify *v = context;
+/* Hands out the request of the start at hand. */
+static pdt_next hand_out(verify *v, const pdt_request **request, pdt_error *err) {
   const pdt_request_context read = {&v->loaded->model, &v->loaded->sidecar.config, NULL};
-  int more = look(v, err);
-  if (more <= 0) return more == 0 ? PDT_NEXT_END : PDT_NEXT_FAILED;
-  if (v->entry.decision) {
-    if (!may_wait) return PDT_NEXT_LATER;
-    pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: entry %lld at byte %lld decides about no session",
-             v->options->journal, (long long)v->entry.index, (long long)v->entry.offset);
-    return PDT_NEXT_FAILED;
-  }
   const Pdt__SessionStart *start = v->entry.message->start;
   pdt_request_free(&v->request);
   if (PDT_GROW(&v->plans, v->n_plans, &v->room, err) ||
       pdt_request_from_message(&v->request, start->resolved, "request", &read, err))
     return PDT_NEXT_FAILED;
-  v->plans[v->n_plans++] =
-      hash_plan(start->plan_ids, start->n_plan_ids, start->plan_note, start->n_plan_note);
+  v->plans[v->n_plans++] = pdt_replay_plan_hash(start->plan_ids, start->n_plan_ids,
+                                                start->plan_note, start->n_plan_note);
   v->has_entry = false;
   *request = &v->request;
   return PDT_NEXT_REQUEST;
+}
+
+static pdt_next next_request(void *context, bool may_wait, const pdt_request **request,
+                             pdt_error *err) {
+  verify *v = context;
+  int more = look(v, err);
+  if (more < 0) return PDT_NEXT_FAILED;
+  if (v->n_owed > 0) {
+    v->n_owed--;
+    return PDT_NEXT_PASSED;
+  }
+  if (more == 0) return PDT_NEXT_END;
+  if (!v->entry.decision) return hand_out(v, request, err);
+  if (!may_wait) return PDT_NEXT_LATER;
+  pdt_fail(err, PDT_ERROR_INPUT, "%s: journal: entry %lld at byte %lld decides about no session",
+           v->options->journal, (long long)v->entry.index, (long long)v->entry.offset);
+  return PDT_NEXT_FAILED;
 }
 
 static int next_decision(void *context, const void **packed, pdt_bytes *bytes, pdt_error *err) {
@@ -158,7 +162,8 @@ static int next_decision(void *context, const void **packed, pdt_bytes *bytes, p
 static int on_started(void *context, const pdt_running *r, pdt_error *err) {
   verify *v = context;
   const pdt_sidecar_config *c = &v->loaded->sidecar.config;
-  uint64_t own = hash_plan(r->plan.ids, (size_t)c->plan_slots, r->plan.note, (size_t)c->notes_dim);
+  uint64_t own =
+      pdt_replay_plan_hash(r->plan.ids, (size_t)c->plan_slots, r->plan.note, (size_t)c->notes_dim);
   v->n_started = r->index + 1;
   if (own == v->plans[r->index]) return 0;
   return pdt_fail(err, PDT_ERROR_INPUT,

@@ -64,6 +64,7 @@ typedef struct playing {
   FILE *texts[MOST_REQUESTS];
   int32_t step, n_handed_out, n_decided;
   pdt_journal journal;
+  pdt_journal_order order;
   const pdt_engine *engine;
   bool is_last;         /* of its runs */
   allocations counts;   /* of the rank that is short of memory */
@@ -116,8 +117,8 @@ static int on_started(void *context, const pdt_running *r, pdt_error *err) {
   fprintf(out, " hash %016llx\n", (unsigned long long)pdt_bus_hash(&r->session.bus));
   int status = 0;
   if (p->scene->journal)
-    status = pdt_decode_journal_start(&p->journal, r, &pdt_engine_loaded(p->engine)->sidecar.config,
-                                      err);
+    status = pdt_decode_journal_start(&p->journal, &p->order, r,
+                                      &pdt_engine_loaded(p->engine)->sidecar.config, err);
   return go_on_counting(p, status);
 }
 
@@ -172,7 +173,9 @@ static int on_ended(void *context, const pdt_running *r, pdt_error *err) {
   t->n_ended++;
   fprintf(out, "end %d hash %016llx\n", pdt_session_complete(&r->session),
           (unsigned long long)pdt_session_hash(&r->session));
-  int status = p->scene->journal ? pdt_decode_journal_end(&p->journal, r, err) : 0;
+  int status = p->scene->journal ? pdt_decode_journal_end(&p->journal, r->request, r->index,
+                                                          pdt_session_complete(&r->session), err)
+                                 : 0;
   return go_on_counting(p, status);
 }
 
@@ -180,16 +183,16 @@ static int on_failed(void *context, const pdt_request *request, int32_t index, c
                      pdt_error *err) {
   playing *p = pause_counting(context);
   told *t = &p->ending->sessions[index];
-  Pdt__SessionEnd end = PDT__SESSION_END__INIT;
+  Pdt__RequestFailure failure = PDT__REQUEST_FAILURE__INIT;
   t->n_failed++;
   snprintf(t->failure, sizeof t->failure, "%s", why->message);
   if (request->session != p->scene->requests[index]->session)
     snprintf(t->failure, sizeof t->failure, "another request failed than number %d", index);
-  end.session = request->session;
-  end.request = (uint32_t)index;
-  int status = 0;
-  if (p->scene->journal && t->n_started > 0)
-    status = pdt_journal_append_end(&p->journal, &end, err);
+  failure.session = request->session;
+  failure.request = (uint32_t)index;
+  failure.error = (ProtobufCBinaryData){strlen(t->failure), (uint8_t *)t->failure};
+  int status =
+      p->scene->journal ? pdt_decode_journal_failure(&p->journal, &p->order, &failure, err) : 0;
   return go_on_counting(p, status);
 }
 
@@ -224,7 +227,7 @@ static int set_up(playing *p, pdt_spread spread, pdt_run_setup *setup, pdt_error
                                         .round_done = on_round,
                                         .session_ended = on_ended,
                                         .request_failed = s->lets_fail ? on_failed : NULL}};
-  if (s->recorded) setup->decisions = (pdt_decision_source){p, next_decision, s->resumes};
+  if (s->recorded) setup->decisions = (pdt_decision_source){p, next_decision, s->resumes, 0};
   pdt_capacity_maker_free(&maker);
   if (!status && s->journal) status = open_journal(p, err);
   return status;
@@ -266,6 +269,7 @@ static int run(playing *p, const pdt_comm *world, pdt_engine *engine, int32_t st
   }
   if (world->rank == 0) {
     pdt_journal_close(&p->journal, NULL);
+    pdt_journal_order_free(&p->order);
     p->ending->stats = stats;
     p->ending->n_steps = n;
     p->ending->more = more;

@@ -57,6 +57,7 @@ static void tell(story *s, uint64_t boundary, uint32_t request, uint32_t round, 
   s->session.request = request;
   s->session.round = round;
   s->session.gate = gate;
+  s->session.bus_hash = 0xfedcba9876543210U;
   s->session.streams = s->block_list;
   for (uint32_t k = 0; k < strlen(letters); k++) {
     if (letters[k] == '.') continue;
@@ -77,6 +78,13 @@ static void tell(story *s, uint64_t boundary, uint32_t request, uint32_t round, 
   s->decision.sessions = s->session_list;
   s->session_list[0] = &s->session;
   s->decision.n_sessions = 1;
+}
+
+/* Puts the session of `other` into the decision of s, behind its own. */
+static void join(story *s, story *other) {
+  s->session_list[1] = &other->session;
+  s->decision.n_sessions = 2;
+  s->decision.bus_hash = pdt_bus_hash_add(s->decision.bus_hash, other->session.bus_hash);
 }
 
 static void append_story(pdt_journal *j, const story *s) {
@@ -199,8 +207,7 @@ static void write_good(const char *path) {
   tell(&s, 4, 0, 4, true, "..C", NULL);
   story other;
   tell(&other, 4, 1, 1, true, "CC", NULL);
-  s.session_list[1] = &other.session;
-  s.decision.n_sessions = 2;
+  join(&s, &other);
   append_story(&j, &s);
   append_end(&j, 0, true);
   append_end(&j, 1, false);
@@ -248,7 +255,7 @@ static void test_bytes(void **state) {
   append_story(&j, &s);
   close_journal(&j);
   assert_int_equal(pdt_file_read(&data, &n, path, 1 << 20, NULL), 0);
-  assert_memory_equal(data, "PDTJRNL\n\x02\0\0\0", 12);
+  assert_memory_equal(data, "PDTJRNL\n\x03\0\0\0", 12);
   uint8_t packed[256];
   size_t length = pdt__decision__pack(&s.decision, packed);
   assert_true(length < 128); /* so that tag and length take one byte each */
@@ -390,9 +397,9 @@ static void expect_read_error(char *data, size_t n, const char *want) {
 static void test_not_a_journal(void **state) {
   (void)state;
   char text[] = "{\"type\": \"something else\"}", older[] = "PDTJRNL\n\x01\0\0\0";
-  char zeros[] = "PDTJRNL\n\x02\0\0\0\0\0\0\0", large[] = "PDTJRNL\n\x02\0\0\0\xff\xff\xff\x7f";
+  char zeros[] = "PDTJRNL\n\x03\0\0\0\0\0\0\0", large[] = "PDTJRNL\n\x03\0\0\0\xff\xff\xff\x7f";
   expect_read_error(text, strlen(text), "this is no journal");
-  expect_read_error(older, 12, "expected format version 2, found 1");
+  expect_read_error(older, 12, "expected format version 3, found 1");
   expect_read_error(zeros, 16, "entry 0 at byte 12: its length is impossible");
   expect_read_error(large, 16, "its length is impossible");
   pdt_journal_reader r;
@@ -764,14 +771,12 @@ static void write_faults(const char *path) {
   append_start(&j, 1);
   tell(&s, 1, 0, 1, false, "HHR", NULL);
   tell_fault(&other, 1, 1, 1, PDT__FAULT__FAULT_LOGITS, 1);
-  s.session_list[1] = &other.session;
-  s.decision.n_sessions = 2;
+  join(&s, &other);
   append_story(&j, &s);
   append_start(&j, 2);
   tell_fault(&s, 2, 0, 2, PDT__FAULT__FAULT_NOTE, 2);
   tell(&other, 2, 2, 1, false, "HHR", NULL);
-  s.session_list[1] = &other.session;
-  s.decision.n_sessions = 2;
+  join(&s, &other);
   append_story(&j, &s);
   append_end(&j, 0, false);
   tell(&s, 3, 2, 2, true, "CCC", again);
@@ -825,6 +830,83 @@ static void test_fault_of_ended(void **state) {
   assert_non_null(r.slots[1].session); /* nothing has told its end */
   pdt_journal_reader_close(&reader);
   pdt_replay_free(&r);
+  free(path);
+}
+
+static int append_failure(pdt_journal *j, uint32_t request, const char *why) {
+  Pdt__RequestFailure f = PDT__REQUEST_FAILURE__INIT;
+  f.session = 100 + request;
+  f.request = request;
+  f.line = 3;
+  f.error = (ProtobufCBinaryData){strlen(why), (uint8_t *)(uintptr_t)why};
+  return pdt_journal_append_failure(j, &f, NULL);
+}
+
+/* Requests that are not served: before their start in its place, or behind their fault. */
+static void test_failures(void **state) {
+  (void)state;
+  static const char *const want[] = {NULL,
+                                     "request 2: expected request 1 to start first",
+                                     "request 0: it is not served, but no fault has ended",
+                                     "request 3: expected one of the header's 3",
+                                     "request 0: its session has ended",
+                                     "request 1: its error is no UTF-8"};
+  char *path = path_of("ends");
+  for (int what = 0; what < 6; what++) {
+    pdt_journal j;
+    pdt_journal_totals t;
+    story s;
+    create(&j, path);
+    append_header(&j, 3);
+    append_start(&j, 0);
+    if (what == 1) append_failure(&j, 2, "it is wrong");
+    if (what == 2) append_failure(&j, 0, "it is wrong");
+    append_failure(&j, 1, what == 5 ? "\xff" : "line 3: it is wrong");
+    tell_fault(&s, 1, 0, 1, PDT__FAULT__FAULT_LOGITS, 1);
+    append_story(&j, &s);
+    append_failure(&j, 0, "its logits overflow");
+    if (what == 3) append_failure(&j, 3, "there is none");
+    if (what == 4) append_failure(&j, 0, "again");
+    append_start(&j, 2);
+    close_journal(&j);
+    if (want[what]) {
+      expect_bad(path, want[what]);
+      continue;
+    }
+    assert_int_equal(pdt_journal_verify(path, &t, NULL, NULL), 0);
+    assert_true(t.failed == 2 && t.started == 2 && t.ended == 1 && t.faults == 1);
+  }
+  free(path);
+}
+
+/* What is kept stays, what is behind it goes with the first append, and not before. */
+static void test_continue(void **state) {
+  (void)state;
+  char *path = path_of("ends"), *before, *after;
+  pdt_bytes n, m;
+  pdt_error err = {0};
+  pdt_journal j;
+  write_good(path);
+  assert_int_equal(pdt_file_read(&before, &n, path, 1 << 20, NULL), 0);
+  assert_int_equal(truncate(path, n - 5), 0);
+  assert_int_equal(pdt_journal_continue(&j, path, PDT_JOURNAL_SYNC_NEVER, &err), 0);
+  pdt_journal_keep(&j, 300);
+  close_journal(&j);
+  assert_int_equal(pdt_file_read(&after, &m, path, 1 << 20, NULL), 0);
+  assert_int_equal(m, n - 5);
+  free(after);
+  assert_int_equal(pdt_journal_continue(&j, path, PDT_JOURNAL_SYNC_EACH_DECISION, &err), 0);
+  pdt_journal_keep(&j, 300);
+  append_end(&j, 0, true);
+  close_journal(&j);
+  assert_int_equal(pdt_file_read(&after, &m, path, 1 << 20, NULL), 0);
+  assert_true(m > 300 && m < 340);
+  assert_memory_equal(after, before, 300);
+  free(after);
+  free(before);
+  assert_int_equal(pdt_journal_continue(&j, "-", PDT_JOURNAL_SYNC_NEVER, &err), -1);
+  assert_int_equal(err.code, PDT_ERROR_USAGE);
+  pdt_journal_close(&j, NULL);
   free(path);
 }
 
@@ -891,7 +973,7 @@ static void test_existing_file(void **state) {
   pdt_journal j;
   pdt_error err = {0};
   unlink(path);
-  assert_int_equal(pdt_journal_create(&j, path, false, PDT_JOURNAL_SYNC_EACH_ENTRY, &err), 0);
+  assert_int_equal(pdt_journal_create(&j, path, false, PDT_JOURNAL_SYNC_EACH_DECISION, &err), 0);
   append_header(&j, 1);
   pdt_journal again; /* while the first is open */
   assert_int_equal(pdt_journal_create(&again, path, true, PDT_JOURNAL_SYNC_NEVER, &err), -1);
@@ -972,7 +1054,7 @@ static void test_full_disk(void **state) {
   assert_int_equal(err.code, PDT_ERROR_IO);
   assert_string_equal(err.message, "/dev/full: journal: cannot append: No space left on device");
   close_journal(&j);
-  assert_int_equal(pdt_journal_create(&j, "/dev/null", false, PDT_JOURNAL_SYNC_EACH_ENTRY, &err),
+  assert_int_equal(pdt_journal_create(&j, "/dev/null", false, PDT_JOURNAL_SYNC_EACH_DECISION, &err),
                    0);
   append_header(&j, 1);
   close_journal(&j);
@@ -1170,6 +1252,8 @@ int main(void) {
       cmocka_unit_test(test_replay),
       cmocka_unit_test(test_faults),
       cmocka_unit_test(test_fault_of_ended),
+      cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_continue),
       cmocka_unit_test(test_impossible_faults),
       cmocka_unit_test(test_after_fault),
       cmocka_unit_test(test_existing_file),

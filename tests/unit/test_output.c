@@ -330,9 +330,10 @@ static void test_broken_records(void **state) {
       {"\xff\xff\xff\xff\x0f", 5, "its length is impossible"},
       {"\x81\x80\x80\x80\x80\x00", 6, "its length is impossible"},
       {"\x02\x0a\x05", 3, "it is no OutputRecord"},
-      {"\x02\x18\x01", 3, "its kind is unknown"},
+      {"\x02\x78\x01", 3, "its kind is unknown"},
       {"\x05\x0a\x03\x2a\x01\xff", 6, "its text is no UTF-8"},
       {"\x05\x12\x03\x22\x01\xff", 6, "its text is no UTF-8"},
+      {"\x05\x1a\x03\x22\x01\xff", 6, "its text is no UTF-8"},
       {"\x02\x12\x00\x05", 4, "output record 1 at byte 3: the file is cut short"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
