@@ -36,11 +36,13 @@ def why_not():
 
 
 class Hosts:
-    def __init__(self, n):
+    def __init__(self, n, own_tmp=False):
+        """With own_tmp each host has a /tmp of its own; what hosts share is elsewhere then."""
+        self.own_tmp = own_tmp
         self.names = [f"h{i + 1}" for i in range(n)]
         self.net = f"10.79.{os.getpid() % 250}"
         self.bridge = f"pdtb{os.getpid() % 10000}"
-        self.folder = tempfile.TemporaryDirectory(prefix="pdt-hosts-")
+        self.folder = tempfile.TemporaryDirectory(prefix="pdt-hosts-", dir="/var/tmp" if own_tmp else None)
         self.outer = {}  # unshare, whose child is the host's first process
         self.first = {}
 
@@ -67,8 +69,10 @@ class Hosts:
         return self
 
     def boot(self, name, number):
+        tmp = f"mkdir -m 1777 {self.path(name + '.tmp')}; mount --bind {self.path(name + '.tmp')} /tmp; " if self.own_tmp else ""
         inside = (f"hostname {name}; mount --make-rprivate /; mount -t tmpfs shm /dev/shm; ip link set lo up; "
-                  f"mount --bind {self.path('hosts')} /etc/hosts; touch {self.path(name + '.up')}; exec sleep infinity")
+                  f"mount --bind {self.path('hosts')} /etc/hosts; {tmp}touch {self.path(name + '.up')}; "
+                  "while :; do sleep 1000 & wait; done")  # the shell reaps who loses a parent
         self.outer[name] = subprocess.Popen(
             ["unshare", "--net", "--pid", "--uts", "--mount", "--ipc", "--mount-proc", "--fork", "--kill-child=KILL", "sh", "-c", inside],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -83,6 +87,10 @@ class Hosts:
         run("ip", "link", "add", self.cable(name), "type", "veth", "peer", "name", "eth0", "netns", self.first[name])
         run("ip", "link", "set", self.cable(name), "master", self.bridge, "up")
         run("nsenter", "-t", self.first[name], "-n", "sh", "-c", f"ip addr add {self.net}.{number}/24 dev eth0; ip link set eth0 up")
+
+    def on(self, name):
+        """Words before a command that runs on a host."""
+        return ["nsenter", "-t", self.first[name], "-m", "-u", "-n", "-p", "-i", "--"]
 
     def options(self, per_host=1):
         """Of launch/mpirun, to run there."""

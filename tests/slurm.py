@@ -14,7 +14,7 @@ import time
 
 import harness
 import train
-import virtual_hosts
+import slurm_cluster
 
 SCRIPTS = os.path.join(harness.ROOT, "slurm")
 MODEL = os.path.join(harness.ROOT, "launch", "model")
@@ -26,7 +26,7 @@ class Jobs:
 
     def __init__(self, slurm, pdt):
         self.slurm, self.pdt = slurm, pdt
-        self.folder = tempfile.mkdtemp(dir=slurm.hosts.dir)
+        self.folder = tempfile.mkdtemp(dir=slurm.hosts.folder.name)
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -134,10 +134,10 @@ def decoding(jobs):
 
 def main():
     pdt, _ = harness.arguments("0")
-    why = virtual_hosts.missing(slurm=True)
+    why = slurm_cluster.why_not()
     if why:
         harness.skip(why)
-    with virtual_hosts.Slurm(4) as slurm:
+    with slurm_cluster.Slurm(4) as slurm:
         jobs = Jobs(slurm, pdt)
         names = os.environ.get("SLURM_CHECKS", "scaling,training,decoding").split(",")
         harness.run_checks([(f.__name__, lambda f=f: f(jobs)) for f in (scaling, training, decoding) if f.__name__ in names])

@@ -165,7 +165,7 @@ static int read_prompt(bench *b, pdt_error *err) {
     for (int32_t i = 0; i < n; i++)
       rows[i] = (pdt_trunk_row){&b->prompt_sequence, at + i,
                                 (at + i) * 7919 % b->weights.config.vocab_size};
-    const pdt_trunk_batch batch = {rows, begin};
+    const pdt_trunk_batch batch = {.rows = rows, .begin = begin, .bulk = true};
     if (pdt_trunk_forward(&b->trunk, &batch, NULL, none, err)) return -1;
   }
   return b->device.ops->sync(&b->device, err);
@@ -195,7 +195,7 @@ static int step(bench *b, int32_t K, int32_t position, int32_t i, bool condition
     conditioning[k] = (pdt_conditioning){&b->window, k};
     to[k] = k * b->block + i;
   }
-  const pdt_trunk_batch batch = {rows, begin};
+  const pdt_trunk_batch batch = {.rows = rows, .begin = begin};
   if (conditioned) pdt_sidecar_condition(&b->sidecar, conditioning, K);
   if (pdt_trunk_forward(&b->trunk, &batch, conditioned ? &hooks : NULL, b->hidden, err)) return -1;
   if (conditioned)

@@ -1,6 +1,5 @@
 #include "engine/machine.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -94,7 +93,7 @@ void pdt_machine_free(pdt_machine *m) {
 }
 
 int pdt_machine_fail_in(const pdt_machine *m, pdt_error *err) {
-  char host[HOST_NAME_MAX + 1] = "";
+  char host[64] = "";
   bool device = err && (err->code == PDT_ERROR_RUNTIME || err->code == PDT_ERROR_MEMORY);
   if (!device || m->device.host_memory) return -1;
   gethostname(host, sizeof host - 1);

@@ -254,11 +254,7 @@ cudaError_t cudaStreamQuery(cudaStream_t) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
   catch_up(reinterpret_cast<event *>(e)->after);
-  return cudaSuccess;
-}
-cudaError_t cudaEventQuery(cudaEvent_t e) {
-  catch_up(reinterpret_cast<event *>(e)->after);
-  return cudaSuccess;
+  return answer();
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
   if (answer() != cudaSuccess) return cudaErrorLaunchFailure;
