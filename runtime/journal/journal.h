@@ -120,7 +120,8 @@ int pdt_journal_reader_attach(pdt_journal_reader *r, FILE *file, pdt_bytes size,
                               pdt_error *err);
 
 /* Reads the next entry: 1 when there is one, 0 at the end of the file, -1 on error. At the end,
- * r->torn counts the bytes of an append that was cut short, as by a crash: they are not an error,
+ * r->torn counts the bytes of an append that was cut short, as by a crash, or that are zero up to
+ * the end, as where the crash was the machine's: they are not an error,
  * and r->good is where the journal could be cut to be whole. A length that points past the end of
  * the file cannot be told from one. Errors: INPUT with the offset (checksum, impossible length,
  * message that does not parse), IO, MEMORY; r is then good for closing only. No more memory is

@@ -65,6 +65,20 @@ static int corrupt(const pdt_journal_reader *r, const char *what, pdt_error *err
                   r->name, (long long)r->entries, (long long)r->good, what, (long long)r->good);
 }
 
+/* Are all of the file's last `left` bytes zero? So a file may end whose machine stopped before what
+ * was appended came to the disk. 1, 0, or -1 on error. */
+static int is_blank(pdt_journal_reader *r, pdt_bytes left, pdt_error *err) {
+  uint8_t piece[4096];
+  while (left > 0) {
+    size_t n = left < (pdt_bytes)sizeof piece ? (size_t)left : sizeof piece;
+    if (pdt_bytes_read(r->file, piece, n, r->name, err)) return -1;
+    for (size_t i = 0; i < n; i++)
+      if (piece[i] != 0) return 0;
+    left -= (pdt_bytes)n;
+  }
+  return 1;
+}
+
 /* Reads the payload's length: 1, or 0 when the file holds no whole entry any more. */
 static int next_length(pdt_journal_reader *r, size_t *length, pdt_error *err) {
   if (r->torn > 0) return 0; /* the end was found before */
@@ -74,6 +88,8 @@ static int next_length(pdt_journal_reader *r, size_t *length, pdt_error *err) {
   if (left < 4) return 0;
   if (pdt_bytes_read(r->file, field, sizeof field, r->name, err)) return -1;
   *length = pdt_get_le32(field);
+  int blank = *length == 0 ? is_blank(r, left - (pdt_bytes)sizeof field, err) : 0;
+  if (blank) return blank > 0 ? 0 : -1;
   if (*length == 0 || *length > PDT_JOURNAL_MAX_ENTRY_BYTES)
     return corrupt(r, "its length is impossible", err);
   return (pdt_bytes)*length + PDT_JOURNAL_FRAME_BYTES <= left;

@@ -163,11 +163,11 @@ bool pdt_decode_resume_is_whole(const pdt_decode_resume *r, int32_t n) {
 }
 
 int pdt_decode_resume_started(const pdt_decode_resume *r, const pdt_running *s,
-                              const pdt_sidecar_config *c, bool *started, pdt_error *err) {
+                              const pdt_sidecar_config *sidecar, bool *started, pdt_error *err) {
   *started = r->on && (size_t)s->index < r->replay.n;
   if (!*started) return 0;
-  uint64_t own =
-      pdt_replay_plan_hash(s->plan.ids, (size_t)c->plan_slots, s->plan.note, (size_t)c->notes_dim);
+  uint64_t own = pdt_replay_plan_hash(s->plan.ids, (size_t)sidecar->plan_slots, s->plan.note,
+                                      (size_t)sidecar->notes_dim);
   if (own == r->replay.slots[s->index].session->plan) return 0;
   return pdt_fail(err, PDT_ERROR_INPUT,
                   "%s: journal: request %d: its plan is not the recorded one (hint: another layout "

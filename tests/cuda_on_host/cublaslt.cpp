@@ -204,7 +204,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               const void *A, cublasLtMatrixLayout_t a, const void *B,
                               cublasLtMatrixLayout_t b, const void *beta, const void *C,
                               cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t d,
-                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t) {
+                              const cublasLtMatmulAlgo_t *algo, void *, size_t,
+                              cudaStream_t stream) {
+  cudaStreamSynchronize(stream); /* what is multiplied must have been made: the stream is lazy */
   const description &p = *of<description>(product);
   const layout &la = *of<layout>(a), &lb = *of<layout>(b), &ld = *of<layout>(d);
   const algorithm &chosen = *of<const algorithm>(algo);

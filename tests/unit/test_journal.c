@@ -397,11 +397,15 @@ static void expect_read_error(char *data, size_t n, const char *want) {
 static void test_not_a_journal(void **state) {
   (void)state;
   char text[] = "{\"type\": \"something else\"}", older[] = "PDTJRNL\n\x01\0\0\0";
-  char zeros[] = "PDTJRNL\n\x03\0\0\0\0\0\0\0", large[] = "PDTJRNL\n\x03\0\0\0\xff\xff\xff\x7f";
+  char zeros[] = "PDTJRNL\n\x03\0\0\0\0\0\0\0\x01", large[] = "PDTJRNL\n\x03\0\0\0\xff\xff\xff\x7f";
   expect_read_error(text, strlen(text), "this is no journal");
   expect_read_error(older, 12, "expected format version 3, found 1");
-  expect_read_error(zeros, 16, "entry 0 at byte 12: its length is impossible");
+  expect_read_error(zeros, 17, "entry 0 at byte 12: its length is impossible");
   expect_read_error(large, 16, "its length is impossible");
+  int64_t entries = -1;
+  pdt_bytes good = -1, torn = -1;
+  assert_int_equal(read_prefix(zeros, 16, &entries, &good, &torn, NULL), 0); /* zero to the end */
+  assert_true(entries == 0 && good == 12 && torn == 4);
   pdt_journal_reader r;
   pdt_error err = {0};
   assert_int_equal(pdt_journal_reader_open(&r, "/dev/null", &err), -1);

@@ -105,6 +105,37 @@ static void run(const char *folder, int32_t n, uint32_t first) {
   pdt_request_spool_free(spool);
 }
 
+/* A request that is wrong keeps its place, in memory and in the file, and tells in the fingerprint.
+ */
+static void failures(void **state) {
+  scratch *s = *state;
+  uint64_t fingerprints[2];
+  for (int i = 0; i < 2; i++) {
+    pdt_request_spool *spool;
+    const char *bytes;
+    size_t length;
+    uint32_t seed = 7;
+    pdt_request large = make(&seed, 300000), small = make(&seed, 3);
+    assert_int_equal(pdt_request_spool_new(&spool, s->folder, NULL), 0);
+    assert_int_equal(pdt_request_spool_put_failure(spool, 4, 9, i ? "it is" : "it was", NULL), 0);
+    assert_int_equal(pdt_request_spool_put(spool, &large, "test", NULL), 0);
+    assert_int_equal(pdt_request_spool_put(spool, &small, "test", NULL), 0);
+    assert_int_equal(pdt_request_spool_count(spool), 3);
+    fingerprints[i] = pdt_request_spool_fingerprint(spool);
+    assert_int_equal(pdt_request_spool_next(spool, &bytes, &length, NULL), PDT_SPOOL_FAILURE);
+    Pdt__RequestFailure *f = pdt__request_failure__unpack(NULL, length, (const uint8_t *)bytes);
+    assert_true(f->session == 4 && f->line == 9 && f->error.len == (i ? 5 : 6));
+    pdt__request_failure__free_unpacked(f, NULL);
+    assert_int_equal(pdt_request_spool_next(spool, &bytes, &length, NULL), 1);
+    assert_int_equal(pdt_request_spool_next(spool, &bytes, &length, NULL), 1);
+    assert_int_equal(pdt_request_spool_next(spool, &bytes, &length, NULL), 0);
+    pdt_request_free(&large);
+    pdt_request_free(&small);
+    pdt_request_spool_free(spool);
+  }
+  assert_true(fingerprints[0] != fingerprints[1]);
+}
+
 static void come_back(void **state) {
   scratch *s = *state;
   run(s->folder, 0, 1);
@@ -185,7 +216,9 @@ static void the_largest(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(come_back), cmocka_unit_test(takes_no_memory),
-                                     cmocka_unit_test(a_full_disk), cmocka_unit_test(the_largest)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(come_back),   cmocka_unit_test(takes_no_memory),
+      cmocka_unit_test(failures),    cmocka_unit_test(takes_no_memory),
+      cmocka_unit_test(a_full_disk), cmocka_unit_test(the_largest)};
   return cmocka_run_group_tests_name("spool", tests, scratch_setup, scratch_teardown);
 }
