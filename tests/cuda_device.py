@@ -78,7 +78,7 @@ class Device:
     def falls_back(self):
         for device, part in [("no-driver", "driver version"), ("none", "no CUDA-capable"), ("old", "compute capability 7.5")]:
             result = self.decode("--verbose", device=device)
-            if result.status != 0 or "kernels cuda" in result.err or f"no GPU: rank 0: " not in result.err or part not in result.err:
+            if result.status != 0 or "kernels cuda" in result.err or "no GPU: rank 0 on " not in result.err or part not in result.err:
                 return f"{device}: status {result.status}: {result.err.strip()}"
         result = self.decode("--verbose")
         return None if "kernels cuda sm_80" in result.err and "no GPU" not in result.err else f"a GPU is not used: {result.err}"
