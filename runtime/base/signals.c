@@ -15,8 +15,9 @@ static void on_signal(int number) {
   raise(number); /* ends the process as soon as this handler is left */
 }
 
+static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+
 void pdt_signals_listen(bool listens) {
-  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
   struct sigaction keep = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, now;
   sigemptyset(&keep.sa_mask);
   if (listens) caught = 0;
@@ -25,6 +26,10 @@ void pdt_signals_listen(bool listens) {
     if (!listens) keep.sa_handler = SIG_DFL;
     (void)sigaction(numbers[i], &keep, NULL);
   }
+}
+
+void pdt_signals_ignore(void) {
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) signal(numbers[i], SIG_IGN);
 }
 
 int pdt_signals_caught(void) {

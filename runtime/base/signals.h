@@ -10,6 +10,11 @@
  * ignores (as a shell's background jobs do SIGINT) stays ignored. */
 void pdt_signals_listen(bool listens);
 
+/* From here on they are ignored: of a process that a signal has stopped and that ends by itself
+ * now, with a status that says so. Launchers send one more to all ranks as soon as the first has
+ * ended. */
+void pdt_signals_ignore(void);
+
 /* The signal that came since somebody listens; 0: none. */
 int pdt_signals_caught(void);
 

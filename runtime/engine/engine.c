@@ -252,7 +252,10 @@ int pdt_engine_end(pdt_engine *e, pdt_run_stats *stats, pdt_error *err) {
   pdt_error own = {0};
   int status = pdt_run_agree(run, &own);
   pdt_comm_disarm(run->machine->world);
-  if (run->listens) pdt_signals_listen(false);
+  if (run->listens && run->stopped)
+    pdt_signals_ignore();
+  else if (run->listens)
+    pdt_signals_listen(false);
   if (run->exchange.under_way) pdt_notes_finish(run);
   pdt_run_forget_next(run);
   while (run->n_sessions > 0) remove_session(run, run->n_sessions - 1);
