@@ -49,7 +49,8 @@ static int print_layout(const pdt_comm *world, const pdt_engine *engine, pdt_err
   return status;
 }
 
-static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
+static void print_summary(const pdt_engine *engine, const pdt_run_stats *s, int32_t n_requests) {
+  const pdt_engine_layout layout = pdt_engine_layout_of(engine);
   double percent = s->seconds > 0 ? 100 / s->seconds : 0;
   fprintf(stderr,
           "%d sessions, %lld rounds: %lld blocks committed, %lld held, %lld rolled back, %lld "
@@ -59,9 +60,12 @@ static void print_summary(const pdt_run_stats *s, int32_t n_requests) {
   if (s->out_of_rounds > 0)
     fprintf(stderr, "%lld of them ended by max_rounds, before all of their streams were done\n",
             (long long)s->out_of_rounds);
-  fprintf(stderr, "%lld tokens committed, %lld decoded, in %.2f s: %.1f tokens/s committed\n",
+  fprintf(stderr,
+          "%lld tokens committed, %lld decoded, in %.2f s: %.1f tokens/s committed; kernels %s, "
+          "exchange %s\n",
           (long long)s->committed_tokens, (long long)s->emitted_tokens, s->seconds,
-          (double)s->committed_tokens / (s->seconds > 0 ? s->seconds : 1));
+          (double)s->committed_tokens / (s->seconds > 0 ? s->seconds : 1), layout.kernels,
+          layout.exchange);
   fprintf(stderr,
           "time: trunk %.2f s (%.0f%%), sidecar %.2f s (%.0f%%), exchange %.2f s (%.0f%%), "
           "boundary %.2f s (%.0f%%); prompts %.2f s of all\n",
@@ -149,7 +153,7 @@ static int run(const pdt_comm *world, const char *name, const pdt_decode_options
   }
   if (!status) status = pdt_comm_agree(world, err);
   if (!status && options->verbose) status = print_layout(world, engine, err);
-  if (!status && lead && !options->quiet) print_summary(&stats, input->n - kept);
+  if (!status && lead && !options->quiet) print_summary(engine, &stats, input->n - kept);
   pdt_engine_free(engine);
   return status;
 }
