@@ -10,7 +10,7 @@ import tempfile
 import harness
 
 COMMANDS = (
-    "decode", "train", "eval", "doctor", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
+    "decode", "train", "eval", "doctor", "plan", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
     "data tokenizer",
 )
 PARALLEL = ("decode", "train", "eval", "doctor")
@@ -18,14 +18,14 @@ PARALLEL = ("decode", "train", "eval", "doctor")
 PATHS = {
     "decode": ("model", "sidecar", "request", "requests", "plan", "out", "trace", "journal"),
     "train": ("data", "valid", "config", "model", "tokenizer", "sidecar", "out"),
-    "eval": ("model", "sidecar", "data", "out"), "doctor": ("model", "sidecar"), "tokenize": ("model",), "inspect": ("model", None),
+    "eval": ("model", "sidecar", "data", "out"), "doctor": ("model", "sidecar"), "plan": ("model", "config", "measured"), "tokenize": ("model",), "inspect": ("model", None),
     "model random": ("config", "out", "tokenizer"), "sidecar init": ("model", "out"),
     "sidecar describe": ("model", "sidecar", "data", "out"), "data atlas": ("model", "out"),
     "data check": ("model", None), "data tokenizer": ("out",),
 }
 # A count of every command that has one, and a number with a point.
 COUNTS = {
-    "decode": "max-tokens", "train": "steps", "eval": "count", "model random": "shard-bytes", "sidecar init": "streams",
+    "decode": "max-tokens", "train": "steps", "eval": "count", "plan": "ranks", "model random": "shard-bytes", "sidecar init": "streams",
     "data atlas": "count",
 }
 REALS = {"decode": "temperature", "train": "rate", "eval": "gamma", "model random": "scale", "sidecar init": "gate"}

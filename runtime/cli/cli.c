@@ -198,3 +198,18 @@ error_t pdt_cli_real(struct argp_state *state, const char *option, const char *a
   *out = value;
   return 0;
 }
+
+error_t pdt_cli_bytes(struct argp_state *state, const char *option, const char *arg,
+                      pdt_bytes *out) {
+  char *end;
+  errno = 0;
+  long long value = strtoll(arg, &end, 10);
+  int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : *end == 'T' ? 40 : 0;
+  if (end != arg && shift) end++;
+  if (end == arg || *end || errno || value < 1 || value > INT64_MAX >> shift) {
+    argp_error(state, "--%s: expected a size such as 512M or 4G, found '%s'", option, arg);
+    return EINVAL;
+  }
+  *out = (pdt_bytes)value << shift;
+  return 0;
+}

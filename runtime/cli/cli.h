@@ -28,6 +28,7 @@ typedef struct pdt_command {
 int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_eval(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_plan(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_doctor(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_inspect(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
@@ -68,6 +69,10 @@ error_t pdt_cli_integer(struct argp_state *state, const char *option, const char
                         int64_t high, int64_t *out);
 error_t pdt_cli_real(struct argp_state *state, const char *option, const char *arg, double low,
                      double high, double *out);
+
+/* The same for a size of at least 1 byte: 1048576, 512M, 4G. */
+error_t pdt_cli_bytes(struct argp_state *state, const char *option, const char *arg,
+                      pdt_bytes *out);
 
 /* The same for a seed of random numbers: an integer from 0 to 2^64 - 1. */
 error_t pdt_cli_seed(struct argp_state *state, const char *option, const char *arg, uint64_t *out);

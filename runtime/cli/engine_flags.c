@@ -1,23 +1,5 @@
 #include "cli/engine_flags.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
-/* 512M, 4G, 1048576. */
-static error_t parse_bytes(struct argp_state *state, const char *arg, pdt_bytes *out) {
-  char *end;
-  errno = 0;
-  long long value = strtoll(arg, &end, 10);
-  int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : *end == 'T' ? 40 : 0;
-  if (end != arg && shift) end++;
-  if (end == arg || *end || errno || value < 1 || value > INT64_MAX >> shift) {
-    argp_error(state, "--kv-memory: expected a size such as 512M or 4G, found '%s'", arg);
-    return EINVAL;
-  }
-  *out = (pdt_bytes)value << shift;
-  return 0;
-}
-
 /* Seconds; of engine options 0 means the usual ones, and less means none. */
 static error_t parse_seconds(struct argp_state *state, const char *option, const char *arg,
                              double *out) {
@@ -59,7 +41,7 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
     engine->machine.exchange = arg;
     break;
   case PDT_FLAG_KV_MEMORY:
-    return parse_bytes(state, arg, &engine->kv_bytes);
+    return pdt_cli_bytes(state, "kv-memory", arg, &engine->kv_bytes);
   case PDT_FLAG_TP:
     code = pdt_cli_integer(state, "tp", arg, 1, INT32_MAX, &number);
     engine->machine.tensor_parallel = (int)number;

@@ -18,6 +18,7 @@ static const pdt_command commands[] = {
     {"train", "train a model (under mpirun, or alone)", true, pdt_cmd_train},
     {"eval", "decode held-out entries and judge them (under mpirun, or alone)", true, pdt_cmd_eval},
     {"doctor", "look at all ranks and machines (under mpirun, or alone)", true, pdt_cmd_doctor},
+    {"plan", "forecast memory and time of a model on a cluster", false, pdt_cmd_plan},
     {"tokenize", "texts to token ids and back", false, pdt_cmd_tokenize},
     {"inspect", "show what a model, sidecar, journal or output file holds", true, pdt_cmd_inspect},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},
