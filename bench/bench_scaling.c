@@ -133,7 +133,8 @@ static int repeat_all(bench *b, int32_t repeat, pdt_error *err) {
   return 0;
 }
 
-static int run(bench *b, pdt_error *err) {
+static int run(void *context, pdt_error *err) {
+  bench *b = context;
   int status = 0;
   if (pdt_engine_new(&b->engine, &b->world, &b->options, err)) return -1;
   for (int32_t r = -1; r < b->repeats && !status; r++) status = repeat_all(b, r, err);
@@ -250,17 +251,8 @@ int main(int argc, char **argv) {
              .repeats = 5,
              .options = {.max_sessions = 1},
              .settings = json_object()};
-  pdt_error err = {0};
-  if (pdt_comm_start(&b.world, &argc, &argv, &err)) {
-    fprintf(stderr, "bench_scaling: %s\n", err.message);
-    return 1;
-  }
-  int status = argp_parse(&argp, argc, argv, b.world.rank == 0 ? 0 : ARGP_SILENT, NULL, &b) ? 2 : 0;
-  if (!status && run(&b, &err)) {
-    if (b.world.rank == 0) fprintf(stderr, "bench_scaling: %s\n", err.message);
-    status = 1;
-  }
+  const work_main_of m = {"bench_scaling", &argp, run, &b};
+  int status = work_main(&m, argc, argv, &b.world);
   json_decref(b.settings);
-  pdt_comm_finish(&b.world);
   return status;
 }

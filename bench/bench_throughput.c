@@ -222,7 +222,8 @@ static void print_json(const bench *b, const figures *f, const pdt_run_stats *st
 
 /* ---- the run ---- */
 
-static int run(bench *b, pdt_error *err) {
+static int run(void *context, pdt_error *err) {
+  bench *b = context;
   const pdt_engine_variant variant = {.n_ends = 1, .ends = {-1}}; /* all write what is asked */
   pdt_run_stats stats;
   figures f;
@@ -372,17 +373,8 @@ int main(int argc, char **argv) {
              .seed = 1,
              .options = {.max_sessions = 8},
              .settings = json_object()};
-  pdt_error err = {0};
-  if (pdt_comm_start(&b.world, &argc, &argv, &err)) {
-    fprintf(stderr, "bench_throughput: %s\n", err.message);
-    return 1;
-  }
-  int status = argp_parse(&argp, argc, argv, b.world.rank == 0 ? 0 : ARGP_SILENT, NULL, &b) ? 2 : 0;
-  if (!status && run(&b, &err)) {
-    if (b.world.rank == 0) fprintf(stderr, "bench_throughput: %s\n", err.message);
-    status = 1;
-  }
+  const work_main_of m = {"bench_throughput", &argp, run, &b};
+  int status = work_main(&m, argc, argv, &b.world);
   json_decref(b.settings);
-  pdt_comm_finish(&b.world);
   return status;
 }

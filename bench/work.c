@@ -1,5 +1,6 @@
 #include "work.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -33,6 +34,22 @@ uint64_t work_hash(const pdt_session *session) {
     hash = XXH3_64bits_withSeed(s->tokens, bytes, hash ^ (uint64_t)s->n_committed);
   }
   return hash;
+}
+
+int work_main(const work_main_of *m, int argc, char **argv, pdt_comm *world) {
+  pdt_error err = {0};
+  if (pdt_comm_start(world, &argc, &argv, &err)) {
+    fprintf(stderr, "%s: %s\n", m->name, err.message);
+    return 1;
+  }
+  int flags = world->rank == 0 ? 0 : ARGP_SILENT;
+  int status = argp_parse(m->argp, argc, argv, flags, NULL, m->bench) ? 2 : 0;
+  if (!status && m->run(m->bench, &err)) {
+    if (world->rank == 0) fprintf(stderr, "%s: %s\n", m->name, err.message);
+    status = 1;
+  }
+  pdt_comm_finish(world);
+  return status;
 }
 
 static int compare(const void *a, const void *b) {

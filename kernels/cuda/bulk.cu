@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/pairs.cuh"
 
 namespace {
 
@@ -14,17 +15,6 @@ enum {
   WORDS = STEPS * 2,    /* of 16 bytes that they are of one output */
   ROW_WORDS = WORDS + 2 /* between outputs in shared memory: four begin in banks of their own */
 };
-
-__device__ inline unsigned pair_of(float a, float b) {
-  __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-  return *reinterpret_cast<unsigned *>(&pair);
-}
-
-/* Two floats as the nearest two bf16 numbers, and the nearest two to what is left of them. */
-__device__ inline void split(float a, float b, unsigned *high, unsigned *low) {
-  *high = pair_of(a, b);
-  *low = pair_of(a - __uint_as_float(*high << 16), b - __uint_as_float(*high & 0xffff0000u));
-}
 
 /* Puts word `lane` of half `half` of a step, as pdt_cuda_place has it, in its place among 32
  * outputs. */
@@ -47,7 +37,7 @@ __device__ inline void split_halves(const uint4 v, uint4 *high, uint4 *low) {
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     float2 f = __half22float2(*reinterpret_cast<const __half2 *>(&words[i]));
-    split(f.x, f.y, &h[i], &l[i]);
+    split_pair(f.x, f.y, &h[i], &l[i]);
   }
   *high = make_uint4(h[0], h[1], h[2], h[3]);
   *low = make_uint4(l[0], l[1], l[2], l[3]);
@@ -121,8 +111,8 @@ __global__ void __launch_bounds__(THREADS) spread_bf16(const spreading s, uint2 
   if (i >= s.quads) return;
   float4 v = quad_of(s, i);
   uint2 h, l;
-  split(v.x, v.y, &h.x, &l.x);
-  split(v.z, v.w, &h.y, &l.y);
+  split_pair(v.x, v.y, &h.x, &l.x);
+  split_pair(v.z, v.w, &h.y, &l.y);
   high[i] = h;
   if (low) low[i] = l;
 }
