@@ -40,6 +40,6 @@ int pdt_forecast_of(const pdt_forecast_options *options, const pdt_model_config 
 
 /* Reads config and measurements, and prints the forecasts of all T, the best one marked. Errors:
  * USAGE, IO, INPUT, MEMORY. */
-int pdt_forecast_run(const pdt_forecast_options *options, FILE *out, pdt_error *err);
+int pdt_forecast_run(const pdt_forecast_options *given, FILE *out, pdt_error *err);
 
 #endif
