@@ -198,8 +198,9 @@ static int time_attention(const bench *b, side *d, const setting *s, int32_t n, 
 }
 
 static void report(bench *b, const setting *s, int32_t K, int32_t n, double seconds, bool right) {
-  double positions = K > 0 ? (double)K * (s->prompt + OWN / 2 + 1) : 0.5 * n * (n + 1.0);
-  double read = s->prompt + (K > 0 ? K * (OWN / 2 + 1.0) : 0);
+  const int32_t own = OWN / 2 + 1; /* of a stream, half-way */
+  double positions = K > 0 ? (double)K * (s->prompt + own) : 0.5 * n * (n + 1.0);
+  double read = (double)s->prompt + (double)K * own;
   double bytes = read * 2 * s->kv.heads * s->kv.head_dim * (double)sizeof(float);
   double products = 3 * 4 * positions * s->attention.n_heads * s->kv.head_dim;
   double least = b->read_bandwidth > 0 ? bytes / b->read_bandwidth : 0;
