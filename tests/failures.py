@@ -199,12 +199,12 @@ def host_checks(pdt):
     if why:
         print(f"skipped hosts that are cut off or crash: {why}")
         return []
-    gone = r"round \d+: rank 2 on h3 has not been heard for .* s; rank 0 on h1 waits in "
+    gone = r"(round \d+|between rounds): rank 2 on h3 has not been heard for .* s; rank 0 on h1 waits in "
     return [
         ("host cut off", lambda: host(pdt, "host of rank 2 cut off", "cut", "h3", gone)),
         ("host crashes", lambda: host(pdt, "host of rank 2 crashes", "crash", "h3", gone)),
         ("rank 0's host cut off", lambda: host(pdt, "host of rank 0 cut off", "cut", "h1",
-                                               r"round \d+: rank [0-3] on h\d (\(and \d more\) )?ha(s|ve) not been heard")),
+                                               r"(round \d+|between rounds): rank [0-3] on h\d (\(and \d more\) )?ha(s|ve) not been heard")),
     ]
 
 

@@ -13,9 +13,10 @@
 static uint64_t hash_buses(pdt_run *run) {
   uint64_t hash = 0;
   for (int32_t i = 0; i < run->n_decoding; i++) {
-    pdt_bus *bus = &run->sessions[i]->session.bus;
-    pdt_bus_sum(bus); /* only what is new is worked out, however long the session is */
-    hash = pdt_bus_hash_add(hash, pdt_bus_hash(bus));
+    pdt_running *r = run->sessions[i];
+    pdt_bus_sum(&r->session.bus); /* only what is new is worked out, however long the session is */
+    r->bus_hash = pdt_bus_hash(&r->session.bus);
+    hash = pdt_bus_hash_add(hash, r->bus_hash);
   }
   return hash;
 }

@@ -71,7 +71,7 @@ static void decide_session(const pdt_run *run, draft *d, const pdt_running *r,
   out->session = r->request->session;
   out->request = (uint32_t)r->index;
   out->round = (uint32_t)r->session.round;
-  out->bus_hash = pdt_bus_hash(&r->session.bus);
+  out->bus_hash = r->bus_hash;
   if (faulty) {
     out->fault = (Pdt__Fault)faulty->fault;
     out->fault_stream = (uint32_t)faulty->stream;

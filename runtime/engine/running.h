@@ -23,6 +23,7 @@ typedef struct pdt_running {
   pdt_kv_sequence *sequences;  /* [K]; those of streams in this group */
   int32_t n_encoded;           /* tokens of the prompt that have been read */
   double *sums;                /* of what the planner reads, while it is read; group 0 */
+  uint64_t bus_hash;           /* of its notes, as the round's boundary found them */
   int32_t slot;                /* of this round: in the list of sessions that decode, */
   int32_t first_lane, n_lanes; /* and in pdt_round_buffers.lanes */
   pdt_fault fault;             /* ends the session; and of which stream */
