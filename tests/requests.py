@@ -114,7 +114,7 @@ class Checks:
         """Most resident memory of each rank, in MiB."""
         err = self.decode(requests, "--verbose", *flags, ranks=ranks).err.splitlines()
         first = next(i for i, line in enumerate(err) if line.split()[-2:] == ["peak", "MiB"]) + 1
-        return [float(line.split()[3]) for line in err[first : first + max(ranks, 1)]]
+        return [float(line.split()[-1]) for line in err[first : first + max(ranks, 1)]]
 
     def large_settings(self):
         """Settings far above what there can be take as much memory as modest ones."""
@@ -141,7 +141,7 @@ class Checks:
             err = harness.run(
                 [self.pdt, "decode", "--model", MODEL, "--sidecar", f"{MODEL}/sidecar.safetensors", "--verbose", "--request",
                  self.file("request.json", request)]).err
-            caches.append(float(next(line for line in err.splitlines() if line.split()[:1] == ["0"]).split()[2]))
+            caches.append(float(next(line for line in err.splitlines() if line.split()[:1] == ["0"]).split()[-2]))
         return None if caches[0] == caches[1] else f"cache of {caches} MiB"
 
     # ---- many requests ----

@@ -138,6 +138,10 @@ void pdt_beats_send(pdt_beats *b, pdt_rank to, const pdt_beat *beat) {
   }
 }
 
+static bool is_loopback(const struct sockaddr_in *address) {
+  return address->sin_port != 0 && address->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
+}
+
 bool pdt_beats_next(pdt_beats *b, pdt_beat *out) {
   while (b->socket >= 0) {
     struct sockaddr_in from;
@@ -151,7 +155,8 @@ bool pdt_beats_next(pdt_beats *b, pdt_beat *out) {
         out->rank >= b->size)
       continue;
     out->call[sizeof out->call - 1] = '\0';
-    b->heard[out->rank] = from;
+    /* That one stays, whatever becomes of the machine's networks. */
+    if (!is_loopback(&b->heard[out->rank])) b->heard[out->rank] = from;
     return true;
   }
   return false;

@@ -111,6 +111,7 @@ static void note(peer *p, const pdt_beat *b, double now) {
   p->said = *b;
   p->last = now;
   p->heard = true;
+  p->gone = false; /* it was a place that refused, and not the rank */
 }
 
 /* Takes in what has come. Who is asked by rank 0 answers. */
