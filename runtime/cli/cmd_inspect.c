@@ -43,8 +43,7 @@ static const struct argp_option options[] = {
      "cpu, cuda or auto; by default GPUs where every rank can use one", 0},
     {"compute", OPT_ENGINE + PDT_FLAG_COMPUTE, "TYPE", 0,
      "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is half "
-     "the "
-     "arithmetic (f32)",
+     "the arithmetic (f32)",
      0},
     {"gpu", OPT_ENGINE + PDT_FLAG_GPU, "N", 0, "with --verify: the GPU of every rank", 0},
     {"exchange", OPT_ENGINE + PDT_FLAG_EXCHANGE, "NAME", 0,
