@@ -30,73 +30,34 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
 
 /* Those options as decode and eval have them: entries of argp's table, whose keys are key plus the
  * flag, in a group of the help; in_flight describes --max-sessions. */
-#define PDT_ENGINE_OPTIONS(key, group, in_flight)                                                  \
-  {                                                                                                \
-      "tp",                                                                                        \
-      (key) + PDT_FLAG_TP,                                                                         \
-      "T",                                                                                         \
-      0,                                                                                           \
-      "ranks that share one copy of the trunk (those of a machine)",                               \
-      group},                                                                                      \
-      {"threads",                                                                                  \
-       (key) + PDT_FLAG_THREADS,                                                                   \
-       "N",                                                                                        \
-       0,                                                                                          \
-       "threads of a rank; by default OMP_NUM_THREADS, or its part of the processors that ranks "  \
-       "of "                                                                                       \
-       "the machine may run on",                                                                   \
-       group},                                                                                     \
-      {"max-sessions", (key) + PDT_FLAG_MAX_SESSIONS, "N", 0, in_flight, group},                   \
-      {"kv-memory",                                                                                \
-       (key) + PDT_FLAG_KV_MEMORY,                                                                 \
-       "BYTES",                                                                                    \
-       0,                                                                                          \
-       "most key/value cache of a rank; 512M, 4G are understood",                                  \
-       group},                                                                                     \
-      {"device",                                                                                   \
-       (key) + PDT_FLAG_DEVICE,                                                                    \
-       "NAME",                                                                                     \
-       0,                                                                                          \
-       "cpu, cuda or auto; by default GPUs where every rank can use one",                          \
-       group},                                                                                     \
-      {"compute",                                                                                  \
-       (key) + PDT_FLAG_COMPUTE,                                                                   \
-       "TYPE",                                                                                     \
-       0,                                                                                          \
-       "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is "     \
-       "half "                                                                                     \
-       "the arithmetic (f32)",                                                                     \
-       group},                                                                                     \
-      {"gpu",                                                                                      \
-       (key) + PDT_FLAG_GPU,                                                                       \
-       "N",                                                                                        \
-       0,                                                                                          \
-       "the GPU of every rank; by default those of a machine are dealt to its ranks in turn",      \
-       group},                                                                                     \
-      {"exchange",                                                                                 \
-       (key) + PDT_FLAG_EXCHANGE,                                                                  \
-       "NAME",                                                                                     \
-       0,                                                                                          \
-       "nccl (between GPUs), mpi (through the host) or auto; by default nccl where every rank of " \
-       "a "                                                                                        \
-       "shard group has a GPU of its own",                                                         \
-       group},                                                                                     \
-      {"kernels",                                                                                  \
-       (key) + PDT_FLAG_KERNELS,                                                                   \
-       "NAME",                                                                                     \
-       0,                                                                                          \
-       "portable, avx2 or avx512; by default the best that every rank has",                        \
-       group},                                                                                     \
-      {"exchange-timeout",                                                                         \
-       (key) + PDT_FLAG_EXCHANGE_TIMEOUT,                                                          \
-       "SECONDS",                                                                                  \
-       0,                                                                                          \
-       "end all ranks where one is not heard for so long, or no exchange gets on (6; 0: never); "  \
-       "what a rank computes may take longer",                                                     \
-       group},                                                                                     \
-  {                                                                                                \
-    "round-timeout", (key) + PDT_FLAG_ROUND_TIMEOUT, "SECONDS", 0,                                 \
-        "end all ranks where one round takes longer (600; 0: never)", group                        \
-  }
+/* clang-format off */
+#define PDT_ENGINE_OPTIONS(key, group, in_flight) \
+  {"tp", (key) + PDT_FLAG_TP, "T", 0, \
+   "ranks that share one copy of the trunk (those of a machine)", group}, \
+  {"threads", (key) + PDT_FLAG_THREADS, "N", 0, \
+   "threads of a rank; by default OMP_NUM_THREADS, or its part of the processors that " \
+   "ranks of the machine may run on", group}, \
+  {"max-sessions", (key) + PDT_FLAG_MAX_SESSIONS, "N", 0, \
+   in_flight, group}, \
+  {"kv-memory", (key) + PDT_FLAG_KV_MEMORY, "BYTES", 0, \
+   "most key/value cache of a rank; 512M, 4G are understood", group}, \
+  {"device", (key) + PDT_FLAG_DEVICE, "NAME", 0, \
+   "cpu, cuda or auto; by default GPUs where every rank can use one", group}, \
+  {"compute", (key) + PDT_FLAG_COMPUTE, "TYPE", 0, \
+   "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is " \
+   "half the arithmetic (f32)", group}, \
+  {"gpu", (key) + PDT_FLAG_GPU, "N", 0, \
+   "the GPU of every rank; by default those of a machine are dealt to its ranks in turn", group}, \
+  {"exchange", (key) + PDT_FLAG_EXCHANGE, "NAME", 0, \
+   "nccl (between GPUs), mpi (through the host) or auto; by default nccl where every " \
+   "rank of a shard group has a GPU of its own", group}, \
+  {"kernels", (key) + PDT_FLAG_KERNELS, "NAME", 0, \
+   "portable, avx2 or avx512; by default the best that every rank has", group}, \
+  {"exchange-timeout", (key) + PDT_FLAG_EXCHANGE_TIMEOUT, "SECONDS", 0, \
+   "end all ranks where one is not heard for so long, or no exchange gets on (6; 0: " \
+   "never); what a rank computes may take longer", group}, \
+  {"round-timeout", (key) + PDT_FLAG_ROUND_TIMEOUT, "SECONDS", 0, \
+   "end all ranks where one round takes longer (600; 0: never)", group}
+/* clang-format on */
 
 #endif
