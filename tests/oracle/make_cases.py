@@ -242,6 +242,7 @@ def attempt_case(folder, name, seed, make_small=False):
     margins = [s["min_margin"] for r in trace["rounds"] for s in r["streams"]]
     scores = [s["readiness"] for r in trace["rounds"] for s in r["streams"]]
     clear = (cfg["temperature"] > 0 or min(margins) > 2e-3) and min(abs(x - cfg["gamma"]) for x in scores) > 1e-4
+    clear = trace.pop("draw_margin") > 1e-4 and clear
     clear = clear_owners(trace) and clear
     actions = {a for r in trace["rounds"] for a in r["actions"].values()}
     wanted = {"mid": "rollback", 0.999999: "force"}.get(run.get("gamma"))

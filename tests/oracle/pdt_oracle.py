@@ -80,6 +80,28 @@ def sample(logits, temperature, top_k, top_p, u):
     return int(order[min(int(np.searchsorted(c, u * c[-1], side="right")), order.size - 1)])
 
 
+def draw_margin(logits, temperature, top_k, top_p, u, token):
+    """How far a draw is from another token: the least change of a logit that would reorder the drawn one
+    or change the list of candidates, or the least change of u. Infinite for argmax."""
+    if temperature == 0.0:
+        return np.inf
+    z = logits / temperature
+    order = np.lexsort((np.arange(z.size), -z))
+    at = int(np.flatnonzero(order == token)[0])
+    gap = -np.diff(z[order], prepend=np.inf, append=-np.inf)  # [V + 1]: between a candidate and the one before it
+    listed = min(top_k, z.size) if top_k > 0 else z.size
+    margin = min(gap[at], gap[at + 1], gap[listed])
+    p = softmax(z[order[:listed]])
+    c = np.cumsum(p)
+    if top_p < 1.0:
+        keep = int(np.searchsorted(c, top_p)) + 1
+        margin = min(margin, gap[keep], np.min(np.abs(c - top_p)))
+        c = c[:keep]
+    edges = np.array([0.0 if at == 0 else c[at - 1], c[at]])
+    edges = edges[(edges > 0) & (edges < c[-1])]  # nothing lies beyond the first and the last one
+    return float(min([margin, *np.abs(edges - u * c[-1])]))
+
+
 # ---------------------------------------------------------------------------- frozen trunk (3.1)
 
 
@@ -366,7 +388,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
     shared = [[k[:-1], v[:-1]] for k, v in cache]
     streams = [Stream(k, shared) for k in range(cfg["streams"])]
     best_coverage = np.full((len(streams), len(ids)), -np.inf)
-    trace = {"plan_ids": ids.tolist(), "plan_note": bus.notes[0][2].tolist(), "rounds": []}
+    trace = {"plan_ids": ids.tolist(), "plan_note": bus.notes[0][2].tolist(), "rounds": [], "draw_margin": 1e300}
     stalled = set()
 
     for round_ in range(1, cfg["max_rounds"] + 1):
@@ -397,7 +419,9 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                 states.append(trunk.step(previous, s.cache, condition))
                 logits = trunk.logits(states[-1])
                 u = uniform(cfg["seed"], len(have) + len(block), s.index, s.attempt, session)
-                block.append(sample(logits, cfg["temperature"], cfg["top_k"], cfg["top_p"], u))
+                choice = cfg["temperature"], cfg["top_k"], cfg["top_p"], u
+                block.append(sample(logits, *choice))
+                trace["draw_margin"] = min(trace["draw_margin"], draw_margin(logits, *choice, block[-1]))
                 margins.append(float(np.diff(np.partition(logits, -2)[-2:])[0]))
                 if block[-1] in trunk.eos:
                     break
