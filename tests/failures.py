@@ -183,9 +183,9 @@ def alone(pdt):
     return bad
 
 
-def host(pdt, name, action, which, pattern):
+def host(pdt, name, action, which, pattern, delay=0):
     """A host of four is cut off, or crashes."""
-    with hosts.Hosts(4) as h:
+    with hosts.Hosts(4, delay=delay) as h:
         case = Case(pdt, h.options())
         case.wait_for_rounds()
         since = time.time()
@@ -204,6 +204,7 @@ def host_checks(pdt):
     gone = r"(round \d+|between rounds): rank 2 on h3 has not been heard for .* s; rank 0 on h1 waits in |lost communication"
     return [
         ("host cut off", lambda: host(pdt, "host of rank 2 cut off", "cut", "h3", gone)),
+        ("host cut off, 1 ms away", lambda: host(pdt, "host of rank 2 cut off, 1 ms away", "cut", "h3", gone, delay=0.001)),
         ("host crashes", lambda: host(pdt, "host of rank 2 crashes", "crash", "h3", gone)),
         ("rank 0's host cut off", lambda: host(pdt, "host of rank 0 cut off", "cut", "h1",
                                                r"(round \d+|between rounds): rank [0-3] on h\d (\(and \d more\) )?ha(s|ve) not been heard|lost communication")),

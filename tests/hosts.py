@@ -5,14 +5,24 @@ memory (Linux namespaces), and a cable to a bridge that can be pulled.
         harness.run([MPIRUN, *h.options(), ...])
         h.cut("h3")
 
+With `delay` every frame between two of them is that many seconds on its way: a switch of our own stands
+in place of the bridge.
+
 Needs root, iproute2 and util-linux; `why_not()` says what is missing.
 """
+import collections
+import fcntl
+import multiprocessing
 import os
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import time
+
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 
 
 def run(*words, check=True):
@@ -35,10 +45,65 @@ def why_not():
     return f"no namespaces: {made.stderr.strip()}" if made.returncode else None
 
 
+class Switch:
+    """A process that carries frames between interfaces (taps), each `delay` seconds after it was sent."""
+
+    def __init__(self, names, delay):
+        self.names, self.taps = names, []
+        for name in names:
+            tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+            fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+            self.taps.append(tap)
+        cuts, self.cuts = os.pipe()
+        self.process = multiprocessing.get_context("fork").Process(target=self.carry, args=(delay, cuts), daemon=True)
+        self.process.start()
+        for fd in (*self.taps, cuts):
+            os.close(fd)
+
+    def cut(self, name):
+        os.write(self.cuts, bytes([self.names.index(name)]))
+
+    def close(self):
+        self.process.kill()
+        self.process.join()
+
+    def carry(self, delay, cuts):
+        waiting = collections.deque()  # (when it is due, where it came in, frame)
+        at = {}  # the port behind which a network address was seen
+        off = set()
+        while True:
+            patience = max(0, waiting[0][0] - time.monotonic()) if waiting else None
+            for fd in select.select([*self.taps, cuts], [], [], patience)[0]:
+                if fd == cuts:
+                    off.update(os.read(cuts, 16))
+                else:
+                    self.take(fd, time.monotonic() + delay, waiting)
+            while waiting and waiting[0][0] <= time.monotonic():
+                _, port, frame = waiting.popleft()
+                at[frame[6:12]] = port
+                to = at.get(frame[:6])
+                for other in range(len(self.taps)) if to is None else [to]:
+                    if other != port and not {other, port} & off:
+                        self.put(other, frame)
+
+    def take(self, tap, due, waiting):
+        try:
+            while True:
+                waiting.append((due, self.taps.index(tap), os.read(tap, 65536)))
+        except OSError:  # no more, or the interface is gone
+            pass
+
+    def put(self, port, frame):
+        try:
+            os.write(self.taps[port], frame)
+        except OSError:  # it is down: lost, as on a wire
+            pass
+
+
 class Hosts:
-    def __init__(self, n, own_tmp=False):
+    def __init__(self, n, own_tmp=False, delay=0):
         """With own_tmp each host has a /tmp of its own; what hosts share is elsewhere then."""
-        self.own_tmp = own_tmp
+        self.own_tmp, self.delay, self.switch = own_tmp, delay, None
         self.names = [f"h{i + 1}" for i in range(n)]
         self.net = f"10.79.{os.getpid() % 250}"
         self.bridge = f"pdtb{os.getpid() % 10000}"
@@ -53,7 +118,10 @@ class Hosts:
         return f"{self.bridge}{host}"
 
     def __enter__(self):
-        run("ip", "link", "add", self.bridge, "type", "bridge")
+        if self.delay:
+            self.switch = Switch([self.bridge, *map(self.cable, self.names)], self.delay)
+        else:
+            run("ip", "link", "add", self.bridge, "type", "bridge")
         run("ip", "addr", "add", f"{self.net}.254/24", "dev", self.bridge)
         run("ip", "link", "set", self.bridge, "up")
         with open(self.path("hosts"), "w") as f:
@@ -84,8 +152,11 @@ class Hosts:
         self.first[name] = run("ps", "-o", "pid=", "--ppid", self.outer[name].pid).stdout.split()[0]
         with open(self.path(name + ".pid"), "w") as f:
             f.write(self.first[name])
-        run("ip", "link", "add", self.cable(name), "type", "veth", "peer", "name", "eth0", "netns", self.first[name])
-        run("ip", "link", "set", self.cable(name), "master", self.bridge, "up")
+        if self.switch:
+            run("ip", "link", "set", self.cable(name), "netns", self.first[name], "name", "eth0")
+        else:
+            run("ip", "link", "add", self.cable(name), "type", "veth", "peer", "name", "eth0", "netns", self.first[name])
+            run("ip", "link", "set", self.cable(name), "master", self.bridge, "up")
         run("nsenter", "-t", self.first[name], "-n", "sh", "-c", f"ip addr add {self.net}.{number}/24 dev eth0; ip link set eth0 up")
 
     def on(self, name):
@@ -99,12 +170,15 @@ class Hosts:
 
     def cut(self, name):
         """Pulls the cable: nothing comes through, and nobody is told."""
-        run("ip", "link", "set", self.cable(name), "down")
+        if self.switch:
+            self.switch.cut(self.cable(name))
+        else:
+            run("ip", "link", "set", self.cable(name), "down")
 
     def crash(self, name):
         """The power goes: first the cable, so that the dying host says nothing."""
         open(self.path(name + ".crashed"), "w").close()
-        run("ip", "link", "del", self.cable(name))
+        self.cut(name)
         os.kill(int(self.first[name]), signal.SIGKILL)
 
     def __exit__(self, *_):
@@ -112,5 +186,7 @@ class Hosts:
             process.kill()
             process.wait()
             run("ip", "link", "del", self.cable(name), check=False)
+        if self.switch:
+            self.switch.close()
         run("ip", "link", "del", self.bridge, check=False)
         self.folder.cleanup()
