@@ -1,7 +1,8 @@
-/* The same text written in three ways, over the number of streams, the length of a block and the
- * delay of notes: by one stream, by K streams of PDT, and by K streams that know nothing of one
- * another (the trunk alone). One JSON line for every run, arms and repeats interleaved, so that
- * what else the machine does falls on all alike. bench/scaling runs it over layouts and draws it.
+/* The same text written in several ways, over the number of streams, the length of a block and the
+ * delay of notes: by one stream, by one whose tokens a draft model proposes (with --draft), by K
+ * streams of PDT, and by K streams that know nothing of one another (the trunk alone). One JSON
+ * line for every run, arms and repeats interleaved, so that what else the machine does falls on all
+ * alike. bench/scaling runs it over layouts and draws it.
  *
  *   [mpirun -n P] bench_scaling --model DIR --sidecar FILE --streams 1,2,4 --tokens 128
  *
@@ -39,7 +40,7 @@ typedef struct arm {
   const char *name;
   int32_t streams, written; /* K, and streams that write */
   int32_t block, delay;
-  bool plain;
+  bool plain, drafted;
 } arm;
 
 static int round_done(void *context, const pdt_round_report *report, pdt_error *err) {
@@ -78,6 +79,15 @@ static int make_request(bench *b, const arm *a, pdt_request *request, pdt_error 
   return status;
 }
 
+/* How far the draft went. */
+static void add_draft(json_t *times, const pdt_run_stats *s) {
+  double right = s->drafted > 0 ? (double)s->drafts_right / (double)s->drafted : 0;
+  double steps = s->draft_steps > 0 ? (double)s->draft_steps : 1;
+  json_object_set_new(times, "draft_seconds", json_real(s->draft_seconds));
+  json_object_set_new(times, "draft_right", json_real(right));
+  json_object_set_new(times, "tokens_per_step", json_real((double)s->emitted_tokens / steps));
+}
+
 static void print_run(const bench *b, const arm *a, int32_t repeat, const pdt_run_stats *s) {
   const pdt_engine_layout l = pdt_engine_layout_of(b->engine);
   char hash[17];
@@ -95,6 +105,7 @@ static void print_run(const bench *b, const arm *a, int32_t repeat, const pdt_ru
                 "exchange_seconds", s->exchange_seconds, "boundary_seconds", s->boundary_seconds,
                 "tokens_per_second", (double)s->committed_tokens / s->seconds, "rows_per_step",
                 b->steps > 0 ? (double)s->emitted_tokens / (double)b->steps : 0.0, "hash", hash);
+  if (times && a->drafted) add_draft(times, s);
   if (out && times && !json_object_update(out, times)) json_dumpf(out, stdout, JSON_COMPACT);
   printf("\n");
   fflush(stdout);
@@ -103,7 +114,8 @@ static void print_run(const bench *b, const arm *a, int32_t repeat, const pdt_ru
 }
 
 static int run_arm(bench *b, const arm *a, int32_t repeat, pdt_error *err) {
-  const pdt_engine_variant variant = {.plain = a->plain, .n_ends = 1, .ends = {-1}};
+  const pdt_engine_variant variant = {
+      .plain = a->plain, .no_draft = !a->drafted, .n_ends = 1, .ends = {-1}};
   const pdt_observer observer = {
       .context = b, .round_done = round_done, .session_ended = session_ended};
   pdt_request request;
@@ -123,10 +135,11 @@ static int repeat_all(bench *b, int32_t repeat, pdt_error *err) {
     for (int32_t j = 0; j < b->blocks.n; j++)
       for (int32_t l = 0; l < b->delays.n; l++) {
         int32_t K = b->streams.at[i], block = b->blocks.at[j], delay = b->delays.at[l];
-        const arm arms[] = {{"serial", K, 1, block, delay, true},
-                            {"pdt", K, K, block, delay, false},
-                            {"blind", K, K, block, delay, true}};
-        for (int32_t a = 0; a < 3; a++)
+        const arm arms[] = {{"serial", K, 1, block, delay, true, false},
+                            {"pdt", K, K, block, delay, false, false},
+                            {"blind", K, K, block, delay, true, false},
+                            {"drafted", K, 1, block, delay, true, true}};
+        for (int32_t a = 0; a < (b->options.draft ? 4 : 3); a++)
           if (run_arm(b, &arms[a], repeat, err)) return -1;
         if (repeat < 0) return 0;
       }
@@ -155,12 +168,16 @@ enum {
   THREADS,
   TOKENS,
   PROMPT,
-  REPEATS
+  REPEATS,
+  DRAFT,
+  DRAFT_TOKENS
 };
 
 static const struct argp_option words[] = {
     {"model", MODEL, "DIR", 0, "Model", 0},
     {"sidecar", SIDECAR, "FILE", 0, "Sidecar", 0},
+    {"draft", DRAFT, "DIR", 0, "A model that proposes tokens to one stream: one more arm", 0},
+    {"draft-tokens", DRAFT_TOKENS, "N", 0, "How many at once (4)", 0},
     {"device", DEVICE, "NAME", 0, "cpu, cuda or auto", 0},
     {"tp", TP, "T", 0, "Ranks of a shard group", 0},
     {"threads", THREADS, "N", 0, "Threads of a rank", 0},
@@ -205,12 +222,20 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
   bench *b = state->input;
   list *lists[] = {&b->streams, &b->blocks, &b->delays};
   bool sound = true;
+  list one;
   switch (key) {
   case MODEL:
     b->options.model = arg;
     break;
   case SIDECAR:
     b->options.sidecar = arg;
+    break;
+  case DRAFT:
+    b->options.draft = arg;
+    break;
+  case DRAFT_TOKENS:
+    sound = parse_list(&one, arg) && one.n == 1 && one.at[0] <= PDT_MOST_DRAFT_TOKENS;
+    if (sound) b->options.draft_tokens = one.at[0];
     break;
   case DEVICE:
     b->options.machine.device = arg;
@@ -238,8 +263,8 @@ int main(int argc, char **argv) {
       words,
       parse,
       NULL,
-      "The same text written by one stream, by K streams, and by K that know nothing of one "
-      "another; a JSON line a run.",
+      "The same text written by one stream, by K streams, by K that know nothing of one another, "
+      "and by one with a draft; a JSON line a run.",
       NULL,
       NULL,
       NULL};

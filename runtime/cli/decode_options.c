@@ -48,6 +48,12 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Settings (flags override a request's, which override the sidecar's):", 2},
     {NULL, 0, NULL, 0, "Where it runs:", 3},
     PDT_ENGINE_OPTIONS(KEY_ENGINE, 3, "requests in flight at once (8)"),
+    {"draft", KEY_ENGINE + PDT_FLAG_DRAFT, "DIR", 0,
+     "a smaller model of the same vocabulary that proposes tokens, which the model then computes "
+     "several at a time: the same tokens, of fewer steps",
+     3},
+    {"draft-tokens", KEY_ENGINE + PDT_FLAG_DRAFT_TOKENS, "N", 0,
+     "how many it proposes for a step (4)", 3},
     {NULL, 0, NULL, 0, "What comes out:", 4},
     {"out", KEY_OUT, "FILE", 0,
      "commit artifacts and merged answers as length-delimited protobuf; - is standard output", 4},
@@ -100,6 +106,8 @@ static error_t check(const pdt_decode_options *o, struct argp_state *state) {
                        : "none");
   else if (o->requests && (o->sections || o->plan || o->session >= 0))
     argp_error(state, "--section, --plan and --session belong to one request, not to --requests");
+  else if (o->engine.draft_tokens > 0 && !o->engine.draft)
+    argp_error(state, "--draft-tokens: expected --draft DIR, the model that proposes them");
   else if (o->resume && !o->journal)
     argp_error(state, "--resume: expected --journal FILE, from which to go on");
   else if (o->resume && o->overwrite)

@@ -40,6 +40,13 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
   case PDT_FLAG_EXCHANGE:
     engine->machine.exchange = arg;
     break;
+  case PDT_FLAG_DRAFT:
+    engine->draft = arg;
+    break;
+  case PDT_FLAG_DRAFT_TOKENS:
+    code = pdt_cli_integer(state, "draft-tokens", arg, 1, PDT_MOST_DRAFT_TOKENS, &number);
+    engine->draft_tokens = (int32_t)number;
+    break;
   case PDT_FLAG_KV_MEMORY:
     return pdt_cli_bytes(state, "kv-memory", arg, &engine->kv_bytes);
   case PDT_FLAG_TP:

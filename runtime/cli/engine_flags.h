@@ -19,6 +19,8 @@ typedef enum pdt_engine_flag {
   PDT_FLAG_COMPUTE,
   PDT_FLAG_GPU,
   PDT_FLAG_EXCHANGE,
+  PDT_FLAG_DRAFT,
+  PDT_FLAG_DRAFT_TOKENS,
   PDT_ENGINE_FLAGS
 } pdt_engine_flag;
 

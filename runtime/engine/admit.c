@@ -131,7 +131,7 @@ static int join(pdt_run *run, size_t *at, pdt_error *err) {
     return -1;
   }
   if (pdt_running_new(r, &request, index, &run->machine->place, &run->loaded->sidecar, &run->kv,
-                      &own))
+                      run->draft_tokens > 0 ? &run->draft.kv : NULL, &own))
     pdt_machine_fail_in(run->machine, &own);
   run->sessions[run->n_sessions++] = r;
   if (!pdt_comm_agree(run->machine->world, &own)) return 0;

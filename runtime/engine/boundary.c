@@ -146,12 +146,12 @@ static void count_block(pdt_run_stats *stats, const pdt_block_verdict *v) {
   stats->emitted_tokens += v->n_tokens;
 }
 
-/* Takes a stream's cache back to its commit point. */
+/* Takes a stream's caches back to its commit point. */
 static void roll_back(pdt_run *run, pdt_running *r, pdt_stream k) {
-  if (r->sequences[k].pages)
-    pdt_kv_truncate(&r->sequences[k], &run->kv,
-                    r->request->n_prompt - 1 + r->request->n_prefix[k] +
-                        r->session.streams[k].n_committed);
+  int32_t length =
+      r->request->n_prompt - 1 + r->request->n_prefix[k] + r->session.streams[k].n_committed;
+  if (r->sequences[k].pages) pdt_kv_truncate(&r->sequences[k], &run->kv, length);
+  if (r->drafts[k].pages) pdt_kv_truncate(&r->drafts[k], &run->draft.kv, length);
 }
 
 /* Applies one session's part: to the replica, and to the cache. */

@@ -72,16 +72,15 @@ static int new_row_buffers(pdt_run *run, pdt_error *err) {
   pdt_device *dev = &run->machine->device;
   const pdt_load *l = &run->setup.capacity.load;
   int64_t rows = b->max_rows, most = most_rows(b);
-  if (run->machine->group.size == 1 && dev->runs_ahead &&
+  if (run->machine->group.size == 1 && dev->runs_ahead && run->draft_tokens == 0 &&
       dev->ops->chosen_new(dev, (int32_t)l->own_tokens, &b->ahead, err))
     return -1;
   return dev->ops->alloc(dev, most * run->loaded->model.hidden_size, "round", &b->hidden, err) ||
-         PDT_NEW(&b->reads, rows, "round", err) || PDT_NEW(&b->rows, most, "round", err) ||
-         PDT_NEW(&b->conditioning, rows, "round", err) ||
+         PDT_NEW(&b->reads, rows, "round", err) || PDT_NEW(&b->steps, rows, "round", err) ||
+         PDT_NEW(&b->rows, most, "round", err) || PDT_NEW(&b->conditioning, rows, "round", err) ||
          PDT_NEW(&b->row_lanes, rows, "round", err) ||
-         PDT_NEW(&b->state_rows, rows, "round", err) ||
-         PDT_NEW(&b->chosen, l->group_lanes, "round", err) ||
-         PDT_NEW(&b->draws, l->group_lanes, "round", err) ||
+         PDT_NEW(&b->state_rows, rows, "round", err) || PDT_NEW(&b->chosen, rows, "round", err) ||
+         PDT_NEW(&b->draws, rows, "round", err) ||
          PDT_NEW(&b->blocks, l->own_lanes, "round", err) ||
          PDT_NEW(&b->begin, run->machine->group.size + 1, "round", err);
 }
@@ -95,7 +94,10 @@ static int new_cache(pdt_run *run, pdt_bytes available, pdt_error *err) {
                               model->head_dim};
   pdt_device *dev = &run->machine->device;
   int32_t pages = (int32_t)run->setup.capacity.load.pages;
-  pdt_bytes bytes = pdt_kv_bytes(&shape, pages);
+  pdt_kv_shape draft = {0}; /* as many pages, of another shape */
+  if (run->draft_tokens > 0) draft = pdt_draft_kv_shape(&run->loaded->draft);
+  pdt_bytes bytes = pdt_kv_bytes(&shape, pages), more = pdt_kv_bytes(&draft, pages);
+  if (bytes >= 0 && (more < 0 || __builtin_add_overflow(bytes, more, &bytes))) bytes = -1;
   pdt_bytes limit = run->kv_limit > 0 ? run->kv_limit : available;
   if (bytes < 0 || bytes > limit)
     return pdt_fail(
@@ -109,21 +111,28 @@ static int new_cache(pdt_run *run, pdt_bytes available, pdt_error *err) {
         : dev->host_memory ? "its memory"
                            : "its GPU's memory",
         pdt_mebibytes(limit), run->kv_limit ? ", a larger --kv-memory" : "");
-  return pdt_kv_new(&run->kv, dev, &shape, pages, err);
+  return pdt_kv_new(&run->kv, dev, &shape, pages, err) ||
+                 (run->draft_tokens > 0 && pdt_kv_new(&run->draft.kv, dev, &draft, pages, err))
+             ? -1
+             : 0;
 }
 
 int pdt_run_buffers_new(pdt_run *run, pdt_error *err) {
   const pdt_capacity *c = &run->setup.capacity;
   const pdt_machine *m = run->machine;
   if (check_capacity(c, err)) return -1;
+  int64_t step = c->load.group_lanes * (1 + run->draft_tokens);
   int32_t lanes = (int32_t)c->load.group_lanes, bulk = m->device.bulk_rows;
-  run->round.max_rows = lanes > PDT_BATCH_ROWS ? lanes : PDT_BATCH_ROWS;
+  run->round.max_rows = step > PDT_BATCH_ROWS ? (int32_t)step : PDT_BATCH_ROWS;
   run->round.prompt_rows = c->positions < bulk ? c->positions : bulk;
-  const pdt_trunk_limits limits = {most_rows(&run->round), lanes, c->positions};
+  const pdt_trunk_limits limits = {most_rows(&run->round), (int32_t)step, c->positions};
   const pdt_sidecar_limits sidecar = {run->round.max_rows, (int32_t)c->load.own_lanes,
                                       c->block_tokens, c->window};
   if (new_lane_buffers(run, err) || new_mail(run, err) || new_row_buffers(run, err) ||
       (m->place.rank == 0 && pdt_ledger_new(&run->ledger, pdt_machine_spread(m), err)))
+    return -1;
+  if (run->draft_tokens > 0 && pdt_draft_new(&run->draft, &run->loaded->draft, run->machine,
+                                             run->draft_tokens, lanes, &limits, err))
     return -1;
   return pdt_trunk_new(&run->trunk, &run->loaded->weights, &m->group, &run->kv, &limits, err) ||
                  pdt_sidecar_reserve(&run->loaded->sidecar, &sidecar, err)
@@ -156,7 +165,8 @@ void pdt_run_buffers_free(pdt_run *run) {
                  m->record,       m->records,
                  m->decision,     m->verdicts,
                  run->sessions,   run->exchange.targets,
-                 b->reads,        m->letter};
+                 b->reads,        b->steps,
+                 m->letter};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   dev->ops->release(dev, b->states);
   dev->ops->release(dev, b->hidden);
@@ -165,5 +175,6 @@ void pdt_run_buffers_free(pdt_run *run) {
   pdt_buffer_free(&m->requests);
   pdt_ledger_free(&run->ledger);
   pdt_trunk_free(&run->trunk);
+  pdt_draft_free(&run->draft, dev);
   pdt_kv_free(&run->kv);
 }

@@ -157,24 +157,29 @@ static pdt_token lead_token(const pdt_request *r, pdt_stream k, int32_t j) {
   return j == 0 ? r->prompt[r->n_prompt - 1] : r->prefix[k][j - 1];
 }
 
-/* The position at which step i of a lane's block reads. */
-static int32_t step_position(const pdt_lane *lane, int32_t i) {
+int32_t pdt_lane_position(const pdt_lane *lane, int32_t i) {
   const pdt_running *r = lane->running;
   return r->request->n_prompt - 1 + r->request->n_prefix[lane->stream] +
          r->session.streams[lane->stream].n_tokens + i;
 }
 
+pdt_token pdt_lane_token_at(const pdt_lane *lane, int32_t position) {
+  const pdt_running *r = lane->running;
+  const pdt_stream_state *stream = &r->session.streams[lane->stream];
+  int32_t lead = position - (r->request->n_prompt - 1);
+  int32_t written = lead - r->request->n_prefix[lane->stream] - 1;
+  if (written < 0) return lead_token(r->request, lane->stream, lead);
+  return written < stream->n_tokens ? stream->tokens[written]
+                                    : lane->tokens[written - stream->n_tokens];
+}
+
 /* The row of a lane's next step: it reads the token before the one that the step emits, if that is
  * known. */
 static pdt_trunk_row step_row(const pdt_lane *lane) {
-  pdt_running *r = lane->running;
-  const pdt_stream_state *stream = &r->session.streams[lane->stream];
-  int32_t leads = r->request->n_prefix[lane->stream];
-  pdt_token token = lane->begun > lane->emitted ? 0
-                    : lane->begun > 0           ? lane->tokens[lane->begun - 1]
-                    : stream->n_tokens > 0      ? stream->tokens[stream->n_tokens - 1]
-                                                : lead_token(r->request, lane->stream, leads);
-  return (pdt_trunk_row){&r->sequences[lane->stream], step_position(lane, lane->begun), token};
+  int32_t position = pdt_lane_position(lane, lane->begun);
+  bool known = lane->begun <= lane->emitted + lane->drafted;
+  return (pdt_trunk_row){&lane->running->sequences[lane->stream], position,
+                         known ? pdt_lane_token_at(lane, position) : 0};
 }
 
 /* In a session's first round its streams read all but the last token of their leads, many rows at
@@ -207,56 +212,90 @@ static void add_step(pdt_run *run, pdt_lane *lane, int32_t *n) {
   b->row_lanes[*n] = lane;
   b->state_rows[*n] = lane->states + lane->begun;
   b->reads[*n] = lane->states + lane->begun - 1;
+  b->steps[*n] = lane->begun;
   b->rows[(*n)++] = step_row(lane);
   lane->begun++;
 }
 
 /* ---- tokens from the sampler ---- */
 
-/* How the token of the step that a lane has begun last is drawn. */
-static pdt_row_draw draw_of(const pdt_lane *lane) {
+pdt_row_draw pdt_lane_draw(const pdt_lane *lane, int32_t i) {
   const pdt_settings *settings = &lane->running->session.settings;
   const pdt_stream_state *stream = &lane->running->session.streams[lane->stream];
   pdt_row_draw draw = {.how = settings->sampling};
   if (draw.how.temperature != 0)
-    draw.u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + lane->begun - 1),
-                         lane->stream, stream->attempt, lane->running->request->session);
+    draw.u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + i), lane->stream,
+                         stream->attempt, lane->running->request->session);
   return draw;
 }
 
 /* Next tokens of this rank's rows of a step: chosen[own]. */
 static void choose_all(pdt_run *run, int32_t n) {
   pdt_round_buffers *b = &run->round;
-  for (int32_t i = 0; i < n; i++) b->draws[i] = draw_of(b->row_lanes[i]);
+  for (int32_t i = 0; i < n; i++) b->draws[i] = pdt_lane_draw(b->row_lanes[i], b->steps[i]);
   pdt_trunk_choose(&run->trunk, b->begin, b->hidden, b->draws,
                    b->chosen + b->begin[run->machine->group.rank]);
 }
 
-/* Puts a step's tokens into their lanes; the same on every rank of the group. A lane without one
- * goes on with any token until the boundary tells of it. */
+/* Takes the next of a lane's drafted tokens, where there is one, for right or wrong. */
+static void compare_draft(pdt_run *run, pdt_lane *lane, pdt_token token) {
+  if (lane->drafted == 0) return;
+  bool right = lane->tokens[lane->emitted] == token;
+  lane->drafted--;
+  lane->missed = !right || pdt_run_is_end(run, token);
+  run->stats.drafts_right += right;
+}
+
+/* Puts a step's tokens into their lanes, as far as those before them were drafted right; the same
+ * on every rank of the group. A lane without one goes on with any token until the boundary tells of
+ * it. */
 static void append_tokens(pdt_run *run, int32_t n) {
   const pdt_round_buffers *b = &run->round;
   for (int32_t i = 0; i < n; i++) {
     pdt_lane *lane = b->row_lanes[i];
     pdt_token token = b->chosen[i];
+    if (lane->missed) continue;
     if (token < 0) {
       lane->fault = PDT_FAULT_LOGITS;
       token = 0;
     }
+    compare_draft(run, lane, token);
     lane->tokens[lane->emitted++] = token;
     lane->ended = pdt_run_is_end(run, token);
     lane->finished = lane->ended || lane->emitted == lane->room;
   }
 }
 
-/* One decode step of all lanes of the group that are not finished; how many there were, or -1. */
+/* Drops what lanes computed of tokens that were not drafted right: caches end where they would have
+ * ended without a draft. */
+static void drop_misses(pdt_run *run) {
+  pdt_range lanes = group_lanes(run);
+  for (int32_t i = lanes.begin; i < lanes.end; i++) {
+    pdt_lane *lane = run->round.by_owner[i];
+    pdt_running *r = lane->running;
+    int32_t length = pdt_lane_position(lane, lane->emitted);
+    lane->begun = lane->emitted;
+    lane->drafted = 0;
+    lane->missed = false;
+    pdt_kv_truncate(&r->sequences[lane->stream], &run->kv, length);
+    pdt_kv_truncate(&r->drafts[lane->stream], &run->draft.kv, length);
+  }
+}
+
+/* One decode step of all lanes of the group that are not finished, of one token each and those that
+ * were drafted; how many rows that were, or -1. */
 static int32_t step(pdt_run *run, pdt_error *err) {
   pdt_round_buffers *b = &run->round;
   const pdt_comm *group = &run->machine->group;
   pdt_range lanes = group_lanes(run);
   int32_t n = 0;
+  if (run->draft.tokens > 0 && pdt_draft_propose(run, err)) return -1;
   for (int32_t i = lanes.begin; i < lanes.end; i++) {
-    if (!b->by_owner[i]->finished) add_step(run, b->by_owner[i], &n);
+    pdt_lane *lane = b->by_owner[i];
+    int32_t steps = lane->finished ? 0 : 1 + lane->drafted;
+    run->stats.draft_steps += steps > 0;
+    run->stats.drafted += lane->drafted;
+    for (int32_t j = 0; j < steps; j++) add_step(run, lane, &n);
   }
   if (n == 0) return 0;
   if (run_rows(run, n, NULL, b->hidden, err)) return -1;
@@ -266,6 +305,7 @@ static int32_t step(pdt_run *run, pdt_error *err) {
     b->counts[t] = (b->begin[t + 1] - b->begin[t]) * (pdt_bytes)sizeof *b->chosen;
   pdt_comm_all_gather(group, b->chosen + b->begin[group->rank], b->chosen, b->counts);
   append_tokens(run, n);
+  if (run->draft.tokens > 0) drop_misses(run);
   return n;
 }
 
@@ -285,7 +325,7 @@ static int32_t begin_step(pdt_run *run, pdt_error *err) {
   bool first = b->row_lanes[0]->begun == 1;
   if (run_rows(run, n, first ? NULL : b->reads, b->hidden, err)) return -1;
   keep_states(run);
-  for (int32_t i = 0; i < n; i++) b->draws[i] = draw_of(b->row_lanes[i]);
+  for (int32_t i = 0; i < n; i++) b->draws[i] = pdt_lane_draw(b->row_lanes[i], b->steps[i]);
   pdt_trunk_choose_ahead(&run->trunk, n, b->hidden, b->draws, b->state_rows, b->ahead);
   return n;
 }
@@ -320,7 +360,7 @@ static int emit_ahead(pdt_run *run, pdt_error *err) {
   for (int32_t i = lanes.begin; i < lanes.end; i++) {
     const pdt_lane *lane = b->by_owner[i];
     pdt_kv_truncate(&lane->running->sequences[lane->stream], &run->kv,
-                    step_position(lane, lane->emitted));
+                    pdt_lane_position(lane, lane->emitted));
   }
   return 0;
 }

@@ -30,8 +30,8 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
   if (!status && e->machine.notice.code != PDT_ERROR_NONE)
     pdt_notice(options->notices, PDT_NOTICE_WARNING, "all ranks compute on the CPU: %s",
                e->machine.notice.message);
-  if (status || pdt_loaded_new(&e->loaded, &e->machine, options->model, options->sidecar,
-                               options->notices, err)) {
+  const pdt_loaded_files files = {options->model, options->sidecar, options->draft};
+  if (status || pdt_loaded_new(&e->loaded, &e->machine, &files, options->notices, err)) {
     pdt_engine_free(e);
     return -1;
   }
@@ -63,7 +63,8 @@ pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine) {
                              .kernels = m->device.name,
                              .exchange = m->exchange,
                              .no_gpu = m->no_gpu,
-                             .weight_bytes = engine->loaded.weights.bytes,
+                             .weight_bytes =
+                                 engine->loaded.weights.bytes + engine->loaded.draft.weights.bytes,
                              .weight_seconds = engine->loaded.weights_seconds,
                              .kv_bytes = engine->kv_bytes};
 }
@@ -125,7 +126,7 @@ static void remove_session(pdt_run *run, int32_t i) {
   if (i < run->n_decoding) run->n_decoding--;
   for (int32_t j = i + 1; j < run->n_sessions; j++) run->sessions[j - 1] = run->sessions[j];
   run->n_sessions--;
-  pdt_running_free(r, &run->kv);
+  pdt_running_free(r, &run->kv, &run->draft.kv);
   free(r);
 }
 
@@ -174,6 +175,11 @@ static void share_setup(pdt_run *run) {
   run->boundary = told.before;
 }
 
+static int32_t draft_tokens(const pdt_engine *e) {
+  if (!e->loaded.drafts || e->variant.no_draft) return 0;
+  return e->options.draft_tokens > 0 ? e->options.draft_tokens : PDT_USUAL_DRAFT_TOKENS;
+}
+
 int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) {
   pdt_run *run = NULL;
   const pdt_comm *world = e->machine.world;
@@ -188,13 +194,15 @@ int pdt_engine_begin(pdt_engine *e, const pdt_run_setup *setup, pdt_error *err) 
                    .listens = e->options.listens,
                    .kv_limit = e->options.kv_bytes,
                    .details = e->options.details,
+                   .draft_tokens = draft_tokens(e),
                    .setup = *setup,
                    .started = pdt_seconds()};
   share_setup(run);
   pdt_run_check_begin(run);
   if (pdt_run_buffers_new(run, err)) pdt_machine_fail_in(&e->machine, err);
   int status = pdt_comm_agree(world, err) || pdt_run_cache_new(run, err);
-  e->kv_bytes = pdt_kv_bytes(&run->kv.pool.shape, run->kv.n_pages);
+  e->kv_bytes = pdt_kv_bytes(&run->kv.pool.shape, run->kv.n_pages) +
+                pdt_kv_bytes(&run->draft.kv.pool.shape, run->draft.kv.n_pages);
   if (status) {
     pdt_run_buffers_free(run);
     free(run);
@@ -247,6 +255,17 @@ int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   return status;
 }
 
+/* What was drafted is known within each group: adds up those of all. Collective, blocking. */
+static void add_drafts(pdt_run *run) {
+  int64_t *counts[] = {&run->stats.draft_steps, &run->stats.drafted, &run->stats.drafts_right};
+  int64_t sums[3];
+  for (int i = 0; i < 3; i++) sums[i] = run->machine->group.rank == 0 ? *counts[i] : 0;
+  if (run->draft.tokens == 0) return;
+  pdt_comm_all_reduce_i64(run->machine->world, sums, 3, PDT_COMM_SUM);
+  for (int i = 0; i < 3; i++) *counts[i] = sums[i];
+  run->stats.draft_seconds = run->draft.trunk.clock.compute + run->draft.trunk.clock.exchange;
+}
+
 int pdt_engine_end(pdt_engine *e, pdt_run_stats *stats, pdt_error *err) {
   pdt_run *run = e->run;
   pdt_error own = {0};
@@ -259,6 +278,7 @@ int pdt_engine_end(pdt_engine *e, pdt_run_stats *stats, pdt_error *err) {
   if (run->exchange.under_way) pdt_notes_finish(run);
   pdt_run_forget_next(run);
   while (run->n_sessions > 0) remove_session(run, run->n_sessions - 1);
+  add_drafts(run);
   run->stats.seconds = pdt_seconds() - run->started;
   run->stats.trunk_seconds = run->trunk.clock.compute;
   run->stats.exchange_seconds = run->trunk.clock.exchange;

@@ -19,8 +19,10 @@
 #include "engine/source.h"
 
 typedef struct pdt_engine_options {
-  const char *model;   /* directory */
-  const char *sidecar; /* file */
+  const char *model;    /* directory */
+  const char *sidecar;  /* file */
+  const char *draft;    /* directory of a model that proposes tokens (draft.h); NULL: none does */
+  int32_t draft_tokens; /* at once; 0: the usual number */
   pdt_machine_options machine;
   int32_t max_sessions;         /* in flight at once, of pdt_engine_run_list; >= 1 */
   pdt_bytes kv_bytes;           /* most bytes of key/value cache a rank; 0: what memory there is */
@@ -62,6 +64,7 @@ pdt_engine_layout pdt_engine_layout_of(const pdt_engine *engine);
 typedef struct pdt_engine_variant {
   bool plain;     /* neither SNC nor adapters: every stream is the trunk alone */
   bool no_snc;    /* the gates of SNC are closed: adapters alone */
+  bool no_draft;  /* nothing is drafted, where there is a draft */
   int32_t n_ends; /* > 0: these end a stream, and not the model's end-of-sequence ids */
   pdt_token ends[PDT_MAX_EOS];
 } pdt_engine_variant;

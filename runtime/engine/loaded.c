@@ -38,29 +38,35 @@ static int load_weights(pdt_loaded *l, pdt_machine *m, pdt_error *err) {
   return 0;
 }
 
-static int load(pdt_loaded *l, pdt_machine *m, const char *model, const char *sidecar,
-                pdt_notices *notices, pdt_error *err) {
+static int load(pdt_loaded *l, pdt_machine *m, const pdt_loaded_files *files, pdt_notices *notices,
+                pdt_error *err) {
+  const char *model = files->model;
+  l->drafts = files->draft != NULL;
   if (pdt_config_hash(model, &l->fingerprints.config, err) ||
       pdt_model_config_load(&l->model, model, notices, err) ||
       pdt_checkpoint_open(&l->checkpoint, model, notices, err) ||
       pdt_model_tensors_check(&l->model, l->checkpoint, notices, err) ||
-      pdt_safetensors_open(&l->sidecar_file, sidecar, err) ||
+      pdt_safetensors_open(&l->sidecar_file, files->sidecar, err) ||
       pdt_sidecar_load(&l->sidecar, &m->device, l->sidecar_file, &l->model, m->place.rank,
                        m->place.ranks, err) ||
-      load_weights(l, m, err))
+      load_weights(l, m, err) ||
+      (l->drafts &&
+       pdt_draft_model_load(&l->draft, m, files->draft, l->model.vocab_size, notices, err)))
     return -1;
   return fingerprint(l, model, err);
 }
 
 /* Every rank opened the files by itself, perhaps on another machine or a moment later: they must
  * have been the same. Collective over the world. */
-static int compare_files(const pdt_loaded *l, const pdt_comm *world, const char *model,
-                         const char *sidecar, pdt_error *err) {
+static int compare_files(const pdt_loaded *l, const pdt_comm *world, const pdt_loaded_files *given,
+                         pdt_error *err) {
   const struct {
     uint64_t value;
     const char *path;
-  } files[] = {{l->fingerprints.model, model}, {l->fingerprints.sidecar, sidecar}};
-  for (int i = 0; i < 2; i++) {
+  } files[] = {{l->fingerprints.model, given->model},
+               {l->fingerprints.sidecar, given->sidecar},
+               {l->draft.fingerprint, given->draft}};
+  for (int i = 0; i < (l->drafts ? 3 : 2); i++) {
     int64_t half = (int64_t)(files[i].value >> 1), ends[2] = {half, -half};
     pdt_comm_all_reduce_i64(world, ends, 2, PDT_COMM_MIN);
     if (ends[0] != -ends[1] && err->code == PDT_ERROR_NONE)
@@ -72,16 +78,17 @@ static int compare_files(const pdt_loaded *l, const pdt_comm *world, const char 
   return pdt_comm_agree(world, err);
 }
 
-int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const char *model, const char *sidecar,
+int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const pdt_loaded_files *files,
                    pdt_notices *notices, pdt_error *err) {
   *l = (pdt_loaded){0};
-  if (load(l, machine, model, sidecar, notices, err)) pdt_machine_fail_in(machine, err);
+  if (load(l, machine, files, notices, err)) pdt_machine_fail_in(machine, err);
   if (pdt_comm_agree(machine->world, err)) return -1;
-  return compare_files(l, machine->world, model, sidecar, err);
+  return compare_files(l, machine->world, files, err);
 }
 
 void pdt_loaded_free(pdt_loaded *l) {
   pdt_trunk_weights_free(&l->weights);
+  pdt_draft_model_free(&l->draft);
   pdt_sidecar_free(&l->sidecar);
   pdt_safetensors_close(l->sidecar_file);
   pdt_checkpoint_close(l->checkpoint);

@@ -3,6 +3,7 @@
 #define PDT_ENGINE_LOADED_H
 
 #include "base/notices.h"
+#include "engine/draft.h"
 #include "engine/machine.h"
 #include "sidecar/sidecar.h"
 #include "store/checkpoint.h"
@@ -21,13 +22,21 @@ typedef struct pdt_loaded {
   pdt_trunk_weights weights; /* this rank's share */
   double weights_seconds;    /* from the file to the device */
   pdt_sidecar sidecar;       /* likewise */
+  bool drafts;               /* is there a draft model: */
+  pdt_draft_model draft;     /* likewise */
 } pdt_loaded;
 
-/* Opens the model's directory and the sidecar's file, and loads this rank's shares: nothing of the
- * files is read any more. Files that are written to meanwhile, or that are not the same on all
+/* Of an engine: directories of models and a file. */
+typedef struct pdt_loaded_files {
+  const char *model, *sidecar;
+  const char *draft; /* NULL: none */
+} pdt_loaded_files;
+
+/* Opens the models' directories and the sidecar's file, and loads this rank's shares: nothing of
+ * the files is read any more. Files that are written to meanwhile, or that are not the same on all
  * ranks, are refused. Notices may be NULL. Collective over the world, blocking; all ranks fail
  * alike; l is then to be freed too. Errors: INPUT, IO, MEMORY. */
-int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const char *model, const char *sidecar,
+int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const pdt_loaded_files *files,
                    pdt_notices *notices, pdt_error *err);
 void pdt_loaded_free(pdt_loaded *l);
 

@@ -66,10 +66,14 @@ typedef struct pdt_run_stats {
   int64_t stopped;       /* 1: by a signal, before its sessions were over */
   int64_t failed;        /* sessions that ended by themselves, after they were admitted */
   int64_t committed_tokens, emitted_tokens, prompt_tokens;
+  /* With a draft (draft.h): a stream's steps of the trunk, tokens that were drafted for them, and
+   * those of them that were right. */
+  int64_t draft_steps, drafted, drafts_right;
   double seconds;          /* from begin to end */
   double prompt_seconds;   /* of them: encoding prompts and planning */
   double round_seconds;    /* of them: rounds, boundaries included */
   double trunk_seconds;    /* products, attention, logits */
+  double draft_seconds;    /* the same, and exchanges, of the draft model */
   double sidecar_seconds;  /* conditioning and heads */
   double exchange_seconds; /* inside shard groups */
   double boundary_seconds; /* notes, records, decisions */

@@ -38,6 +38,10 @@ static int encode(pdt_run *run, pdt_running *r, int32_t first, int32_t n, pdt_er
   if (pdt_trunk_forward(&run->trunk, &batch, NULL, plans ? b->hidden : (pdt_array){0}, err))
     return -1;
   if (plans) add_states(run, r, first);
+  if (run->draft.tokens > 0) {
+    for (int32_t i = 0; i < rows; i++) b->rows[i].sequence = &r->draft_prompt;
+    if (pdt_trunk_forward(&run->draft.trunk, &batch, NULL, (pdt_array){0}, err)) return -1;
+  }
   return pdt_machine_sync(run->machine, err);
 }
 
@@ -153,8 +157,10 @@ static int read_piece(pdt_run *run, pdt_running *r, int32_t n, pdt_error *err) {
   if (pdt_comm_agree(run->machine->world, err))
     return pdt_request_fail_in(err, r->request, r->index);
   r->n_encoded += n;
-  if (r->n_encoded == r->request->n_prompt && r->computes)
+  if (r->n_encoded == r->request->n_prompt && r->computes) {
     pdt_kv_truncate(&r->prompt, &run->kv, r->request->n_prompt - 1);
+    pdt_kv_truncate(&r->draft_prompt, &run->draft.kv, r->request->n_prompt - 1);
+  }
   return 0;
 }
 

@@ -18,6 +18,8 @@ typedef struct pdt_lane {
   int32_t room;      /* most tokens of this block */
   int32_t emitted;   /* tokens so far; known in the group, and after the boundary everywhere */
   int32_t begun;     /* steps of the block; may be ahead of its tokens, in the group */
+  int32_t drafted;   /* tokens behind those, in the group: proposed, and not yet found right */
+  bool missed;       /* of a step's tokens, one was not as drafted: those behind it are nothing */
   bool finished;     /* the block is whole; likewise */
   bool ended;        /* by an end-of-sequence token */
   pdt_fault fault;   /* known to the owner, and after the boundary to rank 0 */
@@ -46,14 +48,15 @@ typedef struct pdt_round_buffers {
   pdt_chosen *ahead;              /* [own tokens] by state row, where steps run ahead of their
                                      tokens: a rank by itself, on a device that does; else NULL */
   int32_t *reads;                 /* [max_rows]: where in them the token is that a row reads */
+  int32_t *steps;                 /* [max_rows]: a row's, of its lane's block */
   pdt_array hidden;               /* [the larger, d] of own rows */
   pdt_trunk_row *rows;            /* [the larger], by owner */
   pdt_lane **row_lanes;           /* [max_rows] */
   int32_t *state_rows;            /* [max_rows] of own rows: where in `states` theirs go */
   pdt_conditioning *conditioning; /* [max_rows] of own rows */
   int32_t *begin;                 /* [T + 1]: a rank's rows */
-  pdt_token *chosen;              /* [group lanes] */
-  pdt_row_draw *draws;            /* [group lanes]: how they are chosen */
+  pdt_token *chosen;              /* [max_rows] */
+  pdt_row_draw *draws;            /* [max_rows]: how they are chosen */
   pdt_block *blocks;              /* [own lanes] that are closed */
   pdt_array prompt_states; /* [prompt_rows, d]: those of a piece of a prompt, of all owners */
   pdt_bytes *counts;       /* [ranks]: bytes of each rank in a gather */

@@ -4,6 +4,7 @@
 #define PDT_ENGINE_RUN_H
 
 #include "base/buffer.h"
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/round.h"
 #include "pdt.pb-c.h"
@@ -38,10 +39,12 @@ typedef struct pdt_run {
   const pdt_engine_variant *variant;
   bool listens; /* to signals, that stop it */
   pdt_run_setup setup;
-  pdt_bytes kv_limit; /* most bytes of cache; 0: what memory there is */
-  bool details;       /* observers want notes and hidden states of every block */
+  pdt_bytes kv_limit;   /* most bytes of cache; 0: what memory there is */
+  bool details;         /* observers want notes and hidden states of every block */
+  int32_t draft_tokens; /* most that are drafted at once; 0: there is no draft */
   pdt_kv_cache kv;
   pdt_trunk trunk;
+  pdt_draft draft;
   pdt_round_buffers round;
   pdt_notes_exchange exchange;
   pdt_mail mail;
@@ -100,6 +103,12 @@ int pdt_run_prompts(pdt_run *run, pdt_error *err);
  * group. Failures of this rank are noted. */
 void pdt_round_list(pdt_run *run);
 void pdt_round_emit(pdt_run *run, const Pdt__Decision *recorded);
+
+/* The position at which step i of a lane's block reads; what stands at a position of its sequence,
+ * which is the last of the prompt or behind it, and known; and how step i's token is drawn. */
+int32_t pdt_lane_position(const pdt_lane *lane, int32_t i);
+pdt_token pdt_lane_token_at(const pdt_lane *lane, int32_t position);
+pdt_row_draw pdt_lane_draw(const pdt_lane *lane, int32_t i);
 
 /* notes.c: starts the exchange of the round's notes over the world; ends the one under way and
  * fills the buses. Collective; only the second blocks. */

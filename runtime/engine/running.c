@@ -29,6 +29,7 @@ static int new_replica(pdt_running *r, const pdt_sidecar *sidecar, pdt_error *er
   int32_t window = pdt_settings_window(settings);
   return pdt_session_new(&r->session, settings, sidecar->config.notes_dim, PDT_ROOM_FOR_ALL, err) ||
                  PDT_NEW(&r->sequences, settings->streams, "streams", err) ||
+                 PDT_NEW(&r->drafts, settings->streams, "streams", err) ||
                  PDT_NEW(&r->window_notes, window, "window", err) ||
                  PDT_NEW(&r->window_names, window, "window", err) ||
                  pdt_plan_new(&r->plan, sidecar, err)
@@ -37,14 +38,14 @@ static int new_replica(pdt_running *r, const pdt_sidecar *sidecar, pdt_error *er
 }
 
 /* Page tables on the ranks of a group that decodes some of the streams. */
-static int new_sequences(pdt_running *r, const pdt_place *place, pdt_kv_cache *kv, pdt_error *err) {
-  const pdt_request *q = r->request;
-  if (pdt_kv_sequence_new(&r->prompt, kv, NULL, 0, q->n_prompt, err)) return -1;
+static int new_sequences(const pdt_request *q, const pdt_place *place, pdt_kv_cache *kv,
+                         pdt_kv_sequence *prompt, pdt_kv_sequence *sequences, pdt_error *err) {
+  if (pdt_kv_sequence_new(prompt, kv, NULL, 0, q->n_prompt, err)) return -1;
   for (pdt_stream k = 0; k < q->settings.streams; k++) {
     pdt_rank owner = pdt_owner_of(k, place->ranks);
     if (owner < place->group_begin || owner >= place->group_end) continue;
     /* every stream reads the last prompt token itself */
-    if (pdt_kv_sequence_new(&r->sequences[k], kv, &r->prompt, q->n_prompt - 1,
+    if (pdt_kv_sequence_new(&sequences[k], kv, prompt, q->n_prompt - 1,
                             pdt_request_own_tokens(q, k), err))
       return -1;
   }
@@ -52,7 +53,8 @@ static int new_sequences(pdt_running *r, const pdt_place *place, pdt_kv_cache *k
 }
 
 int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const pdt_place *place,
-                    pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_error *err) {
+                    pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_kv_cache *draft_kv,
+                    pdt_error *err) {
   int32_t K = request->settings.streams;
   *r = (pdt_running){.own_request = *request, .request = &r->own_request, .index = index};
   *request = (pdt_request){0};
@@ -60,17 +62,24 @@ int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const p
   r->owns = pdt_streams_among(K, place->rank, place->rank + 1, place->ranks) > 0;
   int64_t sums = place->group_begin == 0 ? pdt_plan_sums(sidecar) * sidecar->config.hidden_size : 0;
   return (sums > 0 && PDT_NEW(&r->sums, sums, "prompt", err)) || new_replica(r, sidecar, err) ||
-                 (r->computes && new_sequences(r, place, kv, err)) ||
+                 (r->computes &&
+                  new_sequences(r->request, place, kv, &r->prompt, r->sequences, err)) ||
+                 (r->computes && draft_kv &&
+                  new_sequences(r->request, place, draft_kv, &r->draft_prompt, r->drafts, err)) ||
                  (r->owns && pdt_window_new(&r->window, sidecar,
                                             pdt_settings_window(&r->request->settings), err))
              ? -1
              : 0;
 }
 
-void pdt_running_free(pdt_running *r, pdt_kv_cache *kv) {
-  for (pdt_stream k = 0; r->sequences && k < r->request->settings.streams; k++)
+void pdt_running_free(pdt_running *r, pdt_kv_cache *kv, pdt_kv_cache *draft_kv) {
+  for (pdt_stream k = 0; r->sequences && r->drafts && k < r->request->settings.streams; k++) {
     pdt_kv_sequence_free(&r->sequences[k], kv);
+    pdt_kv_sequence_free(&r->drafts[k], draft_kv);
+  }
   pdt_kv_sequence_free(&r->prompt, kv);
+  pdt_kv_sequence_free(&r->draft_prompt, draft_kv);
+  free(r->drafts);
   free(r->sequences);
   free(r->sums);
   free(r->window_notes);

@@ -18,15 +18,17 @@ typedef struct pdt_running {
   pdt_note_name *window_names; /* [pdt_settings_window]: (round, stream) of each of them. Indices
                                   change when notes are published or withdrawn; these do not */
   int32_t n_window;
-  pdt_window window;           /* its projections; on ranks that own a stream of the session */
-  pdt_kv_sequence prompt;      /* on ranks whose group has a stream of the session */
-  pdt_kv_sequence *sequences;  /* [K]; those of streams in this group */
-  int32_t n_encoded;           /* tokens of the prompt that have been read */
-  double *sums;                /* of what the planner reads, while it is read; group 0 */
-  uint64_t bus_hash;           /* of its notes, as the round's boundary found them */
-  int32_t slot;                /* of this round: in the list of sessions that decode, */
-  int32_t first_lane, n_lanes; /* and in pdt_round_buffers.lanes */
-  pdt_fault fault;             /* ends the session; and of which stream */
+  pdt_window window;            /* its projections; on ranks that own a stream of the session */
+  pdt_kv_sequence prompt;       /* on ranks whose group has a stream of the session */
+  pdt_kv_sequence *sequences;   /* [K]; those of streams in this group */
+  pdt_kv_sequence draft_prompt; /* the same of the draft model, where there is one (draft.h); */
+  pdt_kv_sequence *drafts;      /* they may lag behind, and are never ahead at a round's begin */
+  int32_t n_encoded;            /* tokens of the prompt that have been read */
+  double *sums;                 /* of what the planner reads, while it is read; group 0 */
+  uint64_t bus_hash;            /* of its notes, as the round's boundary found them */
+  int32_t slot;                 /* of this round: in the list of sessions that decode, */
+  int32_t first_lane, n_lanes;  /* and in pdt_round_buffers.lanes */
+  pdt_fault fault;              /* ends the session; and of which stream */
   pdt_stream fault_stream;
   bool computes; /* this rank's group has a stream of the session */
   bool owns;     /* this rank owns one */
@@ -49,10 +51,11 @@ typedef struct pdt_place {
   pdt_rank group_begin, group_end; /* world ranks of its group */
 } pdt_place;
 
-/* A session before its first round, its prompt not yet encoded; reserves its cache pages. Takes the
- * request over. Errors: MEMORY; r is then to be freed, too. */
+/* A session before its first round, its prompt not yet encoded; reserves its pages of the cache,
+ * and as many of the draft model's, unless that is NULL. Takes the request over. Errors: MEMORY; r
+ * is then to be freed, too. */
 int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const pdt_place *place,
-                    pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_error *err);
-void pdt_running_free(pdt_running *r, pdt_kv_cache *kv);
+                    pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_kv_cache *draft_kv, pdt_error *err);
+void pdt_running_free(pdt_running *r, pdt_kv_cache *kv, pdt_kv_cache *draft_kv);
 
 #endif

@@ -66,6 +66,12 @@ static void print_summary(const pdt_engine *engine, const pdt_run_stats *s, int3
           (long long)s->committed_tokens, (long long)s->emitted_tokens, s->seconds,
           (double)s->committed_tokens / (s->seconds > 0 ? s->seconds : 1), layout.kernels,
           layout.exchange);
+  if (s->drafted > 0)
+    fprintf(stderr,
+            "draft: %lld of %lld tokens right (%.0f%%), %.2f tokens a step of the model; %.2f s\n",
+            (long long)s->drafts_right, (long long)s->drafted,
+            100.0 * (double)s->drafts_right / (double)s->drafted,
+            (double)s->emitted_tokens / (double)s->draft_steps, s->draft_seconds);
   fprintf(stderr,
           "time: trunk %.2f s (%.0f%%), sidecar %.2f s (%.0f%%), exchange %.2f s (%.0f%%), "
           "boundary %.2f s (%.0f%%); prompts %.2f s of all\n",
@@ -172,6 +178,7 @@ static int check_outputs(const pdt_decode_options *o, pdt_error *err) {
   pdt_files_add(&outputs, "--trace", o->trace);
   pdt_files_add(&outputs, "--journal", o->journal);
   pdt_files_add_model(&inputs, "--model", o->engine.model);
+  if (o->engine.draft) pdt_files_add_model(&inputs, "--draft", o->engine.draft);
   pdt_files_add(&inputs, "--sidecar", o->engine.sidecar);
   pdt_files_add(&inputs, "--request", o->request);
   pdt_files_add(&inputs, "--requests", requests_file(o));
