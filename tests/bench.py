@@ -53,17 +53,22 @@ def throughput(pdt, ranks):
 def scaling(pdt, ranks):
     """Every arm of every combination, the work that was asked for, the same text on every layout; table and plots of it."""
     command = [beside(pdt, "bench_scaling"), *FILES, "--streams", "1,3", "--block-tokens", "4,8", "--tokens", "24",
-               "--repeats", "2"]
+               "--repeats", "2", "--draft", FILES[1], "--draft-tokens", "3"]
     runs = [run for n in (0, *ranks) for run in lines_of(harness.run(command, ranks=n))]
     wrong = []
-    if len(runs) != (1 + len(ranks)) * 2 * 2 * 3 * 2:
+    if len(runs) != (1 + len(ranks)) * 2 * 2 * 4 * 2:
         wrong.append(f"{len(runs)} runs")
     texts = {}
     for run in runs:
-        rows = 1 if run["arm"] == "serial" else run["streams"]
+        rows = 1 if run["arm"] in ("serial", "drafted") else run["streams"]
         if run["tokens"] != 24 or run["rows_per_step"] != rows:
             wrong.append(f"{run['arm']} of {run['streams']}: {run['tokens']} tokens, {run['rows_per_step']} rows a step")
         texts.setdefault((run["arm"], run["streams"], run["block_tokens"] if run["arm"] == "pdt" else 0), set()).add(run["hash"])
+    for run in runs:
+        if run["arm"] == "drafted" and not (run["draft_right"] == 1 and 2 < run["tokens_per_step"] <= 4):
+            wrong.append(f"a model that drafts for itself: {run['draft_right']} right, {run['tokens_per_step']} tokens a step")
+        if run["arm"] == "drafted" and texts["serial", run["streams"], 0] != {run["hash"]}:
+            wrong.append("another text with a draft")
     wrong += [f"{key} wrote {len(x)} texts" for key, x in texts.items() if len(x) != 1]
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "scaling.jsonl")
