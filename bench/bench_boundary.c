@@ -88,8 +88,10 @@ static int new_buffers(bench *b, pdt_error *err) {
          PDT_NEW(&round->counts, ranks, "round", err) ||
          PDT_NEW(&run->exchange.targets, lanes, "round", err) ||
          PDT_NEW(&run->sessions, b->sessions, "round", err) ||
-         PDT_NEW(&run->mail.record, PDT_RECORD_HEADER_BYTES + own * record, "round", err) ||
-         PDT_NEW(&run->mail.records, ranks * PDT_RECORD_HEADER_BYTES + lanes * record, "round",
+         PDT_NEW(&run->mail.record, PDT_RECORD_HEADER_BYTES + own * record + PDT_CARRIED_BYTES,
+                 "round", err) ||
+         PDT_NEW(&run->mail.records,
+                 ranks * PDT_RECORD_HEADER_BYTES + lanes * record + PDT_CARRIED_BYTES, "round",
                  err) ||
          PDT_NEW(&run->mail.letter, PDT_LETTER_BYTES, "round", err) ||
          PDT_NEW(&run->mail.verdicts, lanes, "round", err);
@@ -136,6 +138,7 @@ static void free_run(bench *b) {
                  b->ours,
                  b->raw};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+  pdt_arena_free(&run->mail.arena);
 }
 
 /* Blocks as if they had been decoded: those of this rank. */

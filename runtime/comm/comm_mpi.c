@@ -137,6 +137,12 @@ static void choose_copies(void) {
   if (!may_read_processes()) setenv(parameter, "none", 0);
 }
 
+/* A boundary's messages are some KiB: ranks of a machine then send them at once, and do not first
+ * ask the receiver, unless the user has told Open MPI something. */
+static void choose_eagerness(void) {
+  setenv("OMPI_MCA_btl_vader_eager_limit", "32768", 0);
+}
+
 static void on_alarm(int number) {
   static const char text[] =
       "pdt: MPI neither starts nor ends in the memory that this process may have (ulimit -v, -d)\n";
@@ -183,6 +189,7 @@ int pdt_comm_mpi_start(pdt_comm *world, int *argc, char ***argv, pdt_error *err)
   int provided, size;
   mpi_handle *handle = NULL;
   choose_copies();
+  choose_eagerness();
   watch_start(true);
   MPI_Init_thread(argc, argv, NEEDED_THREADS, &provided);
   MPI_Comm_size(MPI_COMM_WORLD, &size);

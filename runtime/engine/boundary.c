@@ -240,17 +240,26 @@ static bool notes_are_urgent(const pdt_run *run) {
   return urgent;
 }
 
-/* Everybody acts on the message in the mail, and fails alike: a rank that cannot would go into the
- * next round with other lanes than the rest. */
-static int act(pdt_run *run, const Pdt__Decision *decision, pdt_error *err) {
+/* Everybody acts on the message in the mail. A rank that cannot, for want of memory, would go into
+ * the next round with other lanes than the rest: all end with its error. */
+static void act(pdt_run *run, const Pdt__Decision *decision) {
   pdt_error own = {0};
-  apply_all(run, decision, err);
-  if (pdt_comm_agree(run->machine->world, err)) return -1;
+  if (apply_all(run, decision, &own)) pdt_comm_abort(run->machine->world, &own);
   if (notes_are_urgent(run)) pdt_notes_finish(run);
   if (report_rounds(run, decision, &own)) pdt_run_note_failure(run, &own);
   dismiss_faulty(run);
   run->stats.boundaries++;
-  return 0;
+}
+
+static void *take(void *arena, size_t bytes) {
+  void *out = NULL;
+  pdt_error err = {0};
+  return pdt_arena_take(arena, &out, (int64_t)bytes, 1, &err) ? NULL : out;
+}
+
+static void leave(void *arena, void *memory) {
+  (void)arena; /* goes when all go */
+  (void)memory;
 }
 
 /* ---- a round ---- */
@@ -260,12 +269,12 @@ int pdt_run_settle(pdt_run *run, pdt_error *err) {
   pdt_notes_finish(run);
   double start = pdt_seconds();
   uint64_t bus_hash = hash_buses(run);
-  pdt_notes_start(run);
+  pdt_notes_start(run, true);
   int status = obtain_live(run, bus_hash, &bytes, err);
   if (!status) {
-    Pdt__Decision *decision = pdt__decision__unpack(NULL, (size_t)bytes, run->mail.decision);
-    status = act(run, decision, err);
-    if (decision) pdt__decision__free_unpacked(decision, NULL);
+    ProtobufCAllocator arena = {take, leave, &run->mail.arena};
+    act(run, pdt__decision__unpack(&arena, (size_t)bytes, run->mail.decision));
+    pdt_arena_reset(&run->mail.arena);
   }
   run->stats.boundary_seconds += pdt_seconds() - start;
   return status;
@@ -298,11 +307,11 @@ static int recorded_round(pdt_run *run, pdt_error *err) {
   pdt_notes_finish(run);
   if (compare_hash(run, run->next, err)) return -1;
   double start = pdt_seconds();
-  pdt_notes_start(run);
-  int status = act(run, run->next, err);
+  pdt_notes_start(run, false);
+  act(run, run->next);
   run->stats.boundary_seconds += pdt_seconds() - start;
   pdt_run_forget_next(run);
-  return status;
+  return 0;
 }
 
 int pdt_run_round(pdt_run *run, pdt_error *err) {

@@ -54,9 +54,11 @@ static int new_mail(pdt_run *run, pdt_error *err) {
   const pdt_load *l = &run->setup.capacity.load;
   pdt_rank ranks = run->machine->place.ranks;
   int64_t all = run->machine->place.rank == 0
-                    ? ranks * PDT_RECORD_HEADER_BYTES + record_bytes(run, l->lanes, l->tokens)
+                    ? ranks * PDT_RECORD_HEADER_BYTES + record_bytes(run, l->lanes, l->tokens) +
+                          PDT_CARRIED_BYTES
                     : 0;
-  int64_t own = PDT_RECORD_HEADER_BYTES + record_bytes(run, l->own_lanes, l->own_tokens);
+  int64_t own =
+      PDT_RECORD_HEADER_BYTES + record_bytes(run, l->own_lanes, l->own_tokens) + PDT_CARRIED_BYTES;
   return PDT_NEW(&m->record, own, "round", err) || PDT_NEW(&m->records, all, "round", err) ||
          PDT_NEW(&m->letter, PDT_LETTER_BYTES, "round", err) ||
          PDT_NEW(&m->verdicts, l->lanes, "round", err);
@@ -173,6 +175,7 @@ void pdt_run_buffers_free(pdt_run *run) {
   dev->ops->release(dev, b->prompt_states);
   dev->ops->chosen_free(dev, b->ahead);
   pdt_buffer_free(&m->requests);
+  pdt_arena_free(&m->arena);
   pdt_ledger_free(&run->ledger);
   pdt_trunk_free(&run->trunk);
   pdt_draft_free(&run->draft, dev);

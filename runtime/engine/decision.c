@@ -9,7 +9,8 @@
 static_assert(PDT__FAULT__FAULT_LOGITS == (int)PDT_FAULT_LOGITS, "faults share their values");
 static_assert(PDT__FAULT__FAULT_COVERAGE == (int)PDT_FAULT_COVERAGE, "faults share their values");
 
-/* A Decision under construction; everything it points to lives here or in the lanes. */
+/* A Decision under construction; everything it points to lives in the mail's arena or in the lanes.
+ */
 typedef struct draft {
   Pdt__Decision message;
   Pdt__SessionDecision *sessions;
@@ -20,23 +21,14 @@ typedef struct draft {
   pdt_action *actions;
 } draft;
 
-static void free_draft(draft *d) {
-  free(d->sessions);
-  free(d->session_list);
-  free(d->streams);
-  free(d->stream_list);
-  free(d->votes);
-  free(d->actions);
-}
-
-static int new_draft(draft *d, int32_t n_sessions, int32_t n_lanes, pdt_error *err) {
+static int new_draft(draft *d, pdt_arena *arena, int32_t n_sessions, int32_t n_lanes,
+                     pdt_error *err) {
   *d = (draft){.message = PDT__DECISION__INIT};
-  return PDT_NEW(&d->sessions, n_sessions, "decision", err) ||
-         PDT_NEW(&d->session_list, n_sessions, "decision", err) ||
-         PDT_NEW(&d->streams, n_lanes, "decision", err) ||
-         PDT_NEW(&d->stream_list, n_lanes, "decision", err) ||
-         PDT_NEW(&d->votes, n_lanes, "decision", err) ||
-         PDT_NEW(&d->actions, n_lanes, "decision", err);
+  return PDT_TAKE(arena, &d->sessions, n_sessions, err) ||
+         PDT_TAKE(arena, &d->session_list, n_sessions, err) ||
+         PDT_TAKE(arena, &d->streams, n_lanes, err) ||
+         PDT_TAKE(arena, &d->stream_list, n_lanes, err) ||
+         PDT_TAKE(arena, &d->votes, n_lanes, err) || PDT_TAKE(arena, &d->actions, n_lanes, err);
 }
 
 /* The first lane of a session that met a number that is none; NULL without one. */
@@ -103,7 +95,7 @@ int pdt_decision_fit(pdt_run *run, int64_t bytes, pdt_error *err) {
 int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error *err) {
   const pdt_observer *o = &run->setup.observer;
   draft d;
-  int status = new_draft(&d, run->n_decoding, run->round.n_lanes, err);
+  int status = new_draft(&d, &run->mail.arena, run->n_decoding, run->round.n_lanes, err);
   for (int32_t i = 0; i < run->n_decoding && !status; i++) {
     d.session_list[i] = &d.sessions[i];
     decide_session(run, &d, run->sessions[i], &d.sessions[i]);
@@ -116,7 +108,7 @@ int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error
   if (!status) status = pdt_decision_fit(run, *bytes, err);
   if (!status) pdt__decision__pack(&d.message, run->mail.decision);
   if (!status && o->decided) status = o->decided(o->context, run->mail.decision, *bytes, err);
-  free_draft(&d);
+  pdt_arena_reset(&run->mail.arena);
   return status ? -1 : 0;
 }
 
@@ -129,27 +121,40 @@ static int64_t letter_room(const pdt_run *run) {
     TOKEN = 5,
     SLOT = 4
   }; /* keys, lengths and numbers at their largest */
-  int64_t bytes = SESSION * (1 + (int64_t)run->n_decoding), most = PDT_LETTER_BYTES - 16;
+  int64_t bytes = SESSION * (1 + (int64_t)run->n_decoding),
+          most = PDT_LETTER_BYTES - PDT_CARRIED_BYTES - 16;
   for (int32_t i = 0; i < run->round.n_lanes && bytes < most; i++)
     bytes += LANE + TOKEN * (int64_t)run->round.lanes[i].room +
              SLOT * (int64_t)run->loaded->sidecar.config.plan_slots;
   return bytes < most ? bytes : most;
 }
 
+/* Broadcasts a letter: its head, the packed message as far as `first` bytes hold all of it, and
+ * notes that are carried. */
+static void send_letter(pdt_run *run, int64_t head[2], int64_t first) {
+  const pdt_comm *world = run->machine->world;
+  pdt_mail *m = &run->mail;
+  pdt_bytes notes = run->exchange.carried ? pdt_notes_bytes(run) : 0;
+  uint8_t *message = m->letter + 2 * sizeof *head, *note = message + first;
+  if (world->rank == 0) {
+    memcpy(m->letter, head, 2 * sizeof *head);
+    if (*head > 0 && *head <= first) memcpy(message, m->decision, (size_t)*head);
+    if (notes > 0) memcpy(note, pdt_notes_under_way(run), (size_t)notes);
+  }
+  pdt_comm_broadcast(world, m->letter, note + notes - m->letter, 0);
+  memcpy(head, m->letter, 2 * sizeof *head);
+  if (notes > 0 && world->rank != 0) memcpy(pdt_notes_under_way(run), note, (size_t)notes);
+  run->exchange.carried = false;
+}
+
 int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *err) {
   const pdt_comm *world = run->machine->world;
   pdt_mail *m = &run->mail;
   int64_t first = letter_room(run), head[2] = {*bytes, run->stopped};
-  bool fits = *bytes <= first;
-  if (world->rank == 0) {
-    memcpy(m->letter, head, sizeof head);
-    if (*bytes > 0 && fits) memcpy(m->letter + sizeof head, m->decision, (size_t)*bytes);
-  }
-  pdt_comm_broadcast(world, m->letter, (pdt_bytes)sizeof head + first, 0);
-  memcpy(head, m->letter, sizeof head);
+  send_letter(run, head, first);
   *bytes = head[0];
   run->stopped = head[1] != 0;
-  fits = *bytes <= first;
+  bool fits = *bytes <= first;
   if (*bytes < 0) { /* every rank says what it met */
     if (run->failure.code != PDT_ERROR_NONE) *err = run->failure;
     pdt_comm_agree(world, err);

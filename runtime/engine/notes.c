@@ -1,6 +1,6 @@
 /* Notes on their way from their owners to every replica of the bus. They are sent as soon as they
  * exist and needed only when a window shows them: with a reveal delay of two rounds or more, their
- * exchange overlaps the next block. */
+ * exchange overlaps the next block. Few of them travel with records and decision instead. */
 #include "base/clock.h"
 #include "engine/run.h"
 
@@ -15,7 +15,15 @@ float *pdt_notes_room(const pdt_run *run) {
   return half(run, x->under_way ? 1 - x->which : x->which);
 }
 
-void pdt_notes_start(pdt_run *run) {
+float *pdt_notes_under_way(const pdt_run *run) {
+  return half(run, run->exchange.which);
+}
+
+pdt_bytes pdt_notes_bytes(const pdt_run *run) {
+  return run->exchange.n * (pdt_bytes)sizeof(float) * run->loaded->sidecar.config.notes_dim;
+}
+
+void pdt_notes_start(pdt_run *run, bool may_be_carried) {
   const pdt_round_buffers *b = &run->round;
   pdt_notes_exchange *x = &run->exchange;
   int64_t dn = run->loaded->sidecar.config.notes_dim;
@@ -26,10 +34,14 @@ void pdt_notes_start(pdt_run *run) {
     x->targets[i] = (struct pdt_note_target){lane->running->index,
                                              {lane->running->session.round, lane->stream}};
   }
+  x->request = (pdt_comm_request){0};
+  x->under_way = true;
+  x->carried =
+      may_be_carried && run->machine->place.ranks > 1 && pdt_notes_bytes(run) <= PDT_CARRIED_BYTES;
+  if (x->carried) return;
   for (pdt_rank r = 0; r < run->machine->place.ranks; r++)
     b->counts[r] = (b->owner_begin[r + 1] - b->owner_begin[r]) * dn * (pdt_bytes)sizeof(float);
   pdt_comm_all_gather_start(run->machine->world, own, all, b->counts, &x->request);
-  x->under_way = true;
 }
 
 /* The session in flight of a request; NULL when it has ended. */

@@ -11,8 +11,8 @@ typedef struct rank_header {
 } rank_header;
 _Static_assert(sizeof(rank_header) == PDT_RECORD_HEADER_BYTES, "a rank's header has its size");
 
-/* What an owner says of one block; then tokens [room], coverage [S] and, with details, the states
- * [room, d] of its steps. */
+/* What an owner says of one block; then tokens [room], coverage [S], with details the states
+ * [room, d] of its steps, and a note that is carried [dn]. */
 typedef struct lane_record {
   float readiness;
   int32_t n_tokens;
@@ -25,6 +25,15 @@ pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room) {
   return (pdt_bytes)sizeof(lane_record) + 4 * words;
 }
 
+static pdt_bytes note_bytes(const pdt_run *run) {
+  return run->exchange.carried ? run->loaded->sidecar.config.notes_dim * (pdt_bytes)sizeof(float)
+                               : 0;
+}
+
+static pdt_bytes lane_bytes(const pdt_run *run, const pdt_lane *lane) {
+  return pdt_record_bytes(run, lane->room) + note_bytes(run);
+}
+
 static void *put(void *to, const void *from, pdt_bytes bytes) {
   memcpy(to, from, (size_t)bytes);
   return (char *)to + bytes;
@@ -33,7 +42,8 @@ static void *put(void *to, const void *from, pdt_bytes bytes) {
 static char *write_record(const pdt_run *run, const pdt_lane *lane, char *at) {
   const lane_record record = {lane->readiness, lane->emitted, (int32_t)lane->fault};
   pdt_bytes slots = run->loaded->sidecar.config.plan_slots * 4;
-  char *next = at + pdt_record_bytes(run, lane->room);
+  char *next = at + lane_bytes(run, lane), *note = next - note_bytes(run);
+  put(note, lane->note, note_bytes(run));
   at = put(at, &record, sizeof record);
   put(at, lane->tokens, lane->emitted * 4);
   at = put(at + 4 * (int64_t)lane->room, lane->coverage, slots);
@@ -45,7 +55,8 @@ static char *write_record(const pdt_run *run, const pdt_lane *lane, char *at) {
 static const char *read_record(const pdt_run *run, pdt_lane *lane, const char *at) {
   lane_record record;
   pdt_bytes slots = run->loaded->sidecar.config.plan_slots * 4;
-  const char *next = at + pdt_record_bytes(run, lane->room);
+  const char *next = at + lane_bytes(run, lane);
+  memcpy(lane->note, next - note_bytes(run), (size_t)note_bytes(run));
   memcpy(&record, at, sizeof record);
   at += sizeof record;
   lane->readiness = record.readiness;
@@ -102,7 +113,7 @@ int pdt_records_gather(pdt_run *run, uint64_t bus_hash, bool *failed, pdt_error 
   for (pdt_rank r = 0; r < place->ranks; r++) {
     b->counts[r] = sizeof header;
     for (int32_t i = b->owner_begin[r]; i < b->owner_begin[r + 1]; i++) {
-      b->counts[r] += pdt_record_bytes(run, b->by_owner[i]->room);
+      b->counts[r] += lane_bytes(run, b->by_owner[i]);
       if (r == place->rank) at = write_record(run, b->by_owner[i], at);
     }
   }

@@ -3,6 +3,7 @@
 #ifndef PDT_ENGINE_RUN_H
 #define PDT_ENGINE_RUN_H
 
+#include "base/arena.h"
 #include "base/buffer.h"
 #include "engine/draft.h"
 #include "engine/engine.h"
@@ -12,6 +13,7 @@
 /* Notes on their way between ranks. */
 typedef struct pdt_notes_exchange {
   bool under_way;
+  bool carried; /* they are few: records and the decision's letter take them along */
   pdt_comm_request request;
   int which; /* half of round.notes */
   int32_t n; /* notes in it */
@@ -21,14 +23,17 @@ typedef struct pdt_notes_exchange {
   } * targets; /* [lanes], in the order of the buffer */
 } pdt_notes_exchange;
 
-/* What crosses a boundary. */
-enum { PDT_LETTER_BYTES = 32 << 10 };
+/* What crosses a boundary. Notes of a round that come to so few bytes go with the records and the
+ * decision: they are there at once, and one exchange less is waited for. */
+enum { PDT_LETTER_BYTES = 48 << 10, PDT_CARRIED_BYTES = 16 << 10 };
 typedef struct pdt_mail {
   char *record;           /* this rank's records of a round */
   char *records;          /* everybody's, on rank 0 */
-  uint8_t *letter;        /* [PDT_LETTER_BYTES]: how long a decision is, and most often all of it */
+  uint8_t *letter;        /* [PDT_LETTER_BYTES]: how long a decision is, and most often all of it,
+                             and notes that are carried */
   uint8_t *decision;      /* [decision_bytes]: the packed Decision, the same on every rank */
   int64_t decision_bytes; /* room, grown when a message asks for it: alike on every rank */
+  pdt_arena arena;        /* of the message as it is read */
   pdt_block_verdict *verdicts; /* [most streams of a session]: of one session's decision */
   pdt_buffer requests;         /* those that are admitted now, packed */
 } pdt_mail;
@@ -110,10 +115,16 @@ int32_t pdt_lane_position(const pdt_lane *lane, int32_t i);
 pdt_token pdt_lane_token_at(const pdt_lane *lane, int32_t position);
 pdt_row_draw pdt_lane_draw(const pdt_lane *lane, int32_t i);
 
-/* notes.c: starts the exchange of the round's notes over the world; ends the one under way and
- * fills the buses. Collective; only the second blocks. */
-void pdt_notes_start(pdt_run *run);
+/* notes.c: starts the exchange of the round's notes over the world, unless they are few, and
+ * records and a decision that is yet to be made can carry them; ends the one under way and fills
+ * the buses. Collective; only the second blocks. */
+void pdt_notes_start(pdt_run *run, bool may_be_carried);
 void pdt_notes_finish(pdt_run *run);
+
+/* The notes of the exchange under way, [its lanes, dn] in the order of by_owner, and their bytes.
+ */
+float *pdt_notes_under_way(const pdt_run *run);
+pdt_bytes pdt_notes_bytes(const pdt_run *run);
 
 /* Where the notes of the coming exchange are written: [lanes, dn] in the order of by_owner. */
 float *pdt_notes_room(const pdt_run *run);
@@ -123,7 +134,7 @@ float *pdt_notes_room(const pdt_run *run);
  * replica that diverged. */
 int pdt_records_gather(pdt_run *run, uint64_t bus_hash, bool *failed, pdt_error *err);
 enum { PDT_RECORD_HEADER_BYTES = 16 }; /* of a rank, before those of its lanes */
-/* Bytes of the record of a block of at most `room` tokens. */
+/* Bytes of the record of a block of at most `room` tokens, without a note. */
 pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room);
 
 /* decision.c: rank 0 decides about all lanes and packs the message into the mail. Errors: MEMORY,

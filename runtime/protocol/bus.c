@@ -2,7 +2,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> /* the same hashes by the machine's widest vectors */
+#else
 #include <xxhash.h>
+#endif
 
 #include "base/memory.h"
 
