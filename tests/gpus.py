@@ -60,7 +60,7 @@ def exchanges(pdt, scratch, name, layout):
 
 def chosen(pdt):
     """auto: NCCL where every rank of a group has a GPU of its own."""
-    for gpus, expected in ((FIVE, "cuda sm_80, exchange nccl"), ("1:8.0", "cuda sm_80, exchange mpi")):
+    for gpus, expected in ((FIVE, "cuda sm_80, exchange nccl"), ("1:8.0", "cuda sm_80, exchange shared memory")):
         result = run(pdt, 2, "--tp", 2, "--verbose", PDT_TWIN_GPUS=gpus)
         if result.status or expected not in result.err:
             return f"{gpus}: expected '{expected}': {result.err.strip()[-600:]}"

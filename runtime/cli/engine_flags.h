@@ -52,7 +52,7 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
    "the GPU of every rank; by default those of a machine are dealt to its ranks in turn", group}, \
   {"exchange", (key) + PDT_FLAG_EXCHANGE, "NAME", 0, \
    "nccl (between GPUs), mpi (through the host) or auto; by default nccl where every " \
-   "rank of a shard group has a GPU of its own", group}, \
+   "rank of a shard group has a GPU of its own, else memory that the ranks of a machine share", group}, \
   {"kernels", (key) + PDT_FLAG_KERNELS, "NAME", 0, \
    "portable, avx2 or avx512; by default the best that every rank has", group}, \
   {"exchange-timeout", (key) + PDT_FLAG_EXCHANGE_TIMEOUT, "SECONDS", 0, \

@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 
 struct pdt_comm_backend {
+  bool processes;    /* ranks are processes, which may share memory (shared.h) */
   bool checks_calls; /* finds calls of ranks that do not fit each other by itself */
   int (*split)(const pdt_comm *comm, int color, bool by_node, pdt_comm *out, pdt_error *err);
   void (*release)(pdt_comm *comm);

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "comm/backend.h"
+#include "comm/shared.h"
 #include "comm/watch.h"
 
 /* In builds that check: does every rank call this? */
@@ -181,7 +182,12 @@ int pdt_comm_split_node(const pdt_comm *comm, pdt_comm *out, pdt_error *err) {
   return split(comm, 0, true, out, err);
 }
 
+int pdt_comm_share(pdt_comm *comm, pdt_error *err) {
+  return comm->shared ? 0 : pdt_shared_new(&comm->shared, comm, err);
+}
+
 void pdt_comm_free(pdt_comm *comm) {
+  pdt_shared_free(comm->shared);
   if (comm->backend) comm->backend->release(comm);
   *comm = (pdt_comm){.rank = 0, .size = 1};
 }
@@ -231,7 +237,9 @@ void pdt_comm_all_gather(const pdt_comm *comm, const void *send, void *recv,
                          const pdt_bytes *counts_bytes) {
   pdt_watch_enter(comm->watch, "all-gather");
   CHECK_CALL(comm, 0, counts_bytes, 0);
-  if (comm->size > 1)
+  if (comm->shared)
+    pdt_shared_all_gather(comm->shared, send, recv, counts_bytes);
+  else if (comm->size > 1)
     comm->backend->all_gather(comm, send, recv, counts_bytes);
   else if (counts_bytes[0] > 0 && recv != send)
     memcpy(recv, send, (size_t)counts_bytes[0]);
@@ -265,7 +273,9 @@ void pdt_comm_all_to_all(const pdt_comm *comm, const void *send, const pdt_bytes
   if (send_bytes[comm->rank] > 0)
     memcpy((char *)recv + recv_at[comm->rank], (const char *)send + send_at[comm->rank],
            (size_t)send_bytes[comm->rank]);
-  if (comm->size > 1)
+  if (comm->shared)
+    pdt_shared_all_to_all(comm->shared, send, send_bytes, send_at, recv, recv_bytes, recv_at);
+  else if (comm->size > 1)
     comm->backend->all_to_all(comm, send, send_bytes, send_at, recv, recv_bytes, recv_at);
   pdt_watch_leave(comm->watch);
 }

@@ -19,8 +19,10 @@ typedef struct pdt_watch_state pdt_watch_state;   /* of who watches over the ran
 typedef struct pdt_comm {
   pdt_rank rank, size;
   const pdt_comm_backend *backend;
-  void *handle;           /* the backend's own, NULL for a single process */
-  pdt_watch_state *watch; /* the world's, shared by those split from it; NULL: nobody watches */
+  void *handle;              /* the backend's own, NULL for a single process */
+  pdt_watch_state *watch;    /* the world's, shared by those split from it; NULL: nobody watches */
+  struct pdt_shared *shared; /* memory of its ranks, for all-gathers and exchanges (pdt_comm_share);
+                                NULL: none */
 } pdt_comm;
 
 /* The rank that a launcher's environment tells; 0 without one. For those who must speak before
@@ -73,6 +75,12 @@ int pdt_comm_split(const pdt_comm *comm, int color, pdt_comm *out, pdt_error *er
 /* Communicator of the ranks of comm that share this machine's memory. Likewise. */
 int pdt_comm_split_node(const pdt_comm *comm, pdt_comm *out, pdt_error *err);
 void pdt_comm_free(pdt_comm *comm);
+
+/* Where all ranks of comm are on one machine, they exchange through memory that they share from
+ * here on: what is gathered by all, and what each sends to each; whoever waits sleeps (shared.h).
+ * The same bytes come as without. Not while an operation that was only started is under way.
+ * Collective over comm, blocking; all ranks fail alike. Errors: MEMORY. */
+int pdt_comm_share(pdt_comm *comm, pdt_error *err);
 
 /* Blocks until every rank has come here. */
 void pdt_comm_barrier(const pdt_comm *comm);

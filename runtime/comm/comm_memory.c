@@ -472,7 +472,8 @@ static int memory_split(const pdt_comm *comm, int color, bool by_node, pdt_comm 
   if (!status) {
     if (by_node) color = machines ? machines[h->group->members[h->rank]] : 0;
     meet(comm, (call){.kind = SPLIT, .color = color});
-    *out = (pdt_comm){h->joined->rank, h->joined->group->size, &memory_backend, h->joined, NULL};
+    *out =
+        (pdt_comm){h->joined->rank, h->joined->group->size, &memory_backend, h->joined, NULL, NULL};
   } else if (err) {
     *err = own;
   }
@@ -583,7 +584,7 @@ static int new_world(pdt_cluster *cluster, rank_start *starts, pdt_error *err) {
     memory_handle *h;
     if (new_handle(&h, cluster->size, err)) return -1;
     add_member(g, h, r);
-    starts[r].world = (pdt_comm){r, cluster->size, &memory_backend, h, NULL};
+    starts[r].world = (pdt_comm){r, cluster->size, &memory_backend, h, NULL, NULL};
   }
   return 0;
 }

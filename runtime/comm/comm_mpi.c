@@ -509,6 +509,7 @@ static void mpi_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_el
 }
 
 static const pdt_comm_backend mpi_backend = {
+    .processes = true,
     .split = mpi_split,
     .release = mpi_release,
     .finish = mpi_finish,

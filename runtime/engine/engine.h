@@ -52,7 +52,7 @@ typedef struct pdt_engine_layout {
   pdt_rank ranks, groups, tensor_parallel;
   int threads;
   const char *kernels;    /* instruction set, or kind of GPU */
-  const char *exchange;   /* within shard groups: "nccl", "mpi"; "none" where T = 1 */
+  const char *exchange;   /* within shard groups: "nccl", "shared memory", "mpi"; "none": T = 1 */
   const char *no_gpu;     /* why it computes on none, where that was not asked for; else "" */
   pdt_bytes weight_bytes; /* of the trunk, this rank's share */
   double weight_seconds;  /* in which they were loaded */

@@ -77,11 +77,23 @@ static int choose_device(pdt_machine *m, const pdt_machine_options *options, pdt
   return pdt_comm_agree(m->world, err) ? -1 : pdt_join_gpus(m, err);
 }
 
+/* Shard groups of one machine exchange through memory that they share, unless MPI was asked for.
+ * Collective over the world; all ranks fail alike. */
+static int share_memory(pdt_machine *m, const char *exchange, pdt_error *err) {
+  bool wanted = !exchange || strcmp(exchange, "mpi") != 0;
+  if (wanted && strcmp(m->exchange, "mpi") == 0) {
+    pdt_comm_share(&m->group, err);
+    if (m->group.shared) m->exchange = "shared memory";
+  }
+  return pdt_comm_agree(m->world, err);
+}
+
 int pdt_machine_new(pdt_machine *m, const pdt_comm *world, const pdt_machine_options *options,
                     pdt_error *err) {
   *m = (pdt_machine){.world = world, .group = {.rank = 0, .size = 1}, .gpu = -1};
   return pdt_survey_node(m, options->threads, err) ||
-                 make_groups(m, options->tensor_parallel, err) || choose_device(m, options, err)
+                 make_groups(m, options->tensor_parallel, err) || choose_device(m, options, err) ||
+                 share_memory(m, options->exchange, err)
              ? -1
              : 0;
 }

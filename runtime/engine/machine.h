@@ -13,7 +13,8 @@ typedef struct pdt_machine {
   pdt_place place;
   pdt_device device;      /* that computes, and holds weights, cache and hidden states */
   int gpu;                /* number of the GPU that device is; -1: it is none */
-  const char *exchange;   /* what a group's devices exchange by: "nccl", "mpi"; "none": T = 1 */
+  const char *exchange;   /* what a group's devices exchange by: "nccl", "shared memory", "mpi";
+                             "none": T = 1 */
   int threads;            /* of this rank */
   pdt_rank ranks_on_node; /* ranks of the world that share this machine */
   pdt_rank rank_on_node;  /* among them */
@@ -31,8 +32,8 @@ typedef struct pdt_machine_options {
   const char *compute; /* "f32" (NULL), or "bf16": GPUs round a prompt's activations */
   bool gpu_given;      /* every rank uses the GPU of number `gpu`; else a machine's are dealt out */
   int gpu;
-  const char *exchange; /* of shard groups with GPUs: "nccl", "mpi", or "auto" (NULL): nccl where
-                           every rank has a GPU of its own */
+  const char *exchange; /* of shard groups: "nccl", "mpi", or "auto" (NULL): nccl where every rank
+                           has a GPU of its own, else memory that a machine's ranks share */
 } pdt_machine_options;
 
 /* Surveys the machines and cuts the world. Collective over world, blocking; all ranks fail alike;

@@ -1,5 +1,7 @@
 /* The MPI backend, on any number of ranks. Run by mpirun; the first wrong rank names the line and
  * ends all. */
+#include <time.h>
+
 #include "comm/backend.h"
 #include "tests/comm_operations.h"
 
@@ -30,6 +32,34 @@ static void test_flat(const pdt_comm *comm) {
   CHECK(pdt_comm_split(comm, 0, &part, NULL) == 0);
   if (part.backend) pdt_comm_mpi_gather_flat(&part);
   test_operations(&part);
+  pdt_comm_free(&part);
+}
+
+/* A short exchange after a sleep of any rank, and long ones, whose pieces take their turns. */
+static void test_shared(const pdt_comm *comm) {
+  pdt_comm part;
+  const struct timespec nap = {.tv_nsec = 3000000};
+  CHECK(pdt_comm_split(comm, 0, &part, NULL) == 0);
+  pdt_error err = {0};
+  CHECK(pdt_comm_share(&part, &err) == 0);
+  CHECK((part.shared != NULL) == (part.size > 1)); /* one machine, that has memory to share */
+  test_operations(&part);
+  for (pdt_rank late = 0; late < part.size; late++) {
+    if (part.rank == late) nanosleep(&nap, NULL);
+    test_all_gather(&part);
+  }
+  for (int turn = 0; turn < 3; turn++) {
+    pdt_bytes counts[64], all = 0;
+    for (pdt_rank r = 0; r < part.size; all += counts[r++])
+      counts[r] = (r + turn) % 3 == 0 ? 0 : (pdt_bytes)300007 * (1 + r);
+    unsigned char *own = buffer(&part, counts[part.rank]), *got = buffer(&part, all);
+    fill(own, part.rank, turn, counts[part.rank]);
+    pdt_comm_all_gather(&part, own, got, counts);
+    for (pdt_rank r = 0, at = 0; r < part.size; at += (pdt_rank)counts[r++])
+      CHECK(holds(got + at, r, turn, counts[r]));
+    free(own);
+    free(got);
+  }
   pdt_comm_free(&part);
 }
 
@@ -66,6 +96,7 @@ int main(int argc, char **argv) {
   test_pieces(comm);
   test_hops(comm);
   test_flat(comm);
+  test_shared(comm);
   if (comm->rank == 0) printf("ok: %d ranks\n", comm->size);
   pdt_comm_finish(&world);
   return 0;
