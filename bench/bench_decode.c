@@ -4,13 +4,14 @@
  * bandwidth, arithmetic against its peak.
  *
  *   [mpirun -n P] bench_decode --model DIR --sidecar FILE [--tp T] [--threads N]
- *       [--streams 1,2,4,8,16] [--tokens 64] [--prompt 32] [--repeats 3] [--json]
+ *       [--streams 1,2,4,8,16] [--tokens 64] [--prompt 32] [--repeats 3] [--json] [--break-rows N]
  *
  * The correctness column: stream 0 must write the same whatever the number of its siblings when no
  * note reaches it, so gamma is 0 and the window holds the plan note alone. Greedy text of a random
  * model soon repeats itself and would hide a wrong kernel, so the column is decided by a run apart
  * from the timed ones, at a temperature that makes the text vary; how many different tokens it has
- * and a hash of them are printed, to compare runs, layouts and machines by. */
+ * and a hash of them are printed, to compare runs, layouts and machines by. With --break-rows
+ * products of N rows or more are a little wrong, and the column must say NO from there on. */
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
@@ -44,6 +45,7 @@ typedef struct bench {
   pdt_engine_options options;
   int32_t sweep[MOST_SWEEP], n_sweep;
   int32_t tokens, prompt, repeats;
+  int32_t broken_rows; /* products of so many rows or more are wrong; 0: none is */
   bool json;
   machine_piece *pieces;
   int32_t n_pieces;
@@ -83,6 +85,29 @@ static int32_t count_kinds(const written *t) {
     kinds += j == i;
   }
   return kinds;
+}
+
+/* ---- a kernel that is wrong, to see that the column says so ---- */
+
+/* A device's table in whose place this one stands; what is wrapped is found behind it. */
+typedef struct broken {
+  pdt_kernels table;
+  const pdt_kernels *sound;
+  int32_t rows;
+} broken;
+
+/* Of a batch that is large enough, the first row is a hundredth off. */
+static void broken_matmul(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x_stride,
+                          int32_t rows, pdt_array y) {
+  const broken *b = (const broken *)(const void *)dev->ops;
+  b->sound->matmul(dev, w, x, x_stride, rows, y);
+  for (int32_t o = 0; rows >= b->rows && o < w->out; o++) y.at[o] *= 1.01f;
+}
+
+static void break_products(broken *b, pdt_device *dev, int32_t rows) {
+  *b = (broken){*dev->ops, dev->ops, rows};
+  b->table.matmul = broken_matmul;
+  dev->ops = &b->table;
 }
 
 /* A request of K streams that never end early but at an end-of-sequence token. */
@@ -331,17 +356,13 @@ static bool parse_sweep(bench *b, char *text) {
 }
 
 static bool parse(bench *b, int argc, char **argv) {
-  static const struct option options[] = {{"model", required_argument, NULL, 'm'},
-                                          {"sidecar", required_argument, NULL, 's'},
-                                          {"tp", required_argument, NULL, 't'},
-                                          {"threads", required_argument, NULL, 'n'},
-                                          {"streams", required_argument, NULL, 'k'},
-                                          {"tokens", required_argument, NULL, 'o'},
-                                          {"prompt", required_argument, NULL, 'p'},
-                                          {"repeats", required_argument, NULL, 'r'},
-                                          {"kernels", required_argument, NULL, 'i'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {0}};
+  static const struct option options[] = {
+      {"model", required_argument, NULL, 'm'},   {"sidecar", required_argument, NULL, 's'},
+      {"tp", required_argument, NULL, 't'},      {"threads", required_argument, NULL, 'n'},
+      {"streams", required_argument, NULL, 'k'}, {"tokens", required_argument, NULL, 'o'},
+      {"prompt", required_argument, NULL, 'p'},  {"repeats", required_argument, NULL, 'r'},
+      {"kernels", required_argument, NULL, 'i'}, {"break-rows", required_argument, NULL, 'b'},
+      {"json", no_argument, NULL, 'j'},          {0}};
   char all[] = "1,2,4,8,16";
   bool sound = parse_sweep(b, all);
   b->tokens = 64;
@@ -359,6 +380,7 @@ static bool parse(bench *b, int argc, char **argv) {
     if (c == 'p') b->prompt = atoi(optarg);
     if (c == 'r') b->repeats = atoi(optarg);
     if (c == 'i') b->options.machine.kernels = optarg;
+    if (c == 'b') b->broken_rows = atoi(optarg);
     if (c == 'j') b->json = true;
     if (c == '?') sound = false;
   }
@@ -368,7 +390,11 @@ static bool parse(bench *b, int argc, char **argv) {
 
 static int run(bench *b, pdt_error *err) {
   figure figures[MOST_SWEEP];
+  broken wrong;
   if (pdt_engine_new(&b->engine, &b->world, &b->options, err)) return -1;
+  pdt_device *dev = &pdt_engine_machine(b->engine)->device;
+  const pdt_kernels *sound = dev->ops;
+  if (b->broken_rows > 0) break_products(&wrong, dev, b->broken_rows);
   b->n_pieces = machine_weight_pieces(&pdt_engine_loaded(b->engine)->weights, &b->pieces);
   int status = b->n_pieces < 0 ? pdt_fail(err, PDT_ERROR_MEMORY, "no memory")
                                : PDT_NEW(&b->timed.tokens, b->tokens, "text", err) ||
@@ -381,6 +407,7 @@ static int run(bench *b, pdt_error *err) {
   free(b->pieces);
   free(b->timed.tokens);
   free(b->varied.tokens);
+  dev->ops = sound;
   pdt_engine_free(b->engine);
   return status;
 }
@@ -398,7 +425,7 @@ int main(int argc, char **argv) {
     if (b.world.rank == 0)
       fprintf(stderr, "usage: bench_decode --model DIR --sidecar FILE [--tp T] [--threads N] "
                       "[--streams 1,2,4,8,16] [--tokens N] [--prompt N] [--repeats N] "
-                      "[--kernels NAME] [--json]\n");
+                      "[--kernels NAME] [--json] [--break-rows N]\n");
   } else if (run(&b, &err)) {
     if (b.world.rank == 0) fprintf(stderr, "bench_decode: %s\n", err.message);
   } else {

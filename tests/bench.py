@@ -99,6 +99,28 @@ def boundary(pdt, ranks):
     return "; ".join(wrong) or None
 
 
+def decode(pdt, _):
+    """The column of correctness: the same text for any number of streams and prompts, and one that varies; a kernel that is
+    wrong for many rows alone is noticed."""
+    wrong, hashes = [], {}
+    command = [beside(pdt, "bench_decode"), *FILES, "--streams", "1,2,4", "--tokens", "24", "--repeats", "1", "--json"]
+    for prompt in 32, 64, 128:
+        result = harness.run([*command, "--prompt", prompt])
+        if result.status != 0:
+            return f"prompt {prompt}: status {result.status}: {result.err.strip()}"
+        told = json.loads(result.out)
+        hashes[prompt] = told["text_hash"]
+        if [f["correct"] for f in told["figures"]] != [True] * 3 or told["text_kinds"] < 12:
+            wrong.append(f"prompt {prompt}: {told['figures']}, {told['text_kinds']} different tokens of 24")
+    if len(set(hashes.values())) != 3:
+        wrong.append(f"the same text for other prompts: {hashes}")
+    broken = harness.run([*command, "--break-rows", "4"])
+    columns = [f["correct"] for f in json.loads(broken.out)["figures"]] if broken.out else None
+    if broken.status != 1 or columns != [True, True, False]:
+        wrong.append(f"products of 4 rows are wrong: status {broken.status}, correct {columns}")
+    return "; ".join(wrong) or None
+
+
 def misuse(pdt, _):
     wrong = []
     for name, words in (("bench_throughput", ["--rate", "x"]), ("bench_throughput", ["--settings", "[]"]),
@@ -115,7 +137,7 @@ def misuse(pdt, _):
 
 def main():
     pdt, ranks = harness.arguments("2")
-    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, misuse)])
+    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, misuse)])
 
 
 if __name__ == "__main__":
