@@ -31,6 +31,9 @@ int pdt_cpu_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, 
   if (out < 1 || in < 1)
     return pdt_fail(err, PDT_ERROR_RUNTIME,
                     "weight matrix: expected a shape of at least [1, 1], found [%d, %d]", out, in);
+  if (pdt_dtype_quantized(dtype))
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "weight matrix: the CPU kernels do not compute with %s",
+                    pdt_dtype_name(dtype));
   pdt_matrix made = {.out = out, .in = in, .dtype = dtype};
   if (__builtin_mul_overflow(n_panels(&made), pdt_cpu_panel_bytes(in, dtype), &made.bytes))
     return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: impossible size: [%d, %d] of %s", out,
@@ -76,6 +79,8 @@ void pdt_cpu_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int3
       break;
     case PDT_BF16:
       pack_row(PDT_BF16, 2, panel, lane, from, m->in);
+      break;
+    default:
       break;
     }
   }

@@ -59,7 +59,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
   if (key >= RANKS && key <= BLOCK) return parse_count(o, key, arg, state);
   switch (key) {
   case DTYPE:
-    if (pdt_dtype_parse(arg, &o->dtype)) return 0;
+    if (pdt_dtype_parse_float(arg, &o->dtype)) return 0;
     argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
     return EINVAL;
   case EXCHANGE:

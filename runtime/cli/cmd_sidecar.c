@@ -125,7 +125,7 @@ static error_t parse_kind(pdt_fresh_sidecar *a, int key, const char *arg,
   bool first;
   switch (key) {
   case OPT_DTYPE:
-    if (pdt_dtype_parse(arg, &a->init.dtype)) return 0;
+    if (pdt_dtype_parse_float(arg, &a->init.dtype)) return 0;
     return bad_choice(state, "dtype", "F32, F16 or BF16", arg);
   case OPT_PLANNER:
     first = strcmp(arg, "full") == 0;

@@ -311,7 +311,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     a->data[a->n_data++] = arg;
     return 0;
   case KEY_DTYPE:
-    if (pdt_dtype_parse(arg, &a->run.dtype)) return 0;
+    if (pdt_dtype_parse_float(arg, &a->run.dtype)) return 0;
     argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
     return EINVAL;
   case ARGP_KEY_ARG:

@@ -12,6 +12,11 @@ static int64_t row_width(const pdt_tensor *tensor) {
   return tensor->shape[tensor->n_dims - 1];
 }
 
+/* What weights of a type are in memory: quantized ones are widened. */
+static pdt_dtype in_memory(pdt_dtype t) {
+  return pdt_dtype_quantized(t) ? PDT_F32 : t;
+}
+
 static int refuse(const pdt_tensor *tensor, int64_t element, pdt_error *err) {
   return pdt_fail(err, PDT_ERROR_INPUT,
                   "%s: tensor '%s': expected finite weights, found NaN or infinity at element %lld "
@@ -25,10 +30,10 @@ static int read_piece(const pdt_tensor_part *part, int64_t row, int32_t n, int32
                       pdt_error *err) {
   const pdt_tensor *tensor = part->tensor;
   int64_t width = row_width(tensor), first = row * width + part->first_col;
-  pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
   int64_t at_once = in == width ? (int64_t)n * in : in;
   for (int64_t done = 0; done < (int64_t)n * in; done += at_once)
-    if (pdt_tensor_read(tensor, first + done / in * width, at_once, rows + done * item, err))
+    if (pdt_tensor_read(tensor, first + done / in * width, at_once,
+                        rows + pdt_dtype_row_bytes(tensor->dtype, done), err))
       return -1;
   int64_t bad = pdt_first_not_finite(tensor->dtype, rows, (int64_t)n * in);
   return bad < 0 ? 0 : refuse(tensor, first + bad / in * width + bad % in, err);
@@ -37,7 +42,7 @@ static int read_piece(const pdt_tensor_part *part, int64_t row, int32_t n, int32
 /* The same by several threads; of several errors the first in the file. */
 static int read_rows(const pdt_device *dev, const pdt_tensor_part *part, int64_t row, int32_t n,
                      int32_t in, char *rows, pdt_error *err) {
-  pdt_bytes row_bytes = in * (pdt_bytes)pdt_dtype_bytes(part->tensor->dtype);
+  pdt_bytes row_bytes = pdt_dtype_row_bytes(part->tensor->dtype, in);
   int64_t most = n * row_bytes / PIECE_BYTES + 1;
   int32_t pieces = most < n ? (int32_t)most : n, failed = pieces;
   pdt_error first = {0};
@@ -91,8 +96,7 @@ static int pack_rows(const packing *p, int32_t out_row, const pdt_tensor_part *p
     return 0;
   }
   for (int32_t r = 0; r < n; r++) {
-    pdt_to_float(dtype, room->raw + (int64_t)r * in * (pdt_bytes)pdt_dtype_bytes(dtype), in,
-                 room->widened);
+    pdt_to_float(dtype, room->raw + r * pdt_dtype_row_bytes(dtype, in), in, room->widened);
     p->dev->ops->matrix_pack(p->dev, p->m, out_row + r, 1, room->widened, in);
   }
   return 0;
@@ -119,10 +123,10 @@ int pdt_load_matrix(pdt_device *dev, pdt_matrix *m, const pdt_tensor_part *parts
                     int32_t in, int32_t leaf_width, pdt_error *err) {
   *m = (pdt_matrix){0};
   int32_t out = 0;
-  pdt_dtype dtype = parts[0].tensor->dtype;
+  pdt_dtype dtype = in_memory(parts[0].tensor->dtype);
   for (int32_t p = 0; p < n; p++) {
     out += parts[p].rows;
-    if (parts[p].tensor->dtype != dtype) dtype = PDT_F32;
+    if (in_memory(parts[p].tensor->dtype) != dtype) dtype = PDT_F32;
   }
   if (out == 0 || in == 0) return 0;
   const pdt_bytes row_bytes = in * (pdt_bytes)sizeof(float);
@@ -142,8 +146,7 @@ int pdt_load_vector(float **out, const pdt_tensor *tensor, int64_t first, int64_
                     pdt_error *err) {
   char *raw;
   *out = NULL;
-  if (PDT_NEW(&raw, n_elems * (pdt_bytes)pdt_dtype_bytes(tensor->dtype), tensor->name, err))
-    return -1;
+  if (PDT_NEW(&raw, pdt_dtype_row_bytes(tensor->dtype, n_elems), tensor->name, err)) return -1;
   int status = pdt_tensor_read(tensor, first, n_elems, raw, err);
   int64_t bad = status ? -1 : pdt_first_not_finite(tensor->dtype, raw, n_elems);
   if (bad >= 0) status = refuse(tensor, first + bad, err);
@@ -164,22 +167,36 @@ int pdt_load_array(pdt_device *dev, pdt_array *out, const pdt_tensor *tensor, in
   return status;
 }
 
+/* Rows of a table, in a piece of memory each: as they stand in the file and, where the table is
+ * wider than that, as floats. */
+static int copy_rows(pdt_device *dev, pdt_rows *rows, const pdt_tensor_part *part, int64_t at_once,
+                     char *raw, float *widened, pdt_error *err) {
+  int32_t width = (int32_t)row_width(part->tensor);
+  for (int64_t row = 0; row < part->rows; row += at_once) {
+    int64_t n = part->rows - row < at_once ? part->rows - row : at_once;
+    if (read_rows(dev, part, part->first_row + row, (int32_t)n, width, raw, err)) return -1;
+    if (widened) pdt_to_float(part->tensor->dtype, raw, n * width, widened);
+    dev->ops->rows_write(dev, rows, row, n, widened ? (char *)widened : raw);
+  }
+  return 0;
+}
+
 int pdt_load_rows(pdt_device *dev, pdt_rows *rows, const pdt_tensor *tensor, int64_t begin,
                   int64_t end, pdt_error *err) {
   int64_t width = row_width(tensor);
-  pdt_bytes row_bytes = width * (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
+  pdt_bytes row_bytes = width * (pdt_bytes)sizeof(float);
   int64_t at_once = row_bytes < CHUNK_BYTES ? CHUNK_BYTES / row_bytes : 1;
-  const pdt_tensor_part part = {tensor, 0, 0, 0};
+  const pdt_tensor_part part = {tensor, begin, (int32_t)(end - begin), 0};
+  pdt_dtype dtype = in_memory(tensor->dtype);
   char *raw;
+  float *widened = NULL;
   *rows = (pdt_rows){0};
   if (PDT_NEW(&raw, at_once * row_bytes, tensor->name, err)) return -1;
-  int status = dev->ops->rows_new(dev, rows, end - begin, (int32_t)width, tensor->dtype, err);
-  for (int64_t row = begin; row < end && !status; row += at_once) {
-    int64_t n = end - row < at_once ? end - row : at_once;
-    status = read_rows(dev, &part, row, (int32_t)n, (int32_t)width, raw, err);
-    if (!status) dev->ops->rows_write(dev, rows, row - begin, n, raw);
-  }
+  int status = dtype == tensor->dtype ? 0 : PDT_NEW(&widened, at_once * width, tensor->name, err);
+  if (!status) status = dev->ops->rows_new(dev, rows, end - begin, (int32_t)width, dtype, err);
+  if (!status) status = copy_rows(dev, rows, &part, at_once, raw, widened, err);
   free(raw);
+  free(widened);
   if (status) dev->ops->rows_free(dev, rows);
   return status ? -1 : 0;
 }

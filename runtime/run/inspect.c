@@ -19,6 +19,7 @@
 #include "run/outputs.h"
 #include "run/terminal.h"
 #include "sidecar/config.h"
+#include "store/gguf.h"
 
 /* A report is one JSON object; a table is the same with a line a value, long lists counted. */
 static void print_value(const char *key, const json_t *value) {
@@ -336,11 +337,13 @@ static int inspect_file(const pdt_inspect_options *a, pdt_error *err) {
   const char *dot = strrchr(a->path, '.');
   bool has_header = n == sizeof head && head[8] == '{' && memcmp(head + 4, "\0\0\0\0", 4) == 0;
   if (has_header || (dot && strcmp(dot, ".safetensors") == 0)) return inspect_safetensors(a, err);
+  if (pdt_is_gguf(a->path)) return inspect_model(a, err);
   if (pdt_is_output(a->path)) return pdt_inspect_output(a->path, a->json, stdout, err);
-  return pdt_fail(err, PDT_ERROR_INPUT,
-                  "%s: expected a model directory, a sidecar, a journal or the output of decode "
-                  "--out, found none of them",
-                  a->path);
+  return pdt_fail(
+      err, PDT_ERROR_INPUT,
+      "%s: expected a model directory, a GGUF file, a sidecar, a journal or the output of "
+      "decode --out, found none of them",
+      a->path);
 }
 
 int pdt_inspect(const pdt_inspect_options *options, pdt_error *err) {

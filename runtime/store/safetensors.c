@@ -99,7 +99,7 @@ static int parse_tensor(pdt_tensor *t, const json_t *entry, pdt_error *err) {
     return -1;
   const dtype_info *dtype = find_dtype(dtype_name);
   t->dtype_name = dtype ? dtype->name : dtype_name;
-  t->is_float = pdt_dtype_parse(t->dtype_name, &t->dtype);
+  t->is_float = pdt_dtype_parse_float(t->dtype_name, &t->dtype);
   if (parse_shape(t, entry, where, err)) return -1;
   return parse_place(t, entry, dtype ? dtype->bits : 0, where, err);
 }
@@ -315,9 +315,8 @@ int pdt_tensor_expect(const pdt_tensor *tensor, int32_t n_dims, const int64_t *s
 
 static int read_elems(const pdt_tensor *tensor, int64_t first, int64_t n_elems, void *out,
                       pdt_error *err) {
-  pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
-  return read_bytes(tensor->file, tensor->at + first * item, n_elems * item, out, tensor->name,
-                    err);
+  return read_bytes(tensor->file, tensor->at + pdt_dtype_row_bytes(tensor->dtype, first),
+                    pdt_dtype_row_bytes(tensor->dtype, n_elems), out, tensor->name, err);
 }
 
 /* The row of the file that is row `row` of a tensor whose heads have their rows in pairs: of the
@@ -334,7 +333,7 @@ int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, vo
   for (char *to = out; n_elems > 0;) {
     int64_t col = first % width, n = n_elems < width - col ? n_elems : width - col;
     if (read_elems(tensor, row_in_file(tensor, first / width) * width + col, n, to, err)) return -1;
-    to += n * (int64_t)pdt_dtype_bytes(tensor->dtype);
+    to += pdt_dtype_row_bytes(tensor->dtype, n);
     first += n;
     n_elems -= n;
   }
@@ -342,10 +341,9 @@ int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, vo
 }
 
 void pdt_tensor_will_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems) {
-  pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
   if (tensor->file->fd < 0) return;
-  (void)posix_fadvise(tensor->file->fd, tensor->at + first * item, n_elems * item,
-                      POSIX_FADV_WILLNEED);
+  (void)posix_fadvise(tensor->file->fd, tensor->at + pdt_dtype_row_bytes(tensor->dtype, first),
+                      pdt_dtype_row_bytes(tensor->dtype, n_elems), POSIX_FADV_WILLNEED);
 }
 
 /* A fingerprint under way. */
