@@ -21,6 +21,8 @@ static const pdt_command commands[] = {
     {"plan", "forecast memory and time of a model on a cluster", false, pdt_cmd_plan},
     {"tokenize", "texts to token ids and back", false, pdt_cmd_tokenize},
     {"inspect", "show what a model, sidecar, journal or output file holds", true, pdt_cmd_inspect},
+    {"model convert", "a model from GGUF to a directory, or into GGUF", false,
+     pdt_cmd_model_convert},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},
     {"sidecar init", "make a fresh sidecar for a model", false, pdt_cmd_sidecar_init},
     {"sidecar describe", "tell what a sidecar was trained with", false, pdt_cmd_sidecar_describe},

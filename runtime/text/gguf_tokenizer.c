@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "text/gguf_merges.h"
 #include "text/vocabulary.h"
 
-enum { MAX_PATTERNS = 5, MAX_PIECE_BYTES = 256 };
+enum { MAX_PATTERNS = 5 };
 
 /* How texts are split before byte-level BPE. */
 typedef struct split {
@@ -316,83 +317,21 @@ static int build_byte_level(source *s) {
 
 /* ---- SentencePiece ---- */
 
-/* Two pieces whose union is one. */
-typedef struct pair {
-  pdt_token left, right, merged;
-  float score;
-} pair;
-
-typedef struct pairs {
-  pair *items;
-  size_t n, room;
-} pairs;
-
-static int compare_pairs(const void *a, const void *b) {
-  const pair *x = a, *y = b;
-  if (x->score != y->score) return x->score > y->score ? -1 : 1;
-  if (x->merged != y->merged) return x->merged < y->merged ? -1 : 1;
-  if (x->left != y->left) return x->left < y->left ? -1 : 1;
-  return (x->right > y->right) - (x->right < y->right);
-}
-
-/* All ways to put a piece together of two. */
-static int add_pairs(const source *s, const pdt_vocabulary *v, size_t id, float score, pairs *out) {
-  pdt_gguf_text t = s->tokens[id];
-  if (t.bytes > MAX_PIECE_BYTES)
-    return pdt_fail(s->err, PDT_ERROR_INPUT,
-                    "%s: 'tokenizer.ggml.tokens': element %zu: expected a piece of at most %d "
-                    "bytes, found %zu",
-                    s->g->path, id, MAX_PIECE_BYTES, t.bytes);
-  for (size_t at = 0; at < t.bytes;) {
-    pdt_utf8_next(t.text, &at);
-    if (at == t.bytes) break;
-    pair p = {pdt_vocabulary_id(v, t.text, at), pdt_vocabulary_id(v, t.text + at, t.bytes - at),
-              (pdt_token)id, score};
-    if (p.left < 0 || p.right < 0) continue;
-    if (PDT_GROW(&out->items, out->n, &out->room, s->err)) return -1;
-    out->items[out->n++] = p;
-  }
-  return 0;
-}
-
-static int list_pairs(const source *s, const float *scores, pairs *out) {
-  pdt_vocabulary v = {0};
-  int rc = pdt_vocabulary_load(&v, s->vocab, s->g->path, s->err);
-  for (size_t i = 0; i < s->n && !rc; i++)
-    if (type_of(s, i) == PDT_GGUF_TOKEN_NORMAL || type_of(s, i) == PDT_GGUF_TOKEN_USER_DEFINED)
-      rc = add_pairs(s, &v, i, scores[i], out);
-  pdt_vocabulary_free(&v);
-  if (!rc && out->n) qsort(out->items, out->n, sizeof *out->items, compare_pairs);
-  return rc;
-}
-
-/* Merges in the order of scores, as Hugging Face's converter makes them. */
+/* Merges in the order of scores. */
 static int merges_by_score(const source *s, json_t **merges) {
   float *scores;
   size_t n;
-  pairs p = {0};
+  *merges = NULL;
   if (pdt_gguf_floats(s->g, "tokenizer.ggml.scores", &scores, &n, s->err)) return -1;
-  int rc = n == s->n ? 0
+  const pdt_gguf_pieces pieces = {s->tokens, s->n_types ? s->types : NULL, scores, s->n, s->vocab,
+                                  s->g->path};
+  int rc = n == s->n ? pdt_gguf_merges(merges, &pieces, s->err)
                      : pdt_fail(s->err, PDT_ERROR_INPUT,
                                 "%s: 'tokenizer.ggml.scores': expected a score for each of %zu "
                                 "tokens, found %zu",
                                 s->g->path, s->n, n);
-  for (size_t i = 0; i < n && !rc; i++)
-    if (scores[i] != scores[i])
-      rc = pdt_fail(s->err, PDT_ERROR_INPUT,
-                    "%s: 'tokenizer.ggml.scores': element %zu: expected a number, found NaN",
-                    s->g->path, i);
-  if (!rc) rc = list_pairs(s, scores, &p);
-  *merges = json_array();
-  for (size_t i = 0; i < p.n && !rc; i++)
-    json_array_append_new(*merges, json_pack("[o, o]", text_json(s->tokens[p.items[i].left]),
-                                             text_json(s->tokens[p.items[i].right])));
-  free(p.items);
   free(scores);
-  if (!rc) return 0;
-  json_decref(*merges);
-  *merges = NULL;
-  return -1;
+  return rc;
 }
 
 #define SPACE "\xe2\x96\x81"
@@ -413,6 +352,22 @@ static json_t *space_decoder(bool prefix) {
     json_array_append_new(steps, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ",
                                            "start", 1, "stop", 0));
   return json_pack("{s:s, s:o}", "type", "Sequence", "decoders", steps);
+}
+
+bool pdt_gguf_is_sentencepiece(const json_t *tokenizer, bool *prefix) {
+  const json_t *model = json_object_get(tokenizer, "model");
+  const json_t *pre = json_object_get(tokenizer, "pre_tokenizer");
+  if (!json_is_true(json_object_get(model, "byte_fallback")) || (pre && !json_is_null(pre)) ||
+      json_is_true(json_object_get(model, "ignore_merges")))
+    return false;
+  bool same = false;
+  for (int i = 0; i < 2 && !same; i++) {
+    json_t *own = space_normalizer(i == 0);
+    same = json_equal(own, json_object_get(tokenizer, "normalizer"));
+    *prefix = i == 0;
+    json_decref(own);
+  }
+  return same;
 }
 
 static int build_sentencepiece(source *s) {

@@ -22,6 +22,10 @@ int pdt_gguf_tokenizer(json_t **out, const pdt_gguf *g, pdt_error *err);
  */
 const char *pdt_gguf_pre_of(const json_t *tokenizer);
 
+/* Is it SentencePiece's BPE, with bytes for what it does not know? *prefix: a text gets a space in
+ * front. */
+bool pdt_gguf_is_sentencepiece(const json_t *tokenizer, bool *prefix);
+
 /* tokenizer.ggml.token_type. */
 enum {
   PDT_GGUF_TOKEN_NORMAL = 1,
