@@ -217,7 +217,7 @@ static int write_gguf(conversion *c) {
                                   c->o->source};
   int rc = pdt_gguf_put_config(&m, &c->config, c->o->source, c->err);
   put_type(c, &m);
-  if (!rc && c->tokenizer) rc = pdt_gguf_put_tokenizer(&m, &tokens, c->err);
+  if (!rc) rc = pdt_gguf_put_tokenizer(&m, &tokens, c->err);
   if (!rc && c->template)
     pdt_gguf_put_string(&m, "tokenizer.chat_template", pdt_gguf_text_of(c->template));
   if (!rc) rc = pdt_gguf_write(c->o->target, &m, c->specs, c->n, convert_chunk, c, c->err);

@@ -74,6 +74,7 @@ static int find_around(const table *t, pdt_token *before, pdt_token *behind) {
   pdt_token *plain, *full = NULL;
   int32_t n, m = 0, at = 0;
   *before = *behind = -1;
+  if (!t->e->t) return 0;
   if (pdt_tokenizer_encode(t->e->t, "a", 1, false, &plain, &n, t->err) ||
       pdt_tokenizer_encode(t->e->t, "a", 1, true, &full, &m, t->err)) {
     free(plain);
@@ -104,6 +105,7 @@ static int put_around(const table *t, pdt_gguf_metadata *m) {
   for (int32_t i = 0; i < n; i++) pdt_gguf_put_u32(m, ends[i], (uint32_t)eos[i]);
   pdt_token bos = before >= 0 ? before : t->e->bos;
   if (bos >= 0) pdt_gguf_put_u32(m, "tokenizer.ggml.bos_token_id", (uint32_t)bos);
+  if (!t->e->t) return 0;
   pdt_gguf_put_bool(m, "tokenizer.ggml.add_bos_token", before >= 0);
   pdt_gguf_put_bool(m, "tokenizer.ggml.add_eos_token", behind >= 0);
   return 0;
@@ -222,6 +224,7 @@ static int put_kind(table *t, pdt_gguf_metadata *m) {
 int pdt_gguf_put_tokenizer(pdt_gguf_metadata *m, const pdt_gguf_export *e, pdt_error *err) {
   const json_t *model;
   table t = {.e = e, .err = err};
+  if (!e->t) return put_around(&t, m);
   int rc = pdt_json_object(e->root, e->where, "model", &model, err);
   if (!rc) rc = pdt_json_object(model, e->where, "vocab", &t.vocab, err);
   if (!rc) rc = pdt_json_array(model, e->where, "merges", &t.merges, err);

@@ -7,7 +7,8 @@
 #include "store/gguf_write.h"
 #include "text/tokenizer.h"
 
-/* A tokenizer and the model that it is of. */
+/* A tokenizer and the model that it is of. Without one root and t are NULL, and only the model's
+ * bos and eos are put. */
 typedef struct pdt_gguf_export {
   const json_t *root;     /* its tokenizer.json */
   const pdt_tokenizer *t; /* the same with what other files of the folder add */
