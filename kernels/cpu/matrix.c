@@ -63,8 +63,9 @@ static inline void pack_row(pdt_dtype dtype, size_t size, char *panel, int32_t l
 
 void pdt_cpu_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int32_t n_rows,
                          const void *src, int64_t src_stride) {
-  (void)dev;
+  enum { MANY = 64 }; /* rows */
   pdt_bytes stride = pdt_dtype_row_bytes(m->dtype, src_stride);
+#pragma omp parallel for num_threads(dev->threads) if (dev->threads > 1 && n_rows >= MANY)
   for (int32_t j = 0; j < n_rows; j++) {
     int32_t o = first_out + j, lane = o % PDT_PANEL;
     const char *from = (const char *)src + j * stride;

@@ -323,7 +323,7 @@ INLINE void accumulate(vec *sums, const pdt_cpu_product8 *p, const char *panel, 
     tile_piece at = {panel + (int64_t)(i / p->unit.pieces) * p->unit.bytes, i & mask,
                      p->x.codes + (int64_t)row * in + i * PDT_PIECE,
                      p->x.pieces + (int64_t)row * (in / PDT_PIECE) + i};
-    if (R <= 2) fetch_ahead(p, &at, N / SUBS);
+    if (row == 0) fetch_ahead(p, &at, N / SUBS); /* later rows find them in the cache */
     add_piece(sums, p, &at, bits, R, N);
   }
 }
