@@ -72,7 +72,7 @@ int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in,
   if (pdt_dtype_quantized(dtype))
     return pdt_fail(
         err, PDT_ERROR_INPUT,
-        "weight matrix: the CUDA kernels do not compute with %s (hint: --kernels cpu does)",
+        "weight matrix: the CUDA kernels do not compute with %s (hint: --device cpu does)",
         pdt_dtype_name(dtype));
   if (((int64_t)out + 31) * ((int64_t)in + 15) > INT64_MAX / 8)
     return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: [%d, %d] is too large", out, in);

@@ -5,19 +5,6 @@
 
 enum { HALF_PIECE = PDT_PIECE / 2 };
 
-static const pdt_quantized_form forms[PDT_DTYPES] = {
-    [PDT_Q8_0] = {8, 128, false, false}, [PDT_Q4_0] = {4, 8, false, false},
-    [PDT_Q4_1] = {4, 0, true, false},    [PDT_Q5_0] = {5, 16, false, false},
-    [PDT_Q5_1] = {5, 0, true, false},    [PDT_Q4_K] = {4, 0, true, true},
-    [PDT_Q5_K] = {5, 0, true, true},     [PDT_Q6_K] = {6, 32, false, true},
-    [PDT_Q4_K32] = {4, 0, true, true},   [PDT_Q5_K32] = {5, 0, true, true},
-    [PDT_Q6_K32] = {6, 32, false, true},
-};
-
-pdt_quantized_form pdt_quantized_form_of(pdt_dtype t) {
-  return forms[t];
-}
-
 static uint16_t half_at(const unsigned char *p) {
   return (uint16_t)(p[0] | p[1] << 8);
 }
@@ -113,22 +100,23 @@ static void read_plain(const unsigned char *block, pdt_quantized_form form, pdt_
 }
 
 void pdt_piece_read(pdt_dtype t, const void *row, int64_t index, pdt_piece *out) {
-  pdt_dtype_block block = pdt_dtype_block_of(t);
-  int64_t pieces = block.elems / PDT_PIECE;
-  const unsigned char *at = (const unsigned char *)row + index / pieces * block.bytes;
+  pdt_quantized_form form = pdt_quantized_form_of(t);
+  int64_t pieces = form.pieces;
+  const unsigned char *at =
+      (const unsigned char *)row + index / pieces * pdt_dtype_block_of(t).bytes;
   *out = (pdt_piece){.sub = {1, 1}, .sub_min = 1};
   if (t == PDT_Q4_K || t == PDT_Q5_K)
     read_k(at, index % pieces, t == PDT_Q5_K, out);
   else if (t == PDT_Q6_K)
     read_q6_k(at, index % pieces, out);
-  else if (forms[t].subs)
-    read_recut(at, forms[t].bits, out);
+  else if (form.subs)
+    read_recut(at, form.bits, out);
   else
-    read_plain(at, forms[t], out);
+    read_plain(at, form, out);
 }
 
 void pdt_piece_widen(pdt_dtype t, const pdt_piece *piece, float dst[PDT_PIECE]) {
-  pdt_quantized_form form = forms[t];
+  pdt_quantized_form form = pdt_quantized_form_of(t);
   float d = pdt_half_to_float(piece->d), low = pdt_half_to_float(piece->min);
   if (form.subs) low = -(low * (float)piece->sub_min);
   for (int i = 0; i < PDT_PIECE; i++) {
@@ -182,6 +170,7 @@ static void write_recut(const pdt_piece *piece, int32_t bits, unsigned char *blo
 void pdt_recut(pdt_dtype t, const void *row, int64_t first, int64_t n, void *dst) {
   pdt_dtype to = pdt_recut_dtype(t);
   pdt_bytes bytes = pdt_dtype_block_of(to).bytes;
+  int32_t bits = pdt_quantized_form_of(t).bits;
   if (to == t) {
     memcpy(dst, (const char *)row + first * bytes, (size_t)(n * bytes));
     return;
@@ -189,7 +178,7 @@ void pdt_recut(pdt_dtype t, const void *row, int64_t first, int64_t n, void *dst
   for (int64_t i = 0; i < n; i++) {
     pdt_piece piece;
     pdt_piece_read(t, row, first + i, &piece);
-    write_recut(&piece, forms[to].bits, (unsigned char *)dst + i * bytes);
+    write_recut(&piece, bits, (unsigned char *)dst + i * bytes);
   }
 }
 
@@ -250,10 +239,10 @@ bool pdt_quantize(pdt_dtype t, const float *src, int64_t n_elems, void *dst) {
 bool pdt_quantized_finite(pdt_dtype t, const void *data, int64_t n_elems) {
   pdt_dtype_block block = pdt_dtype_block_of(t);
   const unsigned char *at = data;
-  bool bad = false;
+  bool bad = false, low = pdt_quantized_form_of(t).low;
   for (int64_t i = 0; i < n_elems / block.elems; i++, at += block.bytes) {
     bad |= (half_at(at + (t == PDT_Q6_K ? 208 : 0)) & 0x7C00) == 0x7C00;
-    if (forms[t].low) bad |= (half_at(at + 2) & 0x7C00) == 0x7C00;
+    if (low) bad |= (half_at(at + 2) & 0x7C00) == 0x7C00;
   }
   return !bad;
 }

@@ -20,11 +20,39 @@ enum { PDT_PIECE = 32 }; /* elements of a piece */
 typedef struct pdt_quantized_form {
   int32_t bits;   /* of a code: 4, 5, 6 or 8 */
   int32_t offset; /* 0, 8, 16, 32 or 128 */
+  int32_t pieces; /* of a block, which has one d and min */
   bool low;       /* has a low: min itself, or of the types with subs -(min * sub_min) */
   bool subs;      /* scales and mins of their own for pieces or halves of them */
 } pdt_quantized_form;
 
-pdt_quantized_form pdt_quantized_form_of(pdt_dtype t);
+static inline pdt_quantized_form pdt_quantized_form_of(pdt_dtype t) {
+  switch (t) {
+  case PDT_Q8_0:
+    return (pdt_quantized_form){8, 128, 1, false, false};
+  case PDT_Q4_0:
+    return (pdt_quantized_form){4, 8, 1, false, false};
+  case PDT_Q4_1:
+    return (pdt_quantized_form){4, 0, 1, true, false};
+  case PDT_Q5_0:
+    return (pdt_quantized_form){5, 16, 1, false, false};
+  case PDT_Q5_1:
+    return (pdt_quantized_form){5, 0, 1, true, false};
+  case PDT_Q4_K:
+    return (pdt_quantized_form){4, 0, 8, true, true};
+  case PDT_Q5_K:
+    return (pdt_quantized_form){5, 0, 8, true, true};
+  case PDT_Q6_K:
+    return (pdt_quantized_form){6, 32, 8, false, true};
+  case PDT_Q4_K32:
+    return (pdt_quantized_form){4, 0, 1, true, true};
+  case PDT_Q5_K32:
+    return (pdt_quantized_form){5, 0, 1, true, true};
+  case PDT_Q6_K32:
+    return (pdt_quantized_form){6, 32, 1, false, true};
+  default:
+    return (pdt_quantized_form){0};
+  }
+}
 
 /* One piece. Halves of a type with one scale for a piece have the same sub. */
 typedef struct pdt_piece {

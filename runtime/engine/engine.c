@@ -31,7 +31,7 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
     pdt_notice(options->notices, PDT_NOTICE_WARNING, "all ranks compute on the CPU: %s",
                e->machine.notice.message);
   if (status || pdt_loaded_new(&e->loaded, &e->machine, options->model, options->sidecar,
-                               options->notices, err)) {
+                               options->quantize, options->notices, err)) {
     pdt_engine_free(e);
     return -1;
   }

@@ -28,10 +28,10 @@ static int fingerprint(pdt_loaded *l, const char *model, pdt_error *err) {
 }
 
 /* This rank's share of the trunk, onto its device. */
-static int load_weights(pdt_loaded *l, pdt_machine *m, pdt_error *err) {
+static int load_weights(pdt_loaded *l, pdt_machine *m, pdt_dtype quantize, pdt_error *err) {
+  const pdt_trunk_load how = {m->group.rank, m->group.size, quantize};
   double start = pdt_seconds();
-  if (pdt_trunk_weights_load(&l->weights, &m->device, &l->model, l->checkpoint, m->group.rank,
-                             m->group.size, err) ||
+  if (pdt_trunk_weights_load(&l->weights, &m->device, &l->model, l->checkpoint, &how, err) ||
       m->device.ops->sync(&m->device, err))
     return -1;
   l->weights_seconds = pdt_seconds() - start;
@@ -39,7 +39,7 @@ static int load_weights(pdt_loaded *l, pdt_machine *m, pdt_error *err) {
 }
 
 static int load(pdt_loaded *l, pdt_machine *m, const char *model, const char *sidecar,
-                pdt_notices *notices, pdt_error *err) {
+                pdt_dtype quantize, pdt_notices *notices, pdt_error *err) {
   if (pdt_config_hash(model, &l->fingerprints.config, err) ||
       pdt_model_config_load(&l->model, model, notices, err) ||
       pdt_checkpoint_open(&l->checkpoint, model, notices, err) ||
@@ -47,9 +47,18 @@ static int load(pdt_loaded *l, pdt_machine *m, const char *model, const char *si
       pdt_safetensors_open(&l->sidecar_file, sidecar, err) ||
       pdt_sidecar_load(&l->sidecar, &m->device, l->sidecar_file, &l->model, m->place.rank,
                        m->place.ranks, err) ||
-      load_weights(l, m, err))
+      load_weights(l, m, quantize, err))
     return -1;
   return fingerprint(l, model, err);
+}
+
+/* All ranks quantize, or none does. Collective over the world. */
+static int compare_types(const pdt_comm *world, pdt_dtype quantize, pdt_error *err) {
+  int64_t ends[2] = {quantize, -(int64_t)quantize};
+  pdt_comm_all_reduce_i64(world, ends, 2, PDT_COMM_MIN);
+  if (ends[0] != -ends[1])
+    pdt_fail(err, PDT_ERROR_USAGE, "--quantize: expected the same on every rank");
+  return pdt_comm_agree(world, err);
 }
 
 /* Every rank opened the files by itself, perhaps on another machine or a moment later: they must
@@ -73,9 +82,10 @@ static int compare_files(const pdt_loaded *l, const pdt_comm *world, const char 
 }
 
 int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const char *model, const char *sidecar,
-                   pdt_notices *notices, pdt_error *err) {
+                   pdt_dtype quantize, pdt_notices *notices, pdt_error *err) {
   *l = (pdt_loaded){0};
-  if (load(l, machine, model, sidecar, notices, err)) pdt_machine_fail_in(machine, err);
+  if (compare_types(machine->world, quantize, err)) return -1;
+  if (load(l, machine, model, sidecar, quantize, notices, err)) pdt_machine_fail_in(machine, err);
   if (pdt_comm_agree(machine->world, err)) return -1;
   return compare_files(l, machine->world, model, sidecar, err);
 }

@@ -23,12 +23,13 @@ typedef struct pdt_loaded {
   pdt_sidecar sidecar;       /* likewise */
 } pdt_loaded;
 
-/* Opens the model's directory and the sidecar's file, and loads this rank's shares: nothing of the
- * files is read any more. Files that are written to meanwhile, or that are not the same on all
- * ranks, are refused. Notices may be NULL. Collective over the world, blocking; all ranks fail
- * alike; l is then to be freed too. Errors: INPUT, IO, MEMORY. */
+/* Opens the model's directory and the sidecar's file, and loads this rank's shares, the trunk's
+ * with `quantize` as in weights.h: nothing of the files is read any more. Files that are written to
+ * meanwhile, or that are not the same on all ranks, are refused. Notices may be NULL. Collective
+ * over the world, blocking; all ranks fail alike; l is then to be freed too. Errors: USAGE, INPUT,
+ * IO, MEMORY. */
 int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const char *model, const char *sidecar,
-                   pdt_notices *notices, pdt_error *err);
+                   pdt_dtype quantize, pdt_notices *notices, pdt_error *err);
 void pdt_loaded_free(pdt_loaded *l);
 
 /* For who has read from the two files after it: fails when one was written to since. Not
