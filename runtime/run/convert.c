@@ -29,6 +29,7 @@ typedef struct conversion {
   pdt_checkpoint *checkpoint;
   json_t *config_json;      /* of a source in GGUF */
   json_t *tokenizer_json;   /* NULL: it has none */
+  char *tokenizer_text;     /* the same as it stands in a file */
   pdt_tokenizer *tokenizer; /* the same */
   char *template;           /* of a chat; NULL without */
   int32_t n;
@@ -43,40 +44,33 @@ typedef struct conversion {
 
 /* ---- what the source says ---- */
 
-/* A file of the source's folder as JSON; NULL where there is none. */
-static int load_json(const conversion *c, const char *name, bool python, json_t **out) {
-  char *path, *text = NULL;
+/* A file of the source's folder, and the JSON in it; NULL where there is none. */
+static int load_file(const conversion *c, const char *name, char **text, json_t **json) {
+  char *path;
   pdt_bytes bytes;
-  *out = NULL;
+  *text = NULL;
   if (pdt_path_join(&path, c->o->source, name, c->err)) return -1;
   int rc = 0;
   if (pdt_path_is_there(path)) {
-    rc = pdt_file_read(&text, &bytes, path, max_json_bytes, c->err);
-    if (!rc)
-      rc = python ? pdt_json_parse_python(out, text, (size_t)bytes, path, c->err)
-                  : pdt_json_parse_serde(out, text, (size_t)bytes, path, c->err);
+    rc = pdt_file_read(text, &bytes, path, max_json_bytes, c->err);
+    if (!rc && json) rc = pdt_json_parse_serde(json, *text, (size_t)bytes, path, c->err);
   }
-  free(text);
   free(path);
   return rc;
 }
 
 /* The template of a folder: a file of its own, or a key of tokenizer_config.json. */
 static int load_template(conversion *c) {
-  json_t *config;
-  char *path;
-  pdt_bytes bytes;
-  if (pdt_path_join(&path, c->o->source, "chat_template.jinja", c->err)) return -1;
-  int rc = 0;
-  if (pdt_path_is_there(path))
-    rc = pdt_file_read(&c->template, &bytes, path, max_json_bytes, c->err);
-  free(path);
-  if (rc || c->template) return rc;
-  if (load_json(c, "tokenizer_config.json", true, &config)) return -1;
-  const char *text = json_string_value(json_object_get(config, "chat_template"));
-  if (text && !(c->template = strdup(text)))
+  json_t *config = NULL;
+  char *text = NULL;
+  if (load_file(c, "chat_template.jinja", &c->template, NULL)) return -1;
+  if (c->template) return 0;
+  int rc = load_file(c, "tokenizer_config.json", &text, &config);
+  const char *template = json_string_value(json_object_get(config, "chat_template"));
+  if (!rc && template && !(c->template = strdup(template)))
     rc = pdt_fail(c->err, PDT_ERROR_MEMORY, "chat_template: no memory");
   json_decref(config);
+  free(text);
   return rc;
 }
 
@@ -90,14 +84,15 @@ static int load_gguf(conversion *c) {
   if (found && !(c->template = strndup(template.text, template.bytes)))
     return pdt_fail(c->err, PDT_ERROR_MEMORY, "tokenizer.chat_template: no memory");
   if (!pdt_gguf_has_tokenizer(c->gguf->parts[0])) return 0;
-  return pdt_gguf_tokenizer(&c->tokenizer_json, c->gguf->parts[0], c->err);
+  return pdt_gguf_tokenizer(&c->tokenizer_json, &c->tokenizer_text, c->gguf->parts[0], c->err);
 }
 
 static int load_source(conversion *c) {
   const char *source = c->o->source;
   if (pdt_is_gguf(source)
           ? load_gguf(c)
-          : load_json(c, "tokenizer.json", false, &c->tokenizer_json) || load_template(c))
+          : load_file(c, "tokenizer.json", &c->tokenizer_text, &c->tokenizer_json) ||
+                load_template(c))
     return -1;
   return pdt_model_config_load(&c->config, source, NULL, c->err) ||
                  pdt_checkpoint_open(&c->checkpoint, source, NULL, c->err) ||
@@ -212,9 +207,9 @@ static void put_type(const conversion *c, pdt_gguf_metadata *m) {
 
 static int write_gguf(conversion *c) {
   pdt_gguf_metadata m = {0};
-  const pdt_gguf_export tokens = {c->tokenizer_json, c->tokenizer,  c->config.vocab_size,
-                                  c->config.bos,     c->config.eos, c->config.n_eos,
-                                  c->o->source};
+  const pdt_gguf_export tokens = {c->tokenizer_json,    c->tokenizer_text, c->tokenizer,
+                                  c->config.vocab_size, c->config.bos,     c->config.eos,
+                                  c->config.n_eos,      c->o->source};
   int rc = pdt_gguf_put_config(&m, &c->config, c->o->source, c->err);
   put_type(c, &m);
   if (!rc) rc = pdt_gguf_put_tokenizer(&m, &tokens, c->err);
@@ -227,13 +222,19 @@ static int write_gguf(conversion *c) {
 
 /* ---- into a directory ---- */
 
-static int write_json(const conversion *c, const char *name, json_t *value, size_t flags) {
-  char *path = NULL, *text = value ? json_dumps(value, flags | JSON_REAL_PRECISION(9)) : NULL;
+static int write_text(const conversion *c, const char *name, const char *text) {
+  char *path;
+  if (pdt_path_join(&path, c->o->target, name, c->err)) return -1;
+  int rc = pdt_file_write_text(path, text, c->err);
+  free(path);
+  return rc;
+}
+
+static int write_json(const conversion *c, const char *name, json_t *value) {
+  char *text = value ? json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
   json_decref(value);
   if (!text) return pdt_fail(c->err, PDT_ERROR_MEMORY, "%s: no memory", name);
-  int rc = pdt_path_join(&path, c->o->target, name, c->err);
-  if (!rc) rc = pdt_file_write_text(path, text, c->err);
-  free(path);
+  int rc = write_text(c, name, text);
   free(text);
   return rc;
 }
@@ -310,13 +311,12 @@ static int write_directory(conversion *c) {
   if (pdt_output_folder_check("DST", c->o->target, c->err) ||
       pdt_output_folder_make(c->o->target, NULL, c->err) || clear_directory(c) || write_weights(c))
     return -1;
-  if (c->tokenizer &&
-      (write_json(c, "tokenizer.json", json_incref(c->tokenizer_json), JSON_COMPACT) ||
-       write_json(c, "tokenizer_config.json", tokenizer_config(c), JSON_INDENT(2))))
+  if (c->tokenizer && (write_text(c, "tokenizer.json", c->tokenizer_text) ||
+                       write_json(c, "tokenizer_config.json", tokenizer_config(c))))
     return -1;
   json_object_set_new(c->config_json, "torch_dtype", json_string(torch));
-  return write_json(c, "generation_config.json", generation_config(c), JSON_INDENT(2)) ||
-                 write_json(c, "config.json", json_incref(c->config_json), JSON_INDENT(2))
+  return write_json(c, "generation_config.json", generation_config(c)) ||
+                 write_json(c, "config.json", json_incref(c->config_json))
              ? -1
              : 0;
 }
@@ -354,6 +354,7 @@ static void free_conversion(conversion *c) {
   pdt_checkpoint_close(c->checkpoint);
   json_decref(c->config_json);
   json_decref(c->tokenizer_json);
+  free(c->tokenizer_text);
   pdt_tokenizer_free(c->tokenizer);
   free(c->template);
   free((void *)c->from);

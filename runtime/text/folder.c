@@ -407,16 +407,11 @@ static int load_gguf(pdt_tokenizer **out, const char *path, bool optional, uint6
                      pdt_error *err) {
   pdt_gguf *g;
   json_t *root = NULL;
+  char *text = NULL;
   if (pdt_gguf_open(&g, path, err)) return -1;
   bool none = optional && !pdt_gguf_has_tokenizer(g);
-  int rc = none ? 0 : pdt_gguf_tokenizer(&root, g, err);
+  int rc = none ? 0 : pdt_gguf_tokenizer(&root, fingerprint ? &text : NULL, g, err);
   if (!rc && !none) rc = pdt_tokenizer_build(out, root, path, NULL, NULL, err);
-  char *text = rc || !fingerprint ? NULL : json_dumps(root, JSON_COMPACT);
-  if (!rc && fingerprint && !text) {
-    pdt_tokenizer_free(*out);
-    *out = NULL;
-    rc = pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory for the tokenizer", path);
-  }
   if (text) *fingerprint = pdt_tokenizer_fingerprint(text, strlen(text));
   free(text);
   json_decref(root);

@@ -201,6 +201,18 @@ static int put_scores(table *t, pdt_gguf_metadata *m) {
 
 /* ---- the two kinds ---- */
 
+/* A tokenizer that GGUF has no name for: its file as a whole. */
+static int put_file(const table *t, pdt_gguf_metadata *m) {
+  pdt_tokenizer *alone;
+  if (pdt_tokenizer_parse(&alone, t->e->text, strlen(t->e->text), t->e->where, t->err)) return -1;
+  bool same = pdt_tokenizer_size(alone) == pdt_tokenizer_size(t->e->t);
+  pdt_tokenizer_free(alone);
+  if (!same) return refuse(t, "how this tokenizer splits texts, and other files add tokens to it");
+  pdt_gguf_put_string(m, "tokenizer.ggml.model", pdt_gguf_text_of("none"));
+  pdt_gguf_put_string(m, "tokenizer.huggingface.json", pdt_gguf_text_of(t->e->text));
+  return 0;
+}
+
 static int put_kind(table *t, pdt_gguf_metadata *m) {
   bool prefix;
   const char *pre = pdt_gguf_pre_of(t->e->root);
@@ -209,8 +221,7 @@ static int put_kind(table *t, pdt_gguf_metadata *m) {
     pdt_gguf_put_string(m, "tokenizer.ggml.pre", pdt_gguf_text_of(pre));
     return put_merges(t, m);
   }
-  if (!pdt_gguf_is_sentencepiece(t->e->root, &prefix))
-    return refuse(t, "how this tokenizer splits texts");
+  if (!pdt_gguf_is_sentencepiece(t->e->root, &prefix)) return put_file(t, m);
   pdt_gguf_put_string(m, "tokenizer.ggml.model", pdt_gguf_text_of("llama"));
   pdt_gguf_put_string(m, "tokenizer.ggml.pre", pdt_gguf_text_of("default"));
   pdt_gguf_put_bool(m, "tokenizer.ggml.add_space_prefix", prefix);

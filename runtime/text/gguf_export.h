@@ -11,6 +11,7 @@
  * bos and eos are put. */
 typedef struct pdt_gguf_export {
   const json_t *root;     /* its tokenizer.json */
+  const char *text;       /* the same as it stands in the file */
   const pdt_tokenizer *t; /* the same with what other files of the folder add */
   int32_t vocab_size;     /* of the model: ids that are no token's get a name that no text has */
   pdt_token bos;          /* the model's; -1 without */
@@ -19,9 +20,10 @@ typedef struct pdt_gguf_export {
   const char *where; /* for errors */
 } pdt_gguf_export;
 
-/* Puts the tokens, their types, merges or scores, and what goes around a text. Refuses what GGUF
- * has no name for: a way to split texts that is none of those of gguf_tokenizer.h, merges that are
- * not in the order of scores, several tokens before or behind a text, more than three that end one.
+/* Puts the tokens, their types, merges or scores, and what goes around a text. Where GGUF has no
+ * name for the way in which texts are split (those of gguf_tokenizer.h are known), the file goes in
+ * as tokenizer.huggingface.json, which few programs but this one read. Refuses merges that are not
+ * in the order of scores, several tokens before or behind a text, more than three that end one.
  * Errors: INPUT, MEMORY. */
 int pdt_gguf_put_tokenizer(pdt_gguf_metadata *m, const pdt_gguf_export *e, pdt_error *err);
 

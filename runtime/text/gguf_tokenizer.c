@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/utf8.h"
 #include "text/gguf_merges.h"
 #include "text/vocabulary.h"
@@ -394,9 +395,12 @@ static int build_sentencepiece(source *s) {
 
 /* ---- both ---- */
 
+static const char whole_file[] = "tokenizer.huggingface.json";
+
 bool pdt_gguf_has_tokenizer(const pdt_gguf *g) {
   pdt_gguf_text model = {"", 0};
   bool found = false;
+  if (pdt_gguf_find(g, whole_file)) return true;
   return !pdt_gguf_string(g, "tokenizer.ggml.model", &model, &found, NULL) && found &&
          !pdt_gguf_is(model, "none") && !pdt_gguf_is(model, "no_vocab");
 }
@@ -416,9 +420,8 @@ static int build(source *s) {
   return bytes ? build_byte_level(s) : build_sentencepiece(s);
 }
 
-int pdt_gguf_tokenizer(json_t **out, const pdt_gguf *g, pdt_error *err) {
+static int build_root(json_t **out, const pdt_gguf *g, pdt_error *err) {
   source s = {.g = g, .out = json_object(), .err = err};
-  *out = NULL;
   int rc = s.out ? build(&s) : no_memory(&s);
   free(s.tokens);
   free(s.types);
@@ -428,4 +431,27 @@ int pdt_gguf_tokenizer(json_t **out, const pdt_gguf *g, pdt_error *err) {
   else
     *out = s.out;
   return rc;
+}
+
+int pdt_gguf_tokenizer(json_t **out, char **text, const pdt_gguf *g, pdt_error *err) {
+  pdt_gguf_text file;
+  char where[512];
+  bool found;
+  *out = NULL;
+  if (text) *text = NULL;
+  snprintf(where, sizeof where, "%.400s: %s", g->path, whole_file);
+  if (pdt_gguf_string(g, whole_file, &file, &found, err)) return -1;
+  if (found ? pdt_json_parse_serde(out, file.text, file.bytes, where, err) ||
+                  pdt_json_expect_object(*out, where, err)
+            : build_root(out, g, err)) {
+    json_decref(*out);
+    *out = NULL;
+    return -1;
+  }
+  if (!text) return 0;
+  *text = found ? strndup(file.text, file.bytes) : json_dumps(*out, JSON_COMPACT);
+  if (*text) return 0;
+  json_decref(*out);
+  *out = NULL;
+  return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", where);
 }

@@ -10,13 +10,14 @@
 /* Does the file have a tokenizer? */
 bool pdt_gguf_has_tokenizer(const pdt_gguf *g);
 
-/* A tokenizer.json for tokenizer.ggml.model "gpt2" (byte-level BPE, whose `pre` names how texts are
- * split before) or "llama" (SentencePiece's BPE: of neighbors the pair goes first whose union has
- * the highest score). Control tokens are special, user-defined ones are not; bos and eos are put
- * around a text where add_bos_token and add_eos_token say so, or else as the kind has it. Sets
- * *out, dropped by the caller. Errors: INPUT, naming a model, a `pre` or an option that is not
- * known; MEMORY. */
-int pdt_gguf_tokenizer(json_t **out, const pdt_gguf *g, pdt_error *err);
+/* The tokenizer.json in tokenizer.huggingface.json where the file has that, or else one for
+ * tokenizer.ggml.model "gpt2" (byte-level BPE, whose `pre` names how texts are split before) or
+ * "llama" (SentencePiece's BPE: of neighbors the pair goes first whose union has the highest
+ * score). Control tokens are special, user-defined ones are not; bos and eos are put around a text
+ * where add_bos_token and add_eos_token say so, or else as the kind has it. Sets *out, dropped by
+ * the caller, and *text (may be NULL), freed by the caller: the same as a file would have it.
+ * Errors: INPUT, naming a model, a `pre` or an option that is not known; MEMORY. */
+int pdt_gguf_tokenizer(json_t **out, char **text, const pdt_gguf *g, pdt_error *err);
 
 /* GGUF's name for the way in which a byte-level tokenizer.json splits texts; NULL when it has none.
  */
