@@ -388,6 +388,44 @@ def check_vocabularies(bench):
     return None if compared else f"{folder}: no vocabulary there"
 
 
+# ------------------------------------------------------------------ commands
+
+
+def check_commands(bench):
+    """What else takes a model gets the same from its directory, from GGUF, and from a directory of that."""
+    source = os.path.join(harness.ROOT, "launch", "model")
+    sidecar = os.path.join(source, "sidecar.safetensors")
+    model = bench.convert(source, bench.path("default.gguf"))
+    models = [source, model, bench.convert(model, bench.path("default"))]
+    prompt = ["--prompt", "Describe Velmora. Sections: history; trade.", "--section", "\nHistory:", "--section", "\nTrade:"]
+    data, journal = bench.path("atlas.jsonl"), bench.path("run.journal")
+    plan = ["--plan-vocab", "1024", "--plan-salt", "atlas-5"]
+    pdt_run(bench.pdt, "data", "atlas", "--count", "4", "--split", "test", "--max-sections", "4", "--model", model, "--out", data, *plan)
+    seen = {}
+    for i, m in enumerate(models):
+        out = bench.path(f"trained{i}")
+        train = ["train", "--stage", "1", "--model", m, "--sidecar", sidecar, "--data", data, "--out", out, "--steps", "2", "--batch", "2"]
+        pdt_run(bench.pdt, *train)
+        row = json.loads(pdt_run(bench.pdt, "eval", "--model", m, "--sidecar", sidecar, "--data", data, "--arms", "system", "--json"))
+        got = {
+            "decode": pdt_run(bench.pdt, "decode", "--quiet", "--model", m, "--sidecar", sidecar, "--max-tokens", "32", *prompt, "--journal", journal),
+            "train": File(os.path.join(out, "sidecar.safetensors")).data,
+            "eval": (row["judged"], row["run"]["tokens_committed"]),
+            "data check": "texts_read_back                    true" in pdt_run(bench.pdt, "data", "check", "--model", m, data),
+        }
+        pdt_run(bench.pdt, "inspect", "--verify", "--model", m, "--sidecar", sidecar, journal)
+        os.remove(journal)
+        seen = seen or got
+        bad = [name for name in got if got[name] != seen[name]]
+        if bad:
+            return f"{os.path.basename(m)}: another {', '.join(bad)}"
+    pdt_run(bench.pdt, "plan", "--model", model, "--ranks", "2")
+    if "nothing is wrong" not in pdt_run(bench.pdt, "doctor", "--model", model):
+        return "pdt doctor"
+    trunk = [bench.pdt, "train", "--stage", "trunk", "--model", model, "--data", data, "--out", bench.path("n")]
+    return harness.refusals([("a trunk", trunk, 2, "pdt model convert makes a directory of it")], "pdt ")
+
+
 # ------------------------------------------------------------------ files
 
 
@@ -445,6 +483,7 @@ def main():
             ("the same without a space in front", lambda: check_tokenizer(bench, sentencepiece(False), [1, 271, 274, 262, 266])),
             ("ways of splitting texts", lambda: check_splitters(bench)),
             ("recorded ids of real vocabularies", lambda: check_vocabularies(bench)),
+            ("other commands", lambda: check_commands(bench)),
             ("what is there stays there", lambda: check_overwrite(bench)),
             ("layouts", lambda: check_layouts(bench)),
             ("the package gguf", lambda: check_package(bench)),
