@@ -16,6 +16,7 @@
 #include "journal/output.h"
 #include "model/tensors.h"
 #include "run/answers.h"
+#include "run/inspect_gguf.h"
 #include "run/outputs.h"
 #include "run/terminal.h"
 #include "sidecar/config.h"
@@ -58,7 +59,7 @@ static void print_table(const json_t *report) {
       continue;
     }
     json_object_foreach((json_t *)(uintptr_t)value, inner, part) {
-      char name[96];
+      char name[160];
       snprintf(name, sizeof name, "%s.%s", key, inner);
       print_value(name, part);
     }
@@ -229,6 +230,10 @@ static int inspect_checkpoint(const pdt_inspect_options *a, pdt_model_config *c,
   if (report)
     add_unused(report, names_of_model(c, checkpoint), checkpoint->tensors, checkpoint->n_tensors);
   if (report) add_fingerprint(report, a, fingerprint);
+  if (report && pdt_is_gguf(a->path) && pdt_inspect_add_gguf(report, a->path, err)) {
+    json_decref(report);
+    return -1;
+  }
   if (print_report(a, report, err)) return -1;
   if (rc) {
     *err = unsound;
