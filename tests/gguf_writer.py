@@ -319,3 +319,33 @@ def write_folder(folder, config, values):
     with open(os.path.join(folder, "model.safetensors"), "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text + data)
     return folder
+
+
+# ------------------------------------------------------------------ seeds for the fuzzer
+
+
+def seeds():
+    """Small sound files, by name."""
+    tiny = dict(hidden=4, heads=2, kv_heads=1, ffn=4, layers=1, vocab=12)
+    words = ["<s>", "</s>", "a", "b", "ab", "<0x0A>", "\u2581", "\u2581a", "<unk>", "1", "2", "12"]
+    ids = {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": [3, 3, 1, 1, 1, 6, 1, 1, 2, 1, 1, 4]}
+    made = {name: random_llama("F32", 1, **tiny)[0] for name in ("bytes", "pieces", "whole")}
+    made["bytes"].metadata.update({**ids, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.merges": ["a b", "1 2"]})
+    made["pieces"].metadata.update({**ids, "tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [-float(i) for i in range(12)]})
+    made["whole"].metadata["tokenizer.huggingface.json"] = json.dumps({"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})
+    for kind in ("Q8_0", "Q5_1"):
+        made[kind] = random_llama(kind, 2, hidden=32, heads=2, kv_heads=1, ffn=32, layers=1, vocab=4)[0]
+    made["Q6_K"] = random_llama("Q6_K", 3, hidden=256, heads=64, kv_heads=1, ffn=256, layers=1, vocab=1)[0]
+    made["Q6_K"].tensors = [t for t in made["Q6_K"].tensors if "attn_k" in t.name or "token" in t.name or "norm" in t.name]
+    rope = made["bytes"].metadata
+    rope.update({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0, "llama.attention.sliding_window": 8})
+    return made
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) != 2:
+        sys.exit("usage: gguf_writer.py FOLDER   (writes seeds for the fuzzer)")
+    for seed, model in seeds().items():
+        model.write(os.path.join(sys.argv[1], seed))
