@@ -4,8 +4,12 @@
  * those of vector.h, in an order that neither R nor P nor the neighbors show in.
  *
  * Compiled also for the extensions of AVX2 and AVX-512 that have dot products of bytes. */
-#include "kernels/cpu/quantized.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "kernels/cpu/isa/vector.h"
+#include "kernels/cpu/quantized.h"
 
 enum {
   GROUP = 4,                  /* inputs of a word */
@@ -154,6 +158,14 @@ INLINE ivec add_dots(ivec sum, uvec w, ivec x, const int bits) {
   if (bits == 8) move_sign(&w, &x);
   __m256i pairs = _mm256_maddubs_epi16((__m256i)w, (__m256i)x);
   return sum + (ivec)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#elif defined(__SSE2__)
+  /* Every second byte of a word, in 16 bits: x with its sign, w without. */
+  (void)bits;
+  __m128i x_even = _mm_srai_epi16(_mm_slli_epi16((__m128i)x, 8), 8);
+  __m128i x_odd = _mm_srai_epi16((__m128i)x, 8);
+  uvec w_even = w & 0x00ff00ffu, w_odd = w >> 8 & 0x00ff00ffu;
+  return sum + (ivec)_mm_madd_epi16((__m128i)w_even, x_even) +
+         (ivec)_mm_madd_epi16((__m128i)w_odd, x_odd);
 #else
   (void)bits;
   for (int k = 0; k < GROUP; k++)
@@ -214,15 +226,22 @@ typedef struct tile_piece {
   const pdt_cpu_piece *x;
 } tile_piece;
 
-/* LANES signed or unsigned bytes as floats. */
+/* LANES bytes, with a sign or without, as floats. */
 INLINE vec widen_bytes(const char *p, const bool with_sign) {
-  typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-  typedef uint8_t ubytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-  typedef int8_t signed_bytes __attribute__((vector_size(LANES)));
-  typedef uint8_t unsigned_bytes __attribute__((vector_size(LANES)));
-  ivec ints = with_sign ? __builtin_convertvector((signed_bytes) * (const bytes *)p, ivec)
-                        : __builtin_convertvector((unsigned_bytes) * (const ubytes *)p, ivec);
-  return __builtin_convertvector(ints, vec);
+#if defined(__AVX512F__)
+  __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
+  __m512i ints = with_sign ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
+  return (vec)_mm512_cvtepi32_ps(ints);
+#elif defined(__AVX2__)
+  __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)p);
+  __m256i ints = with_sign ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes);
+  return (vec)_mm256_cvtepi32_ps(ints);
+#else
+  vec v;
+  for (int i = 0; i < LANES; i++)
+    v[i] = with_sign ? (float)(int8_t)p[i] : (float)(unsigned char)p[i];
+  return v;
+#endif
 }
 
 /* Scales of half h of a piece for one vector of outputs; unit points to the unit. */
