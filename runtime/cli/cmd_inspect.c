@@ -56,10 +56,12 @@ static const struct argp_option options[] = {
 };
 
 static const char doc[] =
-    "Says what PATH holds: a model directory, a sidecar, a journal or the output of decode --out."
+    "Says what PATH holds: a model directory or GGUF file, a sidecar, a journal or the output of "
+    "decode --out."
     "\vWhat is wrong with it is the error it ends with.\n\n"
     "Examples:\n"
     "  pdt inspect m\n"
+    "  pdt inspect --tensors m.gguf\n"
     "  pdt inspect --tensors --json sidecar.safetensors\n"
     "  pdt inspect --full --model m sidecar.safetensors\n"
     "  pdt inspect run.journal\n"

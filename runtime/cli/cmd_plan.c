@@ -79,7 +79,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 int pdt_cmd_plan(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   static const struct argp_option table[] = {
-      {"model", 'm', "DIR", 0, "a model's directory, of which only config.json is read; or", 0},
+      {"model", 'm', "DIR", 0,
+       "a model's directory, of which only config.json is read, or GGUF file, of which only sizes "
+       "are; or",
+       0},
       {"config", 'c', "FILE", 0, "a config.json; or", 0},
       {"preset", 'p', "NAME", 0, "a known shape, as pdt model random has them", 0},
       {"dtype", DTYPE, "TYPE", 0, "of the weights: F32, F16 or BF16 (BF16)", 0},
