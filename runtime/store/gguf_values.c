@@ -60,7 +60,7 @@ static bool integer_of(pdt_gguf_kind kind, const char *at, int64_t *out) {
     *out = (int64_t)raw(at, 1);
     return true;
   case PDT_GGUF_I8:
-    *out = (int8_t)raw(at, 1);
+    *out = (int64_t)(raw(at, 1) ^ 0x80) - 0x80;
     return true;
   case PDT_GGUF_U16:
     *out = (int64_t)raw(at, 2);

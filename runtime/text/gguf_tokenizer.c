@@ -229,7 +229,9 @@ static json_t *essence(const json_t *component) {
   json_t *steps = json_object_get(copy, "pretokenizers"), *step;
   size_t i;
   json_object_del(copy, "trim_offsets");
-  json_array_foreach(steps, i, step) json_object_del(step, "trim_offsets");
+  json_array_foreach(steps, i, step) {
+    json_object_del(step, "trim_offsets");
+  }
   return copy;
 }
 
