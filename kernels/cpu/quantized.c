@@ -123,10 +123,11 @@ int pdt_cpu_quantized_reserve(pdt_device *dev, pdt_dtype dtype, int32_t in, int3
                     pdt_dtype_name(dtype), block, PDT_PIECE, in, leaf_width);
   if (in <= room->in) return 0;
   pdt_cpu_quantized_room made = {.in = in};
+  int64_t widened = dev->full_rows ? (int64_t)dev->threads * in * PDT_CPU_WIDENED * PDT_PANEL : 0;
   const char *what = "room for products of quantized weights";
   if (PDT_NEW(&made.rows8.codes, (int64_t)PDT_CPU_ROWS8 * in, what, err) ||
       PDT_NEW(&made.rows8.pieces, (int64_t)PDT_CPU_ROWS8 * (in / PDT_PIECE), what, err) ||
-      PDT_NEW(&made.widened, (int64_t)dev->threads * in * PDT_CPU_WIDENED * PDT_PANEL, what, err)) {
+      PDT_NEW(&made.widened, widened, what, err)) {
     pdt_cpu_quantized_free(&made);
     return -1;
   }

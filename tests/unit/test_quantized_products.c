@@ -235,7 +235,9 @@ static void try_type(pdt_dtype t, uint64_t seed) {
     if (!sets[s].here) continue;
     pdt_device dev;
     open_set(&sets[s], &dev);
+    dev.full_rows = true; /* so that there is room for it */
     pdt_matrix m = matrix_of(&dev, &r, t, r.blocks);
+    dev.full_rows = false;
     rows_read(&dev, &m, &r);
     full_rows(&dev, &m, &r);
     float *y = product(&dev, &m, &r);
