@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef PDT_X86
+#include <cpuid.h>
+#endif
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -232,13 +235,21 @@ extern const pdt_cpu_quantized pdt_cpu_avx2_quantized, pdt_cpu_avxvnni_quantized
 extern const pdt_cpu_quantized pdt_cpu_avx512_quantized, pdt_cpu_avx512vnni_quantized;
 #endif
 
+#ifdef PDT_X86
+/* AVX-VNNI, which not every compiler's __builtin_cpu_supports knows. */
+static bool has_avxvnni(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+
 const pdt_cpu_quantized *pdt_cpu_quantized_of(pdt_cpu_isa isa) {
 #ifdef PDT_X86
   if (isa == PDT_CPU_AVX512)
     return __builtin_cpu_supports("avx512vnni") ? &pdt_cpu_avx512vnni_quantized
                                                 : &pdt_cpu_avx512_quantized;
   if (isa == PDT_CPU_AVX2)
-    return __builtin_cpu_supports("avxvnni") ? &pdt_cpu_avxvnni_quantized : &pdt_cpu_avx2_quantized;
+    return has_avxvnni() ? &pdt_cpu_avxvnni_quantized : &pdt_cpu_avx2_quantized;
 #endif
   (void)isa;
   return &pdt_cpu_portable_quantized;

@@ -43,10 +43,11 @@ static int all_sets(set *sets) {
   bool avx2 = pdt_cpu_has(PDT_CPU_AVX2), avx512 = pdt_cpu_has(PDT_CPU_AVX512);
   sets[n++] = (set){&pdt_cpu_avx2_quantized, PDT_CPU_AVX2, avx2, true};
   sets[n++] = (set){&pdt_cpu_avxvnni_quantized, PDT_CPU_AVX2,
-                    avx2 && __builtin_cpu_supports("avxvnni"), true};
+                    avx2 && pdt_cpu_quantized_of(PDT_CPU_AVX2) == &pdt_cpu_avxvnni_quantized, true};
   sets[n++] = (set){&pdt_cpu_avx512_quantized, PDT_CPU_AVX512, avx512, true};
-  sets[n++] = (set){&pdt_cpu_avx512vnni_quantized, PDT_CPU_AVX512,
-                    avx512 && __builtin_cpu_supports("avx512vnni"), true};
+  sets[n++] =
+      (set){&pdt_cpu_avx512vnni_quantized, PDT_CPU_AVX512,
+            avx512 && pdt_cpu_quantized_of(PDT_CPU_AVX512) == &pdt_cpu_avx512vnni_quantized, true};
 #endif
   return n;
 }
