@@ -43,8 +43,8 @@ typedef struct pdt_device {
                       of the last one are read */
   /* Rows of a batch, beyond which one costs no less in matmul_bulk: its best use. */
   int32_t bulk_rows;
-  /* Set by who made it, where the backend can quantize rows: products of quantized weights take
-   * them as they are. */
+  /* Set by who made the device, before it has matrices, where the backend would quantize rows:
+   * products of quantized weights take them as they are. May be cleared again. */
   bool full_rows;
   /* Devices of the group that this one exchanges with, itself among them; 0: none. */
   int32_t joined;

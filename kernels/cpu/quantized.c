@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef PDT_X86
+#include <cpuid.h>
+#endif
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -123,10 +126,11 @@ int pdt_cpu_quantized_reserve(pdt_device *dev, pdt_dtype dtype, int32_t in, int3
                     pdt_dtype_name(dtype), block, PDT_PIECE, in, leaf_width);
   if (in <= room->in) return 0;
   pdt_cpu_quantized_room made = {.in = in};
+  int64_t widened = dev->full_rows ? (int64_t)dev->threads * in * PDT_CPU_WIDENED * PDT_PANEL : 0;
   const char *what = "room for products of quantized weights";
   if (PDT_NEW(&made.rows8.codes, (int64_t)PDT_CPU_ROWS8 * in, what, err) ||
       PDT_NEW(&made.rows8.pieces, (int64_t)PDT_CPU_ROWS8 * (in / PDT_PIECE), what, err) ||
-      PDT_NEW(&made.widened, (int64_t)dev->threads * in * PDT_CPU_WIDENED * PDT_PANEL, what, err)) {
+      PDT_NEW(&made.widened, widened, what, err)) {
     pdt_cpu_quantized_free(&made);
     return -1;
   }
@@ -231,13 +235,21 @@ extern const pdt_cpu_quantized pdt_cpu_avx2_quantized, pdt_cpu_avxvnni_quantized
 extern const pdt_cpu_quantized pdt_cpu_avx512_quantized, pdt_cpu_avx512vnni_quantized;
 #endif
 
+#ifdef PDT_X86
+/* AVX-VNNI, which not every compiler's __builtin_cpu_supports knows. */
+static bool has_avxvnni(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+
 const pdt_cpu_quantized *pdt_cpu_quantized_of(pdt_cpu_isa isa) {
 #ifdef PDT_X86
   if (isa == PDT_CPU_AVX512)
     return __builtin_cpu_supports("avx512vnni") ? &pdt_cpu_avx512vnni_quantized
                                                 : &pdt_cpu_avx512_quantized;
   if (isa == PDT_CPU_AVX2)
-    return __builtin_cpu_supports("avxvnni") ? &pdt_cpu_avxvnni_quantized : &pdt_cpu_avx2_quantized;
+    return has_avxvnni() ? &pdt_cpu_avxvnni_quantized : &pdt_cpu_avx2_quantized;
 #endif
   (void)isa;
   return &pdt_cpu_portable_quantized;

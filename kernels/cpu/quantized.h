@@ -94,7 +94,7 @@ const pdt_cpu_quantized *pdt_cpu_quantized_of(pdt_cpu_isa isa);
 typedef struct pdt_cpu_quantized_room {
   int32_t in;          /* the widest matrix */
   pdt_cpu_rows8 rows8; /* [PDT_CPU_ROWS8, in] */
-  float *widened;      /* [threads, in, PDT_CPU_WIDENED PANEL] */
+  float *widened;      /* with full rows: [threads, in, PDT_CPU_WIDENED PANEL] */
 } pdt_cpu_quantized_room;
 enum { PDT_CPU_ROWS8 = 128, PDT_CPU_WIDENED = 4 };
 

@@ -120,7 +120,8 @@ void pdt_piece_widen(pdt_dtype t, const pdt_piece *piece, float dst[PDT_PIECE]) 
   float d = pdt_half_to_float(piece->d), low = pdt_half_to_float(piece->min);
   if (form.subs) low = -(low * (float)piece->sub_min);
   for (int i = 0; i < PDT_PIECE; i++) {
-    float scale = d * (float)piece->sub[i / HALF_PIECE];
+    int half = i / HALF_PIECE;
+    float scale = d * (float)piece->sub[half];
     float value = scale * (float)(piece->code[i] - form.offset);
     dst[i] = form.low ? value + low : value;
   }

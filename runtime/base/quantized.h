@@ -50,7 +50,7 @@ static inline pdt_quantized_form pdt_quantized_form_of(pdt_dtype t) {
   case PDT_Q6_K32:
     return (pdt_quantized_form){6, 32, 1, false, true};
   default:
-    return (pdt_quantized_form){0};
+    return (pdt_quantized_form){.pieces = 1};
   }
 }
 

@@ -43,10 +43,11 @@ static int all_sets(set *sets) {
   bool avx2 = pdt_cpu_has(PDT_CPU_AVX2), avx512 = pdt_cpu_has(PDT_CPU_AVX512);
   sets[n++] = (set){&pdt_cpu_avx2_quantized, PDT_CPU_AVX2, avx2, true};
   sets[n++] = (set){&pdt_cpu_avxvnni_quantized, PDT_CPU_AVX2,
-                    avx2 && __builtin_cpu_supports("avxvnni"), true};
+                    avx2 && pdt_cpu_quantized_of(PDT_CPU_AVX2) == &pdt_cpu_avxvnni_quantized, true};
   sets[n++] = (set){&pdt_cpu_avx512_quantized, PDT_CPU_AVX512, avx512, true};
-  sets[n++] = (set){&pdt_cpu_avx512vnni_quantized, PDT_CPU_AVX512,
-                    avx512 && __builtin_cpu_supports("avx512vnni"), true};
+  sets[n++] =
+      (set){&pdt_cpu_avx512vnni_quantized, PDT_CPU_AVX512,
+            avx512 && pdt_cpu_quantized_of(PDT_CPU_AVX512) == &pdt_cpu_avx512vnni_quantized, true};
 #endif
   return n;
 }
@@ -235,7 +236,9 @@ static void try_type(pdt_dtype t, uint64_t seed) {
     if (!sets[s].here) continue;
     pdt_device dev;
     open_set(&sets[s], &dev);
+    dev.full_rows = true; /* so that there is room for it */
     pdt_matrix m = matrix_of(&dev, &r, t, r.blocks);
+    dev.full_rows = false;
     rows_read(&dev, &m, &r);
     full_rows(&dev, &m, &r);
     float *y = product(&dev, &m, &r);
