@@ -4,7 +4,8 @@
  * bandwidth, arithmetic against its peak.
  *
  *   [mpirun -n P] bench_decode --model DIR --sidecar FILE [--tp T] [--threads N]
- *       [--streams 1,2,4,8,16] [--tokens 64] [--prompt 32] [--repeats 3] [--json] [--break-rows N]
+ *       [--streams 1,2,4,8,16] [--tokens 64] [--prompt 32] [--repeats 3] [--quantize Q4_0]
+ *       [--compute f32] [--json] [--break-rows N]
  *
  * The correctness column: stream 0 must write the same whatever the number of its siblings when no
  * note reaches it, so gamma is 0 and the window holds the plan note alone. Greedy text of a random
@@ -256,8 +257,10 @@ static void measure_machine(bench *b) {
 
 /* Multiplications and additions of a step of K rows over all weights; attention left out. */
 static double flops(const bench *b, int32_t K) {
-  double bytes = pdt_dtype_bytes(pdt_engine_loaded(b->engine)->weights.layers[0].down.dtype);
-  return 2 * b->weight_bytes / bytes * K;
+  const pdt_model_config *c = &pdt_engine_loaded(b->engine)->model;
+  double heads = c->heads + c->kv_heads, d = c->hidden_size; /* of q and o; of k and v */
+  double layer = 2 * heads * c->head_dim * d + 3.0 * c->intermediate_size * d;
+  return 2 * (c->layers * layer + c->vocab_size * d) * K;
 }
 
 static void print_head(const bench *b) {
@@ -361,7 +364,8 @@ static bool parse(bench *b, int argc, char **argv) {
       {"tp", required_argument, NULL, 't'},      {"threads", required_argument, NULL, 'n'},
       {"streams", required_argument, NULL, 'k'}, {"tokens", required_argument, NULL, 'o'},
       {"prompt", required_argument, NULL, 'p'},  {"repeats", required_argument, NULL, 'r'},
-      {"kernels", required_argument, NULL, 'i'}, {"break-rows", required_argument, NULL, 'b'},
+      {"kernels", required_argument, NULL, 'i'}, {"quantize", required_argument, NULL, 'q'},
+      {"compute", required_argument, NULL, 'c'}, {"break-rows", required_argument, NULL, 'b'},
       {"json", no_argument, NULL, 'j'},          {0}};
   char all[] = "1,2,4,8,16";
   bool sound = parse_sweep(b, all);
@@ -381,6 +385,8 @@ static bool parse(bench *b, int argc, char **argv) {
     if (c == 'r') b->repeats = atoi(optarg);
     if (c == 'i') b->options.machine.kernels = optarg;
     if (c == 'b') b->broken_rows = atoi(optarg);
+    if (c == 'q') sound = pdt_dtype_parse(optarg, &b->options.quantize) && sound;
+    if (c == 'c') b->options.machine.compute = optarg;
     if (c == 'j') b->json = true;
     if (c == '?') sound = false;
   }

@@ -1,9 +1,9 @@
-/* Matrix products of a whole SmolLM2-135M-shaped bf16 model, layer after layer, so that weights
- * come from memory as they do in decoding; beside the read bandwidth and the multiply-add peak of
- * the same threads in the same run. Every shape is compared with the plain version before it is
- * timed.
+/* Matrix products of a whole SmolLM2-135M-shaped model of one type of weights, layer after layer,
+ * so that weights come from memory as they do in decoding; beside the read bandwidth and the
+ * multiply-add peak of the same threads in the same run. Every shape is compared with the plain
+ * version before it is timed.
  *
- *   bench_matmul [--threads N] [--isa NAME] [--repeats N] [--json] */
+ *   bench_matmul [--type BF16] [--full-rows] [--threads N] [--isa NAME] [--repeats N] [--json] */
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
@@ -17,7 +17,7 @@
 #include "kernels/kernels.h"
 #include "machine.h"
 
-enum { LAYERS = 30, SHAPES = 5, BATCHES = 6, MOST_ROWS = 16, WIDEST = 49152 };
+enum { LAYERS = 30, SHAPES = 5, BATCHES = 7, MOST_ROWS = 32, WIDEST = 49152, LONGEST = 1536 };
 
 typedef struct shape {
   const char *name;
@@ -31,12 +31,13 @@ static const shape shapes[SHAPES] = {
     {"down", 576, 1536, 64, LAYERS},
     {"head", 49152, 576, 576, 1},
 };
-static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16};
+static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16, 32};
 
 typedef struct bench {
   pdt_device device, reference;
   int threads, repeats;
   bool json, wrong;
+  pdt_dtype dtype;
   pdt_matrix matrices[SHAPES][LAYERS];
   pdt_matrix plain[SHAPES]; /* a layer's, of the reference */
   float *x, *y, *want;
@@ -52,37 +53,52 @@ static void fill(float *x, int64_t n, uint64_t seed) {
   }
 }
 
+/* n weights up to 1; of a type that is not made of floats blocks of random codes, with 2^-6 as
+ * every number in half precision. */
+static int make_weights(pdt_dtype dtype, int64_t n, uint64_t seed, char *out, pdt_error *err) {
+  float *source;
+  if (PDT_NEW(&source, n, "weights", err)) return -1;
+  fill(source, n, seed);
+  if (!pdt_from_float(dtype, source, n, out)) {
+    static const unsigned char half[2] = {0x00, 0x24};
+    pdt_dtype_block block = pdt_dtype_block_of(dtype);
+    for (int64_t i = 0; i < pdt_dtype_row_bytes(dtype, n); i++)
+      out[i] = (char)(int)(source[i % n] * 127);
+    for (int64_t i = 0; i < n / block.elems; i++) {
+      memcpy(out + i * block.bytes + (dtype == PDT_Q6_K ? 208 : 0), half, 2);
+      if (dtype != PDT_Q6_K && dtype != PDT_Q5_0) memcpy(out + i * block.bytes + 2, half, 2);
+    }
+  }
+  free(source);
+  return 0;
+}
+
 /* The matrices of a shape: the same weights in every layer, each in a place of its own. */
 static int set_up_shape(bench *b, int s, pdt_error *err) {
   const shape *sh = &shapes[s];
   pdt_device *dev = &b->device, *ref = &b->reference;
   int64_t n = (int64_t)sh->out * sh->in;
-  float *source;
-  uint16_t *bits = NULL;
-  int rc = PDT_NEW(&source, n, "weights", err) || PDT_NEW(&bits, n, "weights", err) ||
-           ref->ops->matrix_new(ref, &b->plain[s], sh->out, sh->in, PDT_BF16, sh->leaf, err);
-  if (!rc) {
-    fill(source, n, 2 + (uint64_t)s);
-    pdt_from_float(PDT_BF16, source, n, bits);
-    ref->ops->matrix_pack(ref, &b->plain[s], 0, sh->out, bits, sh->in);
-  }
+  char *weights;
+  int rc = PDT_NEW(&weights, pdt_dtype_row_bytes(b->dtype, n), "weights", err) ||
+           ref->ops->matrix_new(ref, &b->plain[s], sh->out, sh->in, b->dtype, sh->leaf, err) ||
+           make_weights(b->dtype, n, 2 + (uint64_t)s, weights, err);
+  if (!rc) ref->ops->matrix_pack(ref, &b->plain[s], 0, sh->out, weights, sh->in);
   for (int c = 0; c < sh->copies && !rc; c++) {
     pdt_matrix *m = &b->matrices[s][c];
-    rc = dev->ops->matrix_new(dev, m, sh->out, sh->in, PDT_BF16, sh->leaf, err);
-    if (!rc) dev->ops->matrix_pack(dev, m, 0, sh->out, bits, sh->in);
+    rc = dev->ops->matrix_new(dev, m, sh->out, sh->in, b->dtype, sh->leaf, err);
+    if (!rc) dev->ops->matrix_pack(dev, m, 0, sh->out, weights, sh->in);
   }
-  free(source);
-  free(bits);
+  free(weights);
   return rc ? -1 : 0;
 }
 
 static int set_up(bench *b, pdt_error *err) {
-  if (PDT_NEW(&b->x, MOST_ROWS * 1536, "inputs", err) ||
+  if (PDT_NEW(&b->x, MOST_ROWS * LONGEST, "inputs", err) ||
       PDT_NEW(&b->y, (int64_t)MOST_ROWS * WIDEST, "outputs", err) ||
       PDT_NEW(&b->want, (int64_t)MOST_ROWS * WIDEST, "outputs", err) ||
       pdt_reference_device_new(&b->reference, err))
     return -1;
-  fill(b->x, MOST_ROWS * 1536, 1);
+  fill(b->x, MOST_ROWS * LONGEST, 1);
   for (int s = 0; s < SHAPES; s++)
     if (set_up_shape(b, s, err)) return -1;
   return 0;
@@ -104,7 +120,7 @@ static void tear_down(bench *b) {
 
 /* y = a matrix of a device's times rows of x, which are memory of this process for both. */
 static void multiply(pdt_device *dev, const pdt_matrix *m, float *x, int32_t rows, float *y) {
-  dev->ops->matmul(dev, m, (pdt_array){x}, 1536, rows, (pdt_array){y});
+  dev->ops->matmul(dev, m, (pdt_array){x}, LONGEST, rows, (pdt_array){y});
 }
 
 /* One product of a shape against the plain version, and each row against itself alone. */
@@ -113,12 +129,16 @@ static bool right(bench *b, int s, int32_t rows) {
   int32_t compared = s == SHAPES - 1 ? 1 : rows; /* the head's plain version takes long */
   multiply(&b->device, m, b->x, rows, b->y);
   multiply(&b->reference, &b->plain[s], b->x, compared, b->want);
-  /* Products of numbers up to 1, as many as inputs: half an ulp of the running sum at each. */
-  double tolerance = 0x1p-24 * sqrt(m->in) * m->in;
+  /* Products of numbers up to 1, as many as inputs: half an ulp of the running sum at each. Weights
+   * of random codes are larger, up to 64 or so with their sub-scales; quantized rows are off by up
+   * to 1 / 254 of 1, each its own way. */
+  bool rounded = pdt_dtype_quantized(b->dtype) && !b->device.full_rows;
+  double largest = b->dtype <= PDT_Q4_0 ? 1 : 64;
+  double tolerance = largest * (rounded ? 4 * sqrt(m->in) / 254 : 0x1p-24 * sqrt(m->in) * m->in);
   for (int64_t i = 0; i < (int64_t)compared * m->out; i++)
     if (!(fabs((double)b->y[i] - (double)b->want[i]) <= tolerance)) return false;
   for (int32_t r = 0; r < rows; r++) {
-    multiply(&b->device, m, b->x + r * 1536, 1, b->want);
+    multiply(&b->device, m, b->x + r * LONGEST, 1, b->want);
     if (memcmp(b->want, b->y + (int64_t)r * m->out, (size_t)m->out * sizeof(float)) != 0)
       return false;
   }
@@ -143,7 +163,10 @@ static void report(bench *b, int s, int32_t rows, double seconds, bool ok) {
   double bytes = 0;
   for (int i = 0; i < SHAPES; i++)
     if (s == SHAPES || s == i) bytes += (double)b->matrices[i][0].bytes * shapes[i].copies;
-  double flops = bytes * rows; /* two a weight of two bytes */
+  double flops = 0; /* two a weight */
+  for (int i = 0; i < SHAPES; i++)
+    if (s == SHAPES || s == i)
+      flops += 2.0 * shapes[i].out * shapes[i].in * shapes[i].copies * rows;
   const char *name = s == SHAPES ? "whole model" : shapes[s].name;
   if (rows == 1) b->single[s] = seconds;
   if (!ok) b->wrong = true;
@@ -202,9 +225,10 @@ static void run(bench *b) {
   b->results = json_array();
   measure_machine(b, b->repeats);
   if (!b->json) {
-    printf(
-        "# %s, %d threads, best of %d; read bandwidth %.2f GB/s, multiply-add peak %.1f GFLOP/s\n",
-        b->device.name, b->threads, b->repeats, b->read_bandwidth * 1e-9, b->peak * 1e-9);
+    printf("# %s, %s, %d threads, best of %d; read bandwidth %.2f GB/s, multiply-add peak %.1f "
+           "GFLOP/s\n",
+           pdt_dtype_name(b->dtype), b->device.name, b->threads, b->repeats,
+           b->read_bandwidth * 1e-9, b->peak * 1e-9);
     printf("#%-13s %4s %9s %8s %7s %9s %6s %7s %8s\n", "shape", "rows", "ms", "GB/s", "%read",
            "GFLOP/s", "%peak", "x 1 row", "correct");
   }
@@ -214,9 +238,9 @@ static void run(bench *b) {
            b->read_bandwidth * 1e-9, b->peak * 1e-9);
     return;
   }
-  json_t *all =
-      json_pack("{s:s, s:i, s:f, s:f, s:O}", "kernels", b->device.name, "threads", b->threads,
-                "read_bandwidth", b->read_bandwidth, "peak_flops", b->peak, "results", b->results);
+  json_t *all = json_pack("{s:s, s:s, s:i, s:f, s:f, s:O}", "type", pdt_dtype_name(b->dtype),
+                          "kernels", b->device.name, "threads", b->threads, "read_bandwidth",
+                          b->read_bandwidth, "peak_flops", b->peak, "results", b->results);
   json_dumpf(all, stdout, JSON_INDENT(1));
   printf("\n");
   json_decref(all);
@@ -234,24 +258,33 @@ static bool parse(bench *b, int argc, char **argv) {
                                           {"isa", required_argument, NULL, 'i'},
                                           {"repeats", required_argument, NULL, 'r'},
                                           {"json", no_argument, NULL, 'j'},
+                                          {"type", required_argument, NULL, 'T'},
+                                          {"full-rows", no_argument, NULL, 'f'},
                                           {0}};
   pdt_cpu_isa isa = pdt_cpu_best_isa();
   b->threads = omp_get_max_threads();
   b->repeats = 20;
+  b->dtype = PDT_BF16;
+  bool full_rows = false;
   for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     if (c == 't') b->threads = positive(optarg);
     if (c == 'r') b->repeats = positive(optarg);
     if (c == 'j') b->json = true;
+    if (c == 'f') full_rows = true;
+    if (c == 'T' && !pdt_dtype_parse(optarg, &b->dtype)) return false;
     if (c == '?' || (c == 'i' && !pdt_cpu_isa_parse(optarg, &isa))) return false;
   }
-  return b->threads && b->repeats && optind == argc &&
-         !pdt_cpu_device_new(&b->device, isa, b->threads, NULL);
+  bool made = b->threads && b->repeats && optind == argc &&
+              !pdt_cpu_device_new(&b->device, isa, b->threads, NULL);
+  b->device.full_rows = full_rows;
+  return made;
 }
 
 int main(int argc, char **argv) {
   bench b = {0};
   if (!parse(&b, argc, argv)) {
-    fprintf(stderr, "usage: bench_matmul [--threads N] [--isa portable|avx2|avx512] [--repeats N] "
+    fprintf(stderr, "usage: bench_matmul [--type NAME] [--full-rows] [--threads N] [--isa "
+                    "portable|avx2|avx512] [--repeats N] "
                     "[--json]\n");
     return 2;
   }

@@ -112,13 +112,15 @@ static int32_t add_piece(machine_piece *pieces, int32_t n, const pdt_matrix *m) 
 
 int32_t machine_weight_pieces(const pdt_trunk_weights *weights, machine_piece **pieces) {
   int32_t n = 0;
-  *pieces = malloc(((size_t)weights->config.layers * 4 + 1) * sizeof **pieces);
+  *pieces = malloc(((size_t)weights->config.layers * 7 + 1) * sizeof **pieces);
   if (!*pieces) return -1;
   for (pdt_layer l = 0; l < weights->config.layers; l++) {
     const pdt_layer_weights *layer = &weights->layers[l];
     n = add_piece(*pieces, n, &layer->qkv);
+    for (int i = 0; i < 2; i++) n = add_piece(*pieces, n, &layer->qkv_rest[i]);
     n = add_piece(*pieces, n, &layer->attention_out);
     n = add_piece(*pieces, n, &layer->gate_up);
+    n = add_piece(*pieces, n, &layer->gate_up_rest[0]);
     n = add_piece(*pieces, n, &layer->down);
   }
   return add_piece(*pieces, n, pdt_trunk_head(weights));

@@ -53,7 +53,7 @@ void pdt_host_move_rows(pdt_device *dev, pdt_array dst, const int32_t *to, pdt_a
 }
 
 static pdt_bytes row_bytes(const pdt_rows *rows) {
-  return rows->width * (pdt_bytes)pdt_dtype_bytes(rows->dtype);
+  return pdt_dtype_row_bytes(rows->dtype, rows->width);
 }
 
 int pdt_host_rows_new(pdt_device *dev, pdt_rows *rows, int64_t n, int32_t width, pdt_dtype dtype,

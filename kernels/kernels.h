@@ -43,6 +43,9 @@ typedef struct pdt_device {
                       of the last one are read */
   /* Rows of a batch, beyond which one costs no less in matmul_bulk: its best use. */
   int32_t bulk_rows;
+  /* Set by who made the device, before it has matrices, where the backend would quantize rows:
+   * products of quantized weights take them as they are. May be cleared again. */
+  bool full_rows;
   /* Devices of the group that this one exchanges with, itself among them; 0: none. */
   int32_t joined;
   void *state; /* the backend's own */
@@ -50,7 +53,13 @@ typedef struct pdt_device {
 
 /* ---- weights ---- */
 
-/* A matrix [out, in] in its file's precision, in the layout of the backend that made it. */
+/* A matrix [out, in] in its file's precision, in the layout of the backend that made it.
+ *
+ * Of a quantized type `in` is a multiple of its block, and leaves of its tree are of 32. The CPU's
+ * products with one quantize the rows that they multiply, unless the device has full_rows: every 32
+ * inputs of a row to whole numbers of 8 bits, of which the largest magnitude is 127. What comes out
+ * differs from the product with the row by what rounding the row does. Only matmul, matmul_bulk and
+ * gather_rows take such a matrix. CUDA has none. */
 typedef struct pdt_matrix {
   int32_t out, in;
   pdt_dtype dtype;

@@ -82,8 +82,8 @@ static void matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int32
                         const void *src, int64_t src_stride) {
   (void)dev;
   for (int32_t j = 0; j < n_rows; j++)
-    pdt_to_float(m->dtype, (const char *)src + j * src_stride * (int64_t)pdt_dtype_bytes(m->dtype),
-                 m->in, (float *)m->data + (int64_t)(first_out + j) * m->in);
+    pdt_to_float(m->dtype, (const char *)src + pdt_dtype_row_bytes(m->dtype, j * src_stride), m->in,
+                 (float *)m->data + (int64_t)(first_out + j) * m->in);
 }
 
 static const float *row_of(const pdt_matrix *m, int64_t o) {
@@ -115,14 +115,14 @@ static void gather_rows(pdt_device *dev, const pdt_matrix *w, const int32_t *ids
 static void rows_product(pdt_device *dev, const pdt_rows *rows, int64_t first, int32_t n,
                          pdt_array x, pdt_array y) {
   (void)dev;
-  int64_t size = (int64_t)pdt_dtype_bytes(rows->dtype);
+  const int32_t step = pdt_dtype_block_of(rows->dtype).elems;
+  float block[256]; /* the largest */
   for (int32_t j = 0; j < n; j++) {
     const char *row = pdt_host_row(rows, first + j);
     double sum = 0;
-    for (int32_t i = 0; i < rows->width; i++) {
-      float value;
-      pdt_to_float(rows->dtype, row + i * size, 1, &value);
-      sum += (double)value * (double)x.at[i];
+    for (int32_t i = 0; i < rows->width; i += step) {
+      pdt_to_float(rows->dtype, row + pdt_dtype_row_bytes(rows->dtype, i), step, block);
+      for (int32_t k = 0; k < step; k++) sum += (double)block[k] * (double)x.at[i + k];
     }
     y.at[j] = (float)sum;
   }

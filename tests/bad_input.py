@@ -13,12 +13,15 @@ import json
 import os
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
 
+import gguf_writer
 import harness
 import safetensors_edit
+from gguf_writer import Raw, Tensor, typed
 
 SECONDS = 10
 CONFIG = dict(
@@ -173,6 +176,49 @@ def both(*parts):
     return prepare
 
 
+def gguf(change=None, raw=None, tokens=None):
+    """The model as a GGUF file: change(Gguf) edits it before, raw(bytes) gives other bytes after it was
+    made; tokens(dict) edits a sound tokenizer, and the request then brings a text."""
+
+    def prepare(w):
+        made = gguf_writer.from_folder(w.model)
+        if tokens:
+            made.metadata.update(byte_tokens())
+            tokens(made.metadata)
+            w.edit_json("request.json", prompt="hello", prompt_ids=DROP)
+        if change:
+            change(made)
+        made = made.bytes()
+        w.text("m.gguf", raw(made) if raw else made)
+        return ["decode", "--model", w.path("m.gguf"), "--sidecar", w.sidecar, "--request", w.request]
+
+    return prepare
+
+
+def byte_tokens():
+    """A byte-level tokenizer as metadata."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    tokens = ["<|bos|>", "<|end|>", *map(chr, plain), *map(chr, range(256, 256 + 68)), "he", "ll"][:320]
+    return {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3, 3, *[1] * (len(tokens) - 2)], "tokenizer.ggml.merges": ["h e", "l l"],
+    }
+
+
+def meta(**changes):
+    """Changes metadata: a double underscore is a dot."""
+    return gguf(lambda g: g.metadata.update({k.replace("__", "."): v for k, v in changes.items()}))
+
+
+def meta_gone(key):
+    return gguf(lambda g: g.metadata.pop(key))
+
+
+def with_tensor(which, **fields):
+    return gguf(lambda g: g.find(which).__dict__.update(fields))
+
+
+UP = "blk.1.ffn_up.weight"
 MODEL, SIDE = "model/model.safetensors", "sidecar.safetensors"
 INDEX = "model/model.safetensors.index.json"
 
@@ -357,7 +403,7 @@ OUTPUTS = {
 HELPERS = {
     "inspect: nothing there": (command("inspect", "@/nowhere"), 1, "nowhere"),
     "inspect: no path": (command("inspect"), 2, "expected a PATH"),
-    "inspect: an unknown kind of file": (both(file("x", "hello"), command("inspect", "@/x")), 1, "expected a model directory, a sidecar, a journal or the output"),
+    "inspect: an unknown kind of file": (both(file("x", "hello"), command("inspect", "@/x")), 1, "expected a model directory, a GGUF file, a sidecar, a journal or the output"),
     "inspect: a broken model": (both(cut(MODEL, 0.5), command("inspect", "@/model")), 1, "model.safetensors"),
     "model random: no config": (command("model", "random", "--config", "@/nowhere.json", "--out", "@/new"), 1, "nowhere.json"),
     "model random: nothing said": (command("model", "random"), 2, "expected --out and one of --config and --preset"),
@@ -378,7 +424,94 @@ DATA = {
     "data check: no header": (both(file("d", '{"id": "x"}\n'), command("data", "check", "@/d")), 1, "line 1"),
     "data check: broken JSON": (both(file("d", '{"format": '), command("data", "check", "@/d")), 1, "line 1"),
 }
-TABLE = {**DATA, **WEIGHTS, **CONFIGS, **SIDECARS, **REQUESTS, **TOKENIZERS, **FLAGS, **OUTPUTS, **HELPERS}
+HUGE = (1 << 64) - 1
+GGUF = {
+    "gguf: none": (command("decode", "--model", "@/m.gguf", "--sidecar", "@/sidecar.safetensors", "--request", "@/request.json"), 1, "m.gguf: cannot open"),
+    "gguf: empty file": (gguf(raw=lambda b: b""), 1, "the file is cut short"),
+    "gguf: another file": (gguf(raw=lambda b: b"GGML" + b[4:]), 1, "a file that begins with 'GGUF'"),
+    "gguf: version 1": (gguf(lambda g: setattr(g, "version", 1)), 1, "expected version 2 or 3, found 1"),
+    "gguf: version 4": (gguf(lambda g: setattr(g, "version", 4)), 1, "expected version 2 or 3, found 4"),
+    "gguf: big-endian": (gguf(raw=lambda b: b[:4] + b"\0\0\0\3" + b[8:]), 1, "found a big-endian file"),
+    "gguf: cut in the metadata": (gguf(raw=lambda b: b[:200]), 1, "no more tensors than the file has room for, found 21"),
+    "gguf: cut in the list of tensors": (gguf(raw=lambda b: b[: b.index(b"output_norm.weight") + 20]), 1, "the file is cut short"),
+    "gguf: cut in the data": (gguf(raw=lambda b: b[:-100]), 1, "the file is cut short"),
+    "gguf: bytes after the end": (gguf(raw=lambda b: b + b"\0" * 64), 1, "bytes after the last tensor's data"),
+    "gguf: 2^64-1 tensors": (gguf(lambda g: setattr(g, "n_tensors", HUGE)), 1, "no more tensors than the file has room for"),
+    "gguf: 2^64-1 keys": (gguf(lambda g: setattr(g, "n_metadata", HUGE)), 1, "no more metadata than the file has room for"),
+    "gguf: one key too many": (gguf(lambda g: setattr(g, "n_metadata", len(g.metadata) + 1)), 1, "m.gguf"),
+    "gguf: an array of 2^62 values": (meta(x=Raw(struct.pack("<IIQ", 9, 4, 1 << 62))), 1, "no more values than the file has room for"),
+    "gguf: an array of 2^61 strings": (meta(x=Raw(struct.pack("<IIQ", 9, 8, 1 << 61))), 1, "no more values than the file has room for"),
+    "gguf: a string of 2^64-1 bytes": (meta(x=Raw(struct.pack("<IQ", 8, HUGE))), 1, "the file is cut short"),
+    "gguf: an array of arrays": (meta(x=Raw(struct.pack("<IIQ", 9, 9, 1))), 1, "found arrays"),
+    "gguf: an unknown type of value": (meta(x=Raw(struct.pack("<I", 13))), 1, "a type of value from 0 to 12, found 13"),
+    "gguf: a key twice": (gguf(lambda g: g.__dict__.update(n_metadata=len(g.metadata) + 1, more=gguf_writer.string("llama.block_count") + gguf_writer.value(2))), 1, "found it twice"),
+    "gguf: a key without name": (meta(**{"": 1}), 1, "a key of 1 to 65535 bytes"),
+    "gguf: a key that is no text": (gguf(raw=lambda b: b.replace(b"llama.block_count", b"llama.block\xff\xfecount"[:17])), 1, "a name of printable UTF-8"),
+    "gguf: alignment 24": (meta(general__alignment=24), 1, "expected a power of two, found 24"),
+    "gguf: alignment 0": (meta(general__alignment=typed(4, 0)), 1, "general.alignment"),
+    "gguf: an unknown type of tensor": (with_tensor(UP, number=77), 1, "expected a known type, found 77"),
+    "gguf: a type that is not computed": (
+        gguf(lambda g: g.find(UP).__dict__.update(number=20, data=bytes(48 * 18))), 1, "found IQ4_NL"),
+    "gguf: rows that are no blocks": (
+        gguf(lambda g: g.find("blk.1.ffn_down.weight").__dict__.update(number=8)), 1, "rows of a multiple of 32 elements, for Q8_0, found 48"),
+    "gguf: a shape that wraps around": (with_tensor(UP, dims=[1 << 33, 1 << 33]), 1, "a shape that can be counted"),
+    "gguf: a dimension of 0": (with_tensor(UP, dims=[0, 48]), 1, "a dimension of 1 or more, found 0"),
+    "gguf: no dimensions": (with_tensor(UP, dims=[]), 1, "1 to 4 dimensions, found 0"),
+    "gguf: five dimensions": (with_tensor(UP, dims=[32, 48, 1, 1, 1]), 1, "1 to 4 dimensions, found 5"),
+    "gguf: shape transposed": (with_tensor(UP, dims=[48, 32]), 1, "expected shape [48, 32], found [32, 48]"),
+    "gguf: overlapping offsets": (with_tensor(UP, offset=0), 1, "overlaps another"),
+    "gguf: a hole": (with_tensor(UP, offset=1 << 40), 1, "hole before it"),
+    "gguf: an offset of 2^64-1": (with_tensor(UP, offset=HUGE), 1, "one beyond 2^63"),
+    "gguf: two tensors of one name": (with_tensor(UP, name="blk.0.ffn_up.weight"), 1, "there are two of that name"),
+    "gguf: a tensor's name of 100 bytes": (with_tensor(UP, name="x" * 100), 1, "a name of 1 to 63 bytes, found 100"),
+    "gguf: a tensor that no model has": (with_tensor(UP, name="blk.1.ffn_gate_exps.weight"), 1, "found a name that none has"),
+    "gguf: a tensor of a layer too many": (with_tensor(UP, name="blk.2.ffn_up.weight"), 1, "found a name that none has"),
+    "gguf: a tensor missing": (gguf(lambda g: g.tensors.remove(g.find(UP))), 1, "model.layers.1.mlp.up_proj.weight' is missing"),
+    "gguf: no embedding": (gguf(lambda g: g.tensors.remove(g.find("token_embd.weight"))), 1, "token_embd.weight': is missing"),
+    "gguf: NaN": (gguf(lambda g: setattr(g.find(UP), "data", struct.pack("<f", float("nan")) * 48 * 32)), 1, "found NaN or infinity"),
+    "gguf: a scale that is NaN": (
+        gguf(lambda g: g.find(UP).__dict__.update(number=8, data=(b"\0\x7e" + bytes(32)) * 48)), 1, "found NaN or infinity"),
+    "gguf: another architecture": (meta(general__architecture="gemma3"), 1, "expected llama, qwen2 or qwen3, found 'gemma3'"),
+    "gguf: no architecture": (meta_gone("general.architecture"), 1, "'general.architecture' is missing"),
+    "gguf: architecture is a number": (meta(general__architecture=3), 1, "expected a string, found u32"),
+    "gguf: experts": (meta(llama__expert_count=8), 1, "experts are not computed, found 8"),
+    "gguf: a key of another model": (meta(llama__attention__scale=2.0), 1, "'llama.attention.scale': the model asks for"),
+    "gguf: no layers": (meta(llama__block_count=0), 1, "llama.block_count"),
+    "gguf: sizes missing": (meta_gone("llama.embedding_length"), 1, "'llama.embedding_length' is missing"),
+    "gguf: a size a layer": (meta(llama__feed_forward_length=[48, 48]), 1, "found an array of i32"),
+    "gguf: heads that do not divide": (gguf(lambda g: (g.metadata.pop("llama.attention.key_length"), g.metadata.update({"llama.attention.head_count": 5}))), 1, "expected a divisor"),
+    "gguf: half of a head turns": (meta(llama__rope__dimension_count=4), 1, "the size of a head, 8, found 4"),
+    "gguf: keys and values of two sizes": (meta(llama__attention__value_length=4), 1, "attention.value_length"),
+    "gguf: eps NaN": (meta(llama__attention__layer_norm_rms_epsilon=float("nan")), 1, "expected a finite number, found"),
+    "gguf: an unknown rope": (meta(llama__rope__scaling__type="longrope"), 1, "expected none, linear or yarn, found 'longrope'"),
+    "gguf: other rope factors": (
+        gguf(lambda g: g.tensors.append(Tensor("rope_freqs.weight", [4], "F32", struct.pack("<4f", 1, 2, 3, 4)))), 1, "expected the factors of llama3"),
+    "gguf: too few rope factors": (
+        gguf(lambda g: g.tensors.append(Tensor("rope_freqs.weight", [2], "F32", struct.pack("<2f", 1, 2)))), 1, "expected 4 of F32, found 2"),
+    "gguf: end of sequence outside the vocabulary": (meta(**{"tokenizer__ggml__eos_token_id": 320}), 1, "tokenizer.ggml.eos_token_id"),
+    "gguf: part of several": (meta(split__no=typed(2, 0), split__count=typed(2, 2), split__tensors__count=typed(5, 9)), 1, "-00001-of-00002.gguf"),
+    "gguf: no tokenizer": (both(gguf(), request(prompt="hello", prompt_ids=DROP)), 1, "tokenizer"),
+    "gguf tokenizer: an unknown model": (gguf(tokens=lambda m: m.update({"tokenizer.ggml.model": "t5"})), 1, "expected gpt2 or llama, found 't5'"),
+    "gguf tokenizer: an unknown pre": (gguf(tokens=lambda m: m.update({"tokenizer.ggml.pre": "bloom"})), 1, "found 'bloom'"),
+    "gguf tokenizer: no pre": (gguf(tokens=lambda m: m.pop("tokenizer.ggml.pre")), 1, "convert the model anew"),
+    "gguf tokenizer: no tokens": (gguf(tokens=lambda m: m.pop("tokenizer.ggml.tokens")), 1, "expected 1 to"),
+    "gguf tokenizer: a token twice": (gguf(tokens=lambda m: m["tokenizer.ggml.tokens"].__setitem__(9, "<|end|>")), 1, "elements 1 and 9: both are '<|end|>'"),
+    "gguf tokenizer: a token that is no text": (gguf(tokens=lambda m: m["tokenizer.ggml.tokens"].__setitem__(9, b"\xff")), 1, "element 9: expected UTF-8"),
+    "gguf tokenizer: types for fewer tokens": (gguf(tokens=lambda m: m["tokenizer.ggml.token_type"].pop()), 1, "expected a type for each of"),
+    "gguf tokenizer: a type of 9": (gguf(tokens=lambda m: m["tokenizer.ggml.token_type"].__setitem__(9, 9)), 1, "element 9: expected 1 to 6, found 9"),
+    "gguf tokenizer: a merge of an unknown token": (gguf(tokens=lambda m: m["tokenizer.ggml.merges"].append("qq zz")), 1, "merges: 'qq' + 'zz'"),
+    "gguf tokenizer: a merge of one part": (gguf(tokens=lambda m: m["tokenizer.ggml.merges"].append("he")), 1, "merges: element 2"),
+    "gguf tokenizer: scores for fewer tokens": (gguf(tokens=lambda m: m.update({"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [0.0]})), 1, "expected a score for each of"),
+    "gguf tokenizer: a score that is NaN": (
+        gguf(tokens=lambda m: m.update({"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [float("nan")] * 260})), 1, "expected a number as its score"),
+    "gguf tokenizer: a file that is no JSON": (gguf(tokens=lambda m: m.update({"tokenizer.huggingface.json": "{"})), 1, "not sound JSON"),
+    "model convert: nothing said": (command("model", "convert"), 2, "expected SRC and DST"),
+    "model convert: nothing there": (command("model", "convert", "@/nowhere.gguf", "@/new"), 1, "nowhere.gguf: cannot open"),
+    "model convert: no folder to write to": (command("model", "convert", "@/model", "@/no/new.gguf"), 1, "no/new.gguf"),
+    "model convert: a weight that is NaN": (both(filled(MODEL, WEIGHT, float("nan")), command("model", "convert", "--quantize", "q8_0", "@/model", "@/new.gguf")), 1, "is not finite as Q8_0"),
+    "model convert: too large for half precision": (both(filled(MODEL, WEIGHT, 1e30), command("model", "convert", "--dtype", "F16", "@/model", "@/new.gguf")), 1, "is not finite as F16"),
+}
+TABLE = {**DATA, **GGUF, **WEIGHTS, **CONFIGS, **SIDECARS, **REQUESTS, **TOKENIZERS, **FLAGS, **OUTPUTS, **HELPERS}
 
 # ------------------------------------------------------------------ running
 

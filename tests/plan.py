@@ -24,7 +24,7 @@ def settings(sessions):
     return ["--streams", STREAMS, "--tokens", TOKENS, "--prompt", PROMPT, "--block-tokens", BLOCK, "--sessions", sessions]
 
 
-def taken(pdt, scratch, ranks, tp, sessions):
+def taken(pdt, scratch, ranks, tp, sessions, *flags):
     """Most MiB of weights and of cache that a rank of a real run has."""
     path = os.path.join(scratch, "requests.jsonl")
     with open(path, "w") as f:
@@ -32,7 +32,7 @@ def taken(pdt, scratch, ranks, tp, sessions):
             f.write(json.dumps({"prompt_ids": [1 + i] * PROMPT, "settings": {
                 "streams": STREAMS, "max_tokens": TOKENS, "block_tokens": BLOCK}}) + "\n")
     result = harness.run([pdt, "decode", "--model", MODEL, "--sidecar", os.path.join(MODEL, "sidecar.safetensors"), "--requests", path,
-                          "--max-sessions", sessions, "--tp", tp, "--threads", 1, "--verbose", "--json"], ranks if ranks > 1 else 0)
+                          "--max-sessions", sessions, "--tp", tp, "--threads", 1, "--verbose", "--json", *flags], ranks if ranks > 1 else 0)
     lines = result.err.splitlines()
     try:
         head = next(i for i, x in enumerate(lines) if x.split()[:2] == ["rank", "weights"])
@@ -54,6 +54,10 @@ def memory(pdt, ranks):
                     said = f["weight_bytes"] / 2**20, f["cache_bytes"] / 2**20
                     if not -0.051 <= weights - said[0] <= 0.05 * said[0] + 0.1 or abs(cache - said[1]) > 0.051:
                         wrong.append(f"{n} ranks, tp {tp}, {sessions} sessions: {said} MiB, a run has {weights}, {cache}")
+        weights = forecast(pdt, "--model", MODEL, "--dtype", "Q8_0", "--ranks", 1, *settings(1))[1]["weight_bytes"] / 2**20
+        has = taken(pdt, scratch, 1, 1, 1, "--quantize", "q8_0")[0]
+        if abs(has - weights) > 0.05 * weights + 0.1:
+            wrong.append(f"quantized: {weights} MiB, a run has {has}")
     return "; ".join(wrong) or None
 
 

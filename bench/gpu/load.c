@@ -99,6 +99,7 @@ static int check(bench *b, const pdt_matrix *m, int32_t i, pdt_error *err) {
 
 /* Seconds in which all matrices are loaded. */
 static int load(bench *b, int threads, double *seconds, pdt_error *err) {
+  const pdt_matrix_form form = {.in = WIDTH, .leaf_width = WIDTH};
   pdt_matrix *all;
   b->device.threads = threads;
   if (PDT_NEW(&all, b->n, "matrices", err)) return -1;
@@ -106,7 +107,7 @@ static int load(bench *b, int threads, double *seconds, pdt_error *err) {
   double start = pdt_seconds();
   for (int32_t i = 0; i < b->n && !status; i++) {
     const pdt_tensor_part part = {tensor_of(b, i), 0, b->rows, 0};
-    status = pdt_load_matrix(&b->device, &all[i], &part, 1, WIDTH, WIDTH, err);
+    status = pdt_load_matrix(&b->device, &all[i], &part, 1, &form, err);
   }
   if (!status) status = b->device.ops->sync(&b->device, err);
   *seconds = pdt_seconds() - start;

@@ -16,6 +16,7 @@ static void close_device(pdt_device *dev) {
   if (cpu) {
     free(cpu->scratch);
     free(cpu->in_order);
+    pdt_cpu_quantized_free(&cpu->quantized_room);
   }
   free(cpu);
   *dev = (pdt_device){0};
@@ -113,6 +114,7 @@ int pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error 
                     pdt_cpu_isa_name(isa));
   if (PDT_NEW(&cpu, 1, "kernels", err)) return -1;
   cpu->primitives = primitives;
+  cpu->quantized = pdt_cpu_quantized_of(isa);
   *dev = (pdt_device){.ops = &operations,
                       .name = primitives->name,
                       .threads = threads,

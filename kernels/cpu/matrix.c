@@ -19,6 +19,7 @@ static char *panel_of(const pdt_matrix *m, int32_t o) {
 }
 
 pdt_bytes pdt_cpu_panel_bytes(int32_t in, pdt_dtype dtype) {
+  if (pdt_dtype_quantized(dtype)) return pdt_cpu_quantized_panel_bytes(in, dtype);
   int64_t inputs = dtype == PDT_BF16 ? (int64_t)in + in % 2 : in;
   pdt_bytes bytes = inputs * PDT_PANEL * (int64_t)pdt_dtype_bytes(dtype);
   return (bytes + PDT_ALIGN_BYTES - 1) / PDT_ALIGN_BYTES * PDT_ALIGN_BYTES;
@@ -26,11 +27,12 @@ pdt_bytes pdt_cpu_panel_bytes(int32_t in, pdt_dtype dtype) {
 
 int pdt_cpu_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype,
                        int32_t leaf_width, pdt_error *err) {
-  (void)dev;
   *m = (pdt_matrix){0};
   if (out < 1 || in < 1)
     return pdt_fail(err, PDT_ERROR_RUNTIME,
                     "weight matrix: expected a shape of at least [1, 1], found [%d, %d]", out, in);
+  if (pdt_dtype_quantized(dtype) && pdt_cpu_quantized_reserve(dev, dtype, in, leaf_width, err))
+    return -1;
   pdt_matrix made = {.out = out, .in = in, .dtype = dtype};
   if (__builtin_mul_overflow(n_panels(&made), pdt_cpu_panel_bytes(in, dtype), &made.bytes))
     return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: impossible size: [%d, %d] of %s", out,
@@ -61,8 +63,9 @@ static inline void pack_row(pdt_dtype dtype, size_t size, char *panel, int32_t l
 
 void pdt_cpu_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int32_t n_rows,
                          const void *src, int64_t src_stride) {
-  (void)dev;
-  int64_t stride = src_stride * (int64_t)pdt_dtype_bytes(m->dtype);
+  enum { MANY = 64 }; /* rows */
+  pdt_bytes stride = pdt_dtype_row_bytes(m->dtype, src_stride);
+#pragma omp parallel for num_threads(dev->threads) if (dev->threads > 1 && n_rows >= MANY)
   for (int32_t j = 0; j < n_rows; j++) {
     int32_t o = first_out + j, lane = o % PDT_PANEL;
     const char *from = (const char *)src + j * stride;
@@ -77,14 +80,21 @@ void pdt_cpu_matrix_pack(pdt_device *dev, pdt_matrix *m, int32_t first_out, int3
     case PDT_BF16:
       pack_row(PDT_BF16, 2, panel, lane, from, m->in);
       break;
+    default:
+      pdt_cpu_quantized_pack(m->dtype, panel, lane, from, m->in);
+      break;
     }
   }
 }
 
 /* Row o widened. */
 static void read_row(const pdt_matrix *m, int32_t o, float *dst) {
-  int64_t size = (int64_t)pdt_dtype_bytes(m->dtype);
   const char *panel = panel_of(m, o);
+  if (pdt_dtype_quantized(m->dtype)) {
+    pdt_cpu_quantized_read(m->dtype, panel, o % PDT_PANEL, m->in, dst);
+    return;
+  }
+  int64_t size = (int64_t)pdt_dtype_bytes(m->dtype);
   for (int32_t i = 0; i < m->in; i++)
     pdt_to_float(m->dtype, panel + place(m->dtype, o % PDT_PANEL, i) * size, 1, dst + i);
 }

@@ -4,10 +4,13 @@
 #define PDT_KERNELS_CPU_OPERATIONS_H
 
 #include "kernels/cpu/primitives.h"
+#include "kernels/cpu/quantized.h"
 
 /* What a device's state points to. */
 typedef struct pdt_cpu {
   const pdt_cpu_primitives *primitives;
+  const pdt_cpu_quantized *quantized;
+  pdt_cpu_quantized_room quantized_room;
   float *scratch; /* [threads, scratch_elems], used within one call */
   int64_t scratch_elems;
   int32_t *in_order; /* [n_in_order] 0, 1, 2 ..: the pages of a window of notes */

@@ -483,6 +483,8 @@ cudaError_t pdt_cuda_product(const pdt_cuda_weights *w, const void *prepared, in
     return choose<products_f16>(p, room->clusters, queue);
   case PDT_BF16:
     return choose<products_bf16>(p, room->clusters, queue);
+  default:
+    break;
   }
   return cudaErrorInvalidValue;
 }
@@ -507,6 +509,8 @@ cudaError_t pdt_cuda_product_runs(const pdt_cuda_weights *w, const pdt_cuda_run 
     return start_runs<products_f16>(p, room->clusters, list, n, queue);
   case PDT_BF16:
     return start_runs<products_bf16>(p, room->clusters, list, n, queue);
+  default:
+    break;
   }
   return cudaErrorInvalidValue;
 }

@@ -69,6 +69,11 @@ int pdt_cuda_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in,
   if (out < 1 || in < 1)
     return pdt_fail(err, PDT_ERROR_RUNTIME,
                     "weight matrix: expected a shape of at least [1, 1], found [%d, %d]", out, in);
+  if (pdt_dtype_quantized(dtype))
+    return pdt_fail(
+        err, PDT_ERROR_INPUT,
+        "weight matrix: the CUDA kernels do not compute with %s (hint: --device cpu does)",
+        pdt_dtype_name(dtype));
   if (((int64_t)out + 31) * ((int64_t)in + 15) > INT64_MAX / 8)
     return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: [%d, %d] is too large", out, in);
   if (PDT_NEW(&w, 1, "weight matrix", err)) return -1;

@@ -43,8 +43,10 @@ static const struct argp_option options[] = {
      "cpu, cuda or auto; by default GPUs where every rank can use one", 0},
     {"compute", OPT_ENGINE + PDT_FLAG_COMPUTE, "TYPE", 0,
      "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is half "
-     "the arithmetic (f32)",
+     "the arithmetic (f32); on CPUs f32 keeps activations whole where weights are quantized",
      0},
+    {"quantize", OPT_ENGINE + PDT_FLAG_QUANTIZE, "TYPE", 0,
+     "with --verify: q8_0 or q4_0, as the run had it", 0},
     {"gpu", OPT_ENGINE + PDT_FLAG_GPU, "N", 0, "with --verify: the GPU of every rank", 0},
     {"exchange", OPT_ENGINE + PDT_FLAG_EXCHANGE, "NAME", 0,
      "with --verify: nccl, mpi or auto, between ranks that share the trunk", 0},
@@ -54,10 +56,12 @@ static const struct argp_option options[] = {
 };
 
 static const char doc[] =
-    "Says what PATH holds: a model directory, a sidecar, a journal or the output of decode --out."
+    "Says what PATH holds: a model directory or GGUF file, a sidecar, a journal or the output of "
+    "decode --out."
     "\vWhat is wrong with it is the error it ends with.\n\n"
     "Examples:\n"
     "  pdt inspect m\n"
+    "  pdt inspect --tensors m.gguf\n"
     "  pdt inspect --tensors --json sidecar.safetensors\n"
     "  pdt inspect --full --model m sidecar.safetensors\n"
     "  pdt inspect run.journal\n"
@@ -74,15 +78,16 @@ typedef struct arguments {
 /* Do the options belong together? */
 static error_t check(struct argp_state *state, const arguments *a) {
   const pdt_inspect_options *o = &a->inspect;
-  const char *wrong = !o->path                          ? "expected a PATH"
-                      : o->out && !o->answers           ? "--out belongs to --answers"
-                      : a->verify && o->answers         ? "expected --answers or --verify"
-                      : a->verify && !a->engine.model   ? "--verify: expected --model DIR"
-                      : a->verify && !a->engine.sidecar ? "--verify: expected --sidecar FILE"
-                      : a->engine_flags && !a->verify
-                          ? "--sidecar, --tp, --threads, --kv-memory, --device, --compute, --gpu, "
-                            "--exchange and --kernels belong to --verify"
-                          : NULL;
+  const char *wrong =
+      !o->path                          ? "expected a PATH"
+      : o->out && !o->answers           ? "--out belongs to --answers"
+      : a->verify && o->answers         ? "expected --answers or --verify"
+      : a->verify && !a->engine.model   ? "--verify: expected --model DIR"
+      : a->verify && !a->engine.sidecar ? "--verify: expected --sidecar FILE"
+      : a->engine_flags && !a->verify
+          ? "--sidecar, --tp, --threads, --kv-memory, --device, --compute, --quantize, "
+            "--gpu, --exchange and --kernels belong to --verify"
+          : NULL;
   if (!wrong) return 0;
   argp_error(state, "%s", wrong);
   return EINVAL;

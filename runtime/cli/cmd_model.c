@@ -42,7 +42,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   switch (key) {
   case OPT_DTYPE:
-    if (pdt_dtype_parse(arg, &m->random.dtype)) return 0;
+    if (pdt_dtype_parse_float(arg, &m->random.dtype)) return 0;
     argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
     return EINVAL;
   case OPT_SEED:

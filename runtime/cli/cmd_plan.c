@@ -60,7 +60,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
   switch (key) {
   case DTYPE:
     if (pdt_dtype_parse(arg, &o->dtype)) return 0;
-    argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
+    argp_error(state, "--dtype: expected F32, F16, BF16 or a quantized type as Q8_0, found '%s'",
+               arg);
     return EINVAL;
   case EXCHANGE:
     return parse_seconds(&o->exchange_seconds, "exchange-us", arg, state);
@@ -79,10 +80,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 int pdt_cmd_plan(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   static const struct argp_option table[] = {
-      {"model", 'm', "DIR", 0, "a model's directory, of which only config.json is read; or", 0},
+      {"model", 'm', "DIR", 0,
+       "a model's directory, of which only config.json is read, or GGUF file, of which only sizes "
+       "are; or",
+       0},
       {"config", 'c', "FILE", 0, "a config.json; or", 0},
       {"preset", 'p', "NAME", 0, "a known shape, as pdt model random has them", 0},
-      {"dtype", DTYPE, "TYPE", 0, "of the weights: F32, F16 or BF16 (BF16)", 0},
+      {"dtype", DTYPE, "TYPE", 0,
+       "of the weights: F32, F16, BF16, or Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K (BF16)",
+       0},
       {"ranks", RANKS, "N", 0, "ranks altogether", 1},
       {"per-machine", PER_MACHINE, "N", 0, "of them, on one machine (all)", 1},
       {"memory", MEMORY, "BYTES", 0, "of one machine; 64G is understood", 1},

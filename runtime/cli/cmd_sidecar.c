@@ -56,7 +56,7 @@ static const size_option size_options[] = {
 enum { N_SIZES = sizeof size_options / sizeof *size_options };
 
 static const struct argp_option options[] = {
-    {"model", OPT_MODEL, "DIR", 0, "the model it is for", 0},
+    {"model", OPT_MODEL, "DIR", 0, "the model it is for, a directory or a GGUF file", 0},
     {"out", OPT_OUT, "FILE", 0, "the sidecar to write", 0},
     {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a sidecar that is there", 0},
     {"streams", OPT_SIZE + 0, "K", 0, "most streams, one adapter each (default 4)", 0},
@@ -125,7 +125,7 @@ static error_t parse_kind(pdt_fresh_sidecar *a, int key, const char *arg,
   bool first;
   switch (key) {
   case OPT_DTYPE:
-    if (pdt_dtype_parse(arg, &a->init.dtype)) return 0;
+    if (pdt_dtype_parse_float(arg, &a->init.dtype)) return 0;
     return bad_choice(state, "dtype", "F32, F16 or BF16", arg);
   case OPT_PLANNER:
     first = strcmp(arg, "full") == 0;

@@ -17,7 +17,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   static const struct argp_option table[] = {
-      {"model", 'm', "DIR", 0, "The model, a folder with tokenizer.json", 0},
+      {"model", 'm', "DIR", 0, "The model, a folder with tokenizer.json or a GGUF file", 0},
       {"decode", 'd', NULL, 0, "From arrays of ids to strings", 0},
       {"no-special", 'n', NULL, 0, "Without the special tokens that the post-processor adds", 0},
       {0}};

@@ -59,7 +59,8 @@ static const struct argp_option options[] = {
      1},
     {"valid", KEY_VALID, "FILE", 0, "held-out documents, to measure on", 1},
     {"config", KEY_CONFIG, "FILE", 0, "config.json of a new model, with random weights", 1},
-    {"model", KEY_MODEL, "DIR", 0, "or a model to train further", 1},
+    {"model", KEY_MODEL, "DIR", 0,
+     "or a model to train further; for a sidecar, the one it is for, a GGUF file, too", 1},
     {"tokenizer", KEY_TOKENIZER, "FILE", 0,
      "tokenizer.json for texts, kept with the model; by default the one of --model", 1},
     {"sidecar", KEY_SIDECAR, "FILE", 0, "the sidecar that a stage starts from, left as it is", 1},
@@ -311,7 +312,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     a->data[a->n_data++] = arg;
     return 0;
   case KEY_DTYPE:
-    if (pdt_dtype_parse(arg, &a->run.dtype)) return 0;
+    if (pdt_dtype_parse_float(arg, &a->run.dtype)) return 0;
     argp_error(state, "--dtype: expected F32, F16 or BF16, found '%s'", arg);
     return EINVAL;
   case ARGP_KEY_ARG:

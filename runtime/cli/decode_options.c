@@ -33,7 +33,9 @@ enum {
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to decode:", 1},
     {"model", KEY_ENGINE + PDT_FLAG_MODEL, "DIR", 0,
-     "Hugging Face directory: config.json, model.safetensors or its index, tokenizer.json", 1},
+     "Hugging Face directory (config.json, model.safetensors or its index, tokenizer.json), or a "
+     "GGUF file, the first one where it is in parts",
+     1},
     {"sidecar", KEY_ENGINE + PDT_FLAG_SIDECAR, "FILE", 0, "the trained modules beside the trunk",
      1},
     {"prompt", KEY_PROMPT, "TEXT", 0, "one prompt", 1},

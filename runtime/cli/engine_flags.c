@@ -1,11 +1,26 @@
 #include "cli/engine_flags.h"
 
+#include <errno.h>
+#include <strings.h>
+
+#include "engine/draft.h"
+
 /* Seconds; of engine options 0 means the usual ones, and less means none. */
 static error_t parse_seconds(struct argp_state *state, const char *option, const char *arg,
                              double *out) {
   error_t code = pdt_cli_real(state, option, arg, 0, 1e6, out);
   if (*out == 0) *out = -1;
   return code;
+}
+
+static error_t parse_quantize(struct argp_state *state, const char *arg, pdt_dtype *out) {
+  bool q8_0 = strcasecmp(arg, "q8_0") == 0;
+  if (!q8_0 && strcasecmp(arg, "q4_0") != 0) {
+    argp_error(state, "--quantize: expected q8_0 or q4_0, found '%s'", arg);
+    return EINVAL;
+  }
+  *out = q8_0 ? PDT_Q8_0 : PDT_Q4_0;
+  return 0;
 }
 
 error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, char *arg,
@@ -32,6 +47,8 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
   case PDT_FLAG_COMPUTE:
     engine->machine.compute = arg;
     break;
+  case PDT_FLAG_QUANTIZE:
+    return parse_quantize(state, arg, &engine->quantize);
   case PDT_FLAG_GPU:
     code = pdt_cli_integer(state, "gpu", arg, 0, 1023, &number);
     engine->machine.gpu_given = true;

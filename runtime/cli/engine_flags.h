@@ -21,6 +21,7 @@ typedef enum pdt_engine_flag {
   PDT_FLAG_EXCHANGE,
   PDT_FLAG_DRAFT,
   PDT_FLAG_DRAFT_TOKENS,
+  PDT_FLAG_QUANTIZE,
   PDT_ENGINE_FLAGS
 } pdt_engine_flag;
 
@@ -47,7 +48,11 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
    "cpu, cuda or auto; by default GPUs where every rank can use one", group}, \
   {"compute", (key) + PDT_FLAG_COMPUTE, "TYPE", 0, \
    "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is " \
-   "half the arithmetic (f32)", group}, \
+   "half the arithmetic (f32); on CPUs f32 keeps activations whole where weights are " \
+   "quantized, which else are multiplied in 8 bits", group}, \
+  {"quantize", (key) + PDT_FLAG_QUANTIZE, "TYPE", 0, \
+   "q8_0 or q4_0: keep the model's weights in blocks of 32 numbers of 8 or 4 bits (those of " \
+   "embedding and head of 8); CPUs only", group}, \
   {"gpu", (key) + PDT_FLAG_GPU, "N", 0, \
    "the GPU of every rank; by default those of a machine are dealt to its ranks in turn", group}, \
   {"exchange", (key) + PDT_FLAG_EXCHANGE, "NAME", 0, \

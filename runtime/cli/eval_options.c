@@ -25,8 +25,8 @@ enum {
 /* Without the settings, whose options come from their table. */
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to evaluate:", 1},
-    {"model", KEY_ENGINE + PDT_FLAG_MODEL, "DIR", 0, "Hugging Face directory, with tokenizer.json",
-     1},
+    {"model", KEY_ENGINE + PDT_FLAG_MODEL, "DIR", 0,
+     "Hugging Face directory, with tokenizer.json, or a GGUF file", 1},
     {"sidecar", KEY_ENGINE + PDT_FLAG_SIDECAR, "FILE", 0, "the trained modules beside the trunk",
      1},
     {"data", KEY_DATA, "FILE", 0,

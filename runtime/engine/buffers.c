@@ -97,7 +97,7 @@ static int new_cache(pdt_run *run, pdt_bytes available, pdt_error *err) {
   pdt_device *dev = &run->machine->device;
   int32_t pages = (int32_t)run->setup.capacity.load.pages;
   pdt_kv_shape draft = {0}; /* as many pages, of another shape */
-  if (run->draft_tokens > 0) draft = pdt_draft_kv_shape(&run->loaded->draft);
+  if (run->draft_tokens > 0) draft = pdt_bare_kv_shape(&run->loaded->draft);
   pdt_bytes bytes = pdt_kv_bytes(&shape, pages), more = pdt_kv_bytes(&draft, pages);
   if (bytes >= 0 && (more < 0 || __builtin_add_overflow(bytes, more, &bytes))) bytes = -1;
   pdt_bytes limit = run->kv_limit > 0 ? run->kv_limit : available;

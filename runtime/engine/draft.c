@@ -4,49 +4,10 @@
 
 #include "base/memory.h"
 #include "engine/run.h"
-#include "model/tensors.h"
-
-/* ---- the model ---- */
-
-static int load(pdt_draft_model *m, pdt_machine *machine, pdt_checkpoint **checkpoint,
-                const char *directory, pdt_notices *notices, pdt_error *err) {
-  return pdt_checkpoint_open(checkpoint, directory, notices, err) ||
-         pdt_model_tensors_check(&m->config, *checkpoint, notices, err) ||
-         pdt_checkpoint_fingerprint(*checkpoint, PDT_FINGERPRINT_QUICK, &m->fingerprint, err) ||
-         pdt_trunk_weights_load(&m->weights, &machine->device, &m->config, *checkpoint,
-                                machine->group.rank, machine->group.size, err) ||
-         machine->device.ops->sync(&machine->device, err) ||
-         pdt_checkpoint_unchanged(*checkpoint, err);
-}
-
-int pdt_draft_model_load(pdt_draft_model *m, pdt_machine *machine, const char *directory,
-                         int32_t vocabulary, pdt_notices *notices, pdt_error *err) {
-  pdt_checkpoint *checkpoint = NULL;
-  *m = (pdt_draft_model){0};
-  if (pdt_model_config_load(&m->config, directory, notices, err)) return -1;
-  if (m->config.vocab_size != vocabulary)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "--draft %s: config.json: vocab_size: expected the model's, %d, found %d "
-                    "(hint: a smaller model of the same family)",
-                    directory, vocabulary, m->config.vocab_size);
-  int status = load(m, machine, &checkpoint, directory, notices, err);
-  pdt_checkpoint_close(checkpoint);
-  return status ? -1 : 0;
-}
-
-void pdt_draft_model_free(pdt_draft_model *m) {
-  pdt_trunk_weights_free(&m->weights);
-  *m = (pdt_draft_model){0};
-}
-
-pdt_kv_shape pdt_draft_kv_shape(const pdt_draft_model *m) {
-  const pdt_range *heads = &m->weights.shard.kv_heads;
-  return (pdt_kv_shape){m->config.layers, heads->end - heads->begin, m->config.head_dim};
-}
 
 /* ---- of a run ---- */
 
-int pdt_draft_new(pdt_draft *d, const pdt_draft_model *model, pdt_machine *machine, int32_t tokens,
+int pdt_draft_new(pdt_draft *d, const pdt_bare_model *model, pdt_machine *machine, int32_t tokens,
                   int32_t lanes, const pdt_trunk_limits *limits, pdt_error *err) {
   pdt_device *dev = &machine->device;
   d->tokens = tokens;

@@ -7,8 +7,7 @@
 #ifndef PDT_ENGINE_DRAFT_H
 #define PDT_ENGINE_DRAFT_H
 
-#include "base/notices.h"
-#include "engine/machine.h"
+#include "engine/bare.h"
 #include "trunk/trunk.h"
 
 /* Tokens that are drafted at once: where nothing is said, and at most. */
@@ -16,22 +15,6 @@ enum { PDT_USUAL_DRAFT_TOKENS = 4, PDT_MOST_DRAFT_TOKENS = 64 };
 
 struct pdt_run;
 struct pdt_lane;
-
-/* As an engine has loaded it: this rank's share, cut as the trunk is. */
-typedef struct pdt_draft_model {
-  pdt_model_config config;
-  pdt_trunk_weights weights;
-  uint64_t fingerprint; /* a quick one (safetensors.h) */
-} pdt_draft_model;
-
-/* Loads a model's directory; vocabulary: the trunk's, which must be the same. Notices may be NULL.
- * Not collective; safe to free whatever it returns. Errors: INPUT, IO, MEMORY. */
-int pdt_draft_model_load(pdt_draft_model *m, pdt_machine *machine, const char *directory,
-                         int32_t vocabulary, pdt_notices *notices, pdt_error *err);
-void pdt_draft_model_free(pdt_draft_model *m);
-
-/* Of its cache, on this rank. Pure. */
-pdt_kv_shape pdt_draft_kv_shape(const pdt_draft_model *m);
 
 /* What a run needs for it. Rows: of one batch. */
 typedef struct pdt_draft {
@@ -50,7 +33,7 @@ typedef struct pdt_draft {
 
 /* Buffers and trunk for so many lanes of a group, prompts read in pieces of prompt_rows, sequences
  * of so many positions. Not collective. Errors: MEMORY. */
-int pdt_draft_new(pdt_draft *d, const pdt_draft_model *model, pdt_machine *machine, int32_t tokens,
+int pdt_draft_new(pdt_draft *d, const pdt_bare_model *model, pdt_machine *machine, int32_t tokens,
                   int32_t lanes, const pdt_trunk_limits *limits, pdt_error *err);
 void pdt_draft_free(pdt_draft *d, pdt_device *device);
 

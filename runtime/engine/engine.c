@@ -30,7 +30,8 @@ int pdt_engine_new(pdt_engine **out, const pdt_comm *world, const pdt_engine_opt
   if (!status && e->machine.notice.code != PDT_ERROR_NONE)
     pdt_notice(options->notices, PDT_NOTICE_WARNING, "all ranks compute on the CPU: %s",
                e->machine.notice.message);
-  const pdt_loaded_files files = {options->model, options->sidecar, options->draft};
+  const pdt_loaded_files files = {options->model, options->sidecar, options->draft,
+                                  options->quantize};
   if (status || pdt_loaded_new(&e->loaded, &e->machine, &files, options->notices, err)) {
     pdt_engine_free(e);
     return -1;

@@ -24,6 +24,7 @@ typedef struct pdt_engine_options {
   const char *draft;    /* directory of a model that proposes tokens (draft.h); NULL: none does */
   int32_t draft_tokens; /* at once; 0: the usual number */
   pdt_machine_options machine;
+  pdt_dtype quantize;           /* of the trunk's float weights, as in weights.h; F32: they stay */
   int32_t max_sessions;         /* in flight at once, of pdt_engine_run_list; >= 1 */
   pdt_bytes kv_bytes;           /* most bytes of key/value cache a rank; 0: what memory there is */
   bool details;                 /* observers want notes and hidden states of every block */

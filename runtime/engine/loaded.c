@@ -28,10 +28,10 @@ static int fingerprint(pdt_loaded *l, const char *model, pdt_error *err) {
 }
 
 /* This rank's share of the trunk, onto its device. */
-static int load_weights(pdt_loaded *l, pdt_machine *m, pdt_error *err) {
+static int load_weights(pdt_loaded *l, pdt_machine *m, pdt_dtype quantize, pdt_error *err) {
+  const pdt_trunk_load how = {m->group.rank, m->group.size, quantize};
   double start = pdt_seconds();
-  if (pdt_trunk_weights_load(&l->weights, &m->device, &l->model, l->checkpoint, m->group.rank,
-                             m->group.size, err) ||
+  if (pdt_trunk_weights_load(&l->weights, &m->device, &l->model, l->checkpoint, &how, err) ||
       m->device.ops->sync(&m->device, err))
     return -1;
   l->weights_seconds = pdt_seconds() - start;
@@ -49,11 +49,20 @@ static int load(pdt_loaded *l, pdt_machine *m, const pdt_loaded_files *files, pd
       pdt_safetensors_open(&l->sidecar_file, files->sidecar, err) ||
       pdt_sidecar_load(&l->sidecar, &m->device, l->sidecar_file, &l->model, m->place.rank,
                        m->place.ranks, err) ||
-      load_weights(l, m, err) ||
-      (l->drafts &&
-       pdt_draft_model_load(&l->draft, m, files->draft, l->model.vocab_size, notices, err)))
+      load_weights(l, m, files->quantize, err) ||
+      (l->drafts && pdt_bare_model_load(&l->draft, m, files->draft, l->model.vocab_size,
+                                         files->quantize, notices, err)))
     return -1;
   return fingerprint(l, model, err);
+}
+
+/* All ranks quantize, or none does. Collective over the world. */
+static int compare_types(const pdt_comm *world, pdt_dtype quantize, pdt_error *err) {
+  int64_t ends[2] = {quantize, -(int64_t)quantize};
+  pdt_comm_all_reduce_i64(world, ends, 2, PDT_COMM_MIN);
+  if (ends[0] != -ends[1])
+    pdt_fail(err, PDT_ERROR_USAGE, "--quantize: expected the same on every rank");
+  return pdt_comm_agree(world, err);
 }
 
 /* Every rank opened the files by itself, perhaps on another machine or a moment later: they must
@@ -81,6 +90,7 @@ static int compare_files(const pdt_loaded *l, const pdt_comm *world, const pdt_l
 int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const pdt_loaded_files *files,
                    pdt_notices *notices, pdt_error *err) {
   *l = (pdt_loaded){0};
+  if (compare_types(machine->world, files->quantize, err)) return -1;
   if (load(l, machine, files, notices, err)) pdt_machine_fail_in(machine, err);
   if (pdt_comm_agree(machine->world, err)) return -1;
   return compare_files(l, machine->world, files, err);
@@ -88,7 +98,7 @@ int pdt_loaded_new(pdt_loaded *l, pdt_machine *machine, const pdt_loaded_files *
 
 void pdt_loaded_free(pdt_loaded *l) {
   pdt_trunk_weights_free(&l->weights);
-  pdt_draft_model_free(&l->draft);
+  pdt_bare_model_free(&l->draft);
   pdt_sidecar_free(&l->sidecar);
   pdt_safetensors_close(l->sidecar_file);
   pdt_checkpoint_close(l->checkpoint);

@@ -47,7 +47,7 @@ static int choose_kernels(pdt_machine *m, const char *name, pdt_error *err) {
  * Collective over the world; all ranks fail alike. */
 static int wants_rounding(const pdt_machine *m, const char *name, bool gpus, pdt_error *err) {
   bool bf16 = name && strcmp(name, "bf16") == 0;
-  int64_t range[2] = {bf16, -bf16}; /* least, and the most, negated */
+  int64_t choice = bf16 ? 2 : name != NULL, range[2] = {choice, -choice}; /* least, -most */
   pdt_comm_all_reduce_i64(m->world, range, 2, PDT_COMM_MIN);
   if (name && !bf16 && strcmp(name, "f32") != 0)
     pdt_fail(err, PDT_ERROR_USAGE, "--compute: expected f32 or bf16, found '%s'", name);
@@ -64,7 +64,11 @@ static int choose_device(pdt_machine *m, const pdt_machine_options *options, pdt
   int gpus = pdt_choose_gpus(m, options, err);
   int rounds = gpus < 0 ? -1 : wants_rounding(m, options->compute, gpus, err);
   if (rounds < 0) return -1;
-  if (!gpus) return choose_kernels(m, options->kernels, err);
+  if (!gpus) {
+    int status = choose_kernels(m, options->kernels, err);
+    m->device.full_rows = options->compute != NULL;
+    return status;
+  }
   if (options->kernels)
     pdt_fail(err, PDT_ERROR_USAGE, "--kernels: are those of --device cpu, found '%s'",
              options->kernels);

@@ -29,7 +29,8 @@ typedef struct pdt_machine_options {
   int threads;         /* of this rank; 0: OMP_NUM_THREADS, or its fair part of the processors */
   const char *device;  /* "cpu", "cuda", or "auto" (NULL): GPUs if every rank can use one */
   const char *kernels; /* instruction set by name; NULL: the best that every rank has */
-  const char *compute; /* "f32" (NULL), or "bf16": GPUs round a prompt's activations */
+  const char *compute; /* "f32" (NULL), or "bf16": GPUs round a prompt's activations; not NULL on
+                          CPUs: quantized weights are multiplied with whole rows (kernels.h) */
   bool gpu_given;      /* every rank uses the GPU of number `gpu`; else a machine's are dealt out */
   int gpu;
   const char *exchange; /* of shard groups: "nccl", "mpi", or "auto" (NULL): nccl where every rank

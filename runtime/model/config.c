@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "model/gguf_config.h"
 #include "model/window.h"
 
 static const pdt_bytes max_config_bytes = 1 << 20;
@@ -330,10 +331,24 @@ static int load_json(json_t **out, const char *directory, const char *name, bool
   return rc;
 }
 
+/* Of a GGUF file. */
+static int load_gguf(pdt_model_config *out, const char *path, pdt_notices *notices,
+                     pdt_error *err) {
+  pdt_gguf_model *m;
+  json_t *config = NULL;
+  if (pdt_gguf_model_open(&m, path, err)) return -1;
+  int rc = pdt_gguf_config(&config, m, err);
+  if (!rc) rc = pdt_model_config_parse(out, config, NULL, path, notices, err);
+  json_decref(config);
+  pdt_gguf_model_close(m);
+  return rc;
+}
+
 int pdt_model_config_load(pdt_model_config *out, const char *directory, pdt_notices *notices,
                           pdt_error *err) {
   json_t *config, *generation = NULL;
   char *where;
+  if (pdt_is_gguf(directory)) return load_gguf(out, directory, notices, err);
   if (pdt_path_join(&where, directory, "config.json", err)) return -1;
   int rc = load_json(&config, directory, "config.json", false, err);
   if (!rc) rc = load_json(&generation, directory, "generation_config.json", true, err);

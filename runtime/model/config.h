@@ -46,8 +46,9 @@ typedef struct pdt_model_config {
 } pdt_model_config;
 
 /* Reads DIRECTORY/config.json and, where it exists, generation_config.json (for its eos_token_id
- * alone; the union counts). `notices` (NULL: nobody listens) gets what was taken where the config
- * leaves something open or contradicts itself. Errors: IO, INPUT. */
+ * alone; the union counts), or of a GGUF file what its metadata says of that (gguf_config.h).
+ * `notices` (NULL: nobody listens) gets what was taken where the config leaves something open or
+ * contradicts itself. Errors: IO, INPUT. */
 int pdt_model_config_load(pdt_model_config *out, const char *directory, pdt_notices *notices,
                           pdt_error *err);
 

@@ -15,11 +15,23 @@ typedef struct pdt_tensor_part {
   int32_t first_col; /* the matrix's `in` columns from here */
 } pdt_tensor_part;
 
-/* Packs n parts one below the other into a new matrix [sum of rows, in]: in the parts' common
- * precision, or F32 when they differ. No rows at all leave m zeroed, with data NULL. Errors:
- * MEMORY; INPUT when a weight is not finite; IO, as when the file was cut meanwhile. */
+/* What a matrix in memory is to be. */
+typedef struct pdt_matrix_form {
+  int32_t in, leaf_width; /* as of matrix_new */
+  pdt_dtype quantize;     /* Q8_0 or Q4_0: what weights of a float type become; F32: they stay */
+} pdt_matrix_form;
+
+/* The type that a part's weights have in memory. That is the file's, or what `quantize` makes of
+ * it; of a quantized one in blocks of 256 that a part or a leaf cuts, the same in 32s. Where not
+ * even those are whole, a float type stays and a quantized one becomes F32. Pure. */
+pdt_dtype pdt_load_dtype(const pdt_tensor_part *part, const pdt_matrix_form *form);
+
+/* Packs n parts one below the other into a new matrix [sum of rows, in]: in their common type (of
+ * pdt_load_dtype), or F32 when they differ. No rows at all leave m zeroed, with data NULL. Errors:
+ * MEMORY; INPUT when a weight is not finite, or too large to be quantized; IO, as when the file was
+ * cut meanwhile. */
 int pdt_load_matrix(pdt_device *dev, pdt_matrix *m, const pdt_tensor_part *parts, int32_t n,
-                    int32_t in, int32_t leaf_width, pdt_error *err);
+                    const pdt_matrix_form *form, pdt_error *err);
 
 /* n_elems elements of a tensor from `first` on, widened to new float[n_elems], owned by the caller.
  * Errors: as above. */

@@ -41,7 +41,7 @@ static void choose_tensors(random_model *m) {
 }
 
 static pdt_bytes bytes_of(const pdt_tensor_spec *spec) {
-  return pdt_tensor_spec_elems(spec) * (pdt_bytes)pdt_dtype_bytes(spec->dtype);
+  return pdt_dtype_row_bytes(spec->dtype, pdt_tensor_spec_elems(spec));
 }
 
 /* Fills files in order, each up to the limit, at least one tensor in each. */

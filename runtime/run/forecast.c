@@ -28,6 +28,11 @@ static share share_of(const pdt_model_config *m, const pdt_shard *s) {
   return (share){m->layers * layer + vocab * d, m->tie_word_embeddings ? 0 : vocab * d};
 }
 
+static pdt_bytes bytes_of(const pdt_forecast_options *o, int64_t weights) {
+  pdt_dtype_block block = pdt_dtype_block_of(o->dtype);
+  return (weights + block.elems - 1) / block.elems * block.bytes;
+}
+
 /* Everything that is in flight at once. */
 static int capacity_of(const pdt_forecast_options *o, pdt_rank T, pdt_capacity *out,
                        pdt_error *err) {
@@ -68,7 +73,7 @@ static int64_t work_floats(const pdt_model_config *m, const pdt_shard *s, const 
 static double step_seconds(const pdt_forecast_options *o, const pdt_model_config *m,
                            pdt_forecast_rates rates, pdt_rank T, int64_t weights, int32_t rows) {
   enum { EXCHANGES = 4 /* of a layer: rows to all and sums to owners, twice */ };
-  double read = (double)weights * (double)pdt_dtype_bytes(o->dtype) / rates.bytes;
+  double read = (double)bytes_of(o, weights) / rates.bytes;
   double multiply = 2 * (double)weights * rows / rates.flops;
   double exchanges = T > 1 ? (EXCHANGES * m->layers + 2) * o->exchange_seconds : 0;
   return fmax(read, multiply) + exchanges;
@@ -84,7 +89,7 @@ int pdt_forecast_of(const pdt_forecast_options *o, const pdt_model_config *m,
     const pdt_shard s = pdt_shard_of(m, t, T);
     const share w = share_of(m, &s);
     const pdt_kv_shape kv = {m->layers, s.kv_heads.end - s.kv_heads.begin, m->head_dim};
-    pdt_bytes weights = (w.read + w.held) * (pdt_bytes)pdt_dtype_bytes(o->dtype);
+    pdt_bytes weights = bytes_of(o, w.read + w.held);
     pdt_bytes cache = pdt_kv_bytes(&kv, (int32_t)c.load.pages);
     pdt_bytes work = work_floats(m, &s, &c) * (pdt_bytes)sizeof(float);
     if (weights > out->weights) out->weights = weights;

@@ -16,9 +16,11 @@
 #include "journal/output.h"
 #include "model/tensors.h"
 #include "run/answers.h"
+#include "run/inspect_gguf.h"
 #include "run/outputs.h"
 #include "run/terminal.h"
 #include "sidecar/config.h"
+#include "store/gguf.h"
 
 /* A report is one JSON object; a table is the same with a line a value, long lists counted. */
 static void print_value(const char *key, const json_t *value) {
@@ -57,7 +59,7 @@ static void print_table(const json_t *report) {
       continue;
     }
     json_object_foreach((json_t *)(uintptr_t)value, inner, part) {
-      char name[96];
+      char name[160];
       snprintf(name, sizeof name, "%s.%s", key, inner);
       print_value(name, part);
     }
@@ -228,6 +230,10 @@ static int inspect_checkpoint(const pdt_inspect_options *a, pdt_model_config *c,
   if (report)
     add_unused(report, names_of_model(c, checkpoint), checkpoint->tensors, checkpoint->n_tensors);
   if (report) add_fingerprint(report, a, fingerprint);
+  if (report && pdt_is_gguf(a->path) && pdt_inspect_add_gguf(report, a->path, err)) {
+    json_decref(report);
+    return -1;
+  }
   if (print_report(a, report, err)) return -1;
   if (rc) {
     *err = unsound;
@@ -336,11 +342,13 @@ static int inspect_file(const pdt_inspect_options *a, pdt_error *err) {
   const char *dot = strrchr(a->path, '.');
   bool has_header = n == sizeof head && head[8] == '{' && memcmp(head + 4, "\0\0\0\0", 4) == 0;
   if (has_header || (dot && strcmp(dot, ".safetensors") == 0)) return inspect_safetensors(a, err);
+  if (pdt_is_gguf(a->path)) return inspect_model(a, err);
   if (pdt_is_output(a->path)) return pdt_inspect_output(a->path, a->json, stdout, err);
-  return pdt_fail(err, PDT_ERROR_INPUT,
-                  "%s: expected a model directory, a sidecar, a journal or the output of decode "
-                  "--out, found none of them",
-                  a->path);
+  return pdt_fail(
+      err, PDT_ERROR_INPUT,
+      "%s: expected a model directory, a GGUF file, a sidecar, a journal or the output of "
+      "decode --out, found none of them",
+      a->path);
 }
 
 int pdt_inspect(const pdt_inspect_options *options, pdt_error *err) {

@@ -14,7 +14,7 @@
 #include "base/path.h"
 #include "journal/journal.h"
 #include "journal/sink.h"
-#include "store/safetensors.h"
+#include "store/gguf_model.h"
 
 static const pdt_bytes max_index_bytes = 64 << 20;
 
@@ -67,6 +67,7 @@ static pdt_file_kind kind_of(const char *path) {
   if (pdt_is_journal(path)) return PDT_KIND_JOURNAL;
   if (n == (ssize_t)sizeof data - 1 && strcmp(head, data) == 0) return PDT_KIND_DATA;
   pdt_safetensors *file;
+  if (n >= 4 && memcmp(head, "GGUF", 4) == 0) return PDT_KIND_TENSORS;
   if (n < 9 || head[8] != '{' || memcmp(head + 4, "\0\0\0\0", 4) != 0) return PDT_KIND_OTHER;
   if (pdt_safetensors_open(&file, path, NULL)) return PDT_KIND_TENSORS; /* a damaged one */
   bool sidecar = pdt_safetensors_metadata(file, "config") != NULL;
@@ -89,7 +90,20 @@ static void add_weights(pdt_named_files *f, const char *flag, const char *folder
   if (list) closedir(list);
 }
 
+/* A model in GGUF, with the other parts of it; one that is not sound is told where it is read. */
+static void add_gguf(pdt_named_files *f, const char *flag, const char *path) {
+  pdt_gguf_model *m;
+  pdt_files_add(f, flag, path);
+  if (pdt_gguf_model_open(&m, path, NULL)) return;
+  for (int32_t i = 1; i < m->n_parts; i++) pdt_files_add(f, flag, m->parts[i]->path);
+  pdt_gguf_model_close(m);
+}
+
 void pdt_files_add_model(pdt_named_files *f, const char *flag, const char *folder) {
+  if (folder && pdt_is_gguf(folder)) {
+    add_gguf(f, flag, folder);
+    return;
+  }
   static const char *const names[] = {"config.json",
                                       "generation_config.json",
                                       "tokenizer.json",

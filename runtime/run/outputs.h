@@ -24,7 +24,7 @@ void pdt_files_add(pdt_named_files *f, const char *flag, const char *path);
 void pdt_files_add_in(pdt_named_files *f, const char *flag, const char *folder, const char *name);
 
 /* Adds what a model's folder consists of, be it there or not: configs, tokenizer, weights, their
- * index, and the shards that it lists. */
+ * index, and the shards that it lists; or a GGUF file and its other parts. */
 void pdt_files_add_model(pdt_named_files *f, const char *flag, const char *folder);
 
 /* Refuses outputs that name an input, or two that are the same file, by device and inode with links

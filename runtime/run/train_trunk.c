@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "model/tensors.h"
 #include "run/terminal.h"
+#include "store/gguf.h"
 
 static const pdt_bytes max_config_bytes = 1 << 20, max_tokenizer_bytes = 512 << 20;
 
@@ -35,6 +36,12 @@ typedef struct training {
 
 static int make_paths(training *t, pdt_error *err) {
   const pdt_train_args *a = t->args;
+  if (a->model && pdt_is_gguf(a->model))
+    return pdt_fail(
+        err, PDT_ERROR_USAGE,
+        "--model: expected a directory, whose files go beside the trained weights, found "
+        "the GGUF file '%s' (hint: pdt model convert makes a directory of it)",
+        a->model);
   if (pdt_train_paths_make(&t->paths, a->out, "model.safetensors", err) ||
       pdt_path_join(&t->config_path, a->model ? a->model : "", a->model ? "config.json" : a->config,
                     err))

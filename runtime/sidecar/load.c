@@ -22,7 +22,8 @@ static int matrix_rows(const pdt_sidecar *s, pdt_matrix *m, const pdt_tensor *te
                        int32_t rows, pdt_error *err) {
   pdt_tensor_part part = {tensor, first, rows, 0};
   int32_t in = (int32_t)tensor->shape[tensor->n_dims - 1];
-  return pdt_load_matrix(s->device, m, &part, 1, in, in, err);
+  const pdt_matrix_form form = {.in = in, .leaf_width = in};
+  return pdt_load_matrix(s->device, m, &part, 1, &form, err);
 }
 
 static int matrix(const pdt_sidecar *s, pdt_matrix *m, const pdt_tensor *tensor, pdt_error *err) {

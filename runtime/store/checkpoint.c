@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "store/gguf_model.h"
 
 static const pdt_bytes max_index_bytes = 64 << 20;
 static const pdt_bytes max_config_bytes = 1 << 20;
@@ -177,7 +178,26 @@ static int open_single(pdt_checkpoint *c, pdt_error *err) {
   return list_tensors(c, err);
 }
 
+/* The file, or the parts, of a model in GGUF. */
+static int open_gguf(pdt_checkpoint *c, pdt_error *err) {
+  pdt_gguf_model *m;
+  int64_t n = 0;
+  if (pdt_gguf_model_open(&m, c->directory, err)) return -1;
+  int rc = PDT_NEW(&c->files, m->n_parts, "list of files", err);
+  for (int32_t i = 0; i < m->n_parts && !rc; i++) {
+    rc = pdt_gguf_part_tensors(&c->files[i], m, i, err);
+    if (!rc) c->n_files++;
+  }
+  pdt_gguf_model_close(m);
+  if (rc || list_tensors(c, err)) return -1;
+  for (int32_t i = 0; i < c->n_files; i++) n += c->files[i]->n_tensors;
+  if (n == c->n_tensors) return 0;
+  return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected each tensor in one part, found one in two",
+                  c->directory);
+}
+
 static int open_files(pdt_checkpoint *c, pdt_notices *notices, pdt_error *err) {
+  if (pdt_is_gguf(c->directory)) return open_gguf(c, err);
   char *single, *index = NULL;
   if (pdt_path_join(&single, c->directory, "model.safetensors", err) ||
       pdt_path_join(&index, c->directory, "model.safetensors.index.json", err)) {
@@ -295,9 +315,20 @@ int pdt_checkpoint_unchanged(const pdt_checkpoint *checkpoint, pdt_error *err) {
   return 0;
 }
 
+/* The same of a GGUF file: of all that stands before its data. */
+static int hash_gguf(const char *path, uint64_t *out, pdt_error *err) {
+  pdt_gguf *g;
+  if (pdt_gguf_open(&g, path, err)) return -1;
+  pdt_bytes most = (pdt_bytes)g->header.bytes;
+  *out = XXH3_64bits(g->header.data, (size_t)(most < g->data_offset ? most : g->data_offset));
+  pdt_gguf_close(g);
+  return 0;
+}
+
 int pdt_config_hash(const char *directory, uint64_t *out, pdt_error *err) {
   char *path, *text;
   pdt_bytes length;
+  if (pdt_is_gguf(directory)) return hash_gguf(directory, out, err);
   if (pdt_path_join(&path, directory, "config.json", err)) return -1;
   int rc = pdt_file_read(&text, &length, path, max_config_bytes, err);
   free(path);

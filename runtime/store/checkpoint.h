@@ -1,5 +1,6 @@
-/* The tensors of a Hugging Face model directory: model.safetensors, or the shards that
- * model.safetensors.index.json lists. */
+/* The tensors of a model: those of a Hugging Face directory, in model.safetensors or the shards
+ * that model.safetensors.index.json lists, or those of a GGUF file (gguf_model.h), whose path goes
+ * wherever a directory is asked for. */
 #ifndef PDT_STORE_CHECKPOINT_H
 #define PDT_STORE_CHECKPOINT_H
 
@@ -45,7 +46,8 @@ int pdt_checkpoint_missing(const pdt_checkpoint *checkpoint, const char *name, p
 /* Fails when one of the files was written to since it was opened. Errors: IO. */
 int pdt_checkpoint_unchanged(const pdt_checkpoint *checkpoint, pdt_error *err);
 
-/* XXH3-64 of config.json in a model's directory. Errors: IO, INPUT, MEMORY. */
+/* XXH3-64 of config.json in a model's directory, or of a GGUF file's metadata and list of tensors.
+ * Errors: IO, INPUT, MEMORY. */
 int pdt_config_hash(const char *directory, uint64_t *out, pdt_error *err);
 
 /* XXH3-64 over config.json and the fingerprints of all files in order (safetensors.h says what the

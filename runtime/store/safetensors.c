@@ -99,7 +99,7 @@ static int parse_tensor(pdt_tensor *t, const json_t *entry, pdt_error *err) {
     return -1;
   const dtype_info *dtype = find_dtype(dtype_name);
   t->dtype_name = dtype ? dtype->name : dtype_name;
-  t->is_float = pdt_dtype_parse(t->dtype_name, &t->dtype);
+  t->is_float = pdt_dtype_parse_float(t->dtype_name, &t->dtype);
   if (parse_shape(t, entry, where, err)) return -1;
   return parse_place(t, entry, dtype ? dtype->bits : 0, where, err);
 }
@@ -282,6 +282,7 @@ void pdt_safetensors_close(pdt_safetensors *file) {
   if (!file) return;
   if (file->fd >= 0) close(file->fd);
   json_decref(file->header);
+  free(file->names);
   free(file->tensors);
   free(file->path);
   free(file);
@@ -312,18 +313,37 @@ int pdt_tensor_expect(const pdt_tensor *tensor, int32_t n_dims, const int64_t *s
                   tensor->file->path, tensor->name, expected, found);
 }
 
+static int read_elems(const pdt_tensor *tensor, int64_t first, int64_t n_elems, void *out,
+                      pdt_error *err) {
+  return read_bytes(tensor->file, tensor->at + pdt_dtype_row_bytes(tensor->dtype, first),
+                    pdt_dtype_row_bytes(tensor->dtype, n_elems), out, tensor->name, err);
+}
+
+/* The row of the file that is row `row` of a tensor whose heads have their rows in pairs: of the
+ * head's first half the even ones, of its second half the odd ones. */
+static int64_t row_in_file(const pdt_tensor *tensor, int64_t row) {
+  int64_t head = row / tensor->pairs, at = row % tensor->pairs, half = tensor->pairs / 2;
+  return head * tensor->pairs + 2 * (at % half) + at / half;
+}
+
 int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, void *out,
                     pdt_error *err) {
-  pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
-  return read_bytes(tensor->file, tensor->at + first * item, n_elems * item, out, tensor->name,
-                    err);
+  if (!tensor->pairs) return read_elems(tensor, first, n_elems, out, err);
+  int64_t width = tensor->n_dims > 1 ? tensor->shape[1] : 1;
+  for (char *to = out; n_elems > 0;) {
+    int64_t col = first % width, n = n_elems < width - col ? n_elems : width - col;
+    if (read_elems(tensor, row_in_file(tensor, first / width) * width + col, n, to, err)) return -1;
+    to += pdt_dtype_row_bytes(tensor->dtype, n);
+    first += n;
+    n_elems -= n;
+  }
+  return 0;
 }
 
 void pdt_tensor_will_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems) {
-  pdt_bytes item = (pdt_bytes)pdt_dtype_bytes(tensor->dtype);
   if (tensor->file->fd < 0) return;
-  (void)posix_fadvise(tensor->file->fd, tensor->at + first * item, n_elems * item,
-                      POSIX_FADV_WILLNEED);
+  (void)posix_fadvise(tensor->file->fd, tensor->at + pdt_dtype_row_bytes(tensor->dtype, first),
+                      pdt_dtype_row_bytes(tensor->dtype, n_elems), POSIX_FADV_WILLNEED);
 }
 
 /* A fingerprint under way. */

@@ -27,6 +27,7 @@ typedef struct pdt_tensor {
   int64_t shape[PDT_TENSOR_DIMS];
   int64_t n_elems;
   pdt_bytes at, bytes; /* its place in the file */
+  int32_t pairs;       /* size of the heads whose rows the file has in pairs (gguf_model.h); or 0 */
   const pdt_safetensors *file;
 } pdt_tensor;
 
@@ -41,6 +42,7 @@ struct pdt_safetensors {
   const char *bytes;     /* in memory: they belong to the caller of open_memory */
   pdt_file_state state;  /* as it was opened */
   struct json_t *header; /* owns names and metadata */
+  char *names;           /* or this does: of a file of another format; NULL without */
 };
 
 /* Opens a file and checks its header. Sets *out, closed by the caller. Errors: IO when it cannot be
@@ -69,8 +71,8 @@ int pdt_tensor_expect(const pdt_tensor *tensor, int32_t n_dims, const int64_t *s
 void pdt_shape_text(int32_t n_dims, const int64_t *shape, char *text, size_t room);
 
 /* Reads elements [first, first + n_elems) of a tensor of F32, F16 or BF16, as they stand in the
- * file, into `out`. The range lies inside the tensor. Errors: IO, as when the file was cut
- * meanwhile. */
+ * file (rows in Hugging Face's order), into `out`. The range lies inside the tensor. Errors: IO, as
+ * when the file was cut meanwhile. */
 int pdt_tensor_read(const pdt_tensor *tensor, int64_t first, int64_t n_elems, void *out,
                     pdt_error *err);
 

@@ -21,6 +21,7 @@
 #include "base/memory.h"
 #include "base/path.h"
 #include "text/component.h"
+#include "text/gguf_tokenizer.h"
 #include "text/internal.h"
 
 #define MAX_FILE_BYTES ((pdt_bytes)512 << 20)
@@ -401,12 +402,30 @@ static void free_folder(folder *f) {
   free(f->extras.tokens);
 }
 
+/* The tokenizer in a GGUF file, whose fingerprint is that of the tokenizer.json that it makes. */
+static int load_gguf(pdt_tokenizer **out, const char *path, bool optional, uint64_t *fingerprint,
+                     pdt_error *err) {
+  pdt_gguf *g;
+  json_t *root = NULL;
+  char *text = NULL;
+  if (pdt_gguf_open(&g, path, err)) return -1;
+  bool none = optional && !pdt_gguf_has_tokenizer(g);
+  int rc = none ? 0 : pdt_gguf_tokenizer(&root, fingerprint ? &text : NULL, g, err);
+  if (!rc && !none) rc = pdt_tokenizer_build(out, root, path, NULL, NULL, err);
+  if (text) *fingerprint = pdt_tokenizer_fingerprint(text, strlen(text));
+  free(text);
+  json_decref(root);
+  pdt_gguf_close(g);
+  return rc;
+}
+
 int pdt_tokenizer_load_folder(pdt_tokenizer **out, const char *directory, uint64_t *fingerprint,
                               pdt_error *err) {
   folder f = {.directory = directory, .err = err};
   uint64_t sum = 0;
   bool changed = false;
   *out = NULL;
+  if (pdt_is_gguf(directory)) return load_gguf(out, directory, false, fingerprint, err);
   int rc = read_tokenizer(&f, &sum) || read_file(&f, CONFIG, &f.config) ||
            read_file(&f, MAP, &f.map) || read_file(&f, INDICES, &f.indices) || list_tokens(&f) ||
            pdt_json_bool_or(f.config, f.where[CONFIG], "split_special_tokens",
@@ -420,6 +439,7 @@ int pdt_tokenizer_load_folder(pdt_tokenizer **out, const char *directory, uint64
 int pdt_tokenizer_load_if_any(pdt_tokenizer **out, const char *directory, pdt_error *err) {
   char *path;
   *out = NULL;
+  if (pdt_is_gguf(directory)) return load_gguf(out, directory, true, NULL, err);
   if (pdt_path_join(&path, directory, "tokenizer.json", err)) return -1;
   int status = pdt_path_is_there(path) ? pdt_tokenizer_load_folder(out, directory, NULL, err) : 0;
   free(path);

@@ -14,7 +14,9 @@ typedef struct pdt_tokenizer pdt_tokenizer;
 /* Loads the tokenizer of a model: DIRECTORY/tokenizer.json with the tokens that only
  * tokenizer_config.json, special_tokens_map.json or added_tokens.json beside it know, under the ids
  * that transformers' AutoTokenizer gives them (text/folder.c says how). *fingerprint (may be NULL)
- * is XXH3-64 of tokenizer.json, with those tokens mixed in where they change anything. Sets *out,
+ * is XXH3-64 of tokenizer.json, with those tokens mixed in where they change anything. Of a GGUF
+ * file (`directory` is its path) it is the tokenizer in the metadata (gguf_tokenizer.h), whose
+ * fingerprint is that of the tokenizer.json that `pdt model convert` writes of it. Sets *out,
  * freed by pdt_tokenizer_free. Errors: IO (a file that is there and cannot be read, a link that
  * leads nowhere), INPUT, MEMORY. */
 int pdt_tokenizer_load_folder(pdt_tokenizer **out, const char *directory, uint64_t *fingerprint,

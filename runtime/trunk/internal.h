@@ -12,6 +12,7 @@ struct pdt_trunk_scratch {
   pdt_array qkv;      /* [M, (h + 2 kv) hd] */
   pdt_array attended; /* [M, h hd] */
   pdt_array gate_up;  /* [M, 2 f] */
+  pdt_array aside;    /* [M, widest] of products whose rows are a part of qkv's or gate_up's */
   pdt_array partial;  /* [M, d] this rank's part of every row's sum */
   pdt_array received; /* [T, M, d] the other ranks' parts of own rows; T == 1: none */
   pdt_array logits;   /* [R, v] of all rows */

@@ -165,6 +165,21 @@ void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
   choose_drawn(&c);
 }
 
+void pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden, float *logits) {
+  pdt_range vocab = trunk->weights->shard.vocab;
+  choice c = {.t = trunk,
+              .dev = trunk->device,
+              .s = trunk->scratch,
+              .group = trunk->group,
+              .begin = begin,
+              .width = vocab.end - vocab.begin};
+  share_logits(&c, hidden);
+  pick(&c, false); /* all */
+  if (c.group->size > 1) gather_whole(&c);
+  c.dev->ops->download(c.dev, logits, c.group->size > 1 ? c.s->whole : c.s->logits,
+                       (int64_t)c.own * trunk->weights->config.vocab_size);
+}
+
 void pdt_trunk_choose_ahead(pdt_trunk *trunk, int32_t n, pdt_array hidden,
                             const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen) {
   const pdt_matrix *head = pdt_trunk_head(trunk->weights);

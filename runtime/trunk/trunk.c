@@ -16,11 +16,26 @@ static int32_t width_of(pdt_range range) {
 /* ---- buffers ---- */
 
 /* The arrays of the scratch, and their sizes in floats. */
-enum { ARRAYS = 10 };
+enum { ARRAYS = 11 };
 typedef struct array_size {
   pdt_array *array;
   int64_t elems;
 } array_size;
+
+/* The widest product whose rows are but a part of a fused one's: 0 where there is none. */
+static int64_t widest_aside(const pdt_trunk_weights *w) {
+  int64_t widest = 0;
+  for (pdt_layer l = 0; l < w->config.layers; l++) {
+    const pdt_layer_weights *layer = &w->layers[l];
+    const pdt_matrix *qkv[] = {&layer->qkv_rest[0], &layer->qkv_rest[1], &layer->qkv};
+    const pdt_matrix *gate_up[] = {&layer->gate_up_rest[0], &layer->gate_up};
+    for (int i = 0; i < 3 && qkv[0]->data; i++)
+      widest = qkv[i]->out > widest ? qkv[i]->out : widest;
+    for (int i = 0; i < 2 && gate_up[0]->data; i++)
+      widest = gate_up[i]->out > widest ? gate_up[i]->out : widest;
+  }
+  return widest;
+}
 
 static void array_sizes(const pdt_trunk *t, array_size sizes[ARRAYS]) {
   const pdt_trunk_weights *w = t->weights;
@@ -33,6 +48,7 @@ static void array_sizes(const pdt_trunk *t, array_size sizes[ARRAYS]) {
                                   {&s->qkv, M * (h + 2 * kv) * hd},
                                   {&s->attended, M * h * hd},
                                   {&s->gate_up, M * 2 * width_of(w->shard.ffn)},
+                                  {&s->aside, M * widest_aside(w)},
                                   {&s->partial, M * d},
                                   {&s->received, T > 1 ? T * M * d : 0},
                                   {&s->logits, R * width_of(w->shard.vocab)},
@@ -198,12 +214,30 @@ static void multiply(const pass *p, const pdt_matrix *w, pdt_array x, int64_t x_
   (p->batch->bulk ? p->k->matmul_bulk : p->k->matmul)(p->dev, w, x, x_stride, p->rows, y);
 }
 
+/* The same of a fused product: y [rows, width] of w's rows and those of n rest. */
+static void multiply_fused(const pass *p, const pdt_matrix *w, const pdt_matrix *rest, int32_t n,
+                           pdt_array x, int32_t width, pdt_array y) {
+  if (!rest[0].data) {
+    multiply(p, w, x, p->d, y);
+    return;
+  }
+  for (int32_t i = -1, begin = 0; i < n; i++) {
+    const pdt_matrix *part = i < 0 ? w : &rest[i];
+    if (!part->data) continue;
+    multiply(p, part, x, p->d, p->s->aside);
+    p->k->copy_rows(p->dev, pdt_array_at(y, begin), width, p->s->aside, part->out, p->rows,
+                    part->out);
+    begin += part->out;
+  }
+}
+
 static void attention_block(const pass *p, pdt_layer l) {
   const pdt_layer_weights *layer = &p->w->layers[l];
   const pdt_matrix *qkv = &layer->qkv, *out = &layer->attention_out;
   const pdt_model_config *c = &p->w->config;
   const pdt_kv_pool *kv = &p->t->kv->pool;
   int32_t per_kv = c->heads / c->kv_heads;
+  int32_t width = (width_of(p->w->shard.heads) + 2 * width_of(p->w->shard.kv_heads)) * c->head_dim;
   const pdt_attention a = {.n_heads = width_of(p->w->shard.heads),
                            .per_kv = per_kv,
                            .first = p->w->shard.heads.begin % per_kv,
@@ -213,8 +247,8 @@ static void attention_block(const pass *p, pdt_layer l) {
                            .window = pdt_model_window(c, l)};
   norm_and_gather(p, layer->attention_norm);
   if (qkv->data) {
-    multiply(p, qkv, p->s->gathered, p->d, p->s->qkv);
-    if (layer->qkv_bias.at) p->k->add_bias(p->dev, p->s->qkv, p->rows, qkv->out, layer->qkv_bias);
+    multiply_fused(p, qkv, layer->qkv_rest, 2, p->s->gathered, width, p->s->qkv);
+    if (layer->qkv_bias.at) p->k->add_bias(p->dev, p->s->qkv, p->rows, width, layer->qkv_bias);
     p->k->rotate_and_store(p->dev, p->s->batch, kv, l, &a, p->s->qkv);
     p->k->attention(p->dev, p->s->batch, kv, l, &a, p->s->qkv, p->s->attended);
     multiply(p, out, p->s->attended, out->in, p->s->partial);
@@ -227,11 +261,12 @@ static void ffn_block(const pass *p, pdt_layer l) {
   const pdt_matrix *gate_up = &layer->gate_up, *down = &layer->down;
   norm_and_gather(p, layer->ffn_norm);
   if (gate_up->data) {
-    multiply(p, gate_up, p->s->gathered, p->d, p->s->gate_up);
+    int32_t width = 2 * down->in;
+    multiply_fused(p, gate_up, layer->gate_up_rest, 1, p->s->gathered, width, p->s->gate_up);
     if (layer->gate_up_bias.at)
-      p->k->add_bias(p->dev, p->s->gate_up, p->rows, gate_up->out, layer->gate_up_bias);
+      p->k->add_bias(p->dev, p->s->gate_up, p->rows, width, layer->gate_up_bias);
     p->k->swiglu(p->dev, p->s->gate_up, p->rows, down->in);
-    multiply(p, down, p->s->gate_up, gate_up->out, p->s->partial);
+    multiply(p, down, p->s->gate_up, width, p->s->partial);
   }
   reduce_to_owners(p, pdt_shard_has_ffn, layer->down_bias);
 }

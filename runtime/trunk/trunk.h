@@ -82,8 +82,12 @@ int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_
 void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
                       const pdt_row_draw *draws, pdt_token *tokens);
 
-/* The same in a group of one, without waiting for the tokens: that of row i < n goes to place to[i]
- * of `chosen`. draws [n]. Not collective. */
+/* All logits of this rank's rows: host logits [own rows, vocabulary]. hidden and begin as above.
+ * Collective over the group, blocking. */
+void pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden, float *logits);
+
+/* As pdt_trunk_choose in a group of one, without waiting for the tokens: that of row i < n goes to
+ * place to[i] of `chosen`. draws [n]. Not collective. */
 void pdt_trunk_choose_ahead(pdt_trunk *trunk, int32_t n, pdt_array hidden,
                             const pdt_row_draw *draws, const int32_t *to, pdt_chosen *chosen);
 

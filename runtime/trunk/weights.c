@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "model/load.h"
@@ -11,6 +12,7 @@
 typedef struct layer_loader {
   const pdt_trunk_weights *w;
   const pdt_checkpoint *checkpoint;
+  pdt_dtype quantize;
   pdt_layer layer;
 } layer_loader;
 
@@ -53,10 +55,28 @@ static int fuse_biases(const layer_loader *at, const fused_part *parts,
   return 0;
 }
 
-/* Matrices of several linear layers that read the same input, one below the other, and their
- * biases; a layer without bias among ones with it gets zeros. */
+/* Parts one below the other: as one matrix as far as their types are equal, the others in `rest`.
+ */
+static int fuse_matrices(const layer_loader *at, const pdt_tensor_part *parts, int32_t n,
+                         pdt_matrix *m, pdt_matrix *rest, pdt_error *err) {
+  int32_t d = at->w->config.hidden_size;
+  const pdt_matrix_form form = {.in = d, .leaf_width = d, .quantize = at->quantize};
+  for (int32_t i = 0, same; i < n; i += same) {
+    pdt_dtype dtype = pdt_load_dtype(&parts[i], &form);
+    bool quantized = pdt_dtype_quantized(dtype);
+    for (same = 1; i + same < n; same++) {
+      pdt_dtype next = pdt_load_dtype(&parts[i + same], &form);
+      if (next != dtype && (quantized || pdt_dtype_quantized(next))) break;
+    }
+    if (pdt_load_matrix(at->w->device, i == 0 ? m : rest++, parts + i, same, &form, err)) return -1;
+  }
+  return 0;
+}
+
+/* Matrices of several linear layers that read the same input, and their biases; a layer without
+ * bias among ones with it gets zeros. */
 static int fuse(const layer_loader *at, const fused_part *parts, int32_t n, pdt_matrix *m,
-                pdt_array *bias, pdt_error *err) {
+                pdt_matrix *rest, pdt_array *bias, pdt_error *err) {
   pdt_tensor_part rows[3];
   const pdt_tensor *biases[3];
   bool any_bias = false;
@@ -69,8 +89,7 @@ static int fuse(const layer_loader *at, const fused_part *parts, int32_t n, pdt_
     biases[i] = find(at, suffix);
     any_bias = any_bias || biases[i];
   }
-  int32_t d = at->w->config.hidden_size;
-  if (pdt_load_matrix(at->w->device, m, rows, n, d, d, err)) return -1;
+  if (fuse_matrices(at, rows, n, m, rest, err)) return -1;
   return any_bias ? fuse_biases(at, parts, biases, n, bias, err) : 0;
 }
 
@@ -86,8 +105,9 @@ static int load_attention(const layer_loader *at, pdt_layer_weights *layer, pdt_
                             {"self_attn.v_proj", times(shard->kv_heads, hd)}};
   pdt_range in = times(shard->heads, hd);
   pdt_tensor_part out = {find(at, "self_attn.o_proj.weight"), 0, d, in.begin};
-  if (fuse(at, qkv, 3, &layer->qkv, &layer->qkv_bias, err) ||
-      pdt_load_matrix(at->w->device, &layer->attention_out, &out, 1, in.end - in.begin, hd, err) ||
+  const pdt_matrix_form form = {in.end - in.begin, hd, at->quantize};
+  if (fuse(at, qkv, 3, &layer->qkv, layer->qkv_rest, &layer->qkv_bias, err) ||
+      pdt_load_matrix(at->w->device, &layer->attention_out, &out, 1, &form, err) ||
       whole_vector(at, "self_attn.o_proj.bias", &layer->attention_out_bias, err) ||
       whole_vector(at, "self_attn.q_norm.weight", &layer->q_norm, err) ||
       whole_vector(at, "self_attn.k_norm.weight", &layer->k_norm, err))
@@ -100,44 +120,55 @@ static int load_ffn(const layer_loader *at, pdt_layer_weights *layer, pdt_error 
   const fused_part gate_up[] = {{"mlp.gate_proj", columns}, {"mlp.up_proj", columns}};
   pdt_tensor_part down = {find(at, "mlp.down_proj.weight"), 0, at->w->config.hidden_size,
                           columns.begin};
-  if (fuse(at, gate_up, 2, &layer->gate_up, &layer->gate_up_bias, err) ||
-      pdt_load_matrix(at->w->device, &layer->down, &down, 1, columns.end - columns.begin,
-                      PDT_FFN_BLOCK, err) ||
+  const pdt_matrix_form form = {columns.end - columns.begin, PDT_FFN_BLOCK, at->quantize};
+  if (fuse(at, gate_up, 2, &layer->gate_up, layer->gate_up_rest, &layer->gate_up_bias, err) ||
+      pdt_load_matrix(at->w->device, &layer->down, &down, 1, &form, err) ||
       whole_vector(at, "mlp.down_proj.bias", &layer->down_bias, err))
     return -1;
   return whole_vector(at, "post_attention_layernorm.weight", &layer->ffn_norm, err);
 }
 
 static int load_outside_layers(pdt_trunk_weights *w, const pdt_checkpoint *checkpoint,
-                               pdt_error *err) {
+                               bool quantize, pdt_error *err) {
   int32_t d = w->config.hidden_size, rows = w->shard.vocab.end - w->shard.vocab.begin;
   const pdt_tensor *embedding = pdt_model_tensor_find(&w->config, checkpoint, PDT_TENSOR_EMBEDDING);
   const pdt_tensor *head = pdt_model_head(&w->config, checkpoint);
   const pdt_tensor *norm = pdt_checkpoint_find(checkpoint, PDT_TENSOR_FINAL_NORM);
   pdt_tensor_part part = {embedding, w->shard.vocab.begin, rows, 0};
-  if (pdt_load_matrix(w->device, &w->embedding, &part, 1, d, d, err)) return -1;
+  const pdt_matrix_form form = {d, d, quantize ? PDT_Q8_0 : PDT_F32};
+  if (pdt_load_matrix(w->device, &w->embedding, &part, 1, &form, err)) return -1;
   part.tensor = head;
-  if (head != embedding && pdt_load_matrix(w->device, &w->own_head, &part, 1, d, d, err)) return -1;
+  if (head != embedding && pdt_load_matrix(w->device, &w->own_head, &part, 1, &form, err))
+    return -1;
   return pdt_load_array(w->device, &w->final_norm, norm, 0, d, err);
 }
 
-static pdt_bytes layer_bytes(const pdt_trunk_weights *w, const pdt_layer_weights *layer) {
-  const pdt_matrix *matrices[] = {&layer->qkv, &layer->attention_out, &layer->gate_up,
-                                  &layer->down};
+enum { LAYER_MATRICES = 7 };
+
+static void list_matrices(pdt_layer_weights *layer, pdt_matrix *list[LAYER_MATRICES]) {
+  pdt_matrix *all[LAYER_MATRICES] = {
+      &layer->qkv,     &layer->qkv_rest[0],     &layer->qkv_rest[1], &layer->attention_out,
+      &layer->gate_up, &layer->gate_up_rest[0], &layer->down};
+  memcpy(list, all, sizeof all);
+}
+
+static pdt_bytes layer_bytes(const pdt_trunk_weights *w, pdt_layer_weights *layer) {
+  pdt_matrix *matrices[LAYER_MATRICES];
   pdt_bytes bytes = 2 * w->config.hidden_size * (pdt_bytes)sizeof(float);
-  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) bytes += matrices[i]->bytes;
+  list_matrices(layer, matrices);
+  for (int i = 0; i < LAYER_MATRICES; i++) bytes += matrices[i]->bytes;
   return bytes;
 }
 
 int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_model_config *config,
-                           const pdt_checkpoint *checkpoint, pdt_rank rank, pdt_rank size,
+                           const pdt_checkpoint *checkpoint, const pdt_trunk_load *how,
                            pdt_error *err) {
   *w = (pdt_trunk_weights){
-      .device = device, .config = *config, .shard = pdt_shard_of(config, rank, size)};
+      .device = device, .config = *config, .shard = pdt_shard_of(config, how->rank, how->size)};
   int status = PDT_NEW(&w->layers, config->layers, "layers", err);
-  if (!status) status = load_outside_layers(w, checkpoint, err);
+  if (!status) status = load_outside_layers(w, checkpoint, how->quantize != PDT_F32, err);
   for (pdt_layer l = 0; l < config->layers && !status; l++) {
-    layer_loader at = {w, checkpoint, l};
+    layer_loader at = {w, checkpoint, how->quantize, l};
     status = load_attention(&at, &w->layers[l], err);
     if (!status) status = load_ffn(&at, &w->layers[l], err);
     if (!status) w->bytes += layer_bytes(w, &w->layers[l]);
@@ -151,9 +182,9 @@ int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_m
 }
 
 static void free_layer(pdt_device *dev, pdt_layer_weights *layer) {
-  pdt_matrix *matrices[] = {&layer->qkv, &layer->attention_out, &layer->gate_up, &layer->down};
-  for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
-    dev->ops->matrix_free(dev, matrices[i]);
+  pdt_matrix *matrices[LAYER_MATRICES];
+  list_matrices(layer, matrices);
+  for (int i = 0; i < LAYER_MATRICES; i++) dev->ops->matrix_free(dev, matrices[i]);
   const pdt_array vectors[] = {layer->attention_norm, layer->ffn_norm, layer->q_norm,
                                layer->k_norm,         layer->qkv_bias, layer->attention_out_bias,
                                layer->gate_up_bias,   layer->down_bias};

@@ -14,10 +14,12 @@ typedef struct pdt_layer_weights {
   pdt_array attention_norm, ffn_norm; /* [d] */
   pdt_array q_norm, k_norm;           /* [hd], or none */
   pdt_matrix qkv;                     /* [(h + 2 kv) hd, d]: query heads, key heads, value heads */
+  pdt_matrix qkv_rest[2];             /* its lower rows, where the file has types of their own */
   pdt_array qkv_bias;                 /* [(h + 2 kv) hd] */
   pdt_matrix attention_out;           /* [d, h hd], a leaf a head */
   pdt_array attention_out_bias;       /* [d] */
   pdt_matrix gate_up;                 /* [2 f, d] */
+  pdt_matrix gate_up_rest[1];         /* likewise */
   pdt_array gate_up_bias;             /* [2 f] */
   pdt_matrix down;                    /* [d, f], a leaf a block of PDT_FFN_BLOCK columns */
   pdt_array down_bias;                /* [d] */
@@ -34,11 +36,21 @@ typedef struct pdt_trunk_weights {
   pdt_bytes bytes;           /* of everything above */
 } pdt_trunk_weights;
 
+/* Which share is loaded, and as what. */
+typedef struct pdt_trunk_load {
+  pdt_rank rank, size;
+  /* Q8_0 or Q4_0: what matrices of a float type become whose rows and leaves are of whole blocks;
+   * the embedding and the head, on which a model's quality depends most, Q8_0 in any case. F32: all
+   * stay as the file has them. */
+  pdt_dtype quantize;
+} pdt_trunk_load;
+
 /* Loads a rank's share into a device's memory, from a checkpoint whose tensors were checked. Reads
  * each tensor once, a bounded piece at a time, and lets go of the mapped pages behind it. Not
- * collective. Errors: INPUT for a weight that is not finite, naming the tensor; MEMORY. */
+ * collective. Errors: INPUT for a weight that is not finite or a type that the device has not,
+ * naming the tensor; MEMORY. */
 int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_model_config *config,
-                           const pdt_checkpoint *checkpoint, pdt_rank rank, pdt_rank size,
+                           const pdt_checkpoint *checkpoint, const pdt_trunk_load *how,
                            pdt_error *err);
 void pdt_trunk_weights_free(pdt_trunk_weights *w);
 

@@ -63,7 +63,8 @@ static void open_trunk(pair *p, const char *directory) {
   OK(pdt_model_config_load(&p->config, directory, NULL, &err));
   OK(pdt_checkpoint_open(&p->checkpoint, directory, NULL, &err));
   OK(pdt_model_tensors_check(&p->config, p->checkpoint, NULL, &err));
-  OK(pdt_trunk_weights_load(&p->weights, &p->device, &p->config, p->checkpoint, 0, 1, &err));
+  OK(pdt_trunk_weights_load(&p->weights, &p->device, &p->config, p->checkpoint,
+                            &(pdt_trunk_load){.size = 1}, &err));
   const pdt_kv_shape shape = {p->config.layers, p->config.kv_heads, p->config.head_dim};
   OK(pdt_kv_new(&p->kv, &p->device, &shape, 8, &err));
   const pdt_trunk_limits limits = {TOKENS, 1, 2 * TOKENS};
