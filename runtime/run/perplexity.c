@@ -94,10 +94,13 @@ static int choose_windows(reading *r, pdt_error *err) {
   r->context = o->context > 0                     ? o->context
                : most > 0 && most < USUAL_CONTEXT ? most
                                                   : USUAL_CONTEXT;
-  r->stride = o->stride > 0 ? o->stride : (r->context + 1) / 2;
-  if (r->stride > r->context)
-    return pdt_fail(err, PDT_ERROR_USAGE, "--stride: expected at most the --context, %d, found %d",
-                    r->context, r->stride);
+  r->stride = o->stride > 0 ? o->stride : r->context / 2;
+  if (r->stride >= r->context)
+    return pdt_fail(
+        err, PDT_ERROR_USAGE,
+        "--stride: expected less than the --context, %d, found %d (hint: a window's first "
+        "token has nothing that foretells it)",
+        r->context, r->stride);
   for (int32_t i = 0; i < r->n_readers; i++) {
     most = r->readers[i].model.config.max_positions;
     if (most > 0 && r->context > most)
