@@ -101,10 +101,13 @@ def check_rope(bench, rope):
     shutil.copytree(os.path.join(harness.TESTS, "data", "hf", "llama-2"), folder, dirs_exist_ok=True)
     with open(os.path.join(folder, "config.json")) as f:
         config = json.load(f)
-    config["rope_parameters"] = dict(rope_theta=10000.0, **rope)
+    config["rope_parameters"] = {"rope_theta": 10000.0, **rope}
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f)
-    ours = gguf_writer.from_folder(folder).write(bench.path("rope.gguf"))
+    made = gguf_writer.from_folder(folder)
+    if rope["rope_type"] == "llama3":  # as others write it: the factors alone
+        made.metadata.pop("llama.rope.scaling.original_context_length")
+    ours = made.write(bench.path("rope.gguf"))
     return bench.differ([folder, ours, bench.convert(folder, bench.path("rope2.gguf"))])
 
 
@@ -475,6 +478,7 @@ def main():
         checks += [(f"quantized to {kind}", lambda kind=kind: check_quantize(bench, kind)) for kind in ("Q8_0", "Q4_0")]
         checks += [
             ("linear rope", lambda: check_rope(bench, dict(rope_type="linear", factor=4.0))),
+            ("llama3 rope", lambda: check_rope(bench, dict(gguf_writer.LLAMA3, rope_theta=5e8))),
             ("yarn rope", lambda: check_rope(bench, dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32))),
             ("windows that GGUF cannot say", lambda: check_window(bench)),
             ("parts", lambda: check_parts(bench)),
