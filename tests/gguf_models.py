@@ -5,11 +5,12 @@ usage: gguf_models.py PDT
 
 The files are written by tests/gguf_writer.py. Of the families in tests/data/hf each is decoded from
 its directory, from a GGUF file and from what `pdt model convert` makes of either; of every type of
-weights a small llama is. Where the Python package gguf is installed it reads what pdt writes. With
+weights a small llama is. Where the Python packages gguf and tokenizers are installed they read what pdt writes. With
 PDT_GGUF_VOCABS, a folder of llama.cpp's ggml-vocab-*.gguf and what Hugging Face made of their strings
 (.inp, .out), ids are compared as well.
 """
 import glob
+import importlib
 import json
 import os
 import shutil
@@ -212,15 +213,9 @@ def check_quantize(bench, kind):
 
 def check_package(bench):
     """The package gguf reads what pdt writes, and makes the same values of every type."""
-    try:
-        sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != harness.TESTS]
-        import gguf
-        import numpy as np
-    except ImportError as e:
-        print(f"skipped: no Python package gguf here ({e}; pip install gguf)")
+    gguf, np = package("gguf"), package("numpy")
+    if not gguf or not np:
         return None
-    finally:
-        sys.path.insert(0, harness.TESTS)
     for kind in [*gguf_writer.QUANTIZED, "F16", "BF16"]:
         shape = dict(hidden=256, heads=4, kv_heads=1, ffn=256, layers=1) if kind.endswith("_K") else {}
         made, config, values = gguf_writer.random_llama(kind, 11, **shape)
@@ -334,6 +329,29 @@ def ids_of(bench, model, *flags):
     return [json.loads(line) for line in pdt_run(bench.pdt, "tokenize", "--model", model, *flags, stdin=lines).splitlines()]
 
 
+def package(name):
+    """A Python package, past the files of this folder that have other packages' names; None without."""
+    kept = list(sys.path)
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != harness.TESTS]
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print(f"skipped: no Python package {name} here (pip install {name})")
+        return None
+    finally:
+        sys.path[:] = kept
+
+
+def hugging_face(folder, ids):
+    """Does Hugging Face's library read the directory's tokenizer, and give these ids?"""
+    tokenizers = package("tokenizers")
+    if not tokenizers:
+        return None
+    t = tokenizers.Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    wrong = [text for text, want in zip(TEXTS, ids) if t.encode(text).ids != want]
+    return f"tokenizers has other ids of {wrong[0]!r}" if wrong else None
+
+
 def check_tokenizer(bench, made, some):
     """Ids by hand for the first text; the same from a directory, and from GGUF of that; text comes back."""
     model = made.write(bench.path("t.gguf"))
@@ -353,8 +371,9 @@ def check_tokenizer(bench, made, some):
         kept = json.load(f).get("chat_template")
     if kept != made.metadata.get("tokenizer.chat_template"):
         return f"chat template: {kept!r}"
+    bad = hugging_face(folder, ids)
     shutil.rmtree(folder)
-    return None
+    return bad
 
 
 def check_splitters(bench):
