@@ -387,6 +387,23 @@ def check_splitters(bench):
     return None
 
 
+def check_odd_merges(bench):
+    """Merges that no scores give: the tokenizer goes into GGUF as its file, with the same ids."""
+    folder = bench.convert(sentencepiece().write(bench.path("m.gguf")), bench.path("m"))
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path) as f:
+        t = json.load(f)
+    t["model"]["merges"].pop(0)  # which scores would give back
+    with open(path, "w") as f:
+        json.dump(t, f)
+    again = bench.convert(folder, bench.path("m2.gguf"))
+    report = json.loads(pdt_run(bench.pdt, "inspect", "--json", again))["metadata"]
+    if "tokenizer.huggingface.json" not in report or ids_of(bench, again) != ids_of(bench, folder):
+        return f"{sorted(report)}"
+    shutil.rmtree(folder)
+    return None
+
+
 def check_vocabularies(bench):
     folder = os.environ.get("PDT_GGUF_VOCABS")
     if not folder:
@@ -504,6 +521,7 @@ def main():
             ("byte-level tokenizer", lambda: check_tokenizer(bench, byte_level("gpt-2"), [261, 262, 265, 77, 69])),
             ("SentencePiece tokenizer", lambda: check_tokenizer(bench, sentencepiece(), [1, 272, 274, 262, 266])),
             ("the same without a space in front", lambda: check_tokenizer(bench, sentencepiece(False), [1, 271, 274, 262, 266])),
+            ("merges that no scores give", lambda: check_odd_merges(bench)),
             ("ways of splitting texts", lambda: check_splitters(bench)),
             ("recorded ids of real vocabularies", lambda: check_vocabularies(bench)),
             ("other commands", lambda: check_commands(bench)),
