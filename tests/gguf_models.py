@@ -5,11 +5,12 @@ usage: gguf_models.py PDT
 
 The files are written by tests/gguf_writer.py. Of the families in tests/data/hf each is decoded from
 its directory, from a GGUF file and from what `pdt model convert` makes of either; of every type of
-weights a small llama is. Where the Python package gguf is installed it reads what pdt writes. With
+weights a small llama is. Where the Python packages gguf and tokenizers are installed they read what pdt writes. With
 PDT_GGUF_VOCABS, a folder of llama.cpp's ggml-vocab-*.gguf and what Hugging Face made of their strings
 (.inp, .out), ids are compared as well.
 """
 import glob
+import importlib
 import json
 import os
 import shutil
@@ -101,10 +102,13 @@ def check_rope(bench, rope):
     shutil.copytree(os.path.join(harness.TESTS, "data", "hf", "llama-2"), folder, dirs_exist_ok=True)
     with open(os.path.join(folder, "config.json")) as f:
         config = json.load(f)
-    config["rope_parameters"] = dict(rope_theta=10000.0, **rope)
+    config["rope_parameters"] = {"rope_theta": 10000.0, **rope}
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f)
-    ours = gguf_writer.from_folder(folder).write(bench.path("rope.gguf"))
+    made = gguf_writer.from_folder(folder)
+    if rope["rope_type"] == "llama3":  # as others write it: the factors alone
+        made.metadata.pop("llama.rope.scaling.original_context_length")
+    ours = made.write(bench.path("rope.gguf"))
     return bench.differ([folder, ours, bench.convert(folder, bench.path("rope2.gguf"))])
 
 
@@ -209,15 +213,9 @@ def check_quantize(bench, kind):
 
 def check_package(bench):
     """The package gguf reads what pdt writes, and makes the same values of every type."""
-    try:
-        sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != harness.TESTS]
-        import gguf
-        import numpy as np
-    except ImportError as e:
-        print(f"skipped: no Python package gguf here ({e}; pip install gguf)")
+    gguf, np = package("gguf"), package("numpy")
+    if not gguf or not np:
         return None
-    finally:
-        sys.path.insert(0, harness.TESTS)
     for kind in [*gguf_writer.QUANTIZED, "F16", "BF16"]:
         shape = dict(hidden=256, heads=4, kv_heads=1, ffn=256, layers=1) if kind.endswith("_K") else {}
         made, config, values = gguf_writer.random_llama(kind, 11, **shape)
@@ -331,6 +329,29 @@ def ids_of(bench, model, *flags):
     return [json.loads(line) for line in pdt_run(bench.pdt, "tokenize", "--model", model, *flags, stdin=lines).splitlines()]
 
 
+def package(name):
+    """A Python package, past the files of this folder that have other packages' names; None without."""
+    kept = list(sys.path)
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != harness.TESTS]
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print(f"skipped: no Python package {name} here (pip install {name})")
+        return None
+    finally:
+        sys.path[:] = kept
+
+
+def hugging_face(folder, ids):
+    """Does Hugging Face's library read the directory's tokenizer, and give these ids?"""
+    tokenizers = package("tokenizers")
+    if not tokenizers:
+        return None
+    t = tokenizers.Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    wrong = [text for text, want in zip(TEXTS, ids) if t.encode(text).ids != want]
+    return f"tokenizers has other ids of {wrong[0]!r}" if wrong else None
+
+
 def check_tokenizer(bench, made, some):
     """Ids by hand for the first text; the same from a directory, and from GGUF of that; text comes back."""
     model = made.write(bench.path("t.gguf"))
@@ -350,8 +371,9 @@ def check_tokenizer(bench, made, some):
         kept = json.load(f).get("chat_template")
     if kept != made.metadata.get("tokenizer.chat_template"):
         return f"chat template: {kept!r}"
+    bad = hugging_face(folder, ids)
     shutil.rmtree(folder)
-    return None
+    return bad
 
 
 def check_splitters(bench):
@@ -362,6 +384,23 @@ def check_splitters(bench):
         again = bench.convert(folder, bench.path("s2.gguf"))
         if not ids_of(bench, model) == ids_of(bench, folder) == ids_of(bench, again):
             return f"{pre}: other ids after a conversion"
+    return None
+
+
+def check_odd_merges(bench):
+    """Merges that no scores give: the tokenizer goes into GGUF as its file, with the same ids."""
+    folder = bench.convert(sentencepiece().write(bench.path("m.gguf")), bench.path("m"))
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path) as f:
+        t = json.load(f)
+    t["model"]["merges"].pop(0)  # which scores would give back
+    with open(path, "w") as f:
+        json.dump(t, f)
+    again = bench.convert(folder, bench.path("m2.gguf"))
+    report = json.loads(pdt_run(bench.pdt, "inspect", "--json", again))["metadata"]
+    if "tokenizer.huggingface.json" not in report or ids_of(bench, again) != ids_of(bench, folder):
+        return f"{sorted(report)}"
+    shutil.rmtree(folder)
     return None
 
 
@@ -475,12 +514,14 @@ def main():
         checks += [(f"quantized to {kind}", lambda kind=kind: check_quantize(bench, kind)) for kind in ("Q8_0", "Q4_0")]
         checks += [
             ("linear rope", lambda: check_rope(bench, dict(rope_type="linear", factor=4.0))),
+            ("llama3 rope", lambda: check_rope(bench, dict(gguf_writer.LLAMA3, rope_theta=5e8))),
             ("yarn rope", lambda: check_rope(bench, dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32))),
             ("windows that GGUF cannot say", lambda: check_window(bench)),
             ("parts", lambda: check_parts(bench)),
             ("byte-level tokenizer", lambda: check_tokenizer(bench, byte_level("gpt-2"), [261, 262, 265, 77, 69])),
             ("SentencePiece tokenizer", lambda: check_tokenizer(bench, sentencepiece(), [1, 272, 274, 262, 266])),
             ("the same without a space in front", lambda: check_tokenizer(bench, sentencepiece(False), [1, 271, 274, 262, 266])),
+            ("merges that no scores give", lambda: check_odd_merges(bench)),
             ("ways of splitting texts", lambda: check_splitters(bench)),
             ("recorded ids of real vocabularies", lambda: check_vocabularies(bench)),
             ("other commands", lambda: check_commands(bench)),

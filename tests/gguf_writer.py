@@ -233,6 +233,10 @@ def metadata_of(config):
     return m
 
 
+# As in Llama 3.2.
+LLAMA3 = dict(rope_type="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+
+
 def llama3_factors(rope, dim):
     """By how much llama3 stretches the wave of each pair."""
     out = []

@@ -36,18 +36,26 @@ static unsigned char *word(char *codes, int v, int32_t lane) {
   return (unsigned char *)codes + (v * PDT_PANEL + lane) * 4;
 }
 
-/* Codes of a piece into the words of a lane, which are zero. */
+/* Codes of a piece into the words of a lane. */
 static void put_codes(int32_t bits, const uint8_t *code, char *codes, int32_t lane) {
-  for (int i = 0; i < PDT_PIECE; i++) {
-    int g = i / 4, k = i % 4;
-    if (bits == 8) {
-      word(codes, g, lane)[k] = code[i];
-      continue;
-    }
-    word(codes, g % 4, lane)[k] |= (unsigned char)((code[i] & 15) << g / 4 * 4);
-    if (bits == 5) word(codes, 4, lane)[k] |= (unsigned char)(code[i] >> 4 << g);
-    if (bits == 6) word(codes, 4 + g / 4, lane)[k] |= (unsigned char)(code[i] >> 4 << g % 4 * 2);
+  enum { HALF = PDT_PIECE / 2, GROUP = 4 };
+  unsigned char low[HALF], high[2][GROUP] = {{0}};
+  if (bits == 8) {
+    for (int g = 0; g < PDT_PIECE / GROUP; g++)
+      memcpy(word(codes, g, lane), code + g * GROUP, GROUP);
+    return;
   }
+  for (int j = 0; j < HALF; j++) low[j] = (unsigned char)((code[j] & 15) | code[j + HALF] << 4);
+  for (int v = 0; v < HALF / GROUP; v++)
+    memcpy(word(codes, v, lane), low + (size_t)v * GROUP, GROUP);
+  for (int i = 0; i < PDT_PIECE && bits > 4; i++) {
+    int g = i / GROUP, k = i % GROUP;
+    if (bits == 5)
+      high[0][k] |= (unsigned char)(code[i] >> 4 << g);
+    else
+      high[g / GROUP][k] |= (unsigned char)(code[i] >> 4 << g % GROUP * 2);
+  }
+  for (int v = 0; v < bits - 4; v++) memcpy(word(codes, HALF / GROUP + v, lane), high[v], GROUP);
 }
 
 static void get_codes(int32_t bits, char *codes, int32_t lane, uint8_t *code) {
@@ -61,11 +69,6 @@ static void get_codes(int32_t bits, char *codes, int32_t lane, uint8_t *code) {
     if (bits == 5) code[i] |= (word(codes, 4, lane)[k] >> g & 1) << 4;
     if (bits == 6) code[i] |= (word(codes, 4 + g / 4, lane)[k] >> g % 4 * 2 & 3) << 4;
   }
-}
-
-/* The words of a lane in all vectors of a piece become zero. */
-static void clear_codes(const pdt_cpu_unit *u, char *codes, int32_t lane) {
-  for (int v = 0; v < u->piece_bytes / (4 * PDT_PANEL); v++) memset(word(codes, v, lane), 0, 4);
 }
 
 void pdt_cpu_quantized_pack(pdt_dtype dtype, char *panel, int32_t lane, const void *row,
@@ -82,7 +85,6 @@ void pdt_cpu_quantized_pack(pdt_dtype dtype, char *panel, int32_t lane, const vo
       panel[at.subs + lane] = piece.sub[0];
       panel[at.subs + PDT_PANEL + lane] = form.low ? (char)piece.sub_min : piece.sub[1];
     }
-    clear_codes(&u, panel + at.codes, lane);
     put_codes(form.bits, piece.code, panel + at.codes, lane);
   }
 }

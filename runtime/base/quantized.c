@@ -1,5 +1,6 @@
 #include "base/quantized.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -191,12 +192,19 @@ static float inverse(float d) {
   return isfinite(inverse) ? inverse : 0;
 }
 
+/* The nearest whole number, halves away from zero; |x| < 2^31. */
+static int nearest(float x) {
+  int whole = (int)x;
+  float rest = x - (float)whole; /* exact */
+  return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
 static void quantize_q8_0(const float *x, unsigned char *block) {
   float most = 0;
-  for (int i = 0; i < PDT_PIECE; i++) most = fmaxf(most, fabsf(x[i]));
+  for (int i = 0; i < PDT_PIECE; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
   float d = most / 127, id = inverse(d);
   put_half(block, pdt_half_of_float(d));
-  for (int i = 0; i < PDT_PIECE; i++) block[2 + i] = (unsigned char)(int)roundf(x[i] * id);
+  for (int i = 0; i < PDT_PIECE; i++) block[2 + i] = (unsigned char)nearest(x[i] * id);
 }
 
 /* The element of the largest magnitude, the first of equals, gets code 0: -8 times the scale. */
@@ -216,7 +224,7 @@ static void quantize_q4_0(const float *x, unsigned char *block) {
 
 static bool all_finite(const float *x) {
   bool finite = true;
-  for (int i = 0; i < PDT_PIECE; i++) finite = finite && isfinite(x[i]);
+  for (int i = 0; i < PDT_PIECE; i++) finite &= fabsf(x[i]) <= FLT_MAX;
   return finite;
 }
 

@@ -138,26 +138,31 @@ static int list_tensors(conversion *c) {
       PDT_NEW((char **)&c->raw, PDT_WRITE_CHUNK_ELEMS * sizeof(float), "chunk", c->err) ||
       PDT_NEW(&c->widened, PDT_WRITE_CHUNK_ELEMS, "chunk", c->err))
     return -1;
+  if (c->to_gguf && c->config.rope.type == PDT_ROPE_LLAMA3) {
+    pdt_gguf_rope_factors(&c->config.rope, c->config.head_dim, c->factors);
+    c->specs[c->n++] = (pdt_tensor_spec){"rope_freqs.weight", PDT_F32, 1, {c->config.head_dim / 2}};
+  }
   for (int32_t i = 0; i < most; i++) {
     pdt_wanted_tensor want;
     pdt_model_tensor_at(&c->config, i, &want);
     list_tensor(c, &want);
   }
-  if (!c->to_gguf || c->config.rope.type != PDT_ROPE_LLAMA3) return 0;
-  pdt_gguf_rope_factors(&c->config.rope, c->config.head_dim, c->factors);
-  c->specs[c->n++] = (pdt_tensor_spec){"rope_freqs.weight", PDT_F32, 1, {c->config.head_dim / 2}};
   return 0;
 }
 
 /* ---- values ---- */
 
-/* The row of Hugging Face's order that is row `row` of the target. */
-static int64_t row_in_source(const conversion *c, int32_t index, int64_t row) {
+/* Does the target have the rows of this tensor's heads in pairs (gguf_model.h)? */
+static bool turns(const conversion *c, int32_t index) {
   const char *name = c->from[index]->name;
+  return c->to_gguf && strcmp(pdt_gguf_architecture_of(c->config.family), "llama") == 0 &&
+         (strstr(name, ".self_attn.q_proj.") || strstr(name, ".self_attn.k_proj."));
+}
+
+/* The row of Hugging Face's order that is row `row` of them. */
+static int64_t row_of_pair(const conversion *c, int64_t row) {
   int64_t dim = c->config.head_dim, at = row % dim;
-  bool turns = c->to_gguf && strcmp(pdt_gguf_architecture_of(c->config.family), "llama") == 0 &&
-               (strstr(name, ".self_attn.q_proj.") || strstr(name, ".self_attn.k_proj."));
-  return turns ? row - at + at % 2 * (dim / 2) + at / 2 : row;
+  return row - at + at % 2 * (dim / 2) + at / 2;
 }
 
 /* Elements of one row, or of many that follow one another, in the target's type. */
@@ -171,24 +176,34 @@ static int convert_piece(const conversion *c, int32_t index, int64_t first, int6
   return pdt_fail(c->err, PDT_ERROR_RUNTIME, "%s: is not made of floats", pdt_dtype_name(dtype));
 }
 
+/* Elements of rows that stand in pairs, row by row. */
+static int convert_pairs(const conversion *c, int32_t index, int64_t first, int64_t n, char *to) {
+  int64_t width = c->specs[index].n_dims > 1 ? c->specs[index].shape[1] : 1;
+  for (int64_t at = first, piece; at < first + n; at += piece) {
+    int64_t col = at % width, left = first + n - at;
+    piece = width - col < left ? width - col : left;
+    if (convert_piece(c, index, row_of_pair(c, at / width) * width + col, piece, to)) return -1;
+    to += pdt_dtype_row_bytes(c->specs[index].dtype, piece);
+  }
+  return 0;
+}
+
+/* A chunk of the target. Behind the last one the source must still be what it was, or nothing is
+ * written. */
 static int convert_chunk(void *context, int32_t index, int64_t first, int64_t n, void *chunk,
                          pdt_error *err) {
   const conversion *c = context;
   pdt_dtype dtype = c->specs[index].dtype;
-  int64_t width = c->specs[index].n_dims > 1 ? c->specs[index].shape[1] : 1;
   if (!c->from[index]) {
     memcpy(chunk, c->factors + first, (size_t)n * sizeof *c->factors);
     return 0;
   }
-  char *to = chunk;
-  for (int64_t at = first, piece; at < first + n; at += piece) {
-    int64_t col = at % width, row = row_in_source(c, index, at / width);
-    piece = width - col < first + n - at ? width - col : first + n - at;
-    if (convert_piece(c, index, row * width + col, piece, to)) return -1;
-    to += pdt_dtype_row_bytes(dtype, piece);
-  }
+  if (turns(c, index) ? convert_pairs(c, index, first, n, chunk)
+                      : convert_piece(c, index, first, n, chunk))
+    return -1;
   int64_t bad = pdt_first_not_finite(dtype, chunk, n);
-  if (bad < 0) return 0;
+  bool last = index + 1 == c->n && first + n == pdt_tensor_spec_elems(&c->specs[index]);
+  if (bad < 0) return last ? pdt_checkpoint_unchanged(c->checkpoint, err) : 0;
   return pdt_fail(err, PDT_ERROR_INPUT, "%s: tensor '%s': element %lld is not finite as %s",
                   c->from[index]->file->path, c->from[index]->name, (long long)(first + bad),
                   pdt_dtype_name(dtype));
@@ -370,7 +385,6 @@ int pdt_convert(const pdt_convert_options *options, pdt_error *err) {
   if (!rc) rc = load_source(&c);
   if (!rc) rc = list_tensors(&c);
   if (!rc) rc = c.to_gguf ? write_gguf(&c) : write_directory(&c);
-  if (!rc) rc = pdt_checkpoint_unchanged(c.checkpoint, err);
   if (!rc) print_summary(&c);
   free_conversion(&c);
   return rc ? -1 : 0;

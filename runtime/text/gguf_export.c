@@ -150,24 +150,30 @@ static int put_merges(const table *t, pdt_gguf_metadata *m) {
   return rc ? -1 : 0;
 }
 
-/* Scores that give these merges back: what is merged first has the highest. */
+/* Scores for these merges: what is merged first has the highest. *as_pairs gets the merges as
+ * pairs; NULL in it: no scores can be found. */
 static int make_scores(table *t, json_t **as_pairs) {
-  *as_pairs = json_array();
+  const float none = -(float)t->e->vocab_size;
   float next = 0;
+  *as_pairs = NULL;
   if (PDT_NEW(&t->scores, t->e->vocab_size, "scores", t->err)) return -1;
-  for (int32_t i = 0; i < t->e->vocab_size; i++) t->scores[i] = -(float)t->e->vocab_size;
+  for (int32_t i = 0; i < t->e->vocab_size; i++) t->scores[i] = none;
+  *as_pairs = json_array();
   for (size_t i = 0; i < json_array_size(t->merges); i++) {
-    char *parts[2], whole[1024];
-    bool known = parts_of(json_array_get(t->merges, i), parts);
-    int n = known ? snprintf(whole, sizeof whole, "%s%s", parts[0], parts[1]) : 0;
-    json_int_t id = n < (int)sizeof whole
-                        ? json_integer_value(json_object_get(t->vocab, known ? whole : ""))
-                        : -1;
+    char *parts[2], whole[1024] = "";
+    bool known = parts_of(json_array_get(t->merges, i), parts) &&
+                 snprintf(whole, sizeof whole, "%s%s", parts[0], parts[1]) < (int)sizeof whole;
+    const json_t *id = json_object_get(t->vocab, whole);
     if (known) json_array_append_new(*as_pairs, json_pack("[s, s]", parts[0], parts[1]));
     free(parts[0]);
     free(parts[1]);
-    if (!known || id < 0 || id >= t->e->vocab_size) return refuse(t, "these merges");
-    if (t->scores[id] == -(float)t->e->vocab_size) t->scores[id] = next--;
+    if (!known || !id || json_integer_value(id) >= t->e->vocab_size) {
+      json_decref(*as_pairs);
+      *as_pairs = NULL;
+      return 0;
+    }
+    float *score = &t->scores[json_integer_value(id)];
+    if (*score == none) *score = next--;
   }
   return 0;
 }
@@ -186,17 +192,28 @@ static void set_piece_types(table *t) {
   }
 }
 
-static int put_scores(table *t, pdt_gguf_metadata *m) {
+/* Finds scores that give exactly these merges back. */
+static int find_scores(table *t, bool *found) {
   json_t *own, *back = NULL;
+  set_piece_types(t);
   int rc = make_scores(t, &own);
   const pdt_gguf_pieces pieces = {t->tokens, t->types,   t->scores, (size_t)t->e->vocab_size,
                                   t->vocab,  t->e->where};
-  if (!rc) rc = pdt_gguf_merges(&back, &pieces, t->err);
-  if (!rc && !json_equal(own, back)) rc = refuse(t, "merges that no scores give");
-  if (!rc) pdt_gguf_put_f32s(m, "tokenizer.ggml.scores", t->scores, (size_t)t->e->vocab_size);
+  if (!rc && own) rc = pdt_gguf_merges(&back, &pieces, t->err);
+  *found = !rc && own && json_equal(own, back);
   json_decref(own);
   json_decref(back);
   return rc;
+}
+
+static void put_pieces(const table *t, bool prefix, pdt_gguf_metadata *m) {
+  pdt_gguf_put_string(m, "tokenizer.ggml.model", pdt_gguf_text_of("llama"));
+  pdt_gguf_put_string(m, "tokenizer.ggml.pre", pdt_gguf_text_of("default"));
+  pdt_gguf_put_bool(m, "tokenizer.ggml.add_space_prefix", prefix);
+  for (int32_t id = 0; id < t->e->vocab_size; id++)
+    if (t->types[id] == PDT_GGUF_TOKEN_UNKNOWN)
+      pdt_gguf_put_u32(m, "tokenizer.ggml.unknown_token_id", (uint32_t)id);
+  pdt_gguf_put_f32s(m, "tokenizer.ggml.scores", t->scores, (size_t)t->e->vocab_size);
 }
 
 /* ---- the two kinds ---- */
@@ -214,22 +231,17 @@ static int put_file(const table *t, pdt_gguf_metadata *m) {
 }
 
 static int put_kind(table *t, pdt_gguf_metadata *m) {
-  bool prefix;
+  bool prefix, found = false;
   const char *pre = pdt_gguf_pre_of(t->e->root);
   if (pre) {
     pdt_gguf_put_string(m, "tokenizer.ggml.model", pdt_gguf_text_of("gpt2"));
     pdt_gguf_put_string(m, "tokenizer.ggml.pre", pdt_gguf_text_of(pre));
     return put_merges(t, m);
   }
-  if (!pdt_gguf_is_sentencepiece(t->e->root, &prefix)) return put_file(t, m);
-  pdt_gguf_put_string(m, "tokenizer.ggml.model", pdt_gguf_text_of("llama"));
-  pdt_gguf_put_string(m, "tokenizer.ggml.pre", pdt_gguf_text_of("default"));
-  pdt_gguf_put_bool(m, "tokenizer.ggml.add_space_prefix", prefix);
-  set_piece_types(t);
-  for (int32_t id = 0; id < t->e->vocab_size; id++)
-    if (t->types[id] == PDT_GGUF_TOKEN_UNKNOWN)
-      pdt_gguf_put_u32(m, "tokenizer.ggml.unknown_token_id", (uint32_t)id);
-  return put_scores(t, m);
+  if (pdt_gguf_is_sentencepiece(t->e->root, &prefix) && find_scores(t, &found)) return -1;
+  if (!found) return put_file(t, m);
+  put_pieces(t, prefix, m);
+  return 0;
 }
 
 int pdt_gguf_put_tokenizer(pdt_gguf_metadata *m, const pdt_gguf_export *e, pdt_error *err) {

@@ -21,10 +21,10 @@ typedef struct pdt_gguf_export {
 } pdt_gguf_export;
 
 /* Puts the tokens, their types, merges or scores, and what goes around a text. Where GGUF has no
- * name for the way in which texts are split (those of gguf_tokenizer.h are known), the file goes in
- * as tokenizer.huggingface.json, which few programs but this one read. Refuses merges that are not
- * in the order of scores, several tokens before or behind a text, more than three that end one.
- * Errors: INPUT, MEMORY. */
+ * name for the way in which texts are split (those of gguf_tokenizer.h are known), or no scores
+ * give the merges, the file goes in as tokenizer.huggingface.json, which few programs but this one
+ * read. Refuses several tokens before or behind a text, and more than three that end one. Errors:
+ * INPUT, MEMORY. */
 int pdt_gguf_put_tokenizer(pdt_gguf_metadata *m, const pdt_gguf_export *e, pdt_error *err);
 
 #endif

@@ -126,9 +126,10 @@ static json_t *text_json(pdt_gguf_text t) {
   return json_stringn_nocheck(t.text, t.bytes);
 }
 
-/* Control and user-defined tokens, which are found in a text as wholes. */
+/* Control and user-defined tokens, which are found in a text as wholes. NULL without memory. */
 static json_t *added_tokens(const source *s) {
   json_t *list = json_array();
+  size_t n = 0;
   for (size_t i = 0; i < s->n; i++) {
     int32_t type = type_of(s, i);
     if (!s->tokens[i].bytes || (type != PDT_GGUF_TOKEN_CONTROL && type != PDT_GGUF_TOKEN_UNKNOWN &&
@@ -138,8 +139,11 @@ static json_t *added_tokens(const source *s) {
                                           (json_int_t)i, "content", text_json(s->tokens[i]),
                                           "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized",
                                           0, "special", type != PDT_GGUF_TOKEN_USER_DEFINED));
+    n++;
   }
-  return list;
+  if (json_array_size(list) == n) return list;
+  json_decref(list);
+  return NULL;
 }
 
 /* ---- around a text ---- */
@@ -260,10 +264,13 @@ const char *pdt_gguf_pre_of(const json_t *tokenizer) {
   return name;
 }
 
+/* NULL without memory. */
 static json_t *merges_of(const pdt_gguf_text *merges, size_t n) {
   json_t *list = json_array();
   for (size_t i = 0; i < n; i++) json_array_append_new(list, text_json(merges[i]));
-  return list;
+  if (json_array_size(list) == n) return list;
+  json_decref(list);
+  return NULL;
 }
 
 static int put_model(source *s, bool fallback, bool ignore_merges, json_t *unknown,

@@ -323,15 +323,18 @@ INLINE void add_piece(vec *sums, const pdt_cpu_product8 *p, const tile_piece *at
   }
 }
 
-/* Asks for the codes of the tile that follows. May ask for addresses past the matrix, which does
- * nothing. */
+/* Asks for this piece of the tile that follows, with the first of a unit for its head. May ask for
+ * addresses past the matrix, which does nothing. */
 INLINE void fetch_ahead(const pdt_cpu_product8 *p, const tile_piece *at, const int P) {
   enum { LINE = 64, NEAR_BYTES = 4096 };
+  const pdt_cpu_unit *u = &p->unit;
   pdt_bytes ahead = P * p->panel_bytes < CHUNK_BYTES ? P * p->panel_bytes : NEAR_BYTES;
-  uintptr_t from = (uintptr_t)at->unit + (uintptr_t)(at->index * p->unit.piece_bytes + ahead);
+  int32_t end = u->codes + (at->index + 1) * u->piece_bytes;
+  int32_t begin = at->index == 0 ? 0 : end - u->piece_bytes;
   for (int n = 0; n < P; n++)
-    for (int32_t line = 0; line <= p->unit.piece_bytes; line += LINE)
-      __builtin_prefetch((const void *)(from + (uintptr_t)(n * p->panel_bytes + line)));
+    for (int32_t line = begin; line < end; line += LINE)
+      __builtin_prefetch(
+          (const void *)((uintptr_t)at->unit + (uintptr_t)(n * p->panel_bytes + ahead + line)));
 }
 
 /* Pieces begin .. end - 1 of a leaf. */
