@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/draft.h"
 #include "work.h"
 
 enum { MOST = 16 };
