@@ -251,8 +251,9 @@ static bool parse(bench *b, int argc, char **argv) {
 int main(int argc, char **argv) {
   bench b = {0};
   if (!parse(&b, argc, argv)) {
-    fprintf(stderr, "usage: bench_matmul [--threads N] [--isa portable|avx2|avx512] [--repeats N] "
-                    "[--json]\n");
+    fprintf(stderr,
+            "usage: bench_matmul [--threads N] [--isa portable|avx2|avx512|amx] [--repeats N] "
+            "[--json]\n");
     return 2;
   }
   pdt_error err;
