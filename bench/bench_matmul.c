@@ -17,7 +17,7 @@
 #include "kernels/kernels.h"
 #include "machine.h"
 
-enum { LAYERS = 30, SHAPES = 5, BATCHES = 6, MOST_ROWS = 16, WIDEST = 49152 };
+enum { LAYERS = 30, SHAPES = 5, BATCHES = 8, MOST_ROWS = 128, WIDEST = 49152 };
 
 typedef struct shape {
   const char *name;
@@ -31,7 +31,7 @@ static const shape shapes[SHAPES] = {
     {"down", 576, 1536, 64, LAYERS},
     {"head", 49152, 576, 576, 1},
 };
-static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16};
+static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16, 32, 128};
 
 typedef struct bench {
   pdt_device device, reference;
