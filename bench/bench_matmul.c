@@ -17,7 +17,7 @@
 #include "kernels/kernels.h"
 #include "machine.h"
 
-enum { LAYERS = 30, SHAPES = 5, BATCHES = 7, MOST_ROWS = 32, WIDEST = 49152, LONGEST = 1536 };
+enum { LAYERS = 30, SHAPES = 5, BATCHES = 8, MOST_ROWS = 128, WIDEST = 49152, LONGEST = 1536 };
 
 typedef struct shape {
   const char *name;
@@ -31,7 +31,7 @@ static const shape shapes[SHAPES] = {
     {"down", 576, 1536, 64, LAYERS},
     {"head", 49152, 576, 576, 1},
 };
-static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16, 32};
+static const int32_t batches[BATCHES] = {1, 2, 4, 8, 12, 16, 32, 128};
 
 typedef struct bench {
   pdt_device device, reference;
@@ -284,7 +284,7 @@ int main(int argc, char **argv) {
   bench b = {0};
   if (!parse(&b, argc, argv)) {
     fprintf(stderr, "usage: bench_matmul [--type NAME] [--full-rows] [--threads N] [--isa "
-                    "portable|avx2|avx512] [--repeats N] "
+                    "portable|avx2|avx512|amx] [--repeats N] "
                     "[--json]\n");
     return 2;
   }

@@ -91,7 +91,8 @@ double machine_peak_flops(const char *kernels, int threads) {
   float (*run)(void) = chains_portable;
   double lanes = 4;
 #if defined(__x86_64__)
-  if (strcmp(kernels, "avx512") == 0) run = chains_avx512, lanes = 16;
+  if (strcmp(kernels, "avx512") == 0 || strcmp(kernels, "amx") == 0)
+    run = chains_avx512, lanes = 16;
   if (strcmp(kernels, "avx2") == 0) run = chains_avx2, lanes = 8;
 #else
   (void)kernels;

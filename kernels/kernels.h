@@ -36,7 +36,7 @@ typedef struct pdt_kernels pdt_kernels;
  * share a name give the same bits. */
 typedef struct pdt_device {
   const pdt_kernels *ops;
-  const char *name; /* "avx512", "avx2", "portable", "reference", "cuda sm_90": static */
+  const char *name; /* of the instruction set, or "reference", "cuda sm_90": static */
   int threads;      /* of the host that work on one operation */
   bool host_memory; /* arrays are ordinary memory of this process */
   bool runs_ahead; /* calls return before they are done: it pays to ask for a step before the tokens
@@ -492,15 +492,21 @@ struct pdt_kernels {
 /* ---- backends ---- */
 
 /* Instruction sets from least to most: the order is that of speed. */
-typedef enum pdt_cpu_isa { PDT_CPU_PORTABLE, PDT_CPU_AVX2, PDT_CPU_AVX512 } pdt_cpu_isa;
+typedef enum pdt_cpu_isa {
+  PDT_CPU_PORTABLE,
+  PDT_CPU_AVX2,
+  PDT_CPU_AVX512,
+  PDT_CPU_AMX,
+  PDT_CPU_ISAS
+} pdt_cpu_isa;
 
 /* The best instruction set that this machine runs and this build holds. */
 pdt_cpu_isa pdt_cpu_best_isa(void);
 
-/* Does this build hold it, and does this machine run it? */
+/* Does this build hold it, and does this machine run it, for this process? */
 bool pdt_cpu_has(pdt_cpu_isa isa);
 
-/* "portable", "avx2", "avx512", and back; false when unknown. */
+/* "portable", "avx2", "avx512", "amx", and back; false when unknown. */
 const char *pdt_cpu_isa_name(pdt_cpu_isa isa);
 bool pdt_cpu_isa_parse(const char *name, pdt_cpu_isa *out);
 

@@ -34,7 +34,7 @@ typedef struct pdt_kv_view {
 } pdt_kv_view;
 
 typedef struct pdt_cpu_primitives {
-  const char *name; /* "avx512", "avx2", "portable" */
+  const char *name; /* of pdt_cpu_isa_name */
 
   /* y[r, o] = sum_i w[o, i] x[r, i] in the order of w->tree. x [rows, in], y [rows, out], strides
    * in elements. Shared among `threads` OpenMP threads. rows >= 0. y must not overlap x. */

@@ -247,7 +247,7 @@ static bool has_avxvnni(void) {
 
 const pdt_cpu_quantized *pdt_cpu_quantized_of(pdt_cpu_isa isa) {
 #ifdef PDT_X86
-  if (isa == PDT_CPU_AVX512)
+  if (isa >= PDT_CPU_AVX512)
     return __builtin_cpu_supports("avx512vnni") ? &pdt_cpu_avx512vnni_quantized
                                                 : &pdt_cpu_avx512_quantized;
   if (isa == PDT_CPU_AVX2)

@@ -51,7 +51,7 @@ static const struct argp_option options[] = {
     {"exchange", OPT_ENGINE + PDT_FLAG_EXCHANGE, "NAME", 0,
      "with --verify: nccl, mpi or auto, between ranks that share the trunk", 0},
     {"kernels", OPT_ENGINE + PDT_FLAG_KERNELS, "NAME", 0,
-     "with --verify: portable, avx2 or avx512 (the best that every rank has)", 0},
+     "with --verify: portable, avx2, avx512 or amx (the best that every rank has)", 0},
     {0},
 };
 

@@ -59,7 +59,7 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
    "nccl (between GPUs), mpi (through the host) or auto; by default nccl where every " \
    "rank of a shard group has a GPU of its own, else memory that the ranks of a machine share", group}, \
   {"kernels", (key) + PDT_FLAG_KERNELS, "NAME", 0, \
-   "portable, avx2 or avx512; by default the best that every rank has", group}, \
+   "portable, avx2, avx512 or amx; by default the best that every rank has", group}, \
   {"exchange-timeout", (key) + PDT_FLAG_EXCHANGE_TIMEOUT, "SECONDS", 0, \
    "end all ranks where one is not heard for so long, or no exchange gets on (6; 0: " \
    "never); what a rank computes may take longer", group}, \

@@ -31,7 +31,7 @@ static int make_groups(pdt_machine *m, pdt_rank T, pdt_error *err) {
 static int choose_kernels(pdt_machine *m, const char *name, pdt_error *err) {
   pdt_cpu_isa isa = pdt_cpu_best_isa();
   if (name && !pdt_cpu_isa_parse(name, &isa))
-    pdt_fail(err, PDT_ERROR_USAGE, "--kernels: expected portable, avx2 or avx512, found '%s'",
+    pdt_fail(err, PDT_ERROR_USAGE, "--kernels: expected portable, avx2, avx512 or amx, found '%s'",
              name);
   int64_t common = isa;
   pdt_comm_all_reduce_i64(m->world, &common, 1, PDT_COMM_MIN);
