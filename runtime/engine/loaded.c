@@ -51,7 +51,7 @@ static int load(pdt_loaded *l, pdt_machine *m, const pdt_loaded_files *files, pd
                        m->place.ranks, err) ||
       load_weights(l, m, files->quantize, err) ||
       (l->drafts && pdt_bare_model_load(&l->draft, m, files->draft, l->model.vocab_size,
-                                         files->quantize, notices, err)))
+                                        files->quantize, notices, err)))
     return -1;
   return fingerprint(l, model, err);
 }

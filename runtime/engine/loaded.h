@@ -23,7 +23,7 @@ typedef struct pdt_loaded {
   double weights_seconds;    /* from the file to the device */
   pdt_sidecar sidecar;       /* likewise */
   bool drafts;               /* is there a draft model: */
-  pdt_bare_model draft;     /* likewise */
+  pdt_bare_model draft;      /* likewise */
 } pdt_loaded;
 
 /* Of an engine: directories of models and a file. */
