@@ -138,7 +138,8 @@ static void free_run(bench *b) {
                  b->ours,
                  b->raw};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-  pdt_arena_free(&run->mail.arena);
+  pdt_arena_free(&run->mail.draft);
+  pdt_arena_free(&run->mail.read);
 }
 
 /* Blocks as if they had been decoded: those of this rank. */

@@ -130,13 +130,15 @@ int pdt_cuda_chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error 
     return -1;
   }
   made->ids = (int32_t *)(void *)ids.at;
-  if (cudaMallocHost((void **)&made->told, bytes) != cudaSuccess ||
-      cudaEventCreateWithFlags(&made->done[0], cudaEventDisableTiming) != cudaSuccess ||
-      cudaEventCreateWithFlags(&made->done[1], cudaEventDisableTiming) != cudaSuccess) {
+  cudaError_t code = cudaMallocHost((void **)&made->told, bytes);
+  for (int i = 0; i < 2 && code == cudaSuccess; i++)
+    code = cudaEventCreateWithFlags(&made->done[i], cudaEventDisableTiming);
+  if (code != cudaSuccess) {
     cudaGetLastError();
     pdt_cuda_chosen_free(dev, made);
-    return pdt_fail(err, PDT_ERROR_MEMORY, "chosen tokens: no %zu bytes of pinned host memory",
-                    bytes);
+    return pdt_fail(err, code == cudaErrorMemoryAllocation ? PDT_ERROR_MEMORY : PDT_ERROR_RUNTIME,
+                    "GPU %d: chosen tokens: %zu bytes of pinned host memory: %s (CUDA error %d)",
+                    pdt_cuda_of(dev)->index, bytes, cudaGetErrorString(code), (int)code);
   }
   memset(made->told, 0, bytes);
   *out = made;

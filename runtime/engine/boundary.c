@@ -240,8 +240,8 @@ static bool notes_are_urgent(const pdt_run *run) {
   return urgent;
 }
 
-/* Everybody acts on the message in the mail. A rank that cannot, for want of memory, would go into
- * the next round with other lanes than the rest: all end with its error. */
+/* Everybody acts on the message in the mail, for which there is room. A rank that cannot all the
+ * same would go into the next round with other lanes than the rest: all end with its error. */
 static void act(pdt_run *run, const Pdt__Decision *decision) {
   pdt_error own = {0};
   if (apply_all(run, decision, &own)) pdt_comm_abort(run->machine->world, &own);
@@ -249,6 +249,22 @@ static void act(pdt_run *run, const Pdt__Decision *decision) {
   if (report_rounds(run, decision, &own)) pdt_run_note_failure(run, &own);
   dismiss_faulty(run);
   run->stats.boundaries++;
+}
+
+/* Room to read a message of so many bytes into, about the lanes that are listed: what protobuf-c
+ * takes for a message, a session and a stream, each piece on a line of its own. Fails alike on all
+ * ranks. */
+static int make_room(pdt_run *run, int64_t bytes, pdt_error *err) {
+  enum { MESSAGE = 4096, SESSION = 512, LANE = 512 };
+  pdt_mail *m = &run->mail;
+  pdt_bytes wanted = MESSAGE + SESSION * (pdt_bytes)run->n_decoding +
+                     LANE * (pdt_bytes)run->round.n_lanes + 8 * bytes;
+  void *room;
+  if (wanted <= m->read_bytes) return 0;
+  pdt_arena_free(&m->read);
+  m->read_bytes = pdt_arena_take(&m->read, &room, 2 * wanted, 1, err) ? 0 : 2 * wanted;
+  pdt_arena_reset(&m->read);
+  return pdt_comm_agree(run->machine->world, err);
 }
 
 static void *take(void *arena, size_t bytes) {
@@ -271,10 +287,11 @@ int pdt_run_settle(pdt_run *run, pdt_error *err) {
   uint64_t bus_hash = hash_buses(run);
   pdt_notes_start(run, true);
   int status = obtain_live(run, bus_hash, &bytes, err);
+  if (!status) status = make_room(run, bytes, err);
   if (!status) {
-    ProtobufCAllocator arena = {take, leave, &run->mail.arena};
+    ProtobufCAllocator arena = {take, leave, &run->mail.read};
     act(run, pdt__decision__unpack(&arena, (size_t)bytes, run->mail.decision));
-    pdt_arena_reset(&run->mail.arena);
+    pdt_arena_reset(&run->mail.read);
   }
   run->stats.boundary_seconds += pdt_seconds() - start;
   return status;

@@ -175,7 +175,8 @@ void pdt_run_buffers_free(pdt_run *run) {
   dev->ops->release(dev, b->prompt_states);
   dev->ops->chosen_free(dev, b->ahead);
   pdt_buffer_free(&m->requests);
-  pdt_arena_free(&m->arena);
+  pdt_arena_free(&m->draft);
+  pdt_arena_free(&m->read);
   pdt_ledger_free(&run->ledger);
   pdt_trunk_free(&run->trunk);
   pdt_draft_free(&run->draft, dev);

@@ -95,7 +95,7 @@ int pdt_decision_fit(pdt_run *run, int64_t bytes, pdt_error *err) {
 int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error *err) {
   const pdt_observer *o = &run->setup.observer;
   draft d;
-  int status = new_draft(&d, &run->mail.arena, run->n_decoding, run->round.n_lanes, err);
+  int status = new_draft(&d, &run->mail.draft, run->n_decoding, run->round.n_lanes, err);
   for (int32_t i = 0; i < run->n_decoding && !status; i++) {
     d.session_list[i] = &d.sessions[i];
     decide_session(run, &d, run->sessions[i], &d.sessions[i]);
@@ -108,7 +108,7 @@ int pdt_decision_make(pdt_run *run, uint64_t bus_hash, int64_t *bytes, pdt_error
   if (!status) status = pdt_decision_fit(run, *bytes, err);
   if (!status) pdt__decision__pack(&d.message, run->mail.decision);
   if (!status && o->decided) status = o->decided(o->context, run->mail.decision, *bytes, err);
-  pdt_arena_reset(&run->mail.arena);
+  pdt_arena_reset(&run->mail.draft);
   return status ? -1 : 0;
 }
 

@@ -33,7 +33,9 @@ typedef struct pdt_mail {
                              and notes that are carried */
   uint8_t *decision;      /* [decision_bytes]: the packed Decision, the same on every rank */
   int64_t decision_bytes; /* room, grown when a message asks for it: alike on every rank */
-  pdt_arena arena;        /* of the message as it is read */
+  pdt_arena draft;        /* on rank 0: of the message as it is made */
+  pdt_arena read;         /* of the message as it is read, in one piece of read_bytes: */
+  pdt_bytes read_bytes;   /* grown when a message asks for it: alike on every rank */
   pdt_block_verdict *verdicts; /* [most streams of a session]: of one session's decision */
   pdt_buffer requests;         /* those that are admitted now, packed */
 } pdt_mail;

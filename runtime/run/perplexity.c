@@ -162,7 +162,7 @@ static double log_sum(const float *logits, int32_t n, int32_t *top) {
     if (logits[i] > logits[*top]) *top = i;
   double sum = 0;
   for (int32_t i = 0; i < n; i++) sum += exp((double)logits[i] - logits[*top]);
-  return logits[*top] + log(sum);
+  return sum > 0 ? logits[*top] + log(sum) : NAN;
 }
 
 /* Scores the token at `place`, which own row `row` foretells. */
