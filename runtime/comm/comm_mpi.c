@@ -176,7 +176,7 @@ static void on_late_elsewhere(int number) {
 /* The first exchanges end within a minute, or all ranks do: networks that do not join the machines
  * are tried for ever. Rank 0 speaks, the others give it the time to. */
 static void watch_start(bool begins) {
-  if (NEEDED_THREADS == MPI_THREAD_SINGLE) return; /* simulated: a minute there is not one here */
+  if ((int)NEEDED_THREADS == (int)MPI_THREAD_SINGLE) return; /* simulated: so are its minutes */
   if (pdt_limit_bytes("") < WATCHED_BYTES) {
     watch(begins);
     return;
