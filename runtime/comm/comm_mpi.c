@@ -83,8 +83,12 @@ static int new_handle(mpi_handle **out, pdt_rank size, pdt_error *err) {
   h->few = FEW_RANKS;
   h->gather = MPI_REQUEST_NULL;
   h->branch_bytes = TREE_BYTES + (pdt_bytes)size * TREE_RANK_BYTES;
-  if (PDT_NEW(&h->branch, h->branch_bytes, "communicator", err) ||
-      PDT_NEW(&h->requests, 2 * (int64_t)size, "communicator", err) ||
+  /* not zeroed: most ranks of thousands never use it */
+  h->branch = malloc((size_t)h->branch_bytes);
+  if (!h->branch)
+    pdt_fail(err, PDT_ERROR_MEMORY, "communicator: no memory for %lld bytes",
+             (long long)h->branch_bytes);
+  if (!h->branch || PDT_NEW(&h->requests, 2 * (int64_t)size, "communicator", err) ||
       PDT_NEW(&h->now.counts, size, "communicator", err) ||
       PDT_NEW(&h->now.displacements, size, "communicator", err) ||
       PDT_NEW(&h->pending.counts, size, "communicator", err) ||
