@@ -149,30 +149,29 @@ static void choose_drawn(choice *c) {
   for (int32_t i = 0; i < c->own; i++) *token_of(c, i) = s->tokens[i];
 }
 
+/* Of a batch's rows, with nothing said of their tokens yet. */
+static choice choice_of(pdt_trunk *trunk, const int32_t *begin) {
+  pdt_range vocab = trunk->weights->shard.vocab;
+  return (choice){.t = trunk,
+                  .dev = trunk->device,
+                  .s = trunk->scratch,
+                  .group = trunk->group,
+                  .begin = begin,
+                  .width = vocab.end - vocab.begin};
+}
+
 void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
                       const pdt_row_draw *draws, pdt_token *tokens) {
-  pdt_range vocab = trunk->weights->shard.vocab;
-  choice c = {.t = trunk,
-              .dev = trunk->device,
-              .s = trunk->scratch,
-              .group = trunk->group,
-              .begin = begin,
-              .draws = draws,
-              .width = vocab.end - vocab.begin,
-              .tokens = tokens};
+  choice c = choice_of(trunk, begin);
+  c.draws = draws;
+  c.tokens = tokens;
   share_logits(&c, hidden);
   choose_largest(&c);
   choose_drawn(&c);
 }
 
 void pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden, float *logits) {
-  pdt_range vocab = trunk->weights->shard.vocab;
-  choice c = {.t = trunk,
-              .dev = trunk->device,
-              .s = trunk->scratch,
-              .group = trunk->group,
-              .begin = begin,
-              .width = vocab.end - vocab.begin};
+  choice c = choice_of(trunk, begin);
   share_logits(&c, hidden);
   pick(&c, false); /* all */
   if (c.group->size > 1) gather_whole(&c);

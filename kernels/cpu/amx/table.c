@@ -14,11 +14,5 @@ static void matmul(const pdt_matrix *w, const float *x, int64_t x_stride, int32_
 const pdt_cpu_primitives pdt_cpu_amx_primitives = {
     .name = "amx",
     .matmul = matmul,
-    .matvec_unpacked = PDT_ISA_NAME(matvec_unpacked),
-    .rms_norm = PDT_ISA_NAME(rms_norm),
-    .silu_mul = PDT_ISA_NAME(silu_mul),
-    .gelu = PDT_ISA_NAME(gelu),
-    .rope = PDT_ISA_NAME(rope),
-    .softmax = PDT_ISA_NAME(softmax),
-    .attention = PDT_ISA_NAME(attention),
+    PDT_ISA_BUT_MATMUL,
 };

@@ -25,6 +25,12 @@ void PDT_ISA_NAME(softmax)(float *x, int64_t n);
 void PDT_ISA_NAME(attention)(const pdt_kv_view *kv, const float *q, int32_t n_heads, float *out,
                              float *scratch);
 
+/* A table's entries but its name and its products: another set may share them. */
+#define PDT_ISA_BUT_MATMUL                                                                         \
+  .matvec_unpacked = PDT_ISA_NAME(matvec_unpacked), .rms_norm = PDT_ISA_NAME(rms_norm),            \
+  .silu_mul = PDT_ISA_NAME(silu_mul), .gelu = PDT_ISA_NAME(gelu), .rope = PDT_ISA_NAME(rope),      \
+  .softmax = PDT_ISA_NAME(softmax), .attention = PDT_ISA_NAME(attention)
+
 /* x[i] = exp(x[i] - largest x); returns their sum, added up in 16 lanes by index. n >= 1. */
 float PDT_ISA_NAME(exp_shifted)(float *x, int64_t n);
 
