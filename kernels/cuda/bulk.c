@@ -12,10 +12,11 @@
  * The same row has to give the same bits, whatever rows stand beside it. So the algorithm is chosen
  * once for a shape of slab and a type, as for BULK_ROWS rows, and then serves any number of them.
  * It must sum an element "in one sequence", in the library's words: no split of the inner
- * dimension, no reduction, no workspace. What is assumed of the library is that one algorithm is
- * one kernel, that it makes each element in one block of threads, from the first input to the last,
- * and that the number of rows decides how many blocks there are and nothing else. test_kernels and
- * bench_step look whether that holds. */
+ * dimension, no reduction, no room in which parts of sums could be kept. (Hopper's kernels deal
+ * their tiles out by a counter, and get the few bytes that takes.) What is assumed of the library
+ * is that one algorithm is one kernel, that it makes each element in one block of threads, from the
+ * first input to the last, and that the number of rows decides how many blocks there are and
+ * nothing else. test_kernels and bench_step look whether that holds. */
 #include "kernels/cuda/bulk.h"
 
 #include <stdlib.h>
@@ -31,8 +32,11 @@ enum {
   SLAB_WAVES = 2048, /* outputs in multiples of it, with BULK_ROWS rows, fill a large GPU evenly */
   LEAST_SLAB = 256,
   MOST_SLAB = 1 << 15,
-  FOUND = 32,  /* algorithms to choose from */
-  ALIGNED = 16 /* bytes, at which rows of results begin */
+  FOUND = 32,   /* algorithms to choose from */
+  ALIGNED = 16, /* bytes, at which rows of results begin */
+  /* Bytes that an algorithm may have for itself: less than the sums of the smallest tile, 8 by 8.
+   */
+  COUNTERS = 128
 };
 
 /* How slabs of one shape and type are multiplied. */
@@ -48,7 +52,7 @@ struct pdt_cuda_bulk {
   bool rounds; /* rows to bf16 */
   plan *plans;
   int32_t n_plans, plans_room;
-  pdt_cuda_buffer weights, x, y;
+  pdt_cuda_buffer weights, x, y, counters;
 };
 
 static bool ok(pdt_cuda *c, cublasStatus_t code, const char *what) {
@@ -64,7 +68,8 @@ bool pdt_cuda_bulk_open(pdt_cuda *c) {
     pdt_fail(&c->failure, err.code, "GPU %d: %s", c->index, err.message);
     return false;
   }
-  return ok(c, c->bulk->lt.Create(&c->bulk->handle), "cuBLASLt");
+  return ok(c, c->bulk->lt.Create(&c->bulk->handle), "cuBLASLt") &&
+         pdt_cuda_grow(c, &c->bulk->counters, COUNTERS, "room for products");
 }
 
 void pdt_cuda_bulk_close(pdt_cuda *c) {
@@ -74,6 +79,7 @@ void pdt_cuda_bulk_close(pdt_cuda *c) {
   cudaFree(b->weights.at);
   cudaFree(b->x.at);
   cudaFree(b->y.at);
+  cudaFree(b->counters.at);
   free(b->plans);
   free(b);
   c->bulk = NULL;
@@ -128,7 +134,7 @@ static void forget(pdt_cuda *c, const problem *q) {
 
 /* What is asked for: no room for parts of sums, and none to be added up. */
 static bool prefer(pdt_cuda *c, cublasLtMatmulPreference_t preference) {
-  const uint64_t workspace = 0;
+  const uint64_t workspace = COUNTERS;
   const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_NONE, aligned = ALIGNED;
   const struct {
     cublasLtMatmulPreferenceAttributes_t attribute;
@@ -162,7 +168,7 @@ static bool is_whole(const pdt_cublaslt *lt, const cublasLtMatmulAlgo_t *algorit
          splits <= 1 && splits >= 0 && reduction == CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
-/* Does it serve few rows as well as many, without room of its own? */
+/* Does it serve few rows as well as many, in the room that there is? */
 static bool serves_all(pdt_cuda *c, const plan *p) {
   const pdt_cublaslt *lt = &c->bulk->lt;
   bool good = true;
@@ -172,7 +178,7 @@ static bool serves_all(pdt_cuda *c, const plan *p) {
     good = describe(c, p, rows, p->outputs, &q) &&
            lt->MatmulAlgoCheck(c->bulk->handle, q.product, q.weights, q.x, q.y, q.y, &p->algorithm,
                                &result) == CUBLAS_STATUS_SUCCESS &&
-           result.workspaceSize == 0;
+           result.workspaceSize <= COUNTERS;
     forget(c, &q);
   }
   return good;
@@ -279,7 +285,7 @@ static bool multiply_parts(const work *k, const problem *q, const plan *p, int i
   return ok(k->c,
             b->lt.Matmul(b->handle, q->product, &one, k->weights + i * k->w_bytes, q->weights,
                          k->x + j * k->x_bytes, q->x, i + j == 0 ? &zero : &one, y, q->y, y, q->y,
-                         &p->algorithm, NULL, 0, k->c->queue.stream),
+                         &p->algorithm, b->counters.at, COUNTERS, k->c->queue.stream),
             "product of many rows");
 }
 

@@ -80,7 +80,9 @@ static bool choose(pdt_cuda *c, const float *logits, int32_t width, const int32_
                               .row = row_list[i],
                               .to = to ? to[i] : i};
   }
-  return pdt_cuda_ok(c, pdt_launch_argmax(logits, width, row_list, n, 0, parts, best, &c->queue),
+  /* Every block of argmax would read the list over the bus. */
+  const int32_t *some = rows ? row_list : NULL;
+  return pdt_cuda_ok(c, pdt_launch_argmax(logits, width, some, n, 0, parts, best, &c->queue),
                      "largest logits") &&
          pdt_cuda_ok(c,
                      pdt_launch_draws(logits, width, list, n, goals_of(draws, width, n), &room,

@@ -8,6 +8,8 @@
 namespace {
 
 enum { PAGE_TOKENS = 16, THREADS = 128, WARPS = THREADS / 32 };
+/* Notes that a warp of note_attention has loads in flight for. */
+enum { AT_A_TIME = 4 };
 
 /* The key, or with `value` the value, of a head at a place of pages that are in order. */
 __device__ inline int64_t place_of(const pdt_cuda_pages &pages, int note, int head, bool value) {
@@ -26,7 +28,28 @@ __global__ void store_notes(const pdt_cuda_pages pages, const float *keys, const
   }
 }
 
-/* Block (row, head). Scores in shared memory, a warp a note; weights; then a thread an element. */
+/* One warp: the scores of AT_A_TIME notes from `first` on, of those that there are. */
+__device__ inline void score_notes(const pdt_cuda_pages &pages, const float *notes, int n, int head,
+                                   const float *query, int first, float root, float *scores) {
+  const float *keys[AT_A_TIME];
+  float dots[AT_A_TIME] = {};
+#pragma unroll
+  for (int u = 0; u < AT_A_TIME; u++)
+    keys[u] = notes + place_of(pages, min(first + u, n - 1), head, false);
+  for (int j = threadIdx.x % 32; j < pages.head_dim; j += 32) {
+    float q = query[j];
+#pragma unroll
+    for (int u = 0; u < AT_A_TIME; u++) dots[u] = fmaf(q, keys[u][j], dots[u]);
+  }
+#pragma unroll
+  for (int u = 0; u < AT_A_TIME; u++) {
+    float dot = warp_sum(dots[u]);
+    if (threadIdx.x % 32 == 0 && first + u < n) scores[first + u] = dot * root;
+  }
+}
+
+/* Block (row, head). Scores in shared memory, a warp some notes; weights; then a thread an element.
+ */
 __global__ void __launch_bounds__(THREADS)
     note_attention(const pdt_cuda_condition *rows, const pdt_cuda_pages pages, int64_t layer_at,
                    const float *query, float *out) {
@@ -35,19 +58,14 @@ __global__ void __launch_bounds__(THREADS)
   grid_release();
   grid_wait();
   const pdt_cuda_condition row = rows[blockIdx.x];
-  int head = blockIdx.y, hd = pages.head_dim, lane = threadIdx.x % 32;
+  int head = blockIdx.y, hd = pages.head_dim;
   if (row.n_notes < 1) return;
   const float *notes = row.notes + layer_at;
   query += ((int64_t)blockIdx.x * pages.heads + head) * hd;
   out += ((int64_t)blockIdx.x * pages.heads + head) * hd;
   float root = 1 / sqrtf((float)hd), largest = -INFINITY, sum = 0;
-  for (int i = threadIdx.x / 32; i < row.n_notes; i += WARPS) {
-    const float *key = notes + place_of(pages, i, head, false);
-    float dot = 0;
-    for (int j = lane; j < hd; j += 32) dot = fmaf(query[j], key[j], dot);
-    dot = warp_sum(dot);
-    if (lane == 0) scores[i] = dot * root;
-  }
+  for (int first = threadIdx.x / 32 * AT_A_TIME; first < row.n_notes; first += WARPS * AT_A_TIME)
+    score_notes(pages, notes, row.n_notes, head, query, first, root, scores);
   __syncthreads();
   for (int i = 0; i < row.n_notes; i++) largest = fmaxf(largest, scores[i]);
   __syncthreads();
@@ -58,6 +76,7 @@ __global__ void __launch_bounds__(THREADS)
   sum = block_sum(sum, room);
   for (int j = threadIdx.x; j < hd; j += THREADS) {
     float value = 0;
+#pragma unroll 16
     for (int i = 0; i < row.n_notes; i++)
       value = fmaf(scores[i], notes[place_of(pages, i, head, true) + j], value);
     out[j] = value / sum;

@@ -11,6 +11,7 @@
 namespace {
 
 enum { THREADS = 256, LINE = 32 /* floats */, MOST_GRID_ROWS = 65535 };
+enum { GATHERED = 4 * THREADS /* elements that a block of gather reads of a row */ };
 enum { MOST_NORM_THREADS = 1024, HELD = 2 /* quads of a row that a thread keeps */ };
 
 /* Can it be read 16 bytes at a time? */
@@ -231,14 +232,21 @@ __device__ inline float widen(pdt_dtype dtype, const void *p, int64_t at) {
   return static_cast<const float *>(p)[at];
 }
 
-__global__ void gather(const pdt_cuda_weights w, const int32_t *ids, const int32_t *from, int64_t n,
-                       float *y) {
+/* Block (part of a row, row). The lists may be the host's: a thread of the block reads them. */
+__global__ void __launch_bounds__(THREADS)
+    gather(const pdt_cuda_weights w, const int32_t *ids, const int32_t *from, int32_t n, float *y) {
+  SHARED_ARRAY(int32_t, found, 1);
   grid_release();
   grid_wait();
-  for (int64_t i = first_item(); i < n; i += item_step()) {
-    int64_t row = i / w.in;
-    int32_t id = max(ids[from ? from[row] : row], 0);
-    y[i] = widen(w.dtype, w.data, pdt_cuda_place(w.dtype, w.out, w.in, id, (int32_t)(i % w.in)));
+  for (int32_t row = blockIdx.y; row < n; row += gridDim.y) {
+    __syncthreads();
+    if (threadIdx.x == 0) found[0] = max(ids[from ? from[row] : row], 0);
+    __syncthreads();
+    int32_t begin = blockIdx.x * GATHERED, end = min(begin + GATHERED, w.in);
+#pragma unroll 4
+    for (int32_t i = begin + threadIdx.x; i < end; i += THREADS)
+      y[(int64_t)row * w.in + i] =
+          widen(w.dtype, w.data, pdt_cuda_place(w.dtype, w.out, w.in, found[0], i));
   }
 }
 
@@ -322,10 +330,10 @@ cudaError_t pdt_launch_pack(const pdt_cuda_weights *w, int32_t first_out, int32_
 
 cudaError_t pdt_launch_gather(const pdt_cuda_weights *w, const int32_t *ids, const int32_t *from,
                               int32_t n, float *y, pdt_cuda_queue *queue) {
-  int64_t elems = (int64_t)n * w->in;
-  if (elems < 1) return cudaSuccess;
-  return launch_ahead(gather, dim3(blocks_for(elems, THREADS)), dim3(THREADS), 0, queue, *w, ids,
-                      from, elems, y);
+  if (n < 1 || w->in < 1) return cudaSuccess;
+  dim3 grid((unsigned)((w->in - 1) / GATHERED + 1),
+            (unsigned)(n < MOST_GRID_ROWS ? n : MOST_GRID_ROWS));
+  return launch_ahead(gather, grid, dim3(THREADS), 0, queue, *w, ids, from, n, y);
 }
 
 cudaError_t pdt_launch_rows_product(const void *rows, pdt_dtype dtype, int32_t n, int32_t width,

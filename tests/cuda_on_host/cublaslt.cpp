@@ -79,6 +79,11 @@ bool serves(const algorithm &chosen, const description &d, const layout &a) {
          chosen.type == (uint32_t)a.type;
 }
 
+/* Room that it needs: of many rows, a counter by which tiles are dealt out. */
+size_t room_for(const layout &out) {
+  return out.columns >= 8 ? sizeof(unsigned) : 0;
+}
+
 } // namespace
 
 extern "C" {
@@ -194,6 +199,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t pr
                                        cublasLtMatmulHeuristicResult_t *result) {
   const description *p = of<description>(product);
   memset(result, 0, sizeof *result);
+  result->workspaceSize = room_for(*of<layout>(d));
   return fits(*p, *of<layout>(a), *of<layout>(b), *of<layout>(c), *of<layout>(d)) &&
                  serves(*of<const algorithm>(algo), *p, *of<layout>(a))
              ? CUBLAS_STATUS_SUCCESS
@@ -204,7 +210,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               const void *A, cublasLtMatrixLayout_t a, const void *B,
                               cublasLtMatrixLayout_t b, const void *beta, const void *C,
                               cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t d,
-                              const cublasLtMatmulAlgo_t *algo, void *, size_t,
+                              const cublasLtMatmulAlgo_t *algo, void *room, size_t room_bytes,
                               cudaStream_t stream) {
   cudaStreamSynchronize(stream); /* what is multiplied must have been made: the stream is lazy */
   const description &p = *of<description>(product);
@@ -212,6 +218,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
   const algorithm &chosen = *of<const algorithm>(algo);
   if (!fits(p, la, lb, *of<layout>(c), ld) || !serves(chosen, p, la) || C != D)
     return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (room_bytes < room_for(ld)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (room_for(ld)) memset(room, 0xff, room_for(ld));
   if ((uintptr_t)A % 256 || (uintptr_t)B % 256 || (uintptr_t)D % chosen.aligned ||
       ld.stride * sizeof(float) % chosen.aligned)
     return CUBLAS_STATUS_NOT_SUPPORTED;
