@@ -25,6 +25,23 @@ pdt_bytes pdt_cpu_panel_bytes(int32_t in, pdt_dtype dtype) {
   return (bytes + PDT_ALIGN_BYTES - 1) / PDT_ALIGN_BYTES * PDT_ALIGN_BYTES;
 }
 
+/* Zeroed memory for the panels of a matrix. Each thread's share of a product is touched first by
+ * that thread, so that as far as whole pages allow it lies in the memory next to it. */
+static int new_panels(pdt_device *dev, pdt_matrix *m, pdt_error *err) {
+  m->data = pdt_cpu_slab_take(&((pdt_cpu *)dev->state)->slabs, m->bytes);
+  if (!m->data)
+    return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: no memory for %lld bytes",
+                    (long long)m->bytes);
+  int64_t n = n_panels(m), panel = m->bytes / n;
+  int team = n < dev->threads ? (int)n : dev->threads;
+#pragma omp parallel for num_threads(team) schedule(static, 1) if (team > 1)
+  for (int t = 0; t < team; t++) {
+    int64_t begin = n * t / team, end = n * (t + 1) / team;
+    memset((char *)m->data + begin * panel, 0, (size_t)((end - begin) * panel));
+  }
+  return 0;
+}
+
 int pdt_cpu_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, pdt_dtype dtype,
                        int32_t leaf_width, pdt_error *err) {
   *m = (pdt_matrix){0};
@@ -37,9 +54,9 @@ int pdt_cpu_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, 
   if (__builtin_mul_overflow(n_panels(&made), pdt_cpu_panel_bytes(in, dtype), &made.bytes))
     return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: impossible size: [%d, %d] of %s", out,
                     in, pdt_dtype_name(dtype));
-  if (pdt_new(&made.data, made.bytes, 1, "weight matrix", err)) return -1;
+  if (new_panels(dev, &made, err)) return -1;
   if (pdt_sum_tree_new(&made.tree, in, leaf_width, err)) {
-    free(made.data);
+    pdt_cpu_slab_give(&((pdt_cpu *)dev->state)->slabs, made.data);
     return -1;
   }
   *m = made;
@@ -47,8 +64,7 @@ int pdt_cpu_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, 
 }
 
 void pdt_cpu_matrix_free(pdt_device *dev, pdt_matrix *m) {
-  (void)dev;
-  free(m->data);
+  pdt_cpu_slab_give(&((pdt_cpu *)dev->state)->slabs, m->data);
   pdt_sum_tree_free(&m->tree);
   *m = (pdt_matrix){0};
 }

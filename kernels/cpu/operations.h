@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/primitives.h"
 #include "kernels/cpu/quantized.h"
+#include "kernels/cpu/slabs.h"
 
 /* What a device's state points to. */
 typedef struct pdt_cpu {
@@ -15,6 +16,7 @@ typedef struct pdt_cpu {
   int64_t scratch_elems;
   int32_t *in_order; /* [n_in_order] 0, 1, 2 ..: the pages of a window of notes */
   int32_t n_in_order;
+  pdt_cpu_slab *slabs; /* where weights stand */
 } pdt_cpu;
 
 static inline const pdt_cpu_primitives *pdt_cpu_of(const pdt_device *dev) {
