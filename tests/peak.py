@@ -25,7 +25,7 @@ def make(pdt, folder, shape, dtype):
     with open(config, "w") as f:
         json.dump(shape, f)
     for words in (["model", "random", "--config", config, "--dtype", dtype, "--out", model],
-                  ["model", "convert", model, os.path.join(folder, "q4_0.gguf"), "--quantize", "q4_0"],
+                  *([["model", "convert", model, os.path.join(folder, "q4_0.gguf"), "--quantize", "q4_0"]] if dtype == "BF16" else []),
                   ["sidecar", "init", "--model", model, "--out", os.path.join(folder, "sidecar"), "--streams", 2, "--random", "--layers", 1]):
         result = harness.run([pdt, *words])
         if result.status != 0:
@@ -52,11 +52,12 @@ def beside(pdt, folder, model, ranks, *flags):
 def peaks(pdt, ranks):
     wrong = []
     with tempfile.TemporaryDirectory() as scratch:
-        for dtype in "F32", "BF16":
+        forms = {"F32": (("F32", "model", []),), "BF16": (("BF16", "model", []), ("BF16 to Q8_0", "model", ["--quantize", "q8_0"]), ("Q4_0", "q4_0.gguf", []))}
+        for dtype in forms:
             large = make(pdt, os.path.join(scratch, dtype), SHAPE, dtype)
             small = make(pdt, os.path.join(scratch, dtype + "-small"), {**SHAPE, "num_hidden_layers": 2}, dtype)
             for n in (1, *ranks):
-                for name, model, flags in ((dtype, "model", []), (f"{dtype} to Q8_0", "model", ["--quantize", "q8_0"]), ("Q4_0", "q4_0.gguf", [])):
+                for name, model, flags in forms[dtype]:
                     weights, more = beside(pdt, large, model, n, *flags)
                     _, little = beside(pdt, small, model, n, *flags)
                     print(f"{name}, {n} ranks: {weights:.1f} MiB of weights, {more:.1f} beside them and the cache, {little:.1f} with fewer layers")
