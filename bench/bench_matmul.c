@@ -236,6 +236,8 @@ static void run(bench *b) {
   if (!b->json) {
     printf("# at the end: read bandwidth %.2f GB/s, multiply-add peak %.1f GFLOP/s\n",
            b->read_bandwidth * 1e-9, b->peak * 1e-9);
+    double dot = machine_peak_flops(MACHINE_BF16_DOT, b->threads);
+    if (dot > 0) printf("# dot products of bf16 pairs: at most %.1f GFLOP/s\n", dot * 1e-9);
     return;
   }
   json_t *all = json_pack("{s:s, s:s, s:i, s:f, s:f, s:O}", "type", pdt_dtype_name(b->dtype),

