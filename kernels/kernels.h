@@ -175,6 +175,7 @@ typedef struct pdt_block_heads {
 /* One block to close, and where its results go. */
 typedef struct pdt_block {
   pdt_array states; /* [n_states, d]: final-norm states of the steps that emitted it */
+  pdt_array pooled; /* [n_states, d]: what the pool heads read in their place; none: the states */
   int32_t n_states; /* >= 1 */
   int32_t n_notes;  /* of its window, may be 0 */
   pdt_array agree_keys, agree_values; /* [n_notes, da] of the window's notes */
@@ -409,7 +410,8 @@ struct pdt_kernels {
 
   /* -- blocks and plans -- */
 
-  /* Closes n blocks (PROTOCOL.md; 3.6, 3.7). With u the block's states and `last` the last of them:
+  /* Closes n blocks (PROTOCOL.md; 3.6, 3.7). With u what the pool reads of a block
+   * and `last` the last of its states:
    *   summary  last; or of pool head j: pool_value[j] (sum over u of softmax(pool_query[j] . u /
    *            sqrt(d)) u), one head behind the other
    *   note     Norm(speculation summary + bias [+ hidden_out gelu(hidden summary + bias)]), eps

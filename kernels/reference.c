@@ -436,9 +436,10 @@ static double product(const pdt_matrix *w, int64_t o, const double *x) {
 
 static void summarize(const closing *c) {
   const pdt_block_heads *h = c->heads;
-  const float *states = c->block->states.at;
+  const float *last = c->block->states.at, *states = c->block->pooled.at;
   int64_t d = h->width, n = c->block->n_states;
-  for (int64_t i = 0; i < d; i++) c->last[i] = (double)states[(n - 1) * d + i];
+  if (!states) states = last;
+  for (int64_t i = 0; i < d; i++) c->last[i] = (double)last[(n - 1) * d + i];
   if (h->pool_heads == 0)
     for (int64_t i = 0; i < d; i++) c->summary[i] = c->last[i];
   for (int32_t j = 0; j < h->pool_heads; j++) {

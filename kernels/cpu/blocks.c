@@ -68,10 +68,10 @@ static void add_product(const closing *c, const pdt_matrix *w, const float *x, f
   for (int32_t i = 0; i < w->out; i++) y[i] += c->wide[i];
 }
 
-/* Summary of a block from its states [n, d]. */
+/* Summary of a block from what its pool reads [n, d]. */
 static void summarize(const closing *c) {
   const pdt_block_heads *h = c->heads;
-  const float *states = c->block->states.at;
+  const float *states = c->block->pooled.at ? c->block->pooled.at : c->block->states.at;
   int32_t d = h->width, ph = h->pool_heads, pd = h->pool_dim, n = c->block->n_states;
   if (ph == 0) {
     memcpy(c->summary, c->last, (size_t)d * sizeof *states);

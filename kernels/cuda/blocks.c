@@ -83,6 +83,7 @@ static bool set_up(closing *k, const pdt_block *blocks) {
   for (int32_t i = 0; i < k->n; i++) {
     const pdt_block *b = &blocks[i];
     list[i] = (pdt_cuda_block){.states = b->states.at,
+                               .pooled = b->pooled.at ? b->pooled.at : b->states.at,
                                .agree_keys = b->agree_keys.at,
                                .agree_values = b->agree_values.at,
                                .plan_items = b->plan_items.at,

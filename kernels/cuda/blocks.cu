@@ -16,10 +16,10 @@ __global__ void block_states(const pdt_cuda_block *blocks, int32_t width, float 
   const pdt_cuda_block b = blocks[blockIdx.y];
   int u = blockIdx.x;
   if (u >= b.n_states) return;
-  const float *state = b.states + (int64_t)u * width;
+  int64_t at = (int64_t)u * width;
   for (int i = threadIdx.x; i < width; i += THREADS) {
-    if (all) all[(int64_t)(b.first + u) * width + i] = state[i];
-    if (u == b.n_states - 1) last[(int64_t)blockIdx.y * width + i] = state[i];
+    if (all) all[(int64_t)(b.first + u) * width + i] = b.pooled[at + i];
+    if (u == b.n_states - 1) last[(int64_t)blockIdx.y * width + i] = b.states[at + i];
   }
 }
 
@@ -53,7 +53,7 @@ __global__ void pool(const pdt_cuda_block *blocks, int32_t n, int32_t pool_heads
   for (int i = threadIdx.x; i < width; i += THREADS) {
     float value = 0;
     for (int u = 0; u < b.n_states; u++)
-      value = fmaf(weights[u], b.states[(int64_t)u * width + i], value);
+      value = fmaf(weights[u], b.pooled[(int64_t)u * width + i], value);
     to[i] = value / sum;
   }
 }

@@ -34,6 +34,8 @@ static int new_lane_buffers(pdt_run *run, pdt_error *err) {
          PDT_NEW(&b->owner_begin, ranks + 1, "round", err) ||
          PDT_NEW(&b->tokens, c->load.tokens, "round", err) ||
          dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->states, err) ||
+         (run->loaded->sidecar.config.pool_layers > 0 &&
+          dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->pooled, err)) ||
          PDT_NEW(&b->told_states, run->details ? c->load.own_tokens * d : 0, "round", err) ||
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
@@ -77,7 +79,9 @@ static int new_row_buffers(pdt_run *run, pdt_error *err) {
   if (run->machine->group.size == 1 && dev->runs_ahead && run->draft_tokens == 0 &&
       dev->ops->chosen_new(dev, (int32_t)l->own_tokens, &b->ahead, err))
     return -1;
-  return dev->ops->alloc(dev, most * run->loaded->model.hidden_size, "round", &b->hidden, err) ||
+  int64_t d = run->loaded->model.hidden_size;
+  return dev->ops->alloc(dev, most * d, "round", &b->hidden, err) ||
+         (b->pooled.at && dev->ops->alloc(dev, most * d, "round", &b->inner, err)) ||
          PDT_NEW(&b->reads, rows, "round", err) || PDT_NEW(&b->steps, rows, "round", err) ||
          PDT_NEW(&b->rows, most, "round", err) || PDT_NEW(&b->conditioning, rows, "round", err) ||
          PDT_NEW(&b->row_lanes, rows, "round", err) ||
@@ -171,6 +175,8 @@ void pdt_run_buffers_free(pdt_run *run) {
                  m->letter};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   dev->ops->release(dev, b->states);
+  dev->ops->release(dev, b->pooled);
+  dev->ops->release(dev, b->inner);
   dev->ops->release(dev, b->hidden);
   dev->ops->release(dev, b->prompt_states);
   dev->ops->chosen_free(dev, b->ahead);

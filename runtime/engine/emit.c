@@ -115,8 +115,12 @@ static void condition_attention(void *context, pdt_layer layer, pdt_array h, int
 
 static void condition_ffn(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
   pdt_run *run = context;
-  (void)rows;
-  pdt_sidecar_adapter(&run->loaded->sidecar, layer, h);
+  pdt_sidecar *s = &run->loaded->sidecar;
+  pdt_device *dev = &run->machine->device;
+  if (!run->variant->plain) pdt_sidecar_adapter(s, layer, h);
+  if (layer + 1 == s->config.pool_layers)
+    dev->ops->norm_rows(dev, h, (pdt_array){0}, 1e-6f, rows, s->config.hidden_size,
+                        run->round.inner);
 }
 
 /* Runs rows 0 .. n-1 of the buffers, whose lanes are row_lanes (by owner), under their
@@ -136,11 +140,12 @@ static int run_rows(pdt_run *run, int32_t n, const int32_t *reads, pdt_array hid
             (pdt_conditioning){&b->row_lanes[at]->running->window, b->row_lanes[at]->stream};
   }
   b->begin[group->size] = n;
-  const pdt_trunk_hooks hooks = {run, v->no_snc ? NULL : condition_attention, condition_ffn};
+  const pdt_trunk_hooks hooks = {run, v->plain || v->no_snc ? NULL : condition_attention,
+                                 condition_ffn};
   const pdt_trunk_batch batch = {
       .rows = b->rows, .begin = b->begin, .chosen = reads ? b->ahead : NULL, .from = reads};
   if (!v->plain) pdt_sidecar_condition(&run->loaded->sidecar, b->conditioning, own);
-  return pdt_trunk_forward(&run->trunk, &batch, v->plain ? NULL : &hooks, hidden, err);
+  return pdt_trunk_forward(&run->trunk, &batch, &hooks, hidden, err);
 }
 
 /* Keeps the hidden states of this rank's rows of a batch with their blocks, at state_rows. */
@@ -148,8 +153,10 @@ static void keep_states(pdt_run *run) {
   const pdt_round_buffers *b = &run->round;
   pdt_device *dev = &run->machine->device;
   pdt_rank t = run->machine->group.rank;
-  dev->ops->move_rows(dev, b->states, b->state_rows + b->begin[t], b->hidden, NULL,
-                      b->begin[t + 1] - b->begin[t], run->loaded->model.hidden_size);
+  int32_t rows = b->begin[t + 1] - b->begin[t], d = run->loaded->model.hidden_size;
+  const int32_t *to = b->state_rows + b->begin[t];
+  dev->ops->move_rows(dev, b->states, to, b->hidden, NULL, rows, d);
+  if (b->pooled.at) dev->ops->move_rows(dev, b->pooled, to, b->inner, NULL, rows, d);
 }
 
 /* Token j of what a stream reads before it writes: the last prompt token, then its prefix. */
@@ -444,6 +451,7 @@ static void close_blocks(pdt_run *run, const Pdt__Decision *recorded) {
     if (!is_kept(run, recorded, lane)) continue;
     b->blocks[n] = pdt_sidecar_block(&lane->running->window, &lane->running->plan);
     b->blocks[n].states = pdt_array_at(b->states, lane->states * d);
+    if (b->pooled.at) b->blocks[n].pooled = pdt_array_at(b->pooled, lane->states * d);
     b->blocks[n].n_states = lane->emitted;
     b->blocks[n].note = lane->note;
     b->blocks[n].coverage = lane->coverage;

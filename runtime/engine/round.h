@@ -38,7 +38,8 @@ typedef struct pdt_round_buffers {
   int32_t *owner_begin; /* [ranks + 1]: owner_begin[r] .. owner_begin[r + 1] */
   pdt_token *tokens;    /* of all lanes, one after another */
   pdt_array states;     /* [own tokens, d]: hidden states of own lanes' steps, likewise */
-  float *told_states;   /* the same on the host, with details */
+  pdt_array pooled;     /* [own tokens, d]: what the pool reads of them, where that is not those */
+  float *told_states;   /* the states on the host, with details */
   float *notes;         /* [2, lanes, dn] in the order of by_owner; two halves: one may still be in
                            flight while the next round fills the other */
   float *coverage;      /* [lanes, S] */
@@ -50,6 +51,7 @@ typedef struct pdt_round_buffers {
   int32_t *reads;                 /* [max_rows]: where in them the token is that a row reads */
   int32_t *steps;                 /* [max_rows]: a row's, of its lane's block */
   pdt_array hidden;               /* [the larger, d] of own rows */
+  pdt_array inner;                /* the same of what the pool reads, where that is not those */
   pdt_trunk_row *rows;            /* [the larger], by owner */
   pdt_lane **row_lanes;           /* [max_rows] */
   int32_t *state_rows;            /* [max_rows] of own rows: where in `states` theirs go */

@@ -179,6 +179,20 @@ static int parse_trained(json_t **out, const json_t *object, const char *where, 
   return *out ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", name);
 }
 
+/* The layer behind which the pool reads, if the file names one. */
+static int parse_pool_layer(pdt_sidecar_config *out, const json_t *object, const char *where,
+                            const pdt_model_config *trunk, pdt_error *err) {
+  int64_t layer, high = trunk ? trunk->layers - 1 : INT32_MAX - 1;
+  if (!json_object_get(object, "pool_layer")) return 0;
+  if (pdt_json_integer(object, where, "pool_layer", 0, high, &layer, err)) return -1;
+  if (out->pool == PDT_POOL_LAST)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: 'pool_layer': expected a pool of kind 'attention' with it, found 'last'",
+                    where);
+  out->pool_layers = (int32_t)layer + 1;
+  return 0;
+}
+
 static int parse_object(pdt_sidecar_config *out, const json_t *object, const char *where,
                         const pdt_model_config *trunk, pdt_error *err) {
   if (pdt_json_expect_object(object, where, err) || parse_format(object, where, err) ||
@@ -189,7 +203,8 @@ static int parse_object(pdt_sidecar_config *out, const json_t *object, const cha
                     "%s: 'hidden_size': expected the model's %d, found %d (hint: this sidecar was "
                     "made for another model)",
                     where, trunk->hidden_size, out->hidden_size);
-  if (parse_kinds(out, object, where, err) || parse_layers(out, object, where, trunk, err))
+  if (parse_kinds(out, object, where, err) || parse_layers(out, object, where, trunk, err) ||
+      parse_pool_layer(out, object, where, trunk, err))
     return -1;
   return parse_defaults(&out->defaults, object, where, err) ||
                  parse_trained(&out->trained, object, where, err)
@@ -233,6 +248,8 @@ char *pdt_sidecar_config_text(const pdt_sidecar_config *config) {
       !put_sizes(object, config, pool_sizes, N_POOL_SIZES) &&
       !put_sizes(json_object_get(object, "defaults"), d, defaults, N_DEFAULTS) &&
       json_array_size(layers) == (size_t)config->n_instrumented &&
+      (config->pool_layers == 0 ||
+       !json_object_set_new(object, "pool_layer", json_integer(config->pool_layers - 1))) &&
       (!config->trained || !json_object_set(object, "trained", config->trained)))
     text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
   json_decref(object);

@@ -36,7 +36,8 @@ typedef struct pdt_sidecar_config {
   int32_t plan_slots, plan_vocab_size, plan_dim; /* S, Vp, de */
   char plan_hash_salt[PDT_SALT_BYTES];
   pdt_pool pool;
-  int32_t pool_heads, pool_dim;    /* ph, pd; 0 with pool "last" */
+  int32_t pool_heads, pool_dim; /* ph, pd; 0 with pool "last" */
+  int32_t pool_layers; /* layers behind which the pool reads; 0: all of them and the final norm */
   int32_t coverage_dim, agree_dim; /* dc, da */
   int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
   int32_t plan_places;             /* prompt tokens that slots weigh; from the tensor, 0 without */

@@ -118,7 +118,7 @@ def make_trunk(path, rng, dtype, vocab=259, **over):
     return c
 
 
-def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0):
+def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, pool_layer=None):
     d, n = trunk["hidden_size"], trunk["num_hidden_layers"]
     c = dict(
         format="pdt-sidecar", version=1, hidden_size=d, streams=streams, notes_dim=24, snc_heads=4, snc_head_dim=8,
@@ -126,6 +126,8 @@ def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", ga
         plan_dim=16, plan_hash_salt="parallel-decoder-v1", pool=pool, pool_heads=3, pool_dim=12, coverage_dim=10,
         agree_dim=14, defaults=dict(block_tokens=4, reveal_delay=1, window=9, horizon=8, gamma=0.5),
     )
+    if pool_layer is not None:
+        c["pool_layer"] = pool_layer
     s, vp, dn, de, q = c["plan_slots"], c["plan_vocab_size"], c["notes_dim"], c["plan_dim"], c["snc_heads"] * c["snc_head_dim"]
     pooled = d if pool == "last" else c["pool_heads"] * c["pool_dim"]
 
@@ -191,6 +193,9 @@ CASES = {
     # optional tensors (EXTENSIONS.md): more places than the prompt has tokens, and fewer
     "many-places": ("llama-mha-tied", "F32", dict(streams=3, planner="tied", places=16), dict()),
     "few-places": ("llama", "F32", dict(streams=2, places=5), dict(gamma="mid")),
+    # a pool that reads a layer's output (EXTENSIONS.md): below all that is conditioned, and amid it
+    "pool-below": ("llama", "F32", dict(streams=3, pool_layer=0), dict(gamma="mid", prefixes=True)),
+    "pool-amid": ("qwen3", "BF16", dict(streams=3, layers=[0, 1, 2], pool_layer=1, dtype="BF16"), dict(gamma="mid", horizon=8)),
     # sliding windows (EXTENSIONS.md): rollbacks put the position back behind where a window began
     "short-window": (
         "mistral-window", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=3, prefixes=True),

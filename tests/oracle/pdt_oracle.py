@@ -162,10 +162,11 @@ class Trunk:
 
         cache: list of per-layer [keys, values], each a list of [kv_heads, hd] arrays; appended to.
         sidecar: None (plain frozen trunk) or a function (layer, where, h) -> h.
-        Returns the final-norm hidden state [d].
+        Returns the final-norm hidden state [d]; self.outputs are those of all layers then.
         """
         pos = len(cache[0][0])
         x = self.w["model.embed_tokens.weight"][token].copy()
+        self.outputs = []
         for l in range(self.layers):
             pre = f"model.layers.{l}."
             a = rms_norm(x, self.w[pre + "input_layernorm.weight"], self.eps)
@@ -193,6 +194,7 @@ class Trunk:
             x = x + self._linear(pre + "mlp.down_proj", up)
             if sidecar:
                 x = sidecar(l, "after_ffn", x)
+            self.outputs.append(x)
         return rms_norm(x, self.w["model.norm.weight"], self.eps)
 
     def logits(self, hidden):
@@ -260,7 +262,7 @@ class Sidecar:
         return rms_norm(np.mean(e @ self.w["plan.to_notes.weight"].T, axis=0))
 
     def pool(self, states):
-        """Summary of a block from its hidden states [n, d]: the last one, or attention heads over all."""
+        """Summary of a block from what is read of it [n, d]: the last one, or attention heads over all."""
         c = self.c
         if c["pool"] == "last":
             return states[-1]
@@ -413,10 +415,13 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                     trunk.step(t, s.cache, condition)
                 s.first, s.base = lead[-1], len(prompt) - 1 + len(lead) - 1
             # (a)-(b) emit up to tau provisional tokens
-            have, block, states, margins = s.tokens(), [], [], []
+            have, block, states, read, margins = s.tokens(), [], [], [], []
             while len(block) < tau and len(have) + len(block) < budget:
                 previous = (have + block)[-1] if have or block else s.first
                 states.append(trunk.step(previous, s.cache, condition))
+                # what the pool reads: those states, or what a layer puts out (EXTENSIONS.md)
+                layer = sidecar.c.get("pool_layer")
+                read.append(states[-1] if layer is None else rms_norm(trunk.outputs[layer]))
                 logits = trunk.logits(states[-1])
                 u = uniform(cfg["seed"], len(have) + len(block), s.index, s.attempt, session)
                 choice = cfg["temperature"], cfg["top_k"], cfg["top_p"], u
@@ -426,7 +431,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                 if block[-1] in trunk.eos:
                     break
             # (c)-(d) note, coverage, readiness
-            pooled = sidecar.pool(np.array(states))
+            pooled = sidecar.pool(np.array(read))
             note = sidecar.note(pooled)
             coverage = sidecar.coverage(pooled, ids)
             emitted[s.index] = sidecar.readiness(states[-1], pooled, vectors, coverage, note, ids)

@@ -1155,7 +1155,7 @@ typedef struct closing {
   pdt_block_heads heads[2];
   matrices all[HEAD_MATRICES], pool[POOLS];
   pdt_matrix pool_value[2][POOLS];
-  both vectors[4], states[BLOCKS], keys[BLOCKS], values[BLOCKS], items[BLOCKS];
+  both vectors[4], states[BLOCKS], pooled[BLOCKS], keys[BLOCKS], values[BLOCKS], items[BLOCKS];
   int32_t ids[BLOCKS][MOST_SLOTS];
   pdt_block blocks[2][BLOCKS];
   float note[2][BLOCKS][MOST_DIM], coverage[2][BLOCKS][MOST_SLOTS], ready[2][BLOCKS];
@@ -1209,12 +1209,15 @@ static void open_blocks(trial *t, closing *c) {
   for (int b = 0; b < BLOCKS; b++) {
     int32_t n = between(t, 1, MOST_STEPS), seen = between(t, 0, 2) ? between(t, 1, 40) : 0;
     c->states[b] = random_both(t, (int64_t)n * h->width, 1);
+    bool apart = h->pool_heads > 0 && between(t, 0, 1);
+    if (apart) c->pooled[b] = random_both(t, (int64_t)n * h->width, 1);
     c->keys[b] = random_both(t, (int64_t)seen * h->agree_dim, 1);
     c->values[b] = random_both(t, (int64_t)seen * h->agree_dim, 1);
     c->items[b] = random_both(t, (int64_t)h->slots * h->coverage_dim, 1);
     for (int32_t i = 0; i < h->slots; i++) c->ids[b][i] = between(t, 0, 2);
     for (int d = 0; d < 2; d++)
       c->blocks[d][b] = (pdt_block){.states = d ? c->states[b].ref : c->states[b].dev,
+                                    .pooled = d ? c->pooled[b].ref : c->pooled[b].dev,
                                     .n_states = n,
                                     .n_notes = seen,
                                     .agree_keys = d ? c->keys[b].ref : c->keys[b].dev,
@@ -1230,6 +1233,7 @@ static void open_blocks(trial *t, closing *c) {
 static void drop_blocks(trial *t, closing *c) {
   for (int b = 0; b < BLOCKS; b++) {
     drop_both(t, c->states[b]), drop_both(t, c->keys[b]);
+    if (c->pooled[b].dev.at) drop_both(t, c->pooled[b]);
     drop_both(t, c->values[b]), drop_both(t, c->items[b]);
   }
   for (int i = 0; i < HEAD_MATRICES; i++) drop_matrices(t, &c->all[i]);
