@@ -720,11 +720,13 @@ static void labels_free(labels *l) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, const labels *l) {
+static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, int32_t pool_layers,
+                           const labels *l) {
   pdt_error err = {0};
   pdt_model_config config = trunk_config(PDT_FAMILY_LLAMA, true);
   config.layers = 4;
   side_new(&e->s, f, rich);
+  e->s.sidecar.config.pool_layers = pool_layers;
   if (pdt_nn_trunk_new(&e->trunk, &config, NULL, true, &err)) fail_msg("%s", err.message);
   for (int64_t i = 0; i < e->trunk.parameters.n_elems; i++)
     e->trunk.parameters.value[i] = 0.5 * draw(f);
@@ -748,20 +750,36 @@ static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, c
       .ready_weight = l->ready_weight};
 }
 
-/* Every parameter of the sidecar through all losses, the trunk, and both passes. */
+/* Where lower states are known, a step is the same as where they are not. */
+static void check_lower(end_to_end *e, double loss) {
+  pdt_error err = {0};
+  double *x = zeros(S_ROWS * 12);
+  if (pdt_nn_trunk_lower(&e->trunk, &e->batch.sequences, e->batch.tokens,
+                         pdt_nn_lower_layers(&e->s.sidecar.config), x, &e->s.f->arena, &err))
+    fail_msg("%s", err.message);
+  e->batch.lower = x;
+  assert_true(step_loss(e) == loss);
+  e->batch.lower = NULL;
+  free(x);
+}
+
+/* Every parameter of the sidecar through all losses, the trunk, and both passes; the pool reads the
+ * final states, those below all that is conditioned, and those amid. */
 static void test_end_to_end(void **state) {
   fixture *f = *state;
   labels l = labels_new(f);
-  for (int i = 0; i < 4; i++) {
+  static const int32_t pools[] = {0, 0, 0, 0, 1, 1, 3, 3};
+  for (int i = 0; i < 8; i++) {
     end_to_end e;
     pdt_error err = {0};
     pdt_nn_step_sums sums;
-    end_to_end_new(&e, f, i & 1, i & 2, &l);
+    end_to_end_new(&e, f, i & 1 || pools[i], i & 2 || (pools[i] && i & 1), pools[i], &l);
     pdt_arena_reset(&f->arena);
     if (pdt_nn_sidecar_step(&e.trunk, &e.s.sidecar, &e.batch, &e.options, true, &sums, NULL,
                             &f->arena, &err))
       fail_msg("%s", err.message);
     assert_true(step_sum(&sums) == step_loss(&e));
+    check_lower(&e, step_sum(&sums));
     const pdt_nn_parameters *p = &e.s.sidecar.parameters;
     int untouched = 0;
     for (int32_t j = 0; j < p->n; j++) {
@@ -790,7 +808,7 @@ static void test_heads_alone(void **state) {
   end_to_end e;
   pdt_error err = {0};
   pdt_nn_step_sums sums;
-  end_to_end_new(&e, f, true, true, &l);
+  end_to_end_new(&e, f, true, true, 0, &l);
   e.options = (pdt_nn_step_options){.student_notes = true};
   e.batch.slot_weight = 0;
   e.batch.notes_weight = e.batch.spec_weight = NULL;

@@ -161,6 +161,7 @@ typedef struct decoded {
   pdt_window windows[BLOCKS];
   pdt_conditioning rows[TOKENS];
   pdt_plan plan;
+  pdt_array read; /* [TOKENS - PROMPT + 1, d] what the pool reads where that is not the states */
   float *note, *coverage, *ready; /* [BLOCKS, dn], [BLOCKS, S], [BLOCKS] */
 } decoded;
 
@@ -170,8 +171,11 @@ static void hook_snc(void *context, pdt_layer layer, pdt_array h, int32_t rows) 
 }
 
 static void hook_adapter(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
-  (void)rows;
-  pdt_sidecar_adapter(&((decoded *)context)->p->sidecar, layer, h);
+  decoded *d = context;
+  pdt_sidecar_adapter(&d->p->sidecar, layer, h);
+  if (layer + 1 == d->p->sidecar_config.pool_layers)
+    d->p->device.ops->norm_rows(&d->p->device, h, (pdt_array){0}, 1e-6f, rows,
+                                d->p->sidecar_config.hidden_size, d->read);
 }
 
 /* Notes of the windows: the plan's, then ours. */
@@ -208,6 +212,9 @@ static void decode_stream(decoded *d, const int32_t *plan_ids) {
   fill_windows(d);
   OK(pdt_kv_sequence_new(&sequence, &p->kv, NULL, 0, TOKENS, &err));
   decode_rows(p, &sequence, 0, PROMPT - 1, NULL);
+  if (c->pool_layers > 0)
+    OK(p->device.ops->alloc(&p->device, (int64_t)(TOKENS - PROMPT + 1) * hidden, "pool", &d->read,
+                            &err));
   const pdt_trunk_hooks hooks = {d, hook_snc, hook_adapter};
   pdt_sidecar_condition(&p->sidecar, d->rows, TOKENS - PROMPT + 1);
   decode_rows(p, &sequence, PROMPT - 1, TOKENS, &hooks);
@@ -219,6 +226,8 @@ static void decode_stream(decoded *d, const int32_t *plan_ids) {
   for (int32_t b = 0; b < BLOCKS; b++) {
     blocks[b] = pdt_sidecar_block(&d->windows[b], &d->plan);
     blocks[b].states = pdt_array_at(p->there, (int64_t)block_begin[b] * hidden);
+    if (d->read.at)
+      blocks[b].pooled = pdt_array_at(d->read, (int64_t)(block_begin[b] - PROMPT + 1) * hidden);
     blocks[b].n_states = block_steps[b];
     blocks[b].note = d->note + b * dn;
     blocks[b].coverage = d->coverage + b * S;
@@ -324,18 +333,21 @@ static void compare_case(const char *model, const char *sidecar) {
   compare_planners(&p);
   for (int32_t w = 0; w < BLOCKS; w++) pdt_window_free(&d.windows[w]);
   pdt_plan_free(&d.plan);
+  p.device.ops->release(&p.device, d.read);
   free(d.note);
   free(d.coverage);
   free(d.ready);
   close_pair(&p);
 }
 
-/* Sidecars of both planners and both pools, in float and bf16, beside odd numbers of heads and
- * beside a sliding window. */
+/* Sidecars of both planners and both pools, which read the final states or a layer's, in float and
+ * bf16, beside odd numbers of heads and beside a sliding window. */
 static void test_cases(void **state) {
   (void)state;
-  static const char *const names[] = {"bf16", "given-plan-and-prefixes", "odd-heads",
-                                      "tied-planner-last-pool", "short-window"};
+  static const char *const names[] = {"bf16",        "given-plan-and-prefixes",
+                                      "odd-heads",   "tied-planner-last-pool",
+                                      "pool-below",  "pool-amid",
+                                      "short-window"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char model[128], sidecar[128];
     snprintf(model, sizeof model, "tests/data/cases/%s/model", names[i]);

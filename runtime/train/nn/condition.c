@@ -180,7 +180,8 @@ int pdt_nn_condition_begin(pdt_nn_condition *c, const pdt_nn_sidecar *sidecar,
                 .after_ffn = adapter_forward,
                 .after_attention_back = snc_backward,
                 .after_ffn_back = adapter_backward,
-                .lowest = sidecar->config.instrumented[0]},
+                .lowest = sidecar->config.instrumented[0],
+                .inner = sidecar->config.pool_layers},
   };
   return PDT_TAKE(arena, &c->saved, sidecar->config.n_instrumented, err);
 }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+static const double eps = 1e-6; /* of Norm */
+
 /* One reading of the batch under some notes, and the gradients that come back to it. */
 typedef struct reading {
   const pdt_real *notes; /* [entries + Nb, dn] */
@@ -9,10 +11,12 @@ typedef struct reading {
   pdt_nn_pass trunk;
   pdt_nn_pool_pass pool;
   pdt_nn_note_pass note;
-  pdt_real *dstates; /* [R, d] */
-  pdt_real *dpooled; /* [Nb, p] */
-  pdt_real *dnote;   /* [Nb, dn] */
-  pdt_real *dnotes;  /* [entries + Nb, dn] */
+  const pdt_real *read; /* [R, d] what the pool reads */
+  pdt_real *dstates;    /* [R, d] */
+  pdt_real *dread;      /* [R, d] the same, or NULL where nothing below it learns */
+  pdt_real *dpooled;    /* [Nb, p] */
+  pdt_real *dnote;      /* [Nb, dn] */
+  pdt_real *dnotes;     /* [entries + Nb, dn] */
 } reading;
 
 typedef struct step {
@@ -24,6 +28,8 @@ typedef struct step {
   pdt_nn_step_sums *sums;
   pdt_arena *arena;
   int64_t rows, d, dn, p, S, Nb, entries;
+  bool below;            /* the pool reads below all that is conditioned: notes come first */
+  const pdt_real *lower; /* [R, d] where passes begin, or NULL: at the embedding */
   pdt_nn_plan_note_pass plan_notes;
   pdt_real *first_notes, *second_notes; /* [entries + Nb, dn] */
   pdt_nn_coverage_pass coverage;
@@ -45,23 +51,56 @@ static int plan_loss(step *s, pdt_error *err) {
   return pdt_nn_planner_back(s->sidecar, &b->prompts, &pass, pass.logits, s->arena, err);
 }
 
-/* Reads the batch under r->notes, and writes notes of its own. */
-static int read_batch(step *s, reading *r, pdt_error *err) {
-  const pdt_nn_sidecar_batch *b = s->batch;
-  if (pdt_nn_condition_begin(&r->condition, s->sidecar, &b->conditioning, r->notes, s->arena,
-                             err) ||
-      pdt_nn_trunk_forward(s->trunk, &r->trunk, &b->sequences, b->tokens, &r->condition.hooks,
-                           s->backward && s->options->through_trunk, s->arena, err) ||
-      pdt_nn_pool(s->sidecar, &b->blocks, r->trunk.hidden, s->rows, &r->pool, s->arena, err) ||
-      pdt_nn_speculate(s->sidecar, s->Nb, r->pool.pooled, &r->note, s->arena, err))
-    return -1;
-  if (!s->backward) return 0;
-  return PDT_TAKE_ZEROS(s->arena, &r->dstates, s->rows * s->d, err) ||
-                 PDT_TAKE_ZEROS(s->arena, &r->dpooled, s->Nb * s->p, err) ||
-                 PDT_TAKE_ZEROS(s->arena, &r->dnote, s->Nb * s->dn, err) ||
-                 PDT_TAKE_ZEROS(s->arena, &r->dnotes, (s->entries + s->Nb) * s->dn, err)
+/* Norm of rows for the pool. */
+static int norm_read(step *s, const pdt_real *x, const pdt_real **out, pdt_error *err) {
+  pdt_real *read;
+  if (PDT_TAKE(s->arena, &read, s->rows * s->d, err)) return -1;
+  pdt_nn_rms_norm((pdt_nn_weight){0}, eps, s->d, x, s->rows, read);
+  *out = read;
+  return 0;
+}
+
+/* Notes from what the pool reads. */
+static int write_notes(step *s, reading *r, pdt_error *err) {
+  return pdt_nn_pool(s->sidecar, &s->batch->blocks, r->read, s->rows, &r->pool, s->arena, err) ||
+                 pdt_nn_speculate(s->sidecar, s->Nb, r->pool.pooled, &r->note, s->arena, err)
              ? -1
              : 0;
+}
+
+/* Room for the gradients of a reading. */
+static int take_gradients(step *s, reading *r, pdt_error *err) {
+  if (!s->backward) return 0;
+  if (PDT_TAKE_ZEROS(s->arena, &r->dstates, s->rows * s->d, err) ||
+      PDT_TAKE_ZEROS(s->arena, &r->dpooled, s->Nb * s->p, err) ||
+      PDT_TAKE_ZEROS(s->arena, &r->dnote, s->Nb * s->dn, err) ||
+      PDT_TAKE_ZEROS(s->arena, &r->dnotes, (s->entries + s->Nb) * s->dn, err))
+    return -1;
+  if (!s->options->through_trunk || s->below) return 0;
+  r->dread = r->dstates;
+  return r->read == r->trunk.hidden
+             ? 0
+             : (PDT_TAKE_ZEROS(s->arena, &r->dread, s->rows * s->d, err) ? -1 : 0);
+}
+
+/* Runs the trunk under r->notes. */
+static int read_text(step *s, reading *r, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  if (pdt_nn_condition_begin(&r->condition, s->sidecar, &b->conditioning, r->notes, s->arena, err))
+    return -1;
+  r->condition.hooks.x = s->lower;
+  r->condition.hooks.first = pdt_nn_lower_layers(&s->sidecar->config);
+  if (s->below) r->condition.hooks.inner = 0; /* it is where the pass begins */
+  return pdt_nn_trunk_forward(s->trunk, &r->trunk, &b->sequences, b->tokens, &r->condition.hooks,
+                              s->backward && s->options->through_trunk, s->arena, err);
+}
+
+/* Reads the batch under r->notes, and writes notes of its own. */
+static int read_batch(step *s, reading *r, pdt_error *err) {
+  if (read_text(s, r, err)) return -1;
+  r->read = r->trunk.hidden;
+  if (r->trunk.inner && norm_read(s, r->trunk.inner, &r->read, err)) return -1;
+  return write_notes(s, r, err) || take_gradients(s, r, err) ? -1 : 0;
 }
 
 /* L_notes and L_spec, against the teacher, on the pass that read the teacher's notes. */
@@ -148,25 +187,51 @@ static int close_losses(step *s, pdt_error *err) {
                               s->options->close_reaches ? s->last->dpooled : NULL, s->arena, err);
 }
 
-/* From the gradients of a reading's note, summaries and states to those of the notes it read. */
-static int read_back(step *s, reading *r, pdt_error *err) {
-  if (pdt_nn_note_back(s->Nb, r->pool.pooled, &r->note, r->dnote, r->dpooled, s->arena, err) ||
-      pdt_nn_pool_back(s->sidecar, &s->batch->blocks, r->trunk.hidden, s->rows, &r->pool,
-                       r->dpooled, s->options->through_trunk ? r->dstates : NULL, s->arena, err))
-    return -1;
+/* From the gradients of a reading's note and summaries to those of what the pool read. */
+static int note_back(step *s, reading *r, pdt_error *err) {
+  return pdt_nn_note_back(s->Nb, r->pool.pooled, &r->note, r->dnote, r->dpooled, s->arena, err) ||
+                 pdt_nn_pool_back(s->sidecar, &s->batch->blocks, r->read, s->rows, &r->pool,
+                                  r->dpooled, r->dread, s->arena, err)
+             ? -1
+             : 0;
+}
+
+/* From those of its states to those of the notes it read. */
+static int text_back(step *s, reading *r, pdt_error *err) {
+  pdt_real *dinner;
   r->condition.dnotes = r->dnotes;
   if (!s->options->through_trunk) return 0;
+  if (r->dread && r->dread != r->dstates) {
+    if (PDT_TAKE_ZEROS(s->arena, &dinner, s->rows * s->d, err)) return -1;
+    pdt_nn_rms_norm_back((pdt_nn_weight){0}, eps, s->d, r->trunk.inner, s->rows, r->dread, dinner);
+    r->trunk.dinner = dinner;
+  }
   return pdt_nn_trunk_backward(s->trunk, &r->trunk, r->dstates, s->arena, err);
 }
 
-static int step_back(step *s, pdt_error *err) {
+/* Of the one reading where notes come before it. */
+static int below_back(step *s, pdt_error *err) {
+  reading *r = &s->first;
+  if (text_back(s, r, err)) return -1;
+  if (s->options->student_notes)
+    pdt_nn_axpy(1, r->dnotes + s->entries * s->dn, s->Nb * s->dn, r->dnote);
+  return note_back(s, r, err);
+}
+
+static int readings_back(step *s, pdt_error *err) {
   int64_t plans = s->entries * s->dn;
+  if (s->below) return below_back(s, err);
   if (s->options->student_notes) {
-    if (read_back(s, &s->second, err)) return -1;
+    if (note_back(s, &s->second, err) || text_back(s, &s->second, err)) return -1;
     pdt_nn_axpy(1, s->second.dnotes + plans, s->Nb * s->dn, s->first.dnote);
   }
-  if (read_back(s, &s->first, err)) return -1;
+  if (note_back(s, &s->first, err) || text_back(s, &s->first, err)) return -1;
   if (s->options->student_notes) pdt_nn_axpy(1, s->second.dnotes, plans, s->first.dnotes);
+  return 0;
+}
+
+static int step_back(step *s, pdt_error *err) {
+  if (readings_back(s, err)) return -1;
   return pdt_nn_plan_notes_back(s->sidecar, &s->batch->plans, &s->plan_notes, s->first.dnotes,
                                 s->arena, err);
 }
@@ -181,21 +246,55 @@ static int gather_notes(step *s, const pdt_real *plan_notes, const pdt_real *not
   return 0;
 }
 
+/* Where the passes of this step begin. */
+static int find_lower(step *s, pdt_error *err) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  int32_t layers = pdt_nn_lower_layers(&s->sidecar->config);
+  pdt_real *x;
+  s->lower = b->lower;
+  if (s->lower || !s->below) return 0;
+  if (PDT_TAKE(s->arena, &x, s->rows * s->d, err)) return -1;
+  s->lower = x;
+  return pdt_nn_trunk_lower(s->trunk, &b->sequences, b->tokens, layers, x, s->arena, err);
+}
+
+/* The pool reads where the pass begins: notes are there before anything reads them. */
+static int read_below(step *s, pdt_error *err) {
+  reading *r = &s->first;
+  if (norm_read(s, s->lower, &r->read, err) || write_notes(s, r, err) ||
+      take_gradients(s, r, err) || note_losses(s, err))
+    return -1;
+  if (s->options->student_notes) {
+    if (gather_notes(s, s->first_notes, r->note.note, &s->second_notes, err)) return -1;
+    r->notes = s->second_notes;
+  }
+  return read_text(s, r, err);
+}
+
+static int read_twice(step *s, pdt_error *err) {
+  if (read_batch(s, &s->first, err) || note_losses(s, err)) return -1;
+  if (!s->options->student_notes) return 0;
+  if (gather_notes(s, s->first_notes, s->first.note.note, &s->second_notes, err)) return -1;
+  s->second.notes = s->second_notes;
+  s->last = &s->second;
+  return read_batch(s, &s->second, err);
+}
+
 static int forward(step *s, pdt_error *err) {
   const pdt_nn_sidecar_batch *b = s->batch;
   if (plan_loss(s, err) || gather_notes(s, NULL, b->teacher_notes, &s->first_notes, err) ||
-      pdt_nn_plan_notes(s->sidecar, &b->plans, &s->plan_notes, s->first_notes, s->arena, err))
+      pdt_nn_plan_notes(s->sidecar, &b->plans, &s->plan_notes, s->first_notes, s->arena, err) ||
+      find_lower(s, err))
     return -1;
   s->first.notes = s->first_notes;
   s->last = &s->first;
-  if (read_batch(s, &s->first, err) || note_losses(s, err)) return -1;
-  if (s->options->student_notes) {
-    if (gather_notes(s, s->first_notes, s->first.note.note, &s->second_notes, err)) return -1;
-    s->second.notes = s->second_notes;
-    s->last = &s->second;
-    if (read_batch(s, &s->second, err)) return -1;
-  }
+  if (s->below ? read_below(s, err) : read_twice(s, err)) return -1;
   return token_losses(s, err) || close_losses(s, err) ? -1 : 0;
+}
+
+int32_t pdt_nn_lower_layers(const pdt_sidecar_config *config) {
+  int32_t lowest = config->instrumented[0], pool = config->pool_layers;
+  return pool > 0 && pool < lowest ? pool : lowest;
 }
 
 int pdt_nn_sidecar_step(const pdt_nn_trunk *trunk, const pdt_nn_sidecar *sidecar,
@@ -215,7 +314,9 @@ int pdt_nn_sidecar_step(const pdt_nn_trunk *trunk, const pdt_nn_sidecar *sidecar
             .p = pdt_sidecar_pooled(&sidecar->config),
             .S = sidecar->config.plan_slots,
             .Nb = batch->blocks.n,
-            .entries = batch->plans.n};
+            .entries = batch->plans.n,
+            .below = sidecar->config.pool_layers > 0 &&
+                     sidecar->config.pool_layers <= sidecar->config.instrumented[0]};
   *sums = (pdt_nn_step_sums){0};
   if (forward(&s, err)) return -1;
   if (results)

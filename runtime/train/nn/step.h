@@ -16,6 +16,8 @@
 typedef struct pdt_nn_sidecar_batch {
   pdt_nn_sequences sequences;
   const pdt_token *tokens; /* [R] */
+  const pdt_real *lower;   /* [R, d] the plain trunk behind its first pdt_nn_lower_layers layers;
+                              NULL: not known, and computed where it is needed */
   pdt_nn_conditioning conditioning;
   pdt_nn_blocks blocks;
   pdt_nn_plans plans;            /* the entries' plans as decoding would have them */
@@ -31,7 +33,8 @@ typedef struct pdt_nn_sidecar_batch {
 } pdt_nn_sidecar_batch;
 
 typedef struct pdt_nn_step_options {
-  bool student_notes; /* stage 2: a second pass reads the notes that the first one writes */
+  bool student_notes; /* stage 2: a second pass reads the notes that the first one writes; where
+                         notes do not depend on what is read, one pass reads its own */
   bool through_trunk; /* gradients go back through the trunk: SNC, adapters, plan notes */
   bool close_reaches; /* L_cov and L_ready also teach what their heads read */
 } pdt_nn_step_options;
@@ -49,6 +52,11 @@ typedef struct pdt_nn_step_results {
   const pdt_real *coverage; /* [Nb, S] logits, NULL without coverage_weight and ready_weight */
   const pdt_real *ready;    /* [Nb] logits, NULL without ready_weight */
 } pdt_nn_step_results;
+
+/* Layers of the trunk whose states depend neither on the sidecar nor on what it reads and that a
+ * step can begin behind: those below its first instrumented layer, or fewer, where the pool reads
+ * earlier ones. 0: none. Pure. */
+int32_t pdt_nn_lower_layers(const pdt_sidecar_config *config);
 
 /* Sum of all losses. backward: add their gradients to the sidecar's. results may be NULL. Errors:
  * MEMORY. */

@@ -164,15 +164,17 @@ static int saved_new(const pdt_nn_trunk *trunk, int64_t rows, pdt_nn_saved *s, p
 static int pass_room(const pdt_nn_trunk *trunk, pdt_nn_pass *pass, pdt_layer kept, pdt_arena *arena,
                      pdt_error *err) {
   const pdt_model_config *c = &trunk->config;
+  pdt_layer from = pass->hooks && pass->hooks->x ? pass->hooks->first : 0;
   int64_t rows = pass->rows, d = rows * c->hidden_size;
   int32_t longest = pdt_nn_longest(&pass->sequences);
   if (PDT_TAKE(arena, &pass->layers, c->layers, err) ||
       PDT_TAKE(arena, &pass->angles, (int64_t)longest * c->head_dim, err) ||
       PDT_TAKE(arena, &pass->last, d, err) || PDT_TAKE(arena, &pass->hidden, d, err))
     return -1;
-  for (pdt_layer l = 0; l < c->layers; l++) {
-    if (l > 0 && l < kept)
-      pass->layers[l] = pass->layers[0];
+  if (pass->hooks && pass->hooks->inner > 0 && PDT_TAKE(arena, &pass->inner, d, err)) return -1;
+  for (pdt_layer l = from; l < c->layers; l++) {
+    if (l > from && l < kept)
+      pass->layers[l] = pass->layers[from];
     else if (saved_new(trunk, rows, &pass->layers[l], arena, err))
       return -1;
   }
@@ -229,6 +231,21 @@ static void ffn_forward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass, pdt_
   pdt_nn_linear(&w->down, s->active, rows, true, out);
 }
 
+/* Layer l of the pass, with its hooks; what it gives goes to out. */
+static int layer_forward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass, pdt_layer l,
+                         pdt_real *out, pdt_arena *arena, pdt_error *err) {
+  const pdt_nn_hooks *hooks = pass->hooks;
+  if (attention_forward(trunk, pass, l, arena, err) ||
+      (hooks && hooks->after_attention(hooks->context, l, pass->layers[l].mid, err)))
+    return -1;
+  ffn_forward(trunk, pass, l, out);
+  if (hooks && hooks->after_ffn(hooks->context, l, out, err)) return -1;
+  if (hooks && l + 1 == hooks->inner)
+    memcpy(pass->inner, out,
+           (size_t)((int64_t)pass->rows * trunk->config.hidden_size) * sizeof *out);
+  return 0;
+}
+
 int pdt_nn_trunk_forward(const pdt_nn_trunk *trunk, pdt_nn_pass *pass,
                          const pdt_nn_sequences *sequences, const pdt_token *tokens,
                          const pdt_nn_hooks *hooks, bool keep, pdt_arena *arena, pdt_error *err) {
@@ -242,17 +259,32 @@ int pdt_nn_trunk_forward(const pdt_nn_trunk *trunk, pdt_nn_pass *pass,
                                   : hooks ? hooks->lowest
                                           : c->layers};
   if (pass_room(trunk, pass, keep ? pass->lowest : c->layers, arena, err)) return -1;
-  pdt_nn_gather(trunk->embedding.w, tokens, pass->rows, c->hidden_size, pass->layers[0].x);
-  for (pdt_layer l = 0; l < c->layers; l++) {
-    pdt_real *out = l + 1 < c->layers ? pass->layers[l + 1].x : pass->last;
-    if (attention_forward(trunk, pass, l, arena, err) ||
-        (hooks && hooks->after_attention(hooks->context, l, pass->layers[l].mid, err)))
+  pdt_layer from = hooks && hooks->x ? hooks->first : 0;
+  if (hooks && hooks->x)
+    memcpy(pass->layers[from].x, hooks->x,
+           (size_t)((int64_t)pass->rows * c->hidden_size) * sizeof *hooks->x);
+  else
+    pdt_nn_gather(trunk->embedding.w, tokens, pass->rows, c->hidden_size, pass->layers[0].x);
+  for (pdt_layer l = from; l < c->layers; l++)
+    if (layer_forward(trunk, pass, l, l + 1 < c->layers ? pass->layers[l + 1].x : pass->last, arena,
+                      err))
       return -1;
-    ffn_forward(trunk, pass, l, out);
-    if (hooks && hooks->after_ffn(hooks->context, l, out, err)) return -1;
-  }
   pdt_nn_rms_norm(trunk->final_norm, c->rms_norm_eps, c->hidden_size, pass->last, pass->rows,
                   pass->hidden);
+  return 0;
+}
+
+int pdt_nn_trunk_lower(const pdt_nn_trunk *trunk, const pdt_nn_sequences *sequences,
+                       const pdt_token *tokens, int32_t layers, pdt_real *x, pdt_arena *arena,
+                       pdt_error *err) {
+  const pdt_model_config *c = &trunk->config;
+  pdt_nn_pass pass = {
+      .sequences = *sequences, .tokens = tokens, .rows = sequences->begin[sequences->n]};
+  if (pass_room(trunk, &pass, c->layers, arena, err)) return -1;
+  pdt_nn_gather(trunk->embedding.w, tokens, pass.rows, c->hidden_size, pass.layers[0].x);
+  for (pdt_layer l = 0; l < layers; l++)
+    if (layer_forward(trunk, &pass, l, l + 1 < layers ? pass.layers[l + 1].x : x, arena, err))
+      return -1;
   return 0;
 }
 
@@ -341,6 +373,7 @@ int pdt_nn_trunk_backward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass,
   memset(dx, 0, (size_t)(rows * d) * sizeof *dx);
   pdt_nn_rms_norm_back(trunk->final_norm, c->rms_norm_eps, d, pass->last, rows, dhidden, dx);
   for (pdt_layer l = c->layers - 1; l >= 0 && l >= pass->lowest; l--) {
+    if (pass->dinner && l + 1 == hooks->inner) pdt_nn_axpy(1, pass->dinner, rows * d, dx);
     if (hooks && hooks->after_ffn_back(hooks->context, l, dx, err)) return -1;
     ffn_backward(trunk, pass, l, &g, dx);
     if (hooks && hooks->after_attention_back(hooks->context, l, dx, err)) return -1;

@@ -48,6 +48,10 @@ typedef struct pdt_nn_hooks {
   int (*after_attention_back)(void *context, pdt_layer layer, pdt_real *dh, pdt_error *err);
   int (*after_ffn_back)(void *context, pdt_layer layer, pdt_real *dh, pdt_error *err);
   pdt_layer lowest; /* the first layer where the hooks do something */
+  int32_t inner;    /* layers behind which the residual stream is kept beside; 0: none */
+  /* Where the pass begins: [R, d] coming into layer `first` <= lowest; NULL: with the embedding. */
+  pdt_layer first;
+  const pdt_real *x;
 } pdt_nn_hooks;
 
 /* One forward pass and what its backward needs. With R rows in all. */
@@ -61,6 +65,8 @@ typedef struct pdt_nn_pass {
   pdt_real *angles;            /* [longest, head_dim] */
   pdt_real *last;              /* [R, d] residual stream after the last layer */
   pdt_real *hidden;            /* [R, d] after the final norm */
+  pdt_real *inner;             /* [R, d] as the hooks ask for it, or NULL */
+  const pdt_real *dinner;      /* [R, d] its gradient, for backward, or NULL */
 } pdt_nn_pass;
 
 /* Runs sequences of tokens (ids in the vocabulary, checked by who read them). Everything lives in
@@ -69,7 +75,13 @@ int pdt_nn_trunk_forward(const pdt_nn_trunk *trunk, pdt_nn_pass *pass,
                          const pdt_nn_sequences *sequences, const pdt_token *tokens,
                          const pdt_nn_hooks *hooks, bool keep, pdt_arena *arena, pdt_error *err);
 
-/* From dhidden [R, d]: adds to the gradients of the trunk unless it is frozen, and to
+/* The residual stream of the plain trunk behind its first `layers` layers, into x [R, d]: what does
+ * not depend on a sidecar. layers >= 1. Errors: MEMORY. */
+int pdt_nn_trunk_lower(const pdt_nn_trunk *trunk, const pdt_nn_sequences *sequences,
+                       const pdt_token *tokens, int32_t layers, pdt_real *x, pdt_arena *arena,
+                       pdt_error *err);
+
+/* From dhidden [R, d] adds to the gradients of the trunk unless it is frozen, and to
  * those of the hooks. A frozen trunk is gone through no further than the lowest layer of the hooks.
  * Errors: MEMORY, those of the hooks. */
 int pdt_nn_trunk_backward(const pdt_nn_trunk *trunk, const pdt_nn_pass *pass,
