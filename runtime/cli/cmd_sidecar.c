@@ -15,6 +15,8 @@ enum {
   OPT_PLANNER,
   OPT_POOL,
   OPT_LAYERS,
+  OPT_POOL_LAYER,
+  OPT_SCALE_TEXT,
   OPT_SALT,
   OPT_GATE,
   OPT_NO_SNC,
@@ -62,6 +64,12 @@ static const struct argp_option options[] = {
     {"streams", OPT_SIZE + 0, "K", 0, "most streams, one adapter each (default 4)", 0},
     {"layers", OPT_LAYERS, "L,L,...", 0,
      "instrumented layers (default: four, spread over the upper half)", 0},
+    {"pool-layer", OPT_POOL_LAYER, "L", 0,
+     "the pool reads this layer's output (default: the final states)", 0},
+    {"scale-text", OPT_SCALE_TEXT, "FILE", 0,
+     "multiply what cross-attention and adapters add to a layer by the size of its output on this "
+     "text: for large trained models",
+     0},
     {"planner", OPT_PLANNER, "KIND", 0, "tied or full (default tied)", 0},
     {"pool", OPT_POOL, "KIND", 0, "attention or last (default attention)", 0},
     {"dtype", OPT_DTYPE, "TYPE", 0, "F32, F16 or BF16 (default F32)", 0},
@@ -149,15 +157,19 @@ static error_t parse_kind(pdt_fresh_sidecar *a, int key, const char *arg,
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_fresh_sidecar *a = state->input;
-  const pdt_cli_kept kept[] = {{OPT_MODEL, &a->model, NULL},
-                               {OPT_OUT, &a->out, NULL},
-                               {OPT_LAYERS, &a->layers, NULL},
-                               {OPT_OVERWRITE, NULL, &a->overwrite},
-                               {OPT_NO_SNC, NULL, &a->init.snc_closed}};
+  const pdt_cli_kept kept[] = {
+      {OPT_MODEL, &a->model, NULL},         {OPT_OUT, &a->out, NULL},
+      {OPT_LAYERS, &a->layers, NULL},       {OPT_SCALE_TEXT, &a->scale_text, NULL},
+      {OPT_OVERWRITE, NULL, &a->overwrite}, {OPT_NO_SNC, NULL, &a->init.snc_closed}};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= OPT_SIZE && key < OPT_SIZE + N_SIZES)
     return parse_size(a, &size_options[key - OPT_SIZE], arg, state);
+  int64_t layer;
   switch (key) {
+  case OPT_POOL_LAYER:
+    if (pdt_cli_integer(state, "pool-layer", arg, 0, INT32_MAX - 1, &layer)) return EINVAL;
+    a->pool_layer = (int32_t)layer;
+    return 0;
   case OPT_RANDOM:
     a->init.start = PDT_SIDECAR_RANDOM;
     return 0;
@@ -176,6 +188,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case ARGP_KEY_ARG:
     return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
+    if (a->pool_layer >= 0 && a->config.pool == PDT_POOL_LAST)
+      argp_error(state, "--pool-layer: expected with --pool attention, found 'last'");
     if (a->model && a->out) return 0;
     argp_error(state, "expected --model and --out");
     return EINVAL;
@@ -202,6 +216,7 @@ int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *e
                  .coverage_dim = 64,
                  .agree_dim = 128,
                  .defaults = {.block_tokens = 16, .reveal_delay = 1, .gamma = 0.5}},
+      .pool_layer = -1,
       .init = {.dtype = PDT_F32, .gate = -4}};
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &a, err);

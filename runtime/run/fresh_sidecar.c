@@ -1,13 +1,19 @@
 #include "run/fresh_sidecar.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/arena.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/text_safe.h"
 #include "journal/sink.h"
+#include "model/tensors.h"
 #include "run/outputs.h"
+#include "text/tokenizer.h"
+#include "train/nn/trunk.h"
 
 /* "8,10,12": ascending layers of the model. */
 static int parse_layers(pdt_sidecar_config *c, const char *text, pdt_layer n_layers,
@@ -38,6 +44,91 @@ static void default_layers(pdt_sidecar_config *c, pdt_layer n_layers) {
   c->n_instrumented = n;
 }
 
+static int by_size(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* The median over rows of the root mean square of x [rows, d]. room [rows]. */
+static double median_size(const float *x, int32_t rows, int32_t d, double *room) {
+  for (int32_t r = 0; r < rows; r++) {
+    double sum = 0;
+    for (int32_t i = 0; i < d; i++) sum += pow((double)x[(int64_t)r * d + i], 2);
+    room[r] = sqrt(sum / d);
+  }
+  qsort(room, (size_t)rows, sizeof *room, by_size);
+  return room[rows / 2];
+}
+
+/* How large the residual stream is behind every instrumented layer, on some tokens. */
+static int measure_layers(pdt_sidecar_config *c, const pdt_nn_trunk *trunk, const pdt_token *tokens,
+                          int32_t n, pdt_error *err) {
+  const int32_t begin[] = {0, n};
+  const pdt_nn_sequences sequences = {1, begin};
+  pdt_arena arena = {0};
+  float *x;
+  double *room;
+  int rc = PDT_NEW(&c->layer_scales, c->n_instrumented, "scales of layers", err);
+  for (int32_t i = 0; !rc && i < c->n_instrumented; i++) {
+    pdt_arena_reset(&arena);
+    rc = PDT_TAKE(&arena, &x, (int64_t)n * c->hidden_size, err) ||
+                 PDT_TAKE(&arena, &room, n, err) ||
+                 pdt_nn_trunk_lower(trunk, &sequences, tokens, c->instrumented[i] + 1, x, &arena,
+                                    err)
+             ? -1
+             : 0;
+    if (!rc) c->layer_scales[i] = median_size(x, n, c->hidden_size, room);
+  }
+  pdt_arena_free(&arena);
+  return rc;
+}
+
+/* The first tokens of the text, freed by the caller. */
+static int read_tokens(const pdt_fresh_sidecar *a, const pdt_model_config *model,
+                       pdt_token **tokens, int32_t *n, pdt_error *err) {
+  enum { MOST = 512, MOST_BYTES = 1 << 20 };
+  pdt_tokenizer *tokenizer;
+  char *text;
+  pdt_bytes bytes;
+  if (pdt_tokenizer_load_folder(&tokenizer, a->model, NULL, err)) return -1;
+  int rc = pdt_file_read(&text, &bytes, a->scale_text, MOST_BYTES, err);
+  if (!rc) {
+    rc = pdt_tokenizer_encode(tokenizer, text, (size_t)bytes, true, tokens, n, err);
+    if (rc) pdt_fail_in(err, "%.200s", a->scale_text);
+    free(text);
+  }
+  pdt_tokenizer_free(tokenizer);
+  if (rc) return -1;
+  if (*n > MOST) *n = MOST;
+  if (*n > model->max_positions) *n = (int32_t)model->max_positions;
+  for (int32_t i = 0; i < *n; i++)
+    if ((*tokens)[i] >= model->vocab_size)
+      rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: token %d is not in the model's vocabulary of %d",
+                    a->scale_text, (*tokens)[i], model->vocab_size);
+  if (!rc && *n < 1) rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: no text", a->scale_text);
+  if (rc) free(*tokens);
+  return rc;
+}
+
+static int measure_scales(pdt_fresh_sidecar *a, pdt_model_config *model, pdt_error *err) {
+  pdt_checkpoint *checkpoint = NULL;
+  pdt_nn_trunk trunk = {0};
+  pdt_token *tokens;
+  int32_t n;
+  if (!a->scale_text) return 0;
+  if (read_tokens(a, model, &tokens, &n, err)) return -1;
+  int rc = pdt_checkpoint_open(&checkpoint, a->model, NULL, err) ||
+                   pdt_model_tensors_check(model, checkpoint, NULL, err) ||
+                   pdt_nn_trunk_new(&trunk, model, checkpoint, true, err) ||
+                   measure_layers(&a->config, &trunk, tokens, n, err)
+               ? -1
+               : 0;
+  pdt_nn_trunk_free(&trunk);
+  pdt_checkpoint_close(checkpoint);
+  free(tokens);
+  return rc;
+}
+
 /* What depends on the model or on other options. */
 static int complete(pdt_fresh_sidecar *a, pdt_error *err) {
   pdt_model_config model;
@@ -53,9 +144,14 @@ static int complete(pdt_fresh_sidecar *a, pdt_error *err) {
                     d->block_tokens, d->horizon);
   if (a->init.start == PDT_SIDECAR_RANDOM && !a->gate_given) a->init.gate = 0;
   if (PDT_NEW(&c->instrumented, model.layers, "list of layers", err)) return -1;
-  if (a->layers) return parse_layers(c, a->layers, model.layers, err);
-  default_layers(c, model.layers);
-  return 0;
+  if (a->pool_layer >= model.layers)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--pool-layer: expected a layer of the model from 0 to %d, found %d",
+                    model.layers - 1, a->pool_layer);
+  c->pool_layers = a->pool_layer + 1;
+  if (!a->layers) default_layers(c, model.layers);
+  if (a->layers && parse_layers(c, a->layers, model.layers, err)) return -1;
+  return measure_scales(a, &model, err);
 }
 
 /* A sidecar takes long to train: none is replaced unasked. */

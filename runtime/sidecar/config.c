@@ -16,6 +16,10 @@ int32_t pdt_sidecar_snc_width(const pdt_sidecar_config *config) {
   return config->snc_heads * config->snc_head_dim;
 }
 
+double pdt_sidecar_layer_scale(const pdt_sidecar_config *config, int32_t at) {
+  return config->layer_scales ? config->layer_scales[at] : 1;
+}
+
 int32_t pdt_sidecar_instrumented_index(const pdt_sidecar_config *config, pdt_layer layer) {
   for (int32_t i = 0; i < config->n_instrumented; i++)
     if (config->instrumented[i] == layer) return i;
@@ -27,11 +31,15 @@ int pdt_sidecar_config_copy(pdt_sidecar_config *out, const pdt_sidecar_config *c
   size_t n = (size_t)config->n_instrumented;
   *out = *config;
   out->instrumented = NULL;
+  out->layer_scales = NULL;
   out->trained = config->trained ? json_deep_copy(config->trained) : NULL;
   if (config->trained && !out->trained)
     return pdt_fail(err, PDT_ERROR_MEMORY, "sidecar's config: no memory");
   if (PDT_NEW(&out->instrumented, n, "instrumented layers", err)) return -1;
   if (n > 0) memcpy(out->instrumented, config->instrumented, n * sizeof *out->instrumented);
+  if (!config->layer_scales) return 0;
+  if (PDT_NEW(&out->layer_scales, n, "scales of layers", err)) return -1;
+  memcpy(out->layer_scales, config->layer_scales, n * sizeof *out->layer_scales);
   return 0;
 }
 
@@ -39,7 +47,9 @@ void pdt_sidecar_config_free(pdt_sidecar_config *config) {
   json_decref(config->trained);
   config->trained = NULL;
   free(config->instrumented);
+  free(config->layer_scales);
   config->instrumented = NULL;
+  config->layer_scales = NULL;
   config->n_instrumented = 0;
 }
 
@@ -153,6 +163,29 @@ static int parse_layers(pdt_sidecar_config *out, const json_t *object, const cha
   return 0;
 }
 
+/* Scales of the instrumented layers, if the file has them. */
+static int parse_scales(pdt_sidecar_config *out, const json_t *object, const char *where,
+                        pdt_error *err) {
+  const char *key = "layer_scales";
+  const json_t *list;
+  size_t n = (size_t)out->n_instrumented;
+  if (!json_object_get(object, key)) return 0;
+  if (pdt_json_array(object, where, key, &list, err)) return -1;
+  if (json_array_size(list) != n)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: '%s': expected one for each of %zu instrumented layers, found %zu", where,
+                    key, n, json_array_size(list));
+  if (PDT_NEW(&out->layer_scales, n, key, err)) return -1;
+  for (size_t i = 0; i < n; i++) {
+    double value = json_number_value(json_array_get(list, i));
+    if (!(value >= 1e-6 && value <= 1e6))
+      return pdt_fail(err, PDT_ERROR_INPUT,
+                      "%s: '%s': number %zu: expected a number from 1e-6 to 1e6", where, key, i);
+    out->layer_scales[i] = value;
+  }
+  return 0;
+}
+
 static int parse_defaults(pdt_sidecar_defaults *out, const json_t *object, const char *where,
                           pdt_error *err) {
   const json_t *d;
@@ -204,7 +237,7 @@ static int parse_object(pdt_sidecar_config *out, const json_t *object, const cha
                     "made for another model)",
                     where, trunk->hidden_size, out->hidden_size);
   if (parse_kinds(out, object, where, err) || parse_layers(out, object, where, trunk, err) ||
-      parse_pool_layer(out, object, where, trunk, err))
+      parse_scales(out, object, where, err) || parse_pool_layer(out, object, where, trunk, err))
     return -1;
   return parse_defaults(&out->defaults, object, where, err) ||
                  parse_trained(&out->trained, object, where, err)
@@ -234,6 +267,14 @@ static int put_sizes(json_t *object, const void *base, const size_field *fields,
   return 0;
 }
 
+static int put_scales(json_t *object, const pdt_sidecar_config *config) {
+  if (!config->layer_scales) return 0;
+  json_t *list = json_array();
+  for (int32_t i = 0; i < config->n_instrumented; i++)
+    json_array_append_new(list, json_real(config->layer_scales[i]));
+  return json_object_set_new(object, "layer_scales", list);
+}
+
 char *pdt_sidecar_config_text(const pdt_sidecar_config *config) {
   const pdt_sidecar_defaults *d = &config->defaults;
   json_t *layers = json_array(), *object;
@@ -247,7 +288,7 @@ char *pdt_sidecar_config_text(const pdt_sidecar_config *config) {
   if (object && !put_sizes(object, config, sizes, N_SIZES) &&
       !put_sizes(object, config, pool_sizes, N_POOL_SIZES) &&
       !put_sizes(json_object_get(object, "defaults"), d, defaults, N_DEFAULTS) &&
-      json_array_size(layers) == (size_t)config->n_instrumented &&
+      json_array_size(layers) == (size_t)config->n_instrumented && !put_scales(object, config) &&
       (config->pool_layers == 0 ||
        !json_object_set_new(object, "pool_layer", json_integer(config->pool_layers - 1))) &&
       (!config->trained || !json_object_set(object, "trained", config->trained)))

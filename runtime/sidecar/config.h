@@ -31,7 +31,9 @@ typedef struct pdt_sidecar_config {
   int32_t snc_heads, snc_head_dim; /* q = snc_heads * snc_head_dim */
   int32_t n_instrumented;          /* at least 1 */
   pdt_layer *instrumented;         /* ascending, owned */
-  int32_t adapter_dim;             /* a */
+  double *layer_scales; /* [n_instrumented], owned: what SNC and adapters of a layer add is
+                           multiplied by it; NULL: by 1 */
+  int32_t adapter_dim;  /* a */
   pdt_planner planner;
   int32_t plan_slots, plan_vocab_size, plan_dim; /* S, Vp, de */
   char plan_hash_salt[PDT_SALT_BYTES];
@@ -51,6 +53,9 @@ int32_t pdt_sidecar_pooled(const pdt_sidecar_config *config);
 
 /* Width of the SNC's queries: snc_heads * snc_head_dim. */
 int32_t pdt_sidecar_snc_width(const pdt_sidecar_config *config);
+
+/* What SNC and adapters of the at-th instrumented layer add is multiplied by this. */
+double pdt_sidecar_layer_scale(const pdt_sidecar_config *config, int32_t at);
 
 /* Place of a layer among the instrumented ones, -1 when it is none of them. */
 int32_t pdt_sidecar_instrumented_index(const pdt_sidecar_config *config, pdt_layer layer);

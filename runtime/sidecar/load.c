@@ -42,9 +42,12 @@ static int scalar(float *value, const pdt_tensor *tensor, pdt_error *err) {
   return 0;
 }
 
-static int gate(float *value, const pdt_tensor *tensor, pdt_error *err) {
+/* What a path's output is multiplied by: its gate, and the layer's scale. */
+static int gate(const pdt_sidecar *s, float *value, const pdt_tensor *tensor, pdt_layer l,
+                pdt_error *err) {
+  double scale = pdt_sidecar_layer_scale(&s->config, pdt_sidecar_instrumented_index(&s->config, l));
   if (scalar(value, tensor, err)) return -1;
-  *value = (float)(1.0 / (1.0 + exp(-(double)*value)));
+  *value = (float)(scale / (1.0 + exp(-(double)*value)));
   return 0;
 }
 
@@ -55,7 +58,7 @@ static int load_snc(const pdt_sidecar *s, pdt_sidecar_layer *layer, const pdt_sa
          matrix(s, &layer->snc_k, find(f, "snc", l, "k_proj.weight"), err) ||
          matrix(s, &layer->snc_v, find(f, "snc", l, "v_proj.weight"), err) ||
          matrix(s, &layer->snc_out, find(f, "snc", l, "o_proj.weight"), err) ||
-         gate(&layer->snc_gate, find(f, "snc", l, "gate"), err);
+         gate(s, &layer->snc_gate, find(f, "snc", l, "gate"), l, err);
 }
 
 static int load_adapters(const pdt_sidecar *s, pdt_sidecar_layer *layer, const pdt_safetensors *f,
@@ -63,7 +66,7 @@ static int load_adapters(const pdt_sidecar *s, pdt_sidecar_layer *layer, const p
   int32_t a = s->config.adapter_dim, d = s->config.hidden_size;
   if (PDT_NEW(&layer->adapters, s->config.streams, "adapters", err) ||
       vector(s, &layer->adapter_norm, find(f, "adapter", l, "norm.weight"), err) ||
-      gate(&layer->adapter_gate, find(f, "adapter", l, "gate"), err))
+      gate(s, &layer->adapter_gate, find(f, "adapter", l, "gate"), l, err))
     return -1;
   for (pdt_stream k = s->rank; k < s->config.streams; k += s->size) {
     pdt_adapter *adapter = &layer->adapters[k];

@@ -118,7 +118,7 @@ def make_trunk(path, rng, dtype, vocab=259, **over):
     return c
 
 
-def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, pool_layer=None):
+def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, pool_layer=None, scales=None):
     d, n = trunk["hidden_size"], trunk["num_hidden_layers"]
     c = dict(
         format="pdt-sidecar", version=1, hidden_size=d, streams=streams, notes_dim=24, snc_heads=4, snc_head_dim=8,
@@ -128,6 +128,8 @@ def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", ga
     )
     if pool_layer is not None:
         c["pool_layer"] = pool_layer
+    if scales:
+        c["layer_scales"] = scales[: len(c["instrumented_layers"])]
     s, vp, dn, de, q = c["plan_slots"], c["plan_vocab_size"], c["notes_dim"], c["plan_dim"], c["snc_heads"] * c["snc_head_dim"]
     pooled = d if pool == "last" else c["pool_heads"] * c["pool_dim"]
 
@@ -195,7 +197,7 @@ CASES = {
     "few-places": ("llama", "F32", dict(streams=2, places=5), dict(gamma="mid")),
     # a pool that reads a layer's output (EXTENSIONS.md): below all that is conditioned, and amid it
     "pool-below": ("llama", "F32", dict(streams=3, pool_layer=0), dict(gamma="mid", prefixes=True)),
-    "pool-amid": ("qwen3", "BF16", dict(streams=3, layers=[0, 1, 2], pool_layer=1, dtype="BF16"), dict(gamma="mid", horizon=8)),
+    "pool-amid": ("qwen3", "BF16", dict(streams=3, layers=[0, 1, 2], pool_layer=1, dtype="BF16", scales=[0.5, 3.0, 1.75]), dict(gamma="mid", horizon=8)),
     # sliding windows (EXTENSIONS.md): rollbacks put the position back behind where a window began
     "short-window": (
         "mistral-window", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=3, prefixes=True),

@@ -225,7 +225,7 @@ class Sidecar:
         v = (window @ self.w[pre + "v_proj.weight"].T).reshape(len(window), c["snc_heads"], -1)
         p = softmax(np.einsum("hd,nhd->hn", q, k) / math.sqrt(q.shape[1]))
         context = np.einsum("hn,nhd->hd", p, v).reshape(-1)
-        return h + sigmoid(self.w[pre + "gate"][0]) * (self.w[pre + "o_proj.weight"] @ context)
+        return h + self.scale(layer) * sigmoid(self.w[pre + "gate"][0]) * (self.w[pre + "o_proj.weight"] @ context)
 
     def adapter(self, layer, h, stream):
         """3.1: bottleneck adapter of one stream, gated residual."""
@@ -233,7 +233,12 @@ class Sidecar:
         a = self.w[pre + "down.weight"][stream] @ rms_norm(h, self.w[pre + "norm.weight"])
         a = gelu(a + self.w[pre + "down.bias"][stream])
         delta = self.w[pre + "up.weight"][stream] @ a + self.w[pre + "up.bias"][stream]
-        return h + sigmoid(self.w[pre + "gate"][0]) * delta
+        return h + self.scale(layer) * sigmoid(self.w[pre + "gate"][0]) * delta
+
+    def scale(self, layer):
+        """What SNC and adapters of a layer add is multiplied by this (EXTENSIONS.md)."""
+        scales = self.c.get("layer_scales")
+        return scales[self.c["instrumented_layers"].index(layer)] if scales else 1.0
 
     def plan(self, hidden):
         """3.2, eq. 2: slot ids z [S] from the prompt's hidden states [n, d]. Id 0 is the empty slot.

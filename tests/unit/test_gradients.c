@@ -727,6 +727,10 @@ static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, i
   config.layers = 4;
   side_new(&e->s, f, rich);
   e->s.sidecar.config.pool_layers = pool_layers;
+  if (pool_layers > 0) { /* and layers have scales */
+    double *scales = e->s.sidecar.config.layer_scales = zeros(2);
+    scales[0] = 1.5, scales[1] = 0.4;
+  }
   if (pdt_nn_trunk_new(&e->trunk, &config, NULL, true, &err)) fail_msg("%s", err.message);
   for (int64_t i = 0; i < e->trunk.parameters.n_elems; i++)
     e->trunk.parameters.value[i] = 0.5 * draw(f);

@@ -33,7 +33,12 @@ static int saved_new(const pdt_nn_condition *c, pdt_nn_conditioned *s, pdt_error
              : 0;
 }
 
-/* h[rows] += (SNC of h[rows] over their windows) * sigmoid(gate). */
+/* What a layer's outputs are multiplied by beside their gates. */
+static pdt_real scale_of(const pdt_nn_condition *c, int32_t at) {
+  return (pdt_real)pdt_sidecar_layer_scale(&c->sidecar->config, at);
+}
+
+/* h[rows] += (SNC of h[rows] over their windows) * sigmoid(gate) * scale. */
 static int snc_forward(void *context, pdt_layer layer, pdt_real *h, pdt_error *err) {
   pdt_nn_condition *c = context;
   const pdt_sidecar_config *config = &c->sidecar->config;
@@ -52,7 +57,8 @@ static int snc_forward(void *context, pdt_layer layer, pdt_real *h, pdt_error *e
                               s->key, s->value, s->context, c->arena, err))
     return -1;
   pdt_nn_linear(&w->snc_out, s->context, rows, false, s->snc_delta);
-  pdt_nn_scatter_add(pdt_nn_sigmoid(*w->snc_gate.w), s->snc_delta, c->what->rows, rows, d, h);
+  pdt_nn_scatter_add(scale_of(c, at) * pdt_nn_sigmoid(*w->snc_gate.w), s->snc_delta, c->what->rows,
+                     rows, d, h);
   return 0;
 }
 
@@ -63,7 +69,7 @@ static pdt_nn_affine of_stream(const pdt_nn_affine *all, int32_t streams, pdt_st
                          pdt_nn_weight_at(all->b, k * out), all->in, out};
 }
 
-/* h[rows] += (adapter of h[rows] of their stream) * sigmoid(gate). */
+/* h[rows] += (adapter of h[rows] of their stream) * sigmoid(gate) * scale. */
 static int adapter_forward(void *context, pdt_layer layer, pdt_real *h, pdt_error *err) {
   pdt_nn_condition *c = context;
   const pdt_sidecar_config *config = &c->sidecar->config;
@@ -84,16 +90,17 @@ static int adapter_forward(void *context, pdt_layer layer, pdt_real *h, pdt_erro
     pdt_nn_gelu(s->down + first * a, n * a, s->active + first * a);
     pdt_nn_linear(&up, s->active + first * a, n, false, s->adapter_delta + first * d);
   }
-  pdt_nn_scatter_add(pdt_nn_sigmoid(*w->adapter_gate.w), s->adapter_delta, what->rows, what->n_rows,
-                     d, h);
+  pdt_nn_scatter_add(scale_of(c, at) * pdt_nn_sigmoid(*w->adapter_gate.w), s->adapter_delta,
+                     what->rows, what->n_rows, d, h);
   return 0;
 }
 
-/* From g, the gradient of h + sigmoid(gate) delta: the gate's gradient; g becomes delta's. */
-static void gate_back(pdt_nn_weight gate, const pdt_real *delta, int64_t n, pdt_real *g) {
+/* From g, the gradient of h + scale sigmoid(gate) delta: the gate's gradient; g becomes delta's. */
+static void gate_back(pdt_nn_weight gate, pdt_real scale, const pdt_real *delta, int64_t n,
+                      pdt_real *g) {
   pdt_real open = pdt_nn_sigmoid(*gate.w);
-  if (gate.g) *gate.g += open * (1 - open) * (pdt_real)pdt_nn_dot(g, delta, n);
-  for (int64_t i = 0; i < n; i++) g[i] *= open;
+  if (gate.g) *gate.g += scale * open * (1 - open) * (pdt_real)pdt_nn_dot(g, delta, n);
+  for (int64_t i = 0; i < n; i++) g[i] *= scale * open;
 }
 
 /* g: gradient of the delta [Rc, d], overwritten by that of what the SNC read. */
@@ -131,7 +138,7 @@ static int snc_backward(void *context, pdt_layer layer, pdt_real *dh, pdt_error 
   pdt_real *g;
   if (PDT_TAKE(c->arena, &g, rows * d, err)) return -1;
   pdt_nn_gather(dh, c->what->rows, rows, d, g);
-  gate_back(c->sidecar->layers[at].snc_gate, c->saved[at].snc_delta, rows * d, g);
+  gate_back(c->sidecar->layers[at].snc_gate, scale_of(c, at), c->saved[at].snc_delta, rows * d, g);
   if (snc_back_rows(c, at, g, err)) return -1;
   pdt_nn_scatter_add(1, g, c->what->rows, rows, d, dh);
   return 0;
@@ -151,7 +158,7 @@ static int adapter_backward(void *context, pdt_layer layer, pdt_real *dh, pdt_er
       PDT_TAKE(c->arena, &dnormed, rows * d, err))
     return -1;
   pdt_nn_gather(dh, what->rows, rows, d, g);
-  gate_back(w->adapter_gate, s->adapter_delta, rows * d, g);
+  gate_back(w->adapter_gate, scale_of(c, at), s->adapter_delta, rows * d, g);
   for (int32_t i = 0; i < what->n_runs; i++) {
     int64_t first = what->run_begin[i], n = what->run_begin[i + 1] - first;
     pdt_nn_affine down = of_stream(&w->adapter_down, config->streams, what->run_stream[i]);
