@@ -44,10 +44,6 @@ bool pdt_atlas_split_parse(const char *name, pdt_atlas_split *out) {
 
 static const char *const part_names[] = {"seen", "held-out", "all"};
 
-const char *pdt_atlas_part_name(pdt_atlas_part part) {
-  return part_names[part];
-}
-
 bool pdt_atlas_part_parse(const char *name, pdt_atlas_part *out) {
   for (int i = 0; i < 3; i++)
     if (strcmp(name, part_names[i]) == 0) {
@@ -188,7 +184,7 @@ static int fill_pool(pdt_atlas_generator *g, int32_t type, bool other, pdt_error
 static int fill_pools(pdt_atlas_generator *g, pdt_error *err) {
   if (PDT_NEW(&g->pools, PDT_ATLAS_TYPES, "names", err)) return -1;
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
-    for (int other = 0; other <= g->options.hard; other++)
+    for (int other = 0; other < (g->options.hard ? 2 : 1); other++)
       if (fill_pool(g, t, other, err)) return -1;
   return 0;
 }

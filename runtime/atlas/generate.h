@@ -90,8 +90,7 @@ pdt_atlas_split pdt_atlas_split_of(int32_t town, const int32_t *types, const int
 const char *pdt_atlas_split_name(pdt_atlas_split split);
 bool pdt_atlas_split_parse(const char *name, pdt_atlas_split *out);
 
-/* "seen", "held-out", "all"; and back, false when unknown. */
-const char *pdt_atlas_part_name(pdt_atlas_part part);
+/* From "seen", "held-out", "all"; false when unknown. */
 bool pdt_atlas_part_parse(const char *name, pdt_atlas_part *out);
 
 #endif

@@ -15,7 +15,7 @@ enum { TOWNS = PDT_ATLAS_TYPES, FIRST, SECOND, PAIRS, YEARS, INVENTED, WORD_PAIR
 enum { ONES = 48, VALUES = 96, PIECES = 40 };
 
 /* The world of words: names of two words of a type, and as many invented ones. */
-enum { WORD_HALVES = 40, EXTRAS = 100 };
+enum { FIRST_HALVES = 40, SECOND_HALVES = 36, EXTRAS = 100 };
 
 enum { LARGEST_LIST = PIECES * PIECES };
 
@@ -153,18 +153,18 @@ static void write_pair(int32_t type, const char *first, const char *second, name
 }
 
 void pdt_atlas_make_word_names(pdt_atlas_world *world) {
-  name first[WORD_HALVES], second[WORD_HALVES];
+  name first[FIRST_HALVES], second[SECOND_HALVES];
   int16_t pairs[LARGEST_LIST];
-  int32_t n_first = split(pdt_atlas_first_halves(), first, WORD_HALVES);
-  int32_t n_second = split(pdt_atlas_second_halves(), second, WORD_HALVES);
-  shuffle(WORD_PAIRS, pairs, n_first * n_second);
+  split(pdt_atlas_first_halves(), first, FIRST_HALVES);
+  split(pdt_atlas_second_halves(), second, SECOND_HALVES);
+  shuffle(WORD_PAIRS, pairs, FIRST_HALVES * SECOND_HALVES);
   const int16_t *pair = pairs;
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) {
     name *names = world->names[t];
     int32_t n = split(pdt_atlas_word_list(t), names, PDT_ATLAS_MOST_VALUES - 2 * EXTRAS);
     world->n_ones[t] = n;
     for (int32_t end = n + EXTRAS; n < end; n++, pair++)
-      write_pair(t, first[*pair / n_second], second[*pair % n_second], names[n]);
+      write_pair(t, first[*pair / SECOND_HALVES], second[*pair % SECOND_HALVES], names[n]);
     make_list(INVENTED + t, names + n, EXTRAS);
     world->n_values[t] = n + EXTRAS;
   }

@@ -89,7 +89,8 @@ static const char doc[] =
     "  pdt data atlas --count 20000 --seed 1 --out train.jsonl\n"
     "  pdt data atlas --count 500 --split test --hard --out test-hard.jsonl\n"
     "  pdt data atlas --count 100 --model m --block-tokens 8 --out m.jsonl\n"
-    "  pdt data atlas --world words --model m --block-tokens 8 --count 4000 --out w.jsonl\n"
+    "  pdt data atlas --world words --model m --block-tokens 8 --count 4000 \\\n"
+    "      --out w.jsonl\n"
     "  pdt data atlas --count 40000 --sequential --out text.jsonl\n";
 
 static error_t parse_int32(struct argp_state *state, const char *option, const char *arg,

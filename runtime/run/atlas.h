@@ -21,7 +21,7 @@ int pdt_atlas_write(const pdt_atlas_file *file, pdt_error *err);
 
 /* Writes the tokenizer.json of a world into a directory, which is made if it is not there, and says
  * so on standard output. Errors: USAGE (one is there, and not `overwrite`), IO, MEMORY. */
-int pdt_atlas_write_tokenizer(pdt_atlas_kind world, const char *directory, bool overwrite,
+int pdt_atlas_write_tokenizer(pdt_atlas_kind kind, const char *directory, bool overwrite,
                               pdt_error *err);
 
 #endif
