@@ -159,12 +159,14 @@ def evaluation(w):
     train(w)
     w.data(*ENTRIES, *PLAN, name="test.jsonl", count=8)
     command = [w.pdt, "eval", "--model", w.path("m"), "--sidecar", w.path("s"), "--data", w.path("test.jsonl"), "--threads", "1",
-               "--arms", "sequential,blind", "--temperature", "0.3", "--json", "--out", w.path("rows.jsonl")]
+               "--arms", "sequential,blind,notes", "--temperature", "0.3", "--json", "--out", w.path("rows.jsonl")]
     result = harness.run(command, timeout=120)
     if result.status != 0:
         return f"status {result.status}: {result.err.strip()}"
     if not re.search(r"^#arm +seen +% +held-out +% +unlisted +%$", result.out, re.M):
         return f"no table of names: {result.out}"
+    if not re.search(r"^# the file's own names, .* of \d+ uses [\d.]+% begin right$", result.out, re.M):
+        return f"no figure of the file's own names: {result.out}"
     with open(w.path("rows.jsonl")) as f:
         judged = [json.loads(line)["judged"] for line in f]
     for x in judged:

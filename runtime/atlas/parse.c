@@ -59,29 +59,36 @@ static bool begins_pair(const pdt_atlas_world *world, int32_t type, int32_t word
   return false;
 }
 
+/* Most words of a name: listed ones have two. */
+static int32_t most_words(const pdt_atlas_world *world) {
+  return world->pretrained ? PDT_ATLAS_UNLISTED_WORDS : 2;
+}
+
 /* The name of `words` words at the pattern's place. */
 static pdt_atlas_mention mention_of(const pdt_atlas_world *world, const sentence *s,
                                     const pdt_atlas_pattern *p, int32_t words, bool closed) {
   int32_t second = words == 2 ? s->words[p->name + 1].id : PDT_ATLAS_NO_WORD;
   pdt_atlas_mention m = {.kind = p->kind, .type = p->type, .closed = closed, .value = -1};
-  if (words == 1 || second >= 0) m.value = value_of(world, p->type, s->words[p->name].id, second);
+  if (words == 1 || (words == 2 && second >= 0))
+    m.value = value_of(world, p->type, s->words[p->name].id, second);
   m.begin = s->words[p->name].begin;
   m.end = s->words[p->name + words - 1].end;
   bool at_end = s->n == p->name + words;
-  bool may_go_on =
-      begins_pair(world, p->type, s->words[p->name].id) || (world->pretrained && m.value < 0);
-  m.complete = closed || !at_end || words == 2 || !may_go_on;
+  bool may_go_on = (words == 1 && begins_pair(world, p->type, s->words[p->name].id)) ||
+                   (world->pretrained && m.value < 0 && words < most_words(world));
+  m.complete = closed || !at_end || !may_go_on;
   return m;
 }
 
-/* Words of the name when the whole sentence is of this pattern: 1 or 2; 0 without name; -1 when it
- * is not. */
+/* Words of the name when the whole sentence is of this pattern; 0 without name; -1 when it is not.
+ */
 static int32_t match_closed(const pdt_atlas_world *world, const sentence *s,
                             const pdt_atlas_pattern *p, int32_t town, int32_t *other_towns) {
   if (p->name < 0)
     return s->n == p->n_words && fits(world, s, 0, s->n, p, 0, town, other_towns) ? 0 : -1;
   int32_t after = p->n_words - p->name - 1, words = s->n - p->name - after;
-  bool same = words >= 1 && words <= 2 && fits(world, s, 0, p->name, p, 0, town, other_towns) &&
+  bool same = words >= 1 && words <= most_words(world) &&
+              fits(world, s, 0, p->name, p, 0, town, other_towns) &&
               fits(world, s, s->n - after, after, p, p->name + 1, town, other_towns);
   return same ? words : -1;
 }
@@ -95,8 +102,8 @@ static bool fits_open(const pdt_atlas_world *world, const sentence *s, const pdt
 }
 
 /* As match_closed when the sentence goes on: 0 when the name has not begun. A second word belongs
- * to the name when a name of two begins so; or when nothing else can be made of it, where names
- * need not be listed. */
+ * to the name when a name of two begins so; or, as a third, when nothing else can be made of it,
+ * where names need not be listed. */
 static int32_t match_open(const pdt_atlas_world *world, const sentence *s,
                           const pdt_atlas_pattern *p, int32_t town, int32_t *other_towns) {
   int32_t before = p->name < 0 || s->n < p->name ? s->n : p->name;
@@ -105,8 +112,10 @@ static int32_t match_open(const pdt_atlas_world *world, const sentence *s,
   if (begins_pair(world, p->type, s->words[before].id) &&
       fits_open(world, s, p, 2, town, other_towns))
     return 2;
-  if (fits_open(world, s, p, 1, town, other_towns)) return 1;
-  return world->pretrained && fits_open(world, s, p, 2, town, other_towns) ? 2 : -1;
+  int32_t most = world->pretrained ? most_words(world) : 1;
+  for (int32_t words = 1; words <= most; words++)
+    if (fits_open(world, s, p, words, town, other_towns)) return words;
+  return -1;
 }
 
 /* Takes a sentence, ended or not. */

@@ -27,13 +27,13 @@ bool pdt_atlas_kind_parse(const char *option, pdt_atlas_kind *out);
 
 enum {
   PDT_ATLAS_SECTIONS = 6,
-  PDT_ATLAS_TYPES = 12,        /* type t belongs to section t / 2 */
-  PDT_ATLAS_MOST_VALUES = 512, /* most names of a type */
-  PDT_ATLAS_MOST_TOWNS = 256,  /* most places that entries are about */
-  PDT_ATLAS_MOST_FORMS = 8,    /* most sentences of a type and kind */
-  PDT_ATLAS_MOST_FILLERS =
-      32,                    /* most sentences that say nothing: sets of them are bits of a word */
-  PDT_ATLAS_NAME_BYTES = 24, /* room for a name or a word */
+  PDT_ATLAS_TYPES = 12,         /* type t belongs to section t / 2 */
+  PDT_ATLAS_MOST_VALUES = 512,  /* most names of a type */
+  PDT_ATLAS_MOST_TOWNS = 256,   /* most places that entries are about */
+  PDT_ATLAS_MOST_FORMS = 8,     /* most sentences of a type and kind */
+  PDT_ATLAS_MOST_FILLERS = 32,  /* most that say nothing: sets of them are bits of a word */
+  PDT_ATLAS_UNLISTED_WORDS = 3, /* most words of a name that no list has */
+  PDT_ATLAS_NAME_BYTES = 24,    /* room for a name or a word */
   PDT_ATLAS_PATTERN_WORDS = 16, /* most words of a sentence, its full stop included */
 };
 

@@ -80,6 +80,23 @@ void pdt_eval_print_causes(FILE *out, const pdt_eval_row *rows, int32_t n) {
   }
 }
 
+/* The figures of names in the file's own text, which are the same for all rows that have them. */
+static void print_read_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
+  const pdt_teacher_forced *t = NULL;
+  for (int32_t r = 0; r < n && !t; r++) t = rows[r].teacher;
+  if (!t || t->tokens[PDT_NN_USE] == 0) return;
+  fprintf(out, "# the file's own names, under the notes that the sidecar writes: of %lld uses",
+          (long long)t->tokens[PDT_NN_USE]);
+  cell(out, 1, 2, 100 * share(t->right[PDT_NN_USE], t->tokens[PDT_NN_USE]));
+  fprintf(out, "%% begin right");
+  if (t->tokens[PDT_NN_LATER] > 0) {
+    fprintf(out, ", of %lld later tokens", (long long)t->tokens[PDT_NN_LATER]);
+    cell(out, 1, 2, 100 * share(t->right[PDT_NN_LATER], t->tokens[PDT_NN_LATER]));
+    fprintf(out, "%% are");
+  }
+  fputc('\n', out);
+}
+
 void pdt_eval_print_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
   fprintf(out, "# uses by the name that the fact's own section states, and what part of them is "
                "contradicted: names of training; names held out of it; names that no list has\n");
@@ -99,6 +116,7 @@ void pdt_eval_print_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
     }
     fputc('\n', out);
   }
+  print_read_names(out, rows, n);
 }
 
 void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
