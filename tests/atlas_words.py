@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Atlas in common words, by its commands: data, what is held out of training, evaluation, a real tokenizer.
 
-usage: atlas_words.py PDT
+usage: atlas_words.py PDT [--ranks 2]   (0: one process only)
 
 The trunk learns some entries by heart, and the sidecar is random: there is something to judge. What the
 tokenizer of SmolLM2-135M-Instruct has is looked at where its directory is: ~/.cache/pdt/smollm2, or
@@ -23,8 +23,8 @@ ENTRIES = ("--split", "test", "--names", "all", "--max-sections", "2", "--max-to
 class World:
     """A folder, and what is run in it."""
 
-    def __init__(self, pdt, scratch):
-        self.pdt, self.scratch = pdt, scratch
+    def __init__(self, pdt, ranks, scratch):
+        self.pdt, self.ranks, self.scratch = pdt, ranks, scratch
 
     def path(self, name):
         return os.path.join(self.scratch, name)
@@ -155,7 +155,7 @@ def train(w):
 
 
 def evaluation(w):
-    """Entries of this world are judged by it; uses are told apart by what their owner states."""
+    """Entries of this world are judged by it, alike on any number of ranks; uses are told apart by what their owner states."""
     train(w)
     w.data(*ENTRIES, *PLAN, name="test.jsonl", count=8)
     command = [w.pdt, "eval", "--model", w.path("m"), "--sidecar", w.path("s"), "--data", w.path("test.jsonl"), "--threads", "1",
@@ -169,6 +169,10 @@ def evaluation(w):
         return f"no figure of the file's own names: {result.out}"
     with open(w.path("rows.jsonl")) as f:
         judged = [json.loads(line)["judged"] for line in f]
+    for n in w.ranks:
+        again = harness.run(command[:-2], ranks=n, timeout=120)
+        if again.status != 0 or [json.loads(line)["judged"] for line in again.out.splitlines()] != judged:
+            return f"{n} ranks: status {again.status}: {again.out}{again.err}"
     for x in judged:
         for key in ("uses", "contradictions"):
             if sum(names[key] for names in x["names"].values()) != x[key]:
@@ -203,9 +207,9 @@ def real(w):
 
 
 def main():
-    pdt, _ = harness.arguments("0")
+    pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
-        w = World(pdt, scratch)
+        w = World(pdt, ranks, scratch)
         harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, refuses, evaluation, real)])
 
 
