@@ -4,6 +4,7 @@
 
 #include "atlas/generate.h"
 #include "atlas/parse.h"
+#include "atlas/prompt.h"
 #include "atlas/vocabulary.h"
 
 /* What entries are read back with. */
@@ -18,7 +19,7 @@ typedef struct reader {
 /* The fact of a mention that was parsed: type and value as they stand; -1 when there is none. */
 static int32_t fact_of(const reader *r, const pdt_data_entry *e, const pdt_atlas_mention *m) {
   for (int32_t i = 0; i < e->n_facts && m->value >= 0; i++)
-    if (strcmp(e->facts[i].type, pdt_atlas_type_name(m->type)) == 0 &&
+    if (strcmp(e->facts[i].type, pdt_atlas_type_name(r->world, m->type)) == 0 &&
         strcmp(e->facts[i].value, r->world->names[m->type][m->value]) == 0)
       return i;
   return -1;
@@ -47,37 +48,39 @@ static int check_text(reader *r, const pdt_data_entry *e, int32_t town, int32_t 
           r->err, PDT_ERROR_INPUT,
           "sections[%d]: mentions[%d]: the text %s a %s of value %d at bytes %zu to %zu, "
           "which is not what the mention says",
-          k, i, p->kind == PDT_STATES ? "states" : "uses", pdt_atlas_type_name(p->type), p->value,
-          p->begin, p->end);
+          k, i, p->kind == PDT_STATES ? "states" : "uses", pdt_atlas_type_name(r->world, p->type),
+          p->value, p->begin, p->end);
   }
   return 0;
 }
 
 /* The town that the prompt is about, -1 when it is not of the Atlas's form. */
-static int32_t town_of(const reader *r, const char *prompt) {
-  char name[PDT_ATLAS_NAME_BYTES];
-  const char *verb = pdt_atlas_verb(r->header->hard), *begin = prompt + strlen(verb);
-  if (strncmp(prompt, verb, strlen(verb)) != 0 || *begin++ != ' ') return -1;
-  size_t length = strcspn(begin, ".");
-  if (length >= sizeof name) return -1;
-  memcpy(name, begin, length);
-  name[length] = '\0';
-  return pdt_atlas_town(r->world, name);
+static int read_prompt(const reader *r, const pdt_data_entry *e, int32_t *town) {
+  int32_t sections[PDT_DATA_SECTIONS];
+  *town = -1;
+  for (int32_t k = 0; k < e->n_sections; k++) {
+    sections[k] = pdt_atlas_section(e->sections[k].name);
+    if (sections[k] < 0) return 0;
+  }
+  return pdt_atlas_prompt_read(r->world, r->header->hard, e->prompt, sections, e->n_sections, town,
+                               r->err);
 }
 
 /* Facts are the world's, and those of the split. */
 static int check_facts(const reader *r, const pdt_data_entry *e, int32_t town) {
   int32_t types[PDT_DATA_FACTS], values[PDT_DATA_FACTS];
   pdt_atlas_split wanted, found;
+  bool held_out = false;
   for (int32_t i = 0; i < e->n_facts; i++) {
-    types[i] = pdt_atlas_type(e->facts[i].type);
+    types[i] = pdt_atlas_type(r->world, e->facts[i].type);
     if (types[i] < 0)
       return pdt_fail(r->err, PDT_ERROR_INPUT, "facts[%d]: 'type': '%.40s' is no type of %s", i,
-                      e->facts[i].type, PDT_ATLAS_WORLD);
+                      e->facts[i].type, r->header->world);
     values[i] = pdt_atlas_value(r->world, types[i], e->facts[i].value);
     if (values[i] < 0)
       return pdt_fail(r->err, PDT_ERROR_INPUT, "facts[%d]: 'value': '%.40s' is no %s of %s", i,
-                      e->facts[i].value, e->facts[i].type, PDT_ATLAS_WORLD);
+                      e->facts[i].value, e->facts[i].type, r->header->world);
+    held_out |= pdt_atlas_is_held_out(r->world, values[i]);
   }
   if (!r->header->split) return 0;
   if (!pdt_atlas_split_parse(r->header->split, &wanted))
@@ -85,13 +88,21 @@ static int check_facts(const reader *r, const pdt_data_entry *e, int32_t town) {
                     "the header's 'split': expected train, valid or test, found '%.40s'",
                     r->header->split);
   found = pdt_atlas_split_of(town, types, values, e->n_facts);
+  if (wanted == PDT_TRAIN && held_out)
+    return pdt_fail(r->err, PDT_ERROR_INPUT,
+                    "a name that is held out of training in a file of the split train");
   if (found == wanted) return 0;
   return pdt_fail(r->err, PDT_ERROR_INPUT, "an entry of the split %s in a file of the split %s",
                   pdt_atlas_split_name(found), pdt_atlas_split_name(wanted));
 }
 
-static int begin(void *context, pdt_error *err) {
-  return pdt_atlas_world_new(&((reader *)context)->world, err);
+static int begin(void *context, const char *name, pdt_error *err) {
+  pdt_atlas_kind kind;
+  if (pdt_atlas_kind_named(name, &kind))
+    return pdt_atlas_world_new(&((reader *)context)->world, kind, err);
+  return pdt_fail(err, PDT_ERROR_INPUT, "'world': expected '%s' or '%s', found '%.40s'",
+                  pdt_atlas_kind_name(PDT_ATLAS_SYLLABLES), pdt_atlas_kind_name(PDT_ATLAS_WORDS),
+                  name);
 }
 
 static int check(void *context, const pdt_data_header *header, const pdt_data_entry *e,
@@ -99,11 +110,14 @@ static int check(void *context, const pdt_data_header *header, const pdt_data_en
   reader *r = context;
   r->header = header;
   r->err = err;
-  int32_t town = town_of(r, e->prompt);
+  int32_t town;
+  if (read_prompt(r, e, &town)) return -1;
   if (town < 0)
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "'prompt': expected '%s TOWN. Sections: ...', found '%.60s'",
-                    pdt_atlas_verb(header->hard), e->prompt);
+    return pdt_fail(
+        err, PDT_ERROR_INPUT,
+        "'prompt': expected '%s TOWN. Sections: ...' with the sections' names, or another "
+        "wording of it, found '%.60s'",
+        pdt_atlas_verb(header->hard), e->prompt);
   if (check_facts(r, e, town)) return -1;
   for (int32_t k = 0; k < e->n_sections; k++)
     if (check_text(r, e, town, k)) return -1;
@@ -121,7 +135,7 @@ static int tokenizer(void *context, const pdt_tokenizer **out, uint64_t *fingerp
 int pdt_atlas_check(const char *path, const pdt_data_tokenizer *given, pdt_data_stats *out,
                     pdt_error *err) {
   reader r = {0};
-  const pdt_data_world world = {PDT_ATLAS_WORLD, &r, begin, check, tokenizer};
+  const pdt_data_world world = {&r, begin, check, tokenizer};
   int rc = pdt_data_check(path, &world, given, out, err);
   pdt_atlas_reading_free(&r.reading);
   pdt_tokenizer_free(r.tokenizer);

@@ -17,19 +17,25 @@ static int64_t draw_place(void *draws, int64_t i) {
   return pdt_draw(draws, (int32_t)i + 1);
 }
 
+/* Hard: one of the other names; half of the time, where names are all that is hard. */
+static int32_t draw_value(pdt_draft *d, int32_t type) {
+  bool other = d->hard && (d->tangled || pdt_draw(&d->draws, 2) == 1);
+  const pdt_atlas_pool *pool = &d->pools[type][other];
+  return pool->values[pdt_draw(&d->draws, pool->n)];
+}
+
 void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) {
   int32_t order[PDT_ATLAS_SECTIONS];
   d->n = min_sections + pdt_draw(&d->draws, max_sections - min_sections + 1);
   d->n_facts = 2 * d->n;
-  d->town = pdt_draw(&d->draws, PDT_ATLAS_TOWNS);
+  d->town = pdt_draw(&d->draws, d->world->n_towns);
   for (int32_t s = 0; s < PDT_ATLAS_SECTIONS; s++) order[s] = s;
   pdt_shuffle(order, PDT_ATLAS_SECTIONS, sizeof *order, draw_place, &d->draws);
   for (int32_t k = 0; k < d->n; k++)
     d->sections[k] = (pdt_draft_section){.section = order[k], .last_name = -1000};
   for (int32_t f = 0; f < d->n_facts; f++) {
     d->types[f] = 2 * order[f / 2] + f % 2;
-    d->values[f] = (d->hard ? PDT_ATLAS_ONE : 0) +
-                   pdt_draw(&d->draws, d->hard ? PDT_ATLAS_VALUES - PDT_ATLAS_ONE : PDT_ATLAS_ONE);
+    d->values[f] = draw_value(d, d->types[f]);
     d->known_at[f] = -1;
   }
 }
@@ -62,13 +68,13 @@ static bool has_fact(const pdt_draft_section *s, int32_t fact) {
 }
 
 static void add_pending(pdt_draft *d, pdt_draft_section *s, int32_t fact, pdt_mention_kind kind) {
-  int32_t form = pdt_draw(&d->draws, PDT_ATLAS_FORMS);
+  int32_t n_forms = d->world->n_forms, form = pdt_draw(&d->draws, n_forms);
   s->pending[s->n_pending++] =
-      measure(d, fact, kind, (d->types[fact] * 2 + (int32_t)kind) * PDT_ATLAS_FORMS + form);
+      measure(d, fact, kind, (d->types[fact] * 2 + (int32_t)kind) * n_forms + form);
 }
 
 /* Every fact gets a user, the one with least to say; then sections take more until each has 2 or 3
- * (hard: 3 or 4) uses, as far as there are facts. */
+ * (tangled: 3 or 4) uses, as far as there are facts. */
 static void choose_uses(pdt_draft *d) {
   int32_t facts[PDT_DRAFT_FACTS];
   for (int32_t f = 0; f < d->n_facts; f++) {
@@ -87,7 +93,7 @@ static void choose_uses(pdt_draft *d) {
   }
   for (int32_t k = 0; k < d->n; k++) {
     pdt_draft_section *s = &d->sections[k];
-    int32_t wanted = 2 + (d->hard ? 3 : 2) + pdt_draw(&d->draws, 2);
+    int32_t wanted = 2 + (d->tangled ? 3 : 2) + pdt_draw(&d->draws, 2);
     pdt_shuffle(facts, d->n_facts, sizeof *facts, draw_place, &d->draws);
     for (int32_t i = 0; i < d->n_facts && s->n_pending < wanted; i++)
       if (!has_fact(s, facts[i])) add_pending(d, s, facts[i], PDT_USES);
@@ -96,10 +102,10 @@ static void choose_uses(pdt_draft *d) {
 
 static bool add_filler(pdt_draft *d, pdt_draft_section *s) {
   if (s->n_items == PDT_DRAFT_ITEMS || s->n_fillers == PDT_DRAFT_FILLERS) return false;
-  int32_t i = pdt_draw(&d->draws, PDT_ATLAS_FILLERS);
-  while (s->fillers_used >> i & 1) i = (i + 1) % PDT_ATLAS_FILLERS;
+  int32_t n = d->world->n_fillers, i = pdt_draw(&d->draws, n);
+  while (s->fillers_used >> i & 1) i = (i + 1) % n;
   s->fillers_used |= (uint32_t)1 << i;
-  pdt_draft_item item = measure(d, -1, PDT_STATES, PDT_ATLAS_FILLER + i);
+  pdt_draft_item item = measure(d, -1, PDT_STATES, d->world->filler + i);
   s->items[s->n_items++] = item;
   s->n_fillers++;
   s->tokens += item.length;
@@ -181,12 +187,13 @@ static int32_t find_statement(const pdt_draft_section *s) {
 static void place_both(pdt_draft *d, pdt_draft_section *s, int32_t i) {
   for (int half = 0; i >= 0; half++, i = find_statement(s)) {
     int32_t fact = s->pending[i].fact;
-    s->pending[i] = measure(d, fact, PDT_STATES, PDT_ATLAS_TERSE + 2 * d->types[fact] + half);
+    s->pending[i] = measure(d, fact, PDT_STATES, d->world->terse + 2 * d->types[fact] + half);
     place(d, s, i);
   }
 }
 
-/* The hard order: anything anywhere, both statements of three sections in four in one sentence. */
+/* The tangled order: anything anywhere, both statements of three sections in four in one sentence.
+ */
 static bool place_anyhow(pdt_draft *d, pdt_draft_section *s) {
   bool dense = pdt_draw(&d->draws, 4) != 0;
   while (s->n_pending > 0) {
@@ -203,9 +210,9 @@ static bool place_anyhow(pdt_draft *d, pdt_draft_section *s) {
 
 bool pdt_draft_arrange(pdt_draft *d, int32_t min_tokens, int32_t max_tokens) {
   choose_uses(d);
-  for (int32_t k = 0; d->hard && k < d->n; k++)
+  for (int32_t k = 0; d->tangled && k < d->n; k++)
     if (!place_anyhow(d, &d->sections[k])) return false;
-  for (int32_t k = next_section(d); !d->hard && k >= 0; k = next_section(d))
+  for (int32_t k = next_section(d); !d->tangled && k >= 0; k = next_section(d))
     if (!place_next(d, &d->sections[k])) return false;
   for (int32_t k = 0; k < d->n; k++) {
     while (d->sections[k].tokens < min_tokens)

@@ -3,7 +3,7 @@
 #ifndef PDT_ATLAS_DRAFT_H
 #define PDT_ATLAS_DRAFT_H
 
-#include "atlas/world.h"
+#include "atlas/generate.h"
 
 enum {
   PDT_DRAFT_FACTS = 2 * PDT_ATLAS_SECTIONS,
@@ -41,11 +41,13 @@ typedef struct pdt_draft_section {
 
 typedef struct pdt_draft {
   const pdt_atlas_world *world;
-  const int32_t *costs; /* of words */
-  bool hard;
-  int32_t gap; /* default: least tokens between the ends of two statements */
+  const pdt_atlas_pool (*pools)[2]; /* [PDT_ATLAS_TYPES]: names of one token, and the others */
+  const int32_t *costs;             /* of words */
+  bool hard;                        /* as pdt_atlas_options has it */
+  bool tangled;                     /* order and uses are those of a tangled world's hard entries */
+  int32_t gap;                      /* default: least tokens between the ends of two statements */
   pdt_draws draws;
-  int32_t n, n_facts, town;
+  int32_t n, n_facts, town, wording;
   int32_t types[PDT_DRAFT_FACTS], values[PDT_DRAFT_FACTS]; /* facts 2k and 2k + 1 are section k's */
   int32_t known_at[PDT_DRAFT_FACTS]; /* clock when a fact stated is taken to be visible; -1 */
   pdt_draft_section sections[PDT_ATLAS_SECTIONS];

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "atlas/draft.h"
+#include "atlas/pools.h"
+#include "atlas/prompt.h"
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "data/tokens.h"
@@ -15,6 +17,10 @@
 /* Draws before a generator gives up: one in 16 is of the rarer splits, and nearly all of those
  * fit. */
 enum { MOST_ATTEMPTS = 20000 };
+
+/* Part of what splits are, and so of every entry: two facts of one sum cannot be told apart there,
+ * which only makes them go together. */
+enum { SPLIT_STRIDE = 96 };
 
 /* Block sizes for which the default Atlas promises an order without circles, beside its own. */
 enum { FIRST_TAU = 4, LAST_TAU = 8 };
@@ -34,11 +40,22 @@ bool pdt_atlas_split_parse(const char *name, pdt_atlas_split *out) {
   return false;
 }
 
+static const char *const part_names[] = {"seen", "held-out", "all"};
+
+bool pdt_atlas_part_parse(const char *name, pdt_atlas_part *out) {
+  for (int i = 0; i < 3; i++)
+    if (strcmp(name, part_names[i]) == 0) {
+      *out = (pdt_atlas_part)i;
+      return true;
+    }
+  return false;
+}
+
 pdt_atlas_split pdt_atlas_split_of(int32_t town, const int32_t *types, const int32_t *values,
                                    int32_t n) {
   uint64_t sum = (uint64_t)town + 1;
   for (int32_t i = 0; i < n; i++) { /* a sum, so that the order of sections does not matter */
-    uint64_t x = (uint64_t)types[i] * PDT_ATLAS_VALUES + (uint64_t)values[i] + 0x9E3779B97F4A7C15;
+    uint64_t x = (uint64_t)types[i] * SPLIT_STRIDE + (uint64_t)values[i] + 0x9E3779B97F4A7C15;
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
     x = (x ^ x >> 27) * 0x94D049BB133111EB;
     sum += x ^ x >> 31;
@@ -48,7 +65,26 @@ pdt_atlas_split pdt_atlas_split_of(int32_t town, const int32_t *types, const int
   return part == 0 ? PDT_TEST : part == 1 ? PDT_VALID : PDT_TRAIN;
 }
 
-static int check_options(const pdt_atlas_options *o, pdt_error *err) {
+/* Do hard entries of these options tangle? */
+static bool is_tangled(const pdt_atlas_world *world, const pdt_atlas_options *o) {
+  return o->hard && world->tangled;
+}
+
+static int check_parts(const pdt_atlas_world *world, const pdt_atlas_options *o, pdt_error *err) {
+  if (o->names != PDT_ATLAS_SEEN && world->held_out == 0)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "names: expected seen, found %s: the world '%s' holds none out of training "
+                    "(hint: --world words)",
+                    part_names[o->names], pdt_atlas_kind_option(world->kind));
+  bool held_out = o->names != PDT_ATLAS_SEEN || (o->wordings && o->wordings_of != PDT_ATLAS_SEEN);
+  if (o->split != PDT_TRAIN || !held_out) return 0;
+  return pdt_fail(err, PDT_ERROR_USAGE,
+                  "names and wordings: expected seen ones in the split train, found %s (hint: "
+                  "--split valid, or test)",
+                  part_names[o->names != PDT_ATLAS_SEEN ? o->names : o->wordings_of]);
+}
+
+static int check_options(const pdt_atlas_world *world, const pdt_atlas_options *o, pdt_error *err) {
   if (o->min_sections < 2 || o->max_sections > PDT_ATLAS_SECTIONS ||
       o->min_sections > o->max_sections)
     return pdt_fail(err, PDT_ERROR_USAGE, "sections: expected 2 to %d, found %d to %d",
@@ -62,11 +98,12 @@ static int check_options(const pdt_atlas_options *o, pdt_error *err) {
                     "expected block tokens and reveal delay of at least 1 and a window of at least "
                     "0, found %d, %d and %d",
                     o->rounds.block_tokens, o->rounds.reveal_delay, o->rounds.window);
-  if (!o->hard && o->rounds.block_tokens > PDT_ATLAS_MAX_TAU)
+  if (!is_tangled(world, o) && o->rounds.block_tokens > PDT_ATLAS_MAX_TAU)
     return pdt_fail(err, PDT_ERROR_USAGE,
                     "the default Atlas keeps statements apart for blocks of at most %d tokens, "
-                    "found %d (hint: --hard)",
-                    PDT_ATLAS_MAX_TAU, o->rounds.block_tokens);
+                    "found %d%s",
+                    PDT_ATLAS_MAX_TAU, o->rounds.block_tokens,
+                    world->tangled ? " (hint: --hard)" : "");
   if (o->plan_slots < 2 * o->max_sections || o->plan_slots > PDT_DATA_SLOTS)
     return pdt_fail(err, PDT_ERROR_USAGE,
                     "plan slots: expected %d to %d, two for each of %d sections, found %d",
@@ -76,7 +113,7 @@ static int check_options(const pdt_atlas_options *o, pdt_error *err) {
                     "expected a plan vocabulary of at least 2 and a salt of at most %d bytes, "
                     "found %d and %zu",
                     PDT_SALT_BYTES - 1, o->plan_vocab_size, strlen(o->plan_salt));
-  return 0;
+  return check_parts(world, o, err);
 }
 
 static int count_tokens(const pdt_tokenizer *tokenizer, const char *text, int32_t *n,
@@ -109,15 +146,17 @@ int pdt_atlas_generator_init(pdt_atlas_generator *g, const pdt_atlas_world *worl
                              const pdt_tokenizer *tokenizer, const pdt_atlas_options *options,
                              pdt_error *err) {
   *g = (pdt_atlas_generator){.world = world, .tokenizer = tokenizer, .options = *options};
-  if (check_options(options, err) || PDT_NEW(&g->plan, 1, "plan", err)) return -1;
+  if (check_options(world, options, err) || PDT_NEW(&g->plan, 1, "plan", err)) return -1;
   g->plan->plan_slots = options->plan_slots;
   g->plan->plan_vocab_size = options->plan_vocab_size;
   snprintf(g->plan->plan_hash_salt, PDT_SALT_BYTES, "%s", options->plan_salt);
-  return measure_words(g, err);
+  return measure_words(g, err) || pdt_atlas_pools_fill(g, err) ? -1 : 0;
 }
 
 void pdt_atlas_generator_free(pdt_atlas_generator *g) {
   free(g->costs);
+  free(g->pools);
+  pdt_buffer_free(&g->left_out);
   free(g->plan);
   *g = (pdt_atlas_generator){0};
 }
@@ -164,14 +203,13 @@ static int write_section(const pdt_draft *d, int32_t k, pdt_data_section *s, pdt
 
 static int write_prompt(const pdt_draft *d, pdt_data_entry *e, pdt_error *err) {
   pdt_buffer text = {0};
-  int rc = put(&text, pdt_atlas_verb(d->hard), err) || put(&text, " ", err) ||
-           put(&text, d->world->towns[d->town], err) || put(&text, ". Sections: ", err);
-  for (int32_t k = 0; k < d->n && !rc; k++)
-    rc = put(&text, pdt_atlas_section_name(d->sections[k].section), err) ||
-         put(&text, k + 1 < d->n ? "; " : ".", err);
-  if (!rc) rc = pdt_buffer_take(&text, &e->prompt, NULL, err);
+  int32_t sections[PDT_ATLAS_SECTIONS];
+  for (int32_t k = 0; k < d->n; k++) sections[k] = d->sections[k].section;
+  int rc = pdt_atlas_prompt_put(&text, d->wording, d->hard, d->world->towns[d->town], sections,
+                                d->n, err) ||
+           pdt_buffer_take(&text, &e->prompt, NULL, err);
   pdt_buffer_free(&text);
-  return rc;
+  return rc ? -1 : 0;
 }
 
 /* Facts, and the plan: slot i is fact i. */
@@ -180,7 +218,7 @@ static int write_facts(const pdt_atlas_generator *g, const pdt_draft *d, pdt_dat
   if (PDT_NEW(&e->facts, d->n_facts, "facts", err) || PDT_NEW(&e->plan, d->n_facts, "plan", err))
     return -1;
   for (int32_t f = 0; f < d->n_facts; f++) {
-    const char *type = pdt_atlas_type_name(d->types[f]);
+    const char *type = pdt_atlas_type_name(d->world, d->types[f]);
     e->n_facts = e->n_plan = f + 1;
     e->facts[f].stream = e->plan[f].stream = f / 2;
     if (pdt_data_copy(&e->facts[f].type, type, err) ||
@@ -194,9 +232,12 @@ static int write_facts(const pdt_atlas_generator *g, const pdt_draft *d, pdt_dat
 
 static int write_entry(const pdt_atlas_generator *g, const pdt_draft *d, uint32_t index,
                        pdt_data_entry *e, pdt_error *err) {
-  char id[96];
+  char id[128];
   const pdt_atlas_options *o = &g->options;
-  snprintf(id, sizeof id, "%s%s/%s/%llu/%u", PDT_ATLAS_WORLD, o->hard ? "-hard" : "",
+  static const char *const names[] = {"", "-held-out", "-all"};
+  static const char *const wordings[] = {"-worded", "-worded-held-out", "-worded-all"};
+  snprintf(id, sizeof id, "%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
+           o->hard ? "-hard" : "", names[o->names], o->wordings ? wordings[o->wordings_of] : "",
            split_names[o->split], (unsigned long long)o->seed, index);
   if (pdt_data_copy(&e->id, id, err) || write_prompt(d, e, err) || write_facts(g, d, e, err) ||
       PDT_NEW(&e->sections, d->n, "sections", err))
@@ -214,7 +255,7 @@ static int label(const pdt_atlas_generator *g, pdt_data_entry *e, const pdt_data
   pdt_data_shape shape;
   rounds.block_tokens = tau;
   if (pdt_data_label(e, tokens, &rounds, err)) return -1;
-  if (g->options.hard) return 0;
+  if (is_tangled(g->world, &g->options)) return 0;
   if (pdt_data_shape_of(e, &rounds, &shape, err)) return -1;
   *fits = *fits && !shape.circular && shape.crowded == 0;
   return 0;
@@ -229,26 +270,44 @@ static int finish_entry(const pdt_atlas_generator *g, pdt_data_entry *e, bool *f
   for (int32_t k = 0; k < e->n_sections; k++)
     *fits &= tokens[k].n >= g->options.min_tokens && tokens[k].n <= g->options.max_tokens;
   int rc = 0;
-  for (int32_t tau = FIRST_TAU; !g->options.hard && tau <= LAST_TAU && *fits && !rc; tau++)
+  bool tangled = is_tangled(g->world, &g->options);
+  for (int32_t tau = FIRST_TAU; !tangled && tau <= LAST_TAU && *fits && !rc; tau++)
     rc = label(g, e, tokens, tau, fits, err);
   if (*fits && !rc) rc = label(g, e, tokens, g->options.rounds.block_tokens, fits, err);
   pdt_data_tokens_free(tokens, e->n_sections);
   return rc;
 }
 
+static int32_t draw_wording(pdt_draft *d, pdt_atlas_part part) {
+  for (;;) {
+    int32_t wording = pdt_draw(&d->draws, PDT_ATLAS_WORDINGS);
+    bool held_out = pdt_atlas_wording_is_held_out(wording);
+    if (part == PDT_ATLAS_ALL || held_out == (part == PDT_ATLAS_HELD_OUT)) return wording;
+  }
+}
+
 /* Draws once; false when it is of another split or too long. */
 static bool try_draft(pdt_atlas_generator *g, uint32_t index, uint32_t attempt, pdt_draft *d) {
   const pdt_atlas_options *o = &g->options;
   int32_t tau = o->rounds.block_tokens;
-  *d = (pdt_draft){.world = g->world, .costs = g->costs, .hard = o->hard};
-  d->gap = o->hard ? 0 : tau > LAST_TAU ? tau : LAST_TAU;
+  bool tangled = is_tangled(g->world, o);
+  *d = (pdt_draft){.world = g->world,
+                   .pools = g->pools,
+                   .costs = g->costs,
+                   .hard = o->hard,
+                   .tangled = tangled,
+                   .gap = tangled          ? 0
+                          : tau > LAST_TAU ? tau
+                                           : LAST_TAU};
   d->draws.key[0] = (uint32_t)o->seed;
   d->draws.key[1] = (uint32_t)(o->seed >> 32);
   d->draws.counter[1] = index;
   d->draws.counter[2] = attempt;
-  d->draws.counter[3] = (uint32_t)o->split * 2 + (uint32_t)o->hard;
+  d->draws.counter[3] = (uint32_t)o->split * 2 + (uint32_t)o->hard + 8 * (uint32_t)o->names +
+                        (o->wordings ? 32 * (1 + (uint32_t)o->wordings_of) : 0);
   g->attempts++;
   pdt_draft_choose(d, o->min_sections, o->max_sections);
+  if (o->wordings) d->wording = draw_wording(d, o->wordings_of);
   return pdt_atlas_split_of(d->town, d->types, d->values, d->n_facts) == o->split &&
          pdt_draft_arrange(d, o->min_tokens, o->max_tokens);
 }

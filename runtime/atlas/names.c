@@ -7,8 +7,17 @@
 #include "base/shuffle.h"
 #include "protocol/philox.h"
 
-enum { TOWNS = PDT_ATLAS_TYPES, FIRST, SECOND, PAIRS, YEARS }; /* lists beside those of types */
-enum { LARGEST_LIST = PDT_ATLAS_PIECES * PDT_ATLAS_PIECES };
+/* Lists of drawn things: names of every type, then these. */
+enum { TOWNS = PDT_ATLAS_TYPES, FIRST, SECOND, PAIRS, YEARS, INVENTED, WORD_PAIRS = 40 };
+
+/* The world of syllables: names of one word of a type, of both kinds, and halves of names of two.
+ */
+enum { ONES = 48, VALUES = 96, PIECES = 40 };
+
+/* The world of words: names of two words of a type, and as many invented ones. */
+enum { FIRST_HALVES = 40, SECOND_HALVES = 36, EXTRAS = 100 };
+
+enum { LARGEST_LIST = PIECES * PIECES };
 
 typedef char name[PDT_ATLAS_NAME_BYTES];
 
@@ -21,16 +30,22 @@ static int32_t draw(int32_t list, int32_t i, uint32_t attempt, uint32_t part, in
   return (int32_t)((uint64_t)x[0] * (uint32_t)n >> 32);
 }
 
-/* Two endings that tell a reader what a name is of; in the order of types, then towns and pieces.
- * An empty one: the list is not made of syllables. */
+/* Two endings that tell a reader what a name is of; in the order of types, then towns and pieces,
+ * then, from INVENTED on, the types of the world of words. An empty one: the list is not made of
+ * syllables. */
 static const char *const endings[][2] = {
-    {"an", "ira"},    {"", ""},         {"", ""},         {"ling", "ek"},  {"wen", "lis"},
-    {"gard", "fell"}, {"mas", "tide"},  {"ius", "ela"},   {"otti", "ush"}, {"oy", "inka"},
-    {"mond", "cour"}, {"burg", "stad"}, {"mora", "holm"}, {"a", "o"},      {"enn", "ick"},
+    {"an", "ira"},    {"", ""},         {"", ""},         {"ling", "ek"},    {"wen", "lis"},
+    {"gard", "fell"}, {"mas", "tide"},  {"ius", "ela"},   {"otti", "ush"},   {"oy", "inka"},
+    {"mond", "cour"}, {"burg", "stad"}, {"mora", "holm"}, {"a", "o"},        {"enn", "ick"},
+    {"", ""},         {"", ""},         {"ard", "win"},   {"ania", "istan"}, {"urn", "oth"},
+    {"ax", "orn"},    {"ora", "ane"},   {"gard", "ole"},  {"ium", "mas"},    {"ella", "ina"},
+    {"otti", "ush"},  {"oy", "inka"},   {"mond", "iel"},  {"burg", "stad"},
 };
 
+/* Goods (those that are drawn), coins or emblems, dishes and drinks are common nouns. */
 static bool is_lowercase(int32_t list) {
-  return list == 3 || list == 8 || list == 9; /* coin, dish, drink */
+  int32_t type = list >= INVENTED ? list - INVENTED : list;
+  return type == 2 || type == 3 || type == 8 || type == 9;
 }
 
 static void syllables(int32_t list, int32_t i, uint32_t attempt, name out) {
@@ -71,35 +86,36 @@ static void shuffle(int32_t list, int16_t *order, int32_t n) {
 
 /* Real words, so that a reader sees what the town lives by. */
 static void make_goods(name *names) {
-  static const char *const goods[PDT_ATLAS_ONE] = {
+  static const char *const goods[ONES] = {
       "salt",    "wool",   "amber",  "copper",   "tin",    "silk",    "linen",  "honey",
       "wax",     "timber", "iron",   "zinc",     "marble", "slate",   "clay",   "glass",
       "pottery", "felt",   "fur",    "leather",  "rope",   "paper",   "ink",    "indigo",
       "saffron", "pepper", "ginger", "cinnamon", "cloves", "sugar",   "tea",    "coffee",
       "cocoa",   "cotton", "hemp",   "flax",     "pearls", "ivory",   "coral",  "jade",
       "ebony",   "cedar",  "oil",    "soap",     "barley", "tobacco", "lumber", "granite"};
-  for (int32_t i = 0; i < PDT_ATLAS_ONE; i++) snprintf(names[i], sizeof(name), "%s", goods[i]);
+  for (int32_t i = 0; i < ONES; i++) snprintf(names[i], sizeof(name), "%s", goods[i]);
 }
 
 /* Years of three digits are one token; those of four are two, the century and the rest. */
 static void make_years(name *names) {
   int16_t order[900];
   shuffle(YEARS, order, 900);
-  for (int32_t i = 0; i < PDT_ATLAS_ONE; i++)
-    snprintf(names[i], sizeof(name), "%d", 100 + order[i]);
+  for (int32_t i = 0; i < ONES; i++) snprintf(names[i], sizeof(name), "%d", 100 + order[i]);
   shuffle(YEARS, order, 6 * 34);
-  for (int32_t i = PDT_ATLAS_ONE; i < PDT_ATLAS_VALUES; i++)
+  for (int32_t i = ONES; i < VALUES; i++)
     snprintf(names[i], sizeof(name), "%d%02d", 10 + order[i] / 34, order[i] % 34 * 3);
 }
 
-void pdt_atlas_make_names(pdt_atlas_world *world) {
-  name first[PDT_ATLAS_PIECES], second[PDT_ATLAS_PIECES];
+void pdt_atlas_make_syllable_names(pdt_atlas_world *world) {
+  name first[PIECES], second[PIECES];
   int16_t pairs[LARGEST_LIST];
-  make_list(FIRST, first, PDT_ATLAS_PIECES);
-  make_list(SECOND, second, PDT_ATLAS_PIECES);
+  make_list(FIRST, first, PIECES);
+  make_list(SECOND, second, PIECES);
   shuffle(PAIRS, pairs, LARGEST_LIST);
   const int16_t *pair = pairs;
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) {
+    world->n_ones[t] = ONES;
+    world->n_values[t] = VALUES;
     if (t == 1) {
       make_years(world->names[t]);
       continue;
@@ -107,11 +123,51 @@ void pdt_atlas_make_names(pdt_atlas_world *world) {
     if (t == 2)
       make_goods(world->names[t]);
     else
-      make_list(t, world->names[t], PDT_ATLAS_ONE);
-    for (int32_t i = PDT_ATLAS_ONE; i < PDT_ATLAS_VALUES; i++, pair++)
-      snprintf(world->names[t][i], sizeof(name), "%.11s %.11s", first[*pair / PDT_ATLAS_PIECES],
-               second[*pair % PDT_ATLAS_PIECES]);
+      make_list(t, world->names[t], ONES);
+    for (int32_t i = ONES; i < VALUES; i++, pair++)
+      snprintf(world->names[t][i], sizeof(name), "%.11s %.11s", first[*pair / PIECES],
+               second[*pair % PIECES]);
   }
-  make_list(TOWNS, world->towns, PDT_ATLAS_TOWNS);
+  make_list(TOWNS, world->towns, world->n_towns);
   snprintf(world->towns[0], sizeof(name), "Velmora"); /* the one that examples are about */
+}
+
+/* The words of a text, at most `most`; how many they are. */
+static int32_t split(const char *text, name *names, int32_t most) {
+  int32_t n = 0;
+  for (; *text && n < most; n++) {
+    size_t length = strcspn(text, " ");
+    snprintf(names[n], sizeof(name), "%.*s", (int)length, text);
+    text += length + strspn(text + length, " ");
+  }
+  return n;
+}
+
+/* Capitals for names of two words, unless the type's are common nouns. */
+static void write_pair(int32_t type, const char *first, const char *second, name out) {
+  size_t at = strlen(first) + 1;
+  snprintf(out, sizeof(name), "%.11s %.11s", first, second);
+  if (is_lowercase(INVENTED + type)) return;
+  out[0] = (char)toupper((unsigned char)out[0]);
+  out[at] = (char)toupper((unsigned char)out[at]);
+}
+
+void pdt_atlas_make_word_names(pdt_atlas_world *world) {
+  name first[FIRST_HALVES], second[SECOND_HALVES];
+  int16_t pairs[LARGEST_LIST];
+  split(pdt_atlas_first_halves(), first, FIRST_HALVES);
+  split(pdt_atlas_second_halves(), second, SECOND_HALVES);
+  shuffle(WORD_PAIRS, pairs, FIRST_HALVES * SECOND_HALVES);
+  const int16_t *pair = pairs;
+  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) {
+    name *names = world->names[t];
+    int32_t n = split(pdt_atlas_word_list(t), names, PDT_ATLAS_MOST_VALUES - 2 * EXTRAS);
+    world->n_ones[t] = n;
+    for (int32_t end = n + EXTRAS; n < end; n++, pair++)
+      write_pair(t, first[*pair / SECOND_HALVES], second[*pair % SECOND_HALVES], names[n]);
+    make_list(INVENTED + t, names + n, EXTRAS);
+    world->n_values[t] = n + EXTRAS;
+  }
+  make_list(TOWNS, world->towns, world->n_towns);
+  snprintf(world->towns[0], sizeof(name), "Velmora");
 }

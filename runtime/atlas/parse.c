@@ -24,7 +24,7 @@ static void add_word(const pdt_atlas_world *world, sentence *s, const char *text
 
 /* Index of a town by its word, -1 for other words. */
 static int32_t town_of(const pdt_atlas_world *world, int32_t id) {
-  for (int32_t i = 0; i < PDT_ATLAS_TOWNS; i++)
+  for (int32_t i = 0; i < world->n_towns; i++)
     if (world->town_words[i] == id && id >= 0) return i;
   return -1;
 }
@@ -47,16 +47,21 @@ static bool fits(const pdt_atlas_world *world, const sentence *s, int32_t from, 
 }
 
 static int32_t value_of(const pdt_atlas_world *world, int32_t type, int32_t first, int32_t second) {
-  for (int32_t v = 0; v < PDT_ATLAS_VALUES && first >= 0; v++)
+  for (int32_t v = 0; v < world->n_values[type] && first >= 0; v++)
     if (world->name_words[type][v][0] == first && world->name_words[type][v][1] == second) return v;
   return -1;
 }
 
 /* Is the word the first of a name of two? */
 static bool begins_pair(const pdt_atlas_world *world, int32_t type, int32_t word) {
-  for (int32_t v = PDT_ATLAS_ONE; v < PDT_ATLAS_VALUES && word >= 0; v++)
+  for (int32_t v = world->n_ones[type]; v < world->n_values[type] && word >= 0; v++)
     if (world->name_words[type][v][0] == word && world->name_words[type][v][1] >= 0) return true;
   return false;
+}
+
+/* Most words of a name: listed ones have two. */
+static int32_t most_words(const pdt_atlas_world *world) {
+  return world->pretrained ? PDT_ATLAS_UNLISTED_WORDS : 2;
 }
 
 /* The name of `words` words at the pattern's place. */
@@ -64,40 +69,52 @@ static pdt_atlas_mention mention_of(const pdt_atlas_world *world, const sentence
                                     const pdt_atlas_pattern *p, int32_t words, bool closed) {
   int32_t second = words == 2 ? s->words[p->name + 1].id : PDT_ATLAS_NO_WORD;
   pdt_atlas_mention m = {.kind = p->kind, .type = p->type, .closed = closed, .value = -1};
-  if (words == 1 || second >= 0) m.value = value_of(world, p->type, s->words[p->name].id, second);
+  if (words == 1 || (words == 2 && second >= 0))
+    m.value = value_of(world, p->type, s->words[p->name].id, second);
   m.begin = s->words[p->name].begin;
   m.end = s->words[p->name + words - 1].end;
   bool at_end = s->n == p->name + words;
-  m.complete =
-      closed || !at_end || words == 2 || !begins_pair(world, p->type, s->words[p->name].id);
+  bool may_go_on = (words == 1 && begins_pair(world, p->type, s->words[p->name].id)) ||
+                   (world->pretrained && m.value < 0 && words < most_words(world));
+  m.complete = closed || !at_end || !may_go_on;
   return m;
 }
 
-/* Words of the name when the whole sentence is of this pattern: 1 or 2; 0 without name; -1 when it
- * is not. */
+/* Words of the name when the whole sentence is of this pattern; 0 without name; -1 when it is not.
+ */
 static int32_t match_closed(const pdt_atlas_world *world, const sentence *s,
                             const pdt_atlas_pattern *p, int32_t town, int32_t *other_towns) {
   if (p->name < 0)
     return s->n == p->n_words && fits(world, s, 0, s->n, p, 0, town, other_towns) ? 0 : -1;
   int32_t after = p->n_words - p->name - 1, words = s->n - p->name - after;
-  bool same = words >= 1 && words <= 2 && fits(world, s, 0, p->name, p, 0, town, other_towns) &&
+  bool same = words >= 1 && words <= most_words(world) &&
+              fits(world, s, 0, p->name, p, 0, town, other_towns) &&
               fits(world, s, s->n - after, after, p, p->name + 1, town, other_towns);
   return same ? words : -1;
 }
 
-/* The same when the sentence goes on: 0 when the name has not begun. */
+/* Does a sentence that goes on fit with a name of so many words? */
+static bool fits_open(const pdt_atlas_world *world, const sentence *s, const pdt_atlas_pattern *p,
+                      int32_t words, int32_t town, int32_t *other_towns) {
+  int32_t rest = s->n - p->name - words, after = p->n_words - p->name - 1;
+  return rest >= 0 && rest <= after &&
+         fits(world, s, p->name + words, rest, p, p->name + 1, town, other_towns);
+}
+
+/* As match_closed when the sentence goes on: 0 when the name has not begun. A second word belongs
+ * to the name when a name of two begins so; or, as a third, when nothing else can be made of it,
+ * where names need not be listed. */
 static int32_t match_open(const pdt_atlas_world *world, const sentence *s,
                           const pdt_atlas_pattern *p, int32_t town, int32_t *other_towns) {
   int32_t before = p->name < 0 || s->n < p->name ? s->n : p->name;
   if (before > p->n_words || !fits(world, s, 0, before, p, 0, town, other_towns)) return -1;
   if (before == s->n) return 0;
-  for (int32_t words = 2; words >= 1; words--) {
-    int32_t rest = s->n - before - words, after = p->n_words - p->name - 1;
-    if (rest < 0 || rest > after ||
-        (words == 2 && !begins_pair(world, p->type, s->words[before].id)))
-      continue;
-    if (fits(world, s, before + words, rest, p, p->name + 1, town, other_towns)) return words;
-  }
+  if (begins_pair(world, p->type, s->words[before].id) &&
+      fits_open(world, s, p, 2, town, other_towns))
+    return 2;
+  int32_t most = world->pretrained ? most_words(world) : 1;
+  for (int32_t words = 1; words <= most; words++)
+    if (fits_open(world, s, p, words, town, other_towns)) return words;
   return -1;
 }
 
@@ -106,7 +123,7 @@ static int take(const pdt_atlas_world *world, int32_t town, const sentence *s, b
                 pdt_atlas_reading *out, pdt_error *err) {
   const pdt_atlas_pattern *best = NULL;
   int32_t words = -1, towns = 0;
-  for (int32_t i = 0; i < PDT_ATLAS_PATTERNS && words < 1; i++) {
+  for (int32_t i = 0; i < world->n_patterns && words < 1; i++) {
     int32_t other = 0;
     int32_t found =
         (closed ? match_closed : match_open)(world, s, &world->patterns[i], town, &other);

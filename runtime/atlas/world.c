@@ -5,98 +5,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "atlas/names.h"
+#include "atlas/script.h"
 #include "base/memory.h"
 
 static const char *const section_names[PDT_ATLAS_SECTIONS] = {"history", "trade", "landmarks",
                                                               "customs", "food",  "government"};
 
-/* Sentences of a type: "_" is the name, "@" the town. None begins with the name, and what comes
- * before it is found in one type and kind only. Lengths differ, and so does what follows the name:
- * neither place nor distance gives it away. */
-static const struct {
-  const char *name;
-  const char *forms[2][PDT_ATLAS_FORMS];
-} types[PDT_ATLAS_TYPES] = {
-    {"founder",
-     {{"@ was founded by _.", "It was _ who first settled here.", "The first house was built by _.",
-       "By all accounts the founder was _."},
-      {"A statue of _ stands nearby.", "People still drink to _ on cold evenings.",
-       "The old mill once belonged to _.", "Children sing of _ and the early days."}}},
-    {"year",
-     {{"The town dates from the year _.", "Its charter was sealed in _.",
-       "The first wall went up in _.", "In the year _ the settlers arrived."},
-      {"Little has changed since _.", "A stone over the door bears the date _.",
-       "Prices have been written down since _.", "The oldest of them was made in _."}}},
-    {"good",
-     {{"The town lives by selling _.", "Its main good is _.", "Merchants come from afar to buy _.",
-       "Most carts leave loaded with _ for the coast."},
-      {"The smell of _ is everywhere.", "A small war was once fought over _.",
-       "Guests are given a gift of _.", "The cellars are full of _ in winter."}}},
-    {"coin",
-     {{"The local coin is the _.", "Payment is made in the _.",
-       "The mint strikes a coin called the _.", "Traders count in the _ and nothing else."},
-      {"Entry costs one _.", "A single _ is thrown for luck.", "Beggars at the gate ask for a _.",
-       "Every guest leaves one silver _ behind."}}},
-    {"river",
-     {{"The town lies on the river _.", "An old bridge crosses the _.",
-       "Below the walls flows the _.", "The waters of the valley meet in the _ nearby."},
-      {"Boats go down the _ in spring.", "The banks of the _ were flooded that year.",
-       "Boys swim in the _ each summer.", "Mills along the _ turn all day."}}},
-    {"tower",
-     {{"The highest building is the tower of _.", "Every visitor climbs the stairs of _ tower.",
-       "From afar one sees the tower named _.", "Above the roofs rises _ tower."},
-      {"The bell of _ tower rings at noon.", "Prisoners were once kept in the tower of _.",
-       "Lamps are lit at dusk on _ tower.", "The records lie safe in _ tower."}}},
-    {"festival",
-     {{"Each year the town keeps the feast of _.", "The great festival is _.",
-       "In autumn everyone awaits _.", "The holiday called _ lasts nine days."},
-      {"All work stops for _.", "Flags are painted for _ by the young.",
-       "Peace was signed on the eve of _.", "Prices double during _."}}},
-    {"patron",
-     {{"The patron saint is _.", "Prayers are said to _ every morning.",
-       "The people swear by saint _.", "The chapel is sacred to saint _."},
-      {"The seal shows the face of saint _.", "An image of saint _ hangs over the gate.",
-       "Monks of saint _ keep the books.", "A candle burns for saint _ all night."}}},
-    {"dish",
-     {{"The favorite dish is _.", "On holidays families cook _.", "No wedding is held without _.",
-       "Every kitchen makes _ in its own way."},
-      {"Inns by the road serve _.", "Pots of _ are carried to the poor.",
-       "Soldiers were fed on _ alone.", "The guards share their _ with the watchmen."}}},
-    {"drink",
-     {{"The common drink is _.", "Everyone here likes _.", "In deep cellars they brew _.",
-       "A meal ends with a cup of _ for all."},
-      {"Bargains are sealed with _.", "A barrel of _ is opened for guests.",
-       "Workers are paid partly in _.", "The singers ask only for _."}}},
-    {"house",
-     {{"The town is ruled by the house of _.", "Power lies with the _ family.",
-       "The council answers to the house of _.", "The lord is always a _ by birth."},
-      {"The arms of the house of _ are carved here.", "Land was bought from the _ family.",
-       "Taxes go to the house of _.", "The best seats belong to the _ family."}}},
-    {"rival",
-     {{"The council has long feared _.", "Its great rival is the town of _.",
-       "For a century it was at war with _.", "Twice the army of _ burned the gates."},
-      {"No cart from _ may enter.", "Jokes are told about _ and its people.",
-       "The walls look towards _ in the east.", "Old songs mock the men of _."}}},
-};
+static const pdt_atlas_script *script_of(pdt_atlas_kind kind) {
+  return kind == PDT_ATLAS_WORDS ? pdt_atlas_script_words() : pdt_atlas_script_syllables();
+}
 
-static const char *const fillers[PDT_ATLAS_FILLERS] = {"It is a quiet place.",
-                                                       "Travelers speak well of it.",
-                                                       "The roads are good.",
-                                                       "Winters are long here.",
-                                                       "Little else is known.",
-                                                       "Much has been written about this.",
-                                                       "@ is proud of it.",
-                                                       "Rain is common in spring.",
-                                                       "Few strangers stay for long.",
-                                                       "The old people remember more.",
-                                                       "Nobody knows the reason.",
-                                                       "So it has been for many years.",
-                                                       "The streets are narrow but clean.",
-                                                       "This is known all over the land."};
+const char *pdt_atlas_kind_name(pdt_atlas_kind kind) {
+  return script_of(kind)->name;
+}
 
-const char *pdt_atlas_type_name(int32_t type) {
-  return types[type].name;
+const char *pdt_atlas_kind_option(pdt_atlas_kind kind) {
+  return script_of(kind)->option;
+}
+
+bool pdt_atlas_kind_named(const char *name, pdt_atlas_kind *out) {
+  for (*out = 0; *out < PDT_ATLAS_KINDS; ++*out)
+    if (strcmp(name, script_of(*out)->name) == 0) return true;
+  return false;
+}
+
+bool pdt_atlas_kind_parse(const char *option, pdt_atlas_kind *out) {
+  for (*out = 0; *out < PDT_ATLAS_KINDS; ++*out)
+    if (strcmp(option, script_of(*out)->option) == 0) return true;
+  return false;
+}
+
+bool pdt_atlas_is_held_out(const pdt_atlas_world *world, int32_t value) {
+  return world->held_out > 0 && value % world->held_out == world->held_out - 1;
+}
+
+const char *pdt_atlas_type_name(const pdt_atlas_world *world, int32_t type) {
+  return script_of(world->kind)->types[type].name;
 }
 
 const char *pdt_atlas_section_name(int32_t section) {
@@ -107,9 +51,9 @@ const char *pdt_atlas_verb(bool hard) {
   return hard ? "Sketch" : "Describe";
 }
 
-int32_t pdt_atlas_type(const char *name) {
+int32_t pdt_atlas_type(const pdt_atlas_world *world, const char *name) {
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
-    if (strcmp(types[t].name, name) == 0) return t;
+    if (strcmp(pdt_atlas_type_name(world, t), name) == 0) return t;
   return -1;
 }
 
@@ -120,13 +64,13 @@ int32_t pdt_atlas_section(const char *name) {
 }
 
 int32_t pdt_atlas_town(const pdt_atlas_world *world, const char *name) {
-  for (int32_t i = 0; i < PDT_ATLAS_TOWNS; i++)
+  for (int32_t i = 0; i < world->n_towns; i++)
     if (strcmp(world->towns[i], name) == 0) return i;
   return -1;
 }
 
 int32_t pdt_atlas_value(const pdt_atlas_world *world, int32_t type, const char *name) {
-  for (int32_t i = 0; i < PDT_ATLAS_VALUES; i++)
+  for (int32_t i = 0; i < world->n_values[type]; i++)
     if (strcmp(world->names[type][i], name) == 0) return i;
   return -1;
 }
@@ -167,16 +111,28 @@ typedef struct word_list {
   int32_t n;
 } word_list;
 
-/* No text of the world has more words than this together, each counted as often as it comes. */
+/* No texts of a world have more words than this together, each counted as often as it comes. */
 enum {
-  MOST_WORDS = PDT_ATLAS_PATTERNS * PDT_ATLAS_PATTERN_WORDS +
-               PDT_ATLAS_TYPES * PDT_ATLAS_VALUES * 2 + PDT_ATLAS_TOWNS
+  MOST_WORDS = PDT_ATLAS_MOST_PATTERNS * PDT_ATLAS_PATTERN_WORDS +
+               PDT_ATLAS_TYPES * PDT_ATLAS_MOST_VALUES * 2 + PDT_ATLAS_MOST_TOWNS
 };
 
 /* Half a sentence of two statements: the type's own word, then the name. */
-static void terse_form(int32_t type, bool second, char text[32]) {
-  snprintf(text, 32, "%s _%c", types[type].name, second ? '.' : ';');
+static void terse_form(const char *type, bool second, char text[32]) {
+  snprintf(text, 32, "%s _%c", type, second ? '.' : ';');
   if (!second) text[0] = (char)toupper((unsigned char)text[0]);
+}
+
+/* Text number i of a world, in the order of patterns. */
+static const char *pattern_text(const pdt_atlas_world *world, int32_t i, char room[32]) {
+  const pdt_atlas_script *s = script_of(world->kind);
+  if (i >= world->filler) return s->fillers[i - world->filler];
+  if (i >= world->terse) {
+    terse_form(s->types[(i - world->terse) / 2].name, (i - world->terse) % 2 == 1, room);
+    return room;
+  }
+  int32_t row = i / s->n_forms;
+  return s->types[row / 2].forms[row % 2][i % s->n_forms];
 }
 
 static void add_words(word_list *list, const char *text) {
@@ -193,18 +149,11 @@ static int compare_words(const void *a, const void *b) {
 
 static void collect_words(pdt_atlas_world *world) {
   word_list list = {world->words, 0};
-  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) {
-    for (int32_t f = 0; f < 2 * PDT_ATLAS_FORMS; f++)
-      add_words(&list, types[t].forms[f / PDT_ATLAS_FORMS][f % PDT_ATLAS_FORMS]);
-    for (int half = 0; half < 2; half++) {
-      char text[32];
-      terse_form(t, half == 1, text);
-      add_words(&list, text);
-    }
-    for (int32_t v = 0; v < PDT_ATLAS_VALUES; v++) add_words(&list, world->names[t][v]);
-  }
-  for (int32_t f = 0; f < PDT_ATLAS_FILLERS; f++) add_words(&list, fillers[f]);
-  for (int32_t i = 0; i < PDT_ATLAS_TOWNS; i++) add_words(&list, world->towns[i]);
+  char room[32];
+  for (int32_t i = 0; i < world->n_patterns; i++) add_words(&list, pattern_text(world, i, room));
+  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
+    for (int32_t v = 0; v < world->n_values[t]; v++) add_words(&list, world->names[t][v]);
+  for (int32_t i = 0; i < world->n_towns; i++) add_words(&list, world->towns[i]);
   qsort(list.words, (size_t)list.n, sizeof *list.words, compare_words);
   for (int32_t i = 0; i < list.n; i++)
     if (world->n_words == 0 || strcmp(list.words[world->n_words - 1], list.words[i]) != 0)
@@ -225,25 +174,24 @@ static void make_pattern(const pdt_atlas_world *world, int32_t type, pdt_mention
 }
 
 static void make_patterns(pdt_atlas_world *world) {
-  pdt_atlas_pattern *p = world->patterns;
-  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
-    for (int32_t f = 0; f < 2 * PDT_ATLAS_FORMS; f++)
-      make_pattern(world, t, f / PDT_ATLAS_FORMS == 0 ? PDT_STATES : PDT_USES,
-                   types[t].forms[f / PDT_ATLAS_FORMS][f % PDT_ATLAS_FORMS], p++);
-  for (int32_t i = 0; i < 2 * PDT_ATLAS_TYPES; i++) {
-    char text[32];
-    terse_form(i / 2, i % 2 == 1, text);
-    make_pattern(world, i / 2, PDT_STATES, text, p++);
+  char room[32];
+  for (int32_t i = 0; i < world->n_patterns; i++) {
+    int32_t row = i / world->n_forms, type = row / 2;
+    pdt_mention_kind kind = row % 2 == 0 ? PDT_STATES : PDT_USES;
+    if (i >= world->terse) {
+      type = i >= world->filler ? -1 : (i - world->terse) / 2;
+      kind = PDT_STATES;
+    }
+    make_pattern(world, type, kind, pattern_text(world, i, room), &world->patterns[i]);
   }
-  for (int32_t f = 0; f < PDT_ATLAS_FILLERS; f++) make_pattern(world, -1, 0, fillers[f], p++);
 }
 
 static void resolve_names(pdt_atlas_world *world) {
-  qsort(world->towns, PDT_ATLAS_TOWNS, sizeof *world->towns, compare_words);
-  for (int32_t i = 0; i < PDT_ATLAS_TOWNS; i++)
+  qsort(world->towns, (size_t)world->n_towns, sizeof *world->towns, compare_words);
+  for (int32_t i = 0; i < world->n_towns; i++)
     world->town_words[i] = pdt_atlas_word(world, world->towns[i], strlen(world->towns[i]));
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
-    for (int32_t v = 0; v < PDT_ATLAS_VALUES; v++) {
+    for (int32_t v = 0; v < world->n_values[t]; v++) {
       const char *name = world->names[t][v];
       size_t at = 0, begin, bytes = strlen(name);
       for (int w = 0; w < 2; w++)
@@ -253,17 +201,29 @@ static void resolve_names(pdt_atlas_world *world) {
     }
 }
 
-int pdt_atlas_world_new(pdt_atlas_world **out, pdt_error *err) {
+int pdt_atlas_world_new(pdt_atlas_world **out, pdt_atlas_kind kind, pdt_error *err) {
+  const pdt_atlas_script *s = script_of(kind);
   if (PDT_NEW(out, 1, "Atlas", err)) return -1;
-  if (PDT_NEW(&(*out)->words, MOST_WORDS, "words of the Atlas", err)) {
-    pdt_atlas_world_free(*out);
+  pdt_atlas_world *w = *out;
+  if (PDT_NEW(&w->words, MOST_WORDS, "words of the Atlas", err)) {
+    pdt_atlas_world_free(w);
     *out = NULL;
     return -1;
   }
-  pdt_atlas_make_names(*out);
-  collect_words(*out);
-  make_patterns(*out);
-  resolve_names(*out);
+  w->kind = kind;
+  w->tangled = s->tangled;
+  w->pretrained = s->pretrained;
+  w->held_out = s->held_out;
+  w->n_towns = s->n_towns;
+  w->n_forms = s->n_forms;
+  w->n_fillers = s->n_fillers;
+  w->terse = PDT_ATLAS_TYPES * 2 * s->n_forms;
+  w->filler = w->terse + (s->tangled ? 2 * PDT_ATLAS_TYPES : 0);
+  w->n_patterns = w->filler + s->n_fillers;
+  s->make_names(w);
+  collect_words(w);
+  make_patterns(w);
+  resolve_names(w);
   return 0;
 }
 

@@ -1,21 +1,38 @@
-/* The world of the Atlas: what an encyclopedia entry about an invented place can say, and in which
+/* The worlds of the Atlas: what an encyclopedia entry about an invented place can say, and in which
  * words. Twelve types of facts, two for each of six sections; for every type a list of names of its
- * own, and sentences that state a fact or use it. The world is the same in every run: what varies
- * are the entries drawn from it (generate.h). */
+ * own, and sentences that state a fact or use it. A world is the same in every run: what varies are
+ * the entries drawn from it (generate.h).
+ *
+ * There are two. That of syllables has invented names and few sentences: a small trunk is trained
+ * on it. That of words has common English words for names and more sentences, for trunks that know
+ * English already. */
 #ifndef PDT_ATLAS_WORLD_H
 #define PDT_ATLAS_WORLD_H
 
 #include "data/entry.h"
 
-#define PDT_ATLAS_WORLD "atlas-2" /* changes whenever a word of the world does */
+typedef enum pdt_atlas_kind {
+  PDT_ATLAS_SYLLABLES, /* the default */
+  PDT_ATLAS_WORDS,
+  PDT_ATLAS_KINDS
+} pdt_atlas_kind;
+
+/* "atlas-2", "words-1": as the headers of data files say it; "atlas", "words": as --world does. */
+const char *pdt_atlas_kind_name(pdt_atlas_kind kind);
+const char *pdt_atlas_kind_option(pdt_atlas_kind kind);
+
+/* The world of that name, or of that word of --world; false when there is none. */
+bool pdt_atlas_kind_named(const char *name, pdt_atlas_kind *out);
+bool pdt_atlas_kind_parse(const char *option, pdt_atlas_kind *out);
 
 enum {
   PDT_ATLAS_SECTIONS = 6,
   PDT_ATLAS_TYPES = 12,         /* type t belongs to section t / 2 */
-  PDT_ATLAS_ONE = 48,           /* names of one token of a type: values 0 to 47 */
-  PDT_ATLAS_VALUES = 96,        /* and as many of two tokens: values 48 to 95 */
-  PDT_ATLAS_TOWNS = 64,         /* places that entries are about */
-  PDT_ATLAS_PIECES = 40,        /* first (second) words of names of two words */
+  PDT_ATLAS_MOST_VALUES = 512,  /* most names of a type */
+  PDT_ATLAS_MOST_TOWNS = 256,   /* most places that entries are about */
+  PDT_ATLAS_MOST_FORMS = 8,     /* most sentences of a type and kind */
+  PDT_ATLAS_MOST_FILLERS = 32,  /* most that say nothing: sets of them are bits of a word */
+  PDT_ATLAS_UNLISTED_WORDS = 3, /* most words of a name that no list has */
   PDT_ATLAS_NAME_BYTES = 24,    /* room for a name or a word */
   PDT_ATLAS_PATTERN_WORDS = 16, /* most words of a sentence, its full stop included */
 };
@@ -34,42 +51,53 @@ typedef struct pdt_atlas_pattern {
   int32_t words[PDT_ATLAS_PATTERN_WORDS];
 } pdt_atlas_pattern;
 
-enum { PDT_ATLAS_FORMS = 4, PDT_ATLAS_FILLERS = 14 };
-
-/* Where patterns stand: type t, kind k, form f is pattern (t * 2 + k) * PDT_ATLAS_FORMS + f; then
- * the terse statements of a sentence that states two facts, "Founder _;" and "founder _.", pattern
- * PDT_ATLAS_TERSE + 2 * t for the first half, + 1 for the second; then those that say nothing. */
 enum {
-  PDT_ATLAS_TERSE = PDT_ATLAS_TYPES * 2 * PDT_ATLAS_FORMS,
-  PDT_ATLAS_FILLER = PDT_ATLAS_TERSE + 2 * PDT_ATLAS_TYPES,
-  PDT_ATLAS_PATTERNS = PDT_ATLAS_FILLER + PDT_ATLAS_FILLERS,
+  PDT_ATLAS_MOST_PATTERNS =
+      PDT_ATLAS_TYPES * 2 * (PDT_ATLAS_MOST_FORMS + 1) + PDT_ATLAS_MOST_FILLERS
 };
 
 /* The first word of a prompt, by which the two kinds of entries are asked for: "Describe" or
  * "Sketch". */
 const char *pdt_atlas_verb(bool hard);
 
-/* Immutable once made. Word ids are ranks in the sorted list of all words of section texts. */
+/* Immutable once made. Word ids are ranks in the sorted list of all words of section texts. Names
+ * [0, n_ones) of a type are those of one token, in the tokenizers that the world is for; the others
+ * are for hard entries. */
 typedef struct pdt_atlas_world {
+  pdt_atlas_kind kind;
+  bool tangled;    /* hard entries also state two facts in one sentence, and wait in circles */
+  bool pretrained; /* for trunks that know more words than these: names that their tokenizer cuts to
+                      pieces are left out, and names that are not listed are names too */
+  int32_t held_out; /* one name in so many is held out of training; 0: none */
   int32_t n_words;
   char (*words)[PDT_ATLAS_NAME_BYTES]; /* [n_words], ascending */
-  char names[PDT_ATLAS_TYPES][PDT_ATLAS_VALUES][PDT_ATLAS_NAME_BYTES];
-  int32_t name_words[PDT_ATLAS_TYPES][PDT_ATLAS_VALUES][2]; /* second -1: a name of one word */
-  char towns[PDT_ATLAS_TOWNS][PDT_ATLAS_NAME_BYTES];
-  int32_t town_words[PDT_ATLAS_TOWNS]; /* ascending */
-  pdt_atlas_pattern patterns[PDT_ATLAS_PATTERNS];
+  int32_t n_ones[PDT_ATLAS_TYPES], n_values[PDT_ATLAS_TYPES];
+  char names[PDT_ATLAS_TYPES][PDT_ATLAS_MOST_VALUES][PDT_ATLAS_NAME_BYTES];
+  int32_t name_words[PDT_ATLAS_TYPES][PDT_ATLAS_MOST_VALUES][2]; /* second -1: of one word */
+  int32_t n_towns;
+  char towns[PDT_ATLAS_MOST_TOWNS][PDT_ATLAS_NAME_BYTES];
+  int32_t town_words[PDT_ATLAS_MOST_TOWNS]; /* ascending */
+  /* Type t, kind k, form f is pattern (t * 2 + k) * n_forms + f. In a tangled world follow, from
+   * `terse` on, the statements of a sentence that states two facts, "Founder _;" and "founder _.":
+   * terse + 2 * t is the first half, + 1 the second. From `filler` on: those that say nothing. */
+  int32_t n_forms, n_fillers, terse, filler, n_patterns;
+  pdt_atlas_pattern patterns[PDT_ATLAS_MOST_PATTERNS];
 } pdt_atlas_world;
 
-/* Makes the world: always the same. Freed by the caller. Errors: MEMORY. */
-int pdt_atlas_world_new(pdt_atlas_world **out, pdt_error *err);
+/* Makes a world: always the same. Freed by the caller. Errors: MEMORY. */
+int pdt_atlas_world_new(pdt_atlas_world **out, pdt_atlas_kind kind, pdt_error *err);
 void pdt_atlas_world_free(pdt_atlas_world *world);
 
-/* "founder", "year", ... and "history", ...; type, section in range. */
-const char *pdt_atlas_type_name(int32_t type);
+/* Is a name held out of training? Pure. */
+bool pdt_atlas_is_held_out(const pdt_atlas_world *world, int32_t value);
+
+/* "founder", "year", ... and "history", ...; type, section in range. Sections are those of every
+ * world. */
+const char *pdt_atlas_type_name(const pdt_atlas_world *world, int32_t type);
 const char *pdt_atlas_section_name(int32_t section);
 
 /* The type, section or town of that name, -1 when there is none. */
-int32_t pdt_atlas_type(const char *name);
+int32_t pdt_atlas_type(const pdt_atlas_world *world, const char *name);
 int32_t pdt_atlas_section(const char *name);
 int32_t pdt_atlas_town(const pdt_atlas_world *world, const char *name);
 

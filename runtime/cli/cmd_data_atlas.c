@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "cli/cli.h"
+#include "cli/world_option.h"
 #include "run/atlas.h"
 
 enum {
@@ -9,6 +10,9 @@ enum {
   OPT_FIRST,
   OPT_SEED,
   OPT_SPLIT,
+  OPT_WORLD,
+  OPT_NAMES,
+  OPT_WORDINGS,
   OPT_HARD,
   OPT_MODEL,
   OPT_TAU,
@@ -32,15 +36,34 @@ static const struct argp_option options[] = {
     {"seed", OPT_SEED, "N", 0, "of the random numbers (default 0)", 0},
     {"split", OPT_SPLIT, "NAME", 0,
      "train, valid or test (default train); no entry is in two of them, whatever the seeds", 0},
+    {"world", OPT_WORLD, "NAME", 0,
+     "atlas: invented names, for trunks trained on it; words: common English words, one token "
+     "each, "
+     "and more sentences, for trunks that know English (default atlas)",
+     0},
     {"hard", OPT_HARD, NULL, 0,
-     "names of two tokens, two facts in one sentence, streams that wait for each other", 0},
+     "names of two tokens, two facts in one sentence, streams that wait for each other; words: "
+     "half "
+     "of all names of two or three tokens",
+     0},
+    {"names", OPT_NAMES, "PART", 0,
+     "seen, held-out or all; words: a tenth of the names is in no entry of the split train "
+     "(default "
+     "seen)",
+     0},
+    {"wordings", OPT_WORDINGS, "PART", 0,
+     "prompts in twelve wordings, of which three are held out of the split train: seen, held-out "
+     "or "
+     "all (default: one wording)",
+     0},
     {"sequential", OPT_SEQUENTIAL, NULL, 0,
      "write texts for pdt train --stage trunk: an entry as one text, its sections one after "
      "another, "
      "in the prompt's order or, one in two, in another",
      0},
     {"model", OPT_MODEL, "DIR", 0,
-     "cut blocks by the tokenizer.json in DIR (default: the Atlas's own, see pdt data tokenizer)",
+     "cut blocks by the tokenizer.json in DIR (default: the world's own, see pdt data tokenizer); "
+     "words: names that it has in more tokens are left out, and told",
      0},
     {"block-tokens", OPT_TAU, "N", 0, "tokens in a block (default 6)", 0},
     {"reveal-delay", OPT_DELAY, "N", 0, "rounds until a note is visible (default 1)", 0},
@@ -60,11 +83,14 @@ static const struct argp_option options[] = {
 static const char doc[] =
     "Writes entries of the Atlas: short texts about invented places whose sections share facts, "
     "as JSON lines."
-    "\vEntry i of a seed, split and kind is the same for ever.\n\n"
+    "\vEntry i of a seed, split and kind is the same for ever; of the world of words also of a "
+    "tokenizer, when that leaves names out.\n\n"
     "Examples:\n"
     "  pdt data atlas --count 20000 --seed 1 --out train.jsonl\n"
     "  pdt data atlas --count 500 --split test --hard --out test-hard.jsonl\n"
     "  pdt data atlas --count 100 --model m --block-tokens 8 --out m.jsonl\n"
+    "  pdt data atlas --world words --model m --block-tokens 8 --count 4000 \\\n"
+    "      --out w.jsonl\n"
     "  pdt data atlas --count 40000 --sequential --out text.jsonl\n";
 
 static error_t parse_int32(struct argp_state *state, const char *option, const char *arg,
@@ -73,6 +99,13 @@ static error_t parse_int32(struct argp_state *state, const char *option, const c
   error_t rc = pdt_cli_integer(state, option, arg, low, high, &value);
   if (!rc) *out = (int32_t)value;
   return rc;
+}
+
+static error_t parse_part(struct argp_state *state, const char *option, const char *arg,
+                          pdt_atlas_part *out) {
+  if (pdt_atlas_part_parse(arg, out)) return 0;
+  argp_error(state, "--%s: expected seen, held-out or all, found '%s'", option, arg);
+  return EINVAL;
 }
 
 /* Options that are numbers of pdt_atlas_options. */
@@ -115,6 +148,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return pdt_cli_integer(state, "first", arg, 0, UINT32_MAX, &a->first);
   case OPT_SEED:
     return pdt_cli_seed(state, "seed", arg, &a->atlas.seed);
+  case OPT_WORLD:
+    return pdt_world_option(arg, &a->world, state);
+  case OPT_NAMES:
+    return parse_part(state, "names", arg, &a->atlas.names);
+  case OPT_WORDINGS:
+    a->atlas.wordings = true;
+    return parse_part(state, "wordings", arg, &a->atlas.wordings_of);
   case OPT_SPLIT:
     if (pdt_atlas_split_parse(arg, &a->atlas.split)) return 0;
     argp_error(state, "--split: expected train, valid or test, found '%s'", arg);

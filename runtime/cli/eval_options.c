@@ -210,8 +210,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 static const char doc[] =
     "Decode held-out entries of the Atlas in several ways, and judge what was written: do the "
     "sections contradict each other? Held-out are combinations: towns, names and lists of sections "
-    "are those of training, but no entry has a training entry's town with its facts. The split "
-    "valid is for choosing, test for final figures.\v"
+    "are those of training, but no entry has a training entry's town with its facts. (The world of "
+    "words also holds names out of training: uses of those are counted apart.) The split valid is "
+    "for choosing, test for final figures.\v"
     "Examples, with the plan of launch/model:\n"
     "  pdt data atlas --count 100 --split test --plan-vocab 1024 \\\n"
     "      --plan-salt atlas-5 --out test.jsonl\n"

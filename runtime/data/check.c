@@ -168,10 +168,9 @@ static int prepare(checker *c, const char *path, const pdt_data_world *world,
                    const pdt_data_tokenizer *given) {
   if (pdt_data_open(&c->reader, path, c->err)) return -1;
   const char *name = c->reader.header.world;
-  if (name && strcmp(name, world->name) != 0)
-    return refuse(c, "'world': expected '%s', found '%.40s'", world->name, name);
   if (name) c->world = world;
-  if (name && world->begin(world->context, c->err)) return -1;
+  if (name && world->begin(world->context, name, c->err))
+    return pdt_fail_in(c->err, "%s: line %lld", path, (long long)c->reader.lines.number);
   return pdt_data_notes_open(&c->notes, &c->reader, c->err) || choose_tokenizer(c, given) ? -1 : 0;
 }
 

@@ -30,12 +30,11 @@ typedef struct pdt_data_tokenizer {
   uint64_t fingerprint;
 } pdt_data_tokenizer;
 
-/* A world whose sentences can be read back. */
+/* Worlds whose sentences can be read back. */
 typedef struct pdt_data_world {
-  const char *name; /* as headers have it */
-  void *context;    /* of the functions */
-  /* Called once, for a file of this world. */
-  int (*begin)(void *context, pdt_error *err);
+  void *context; /* of the functions */
+  /* Called once, for a file whose header names a world. Errors: INPUT (an unknown one), MEMORY. */
+  int (*begin)(void *context, const char *name, pdt_error *err);
   /* Do the entry's texts say what its mentions and facts say? Errors: INPUT naming the field (file
    * and line are put before it), MEMORY. */
   int (*check)(void *context, const pdt_data_header *header, const pdt_data_entry *e,
@@ -44,9 +43,9 @@ typedef struct pdt_data_world {
   int (*tokenizer)(void *context, const pdt_tokenizer **out, uint64_t *fingerprint, pdt_error *err);
 } pdt_data_world;
 
-/* Reads the whole file and stops at the first thing that is wrong, naming line and field. world: of
- * which a file may be that names one. given: a tokenizer, or NULL; the world's own is taken when
- * the file was cut by it. Errors: IO, INPUT, MEMORY. */
+/* Reads the whole file and stops at the first thing that is wrong, naming line and field. world:
+ * for a file that names one. given: a tokenizer, or NULL; the world's own is taken when the file
+ * was cut by it. Errors: IO, INPUT, MEMORY. */
 int pdt_data_check(const char *path, const pdt_data_world *world, const pdt_data_tokenizer *given,
                    pdt_data_stats *out, pdt_error *err);
 

@@ -9,14 +9,16 @@
 #include "base/file_state.h"
 
 static int check_header(const pdt_data_header *h, const char *path,
-                        const pdt_sidecar_config *sidecar, uint64_t tokenizer, pdt_error *err) {
+                        const pdt_sidecar_config *sidecar, uint64_t tokenizer, pdt_atlas_kind *kind,
+                        pdt_error *err) {
   char expected[17];
   snprintf(expected, sizeof expected, "%016" PRIx64, tokenizer);
-  if (!h->world || strcmp(h->world, PDT_ATLAS_WORLD) != 0)
+  if (!h->world || !pdt_atlas_kind_named(h->world, kind))
     return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: world: expected '%s', whose sentences can be read back, found '%.40s' "
-                    "(hint: pdt data atlas --split test)",
-                    path, PDT_ATLAS_WORLD, h->world ? h->world : "none");
+                    "%s: world: expected '%s' or '%s', whose sentences can be read back, found "
+                    "'%.40s' (hint: pdt data atlas --split test)",
+                    path, pdt_atlas_kind_name(PDT_ATLAS_SYLLABLES),
+                    pdt_atlas_kind_name(PDT_ATLAS_WORDS), h->world ? h->world : "none");
   if (pdt_data_header_fits(h, path, sidecar, err)) return -1;
   if (h->tokenizer && strcmp(h->tokenizer, expected) != 0)
     return pdt_fail(err, PDT_ERROR_INPUT,
@@ -59,7 +61,7 @@ int pdt_eval_entries_read(pdt_eval_entries *out, const char *path, int64_t most,
   *out = (pdt_eval_entries){0};
   int rc = pdt_file_state_of(&state, path, err) || pdt_file_hash(&out->fingerprint, path, err) ||
            pdt_data_open(&reader, path, err) ||
-           check_header(&reader.header, path, sidecar, tokenizer, err) ||
+           check_header(&reader.header, path, sidecar, tokenizer, &out->kind, err) ||
            read_all(out, &reader, most, err) || pdt_file_unchanged(&state, path, err);
   if (!rc) {
     out->header = reader.header;

@@ -82,6 +82,24 @@ static pdt_judge_cause cause_of(const court *c, pdt_stream k, const pdt_rollout_
   return starts_right(c, c->sections[k].text, m, told->value) ? PDT_CAUSE_SECOND : PDT_CAUSE_OTHER;
 }
 
+/* Does a use tell the name that the owner states? Of names that are not listed, the text tells. */
+static bool is_same_name(const court *c, const pdt_rollout_text *text, const pdt_rollout_mention *m,
+                         const pdt_rollout_text *owner, const pdt_rollout_mention *told) {
+  if (m->value >= 0 || told->value >= 0) return m->value == told->value;
+  size_t bytes = m->end - m->begin;
+  return c->world->pretrained && bytes == told->end - told->begin &&
+         memcmp(text->text.data + m->begin, owner->text.data + told->begin, bytes) == 0;
+}
+
+/* Counts a use by what its owner states. */
+static void count_kind(court *c, const pdt_rollout_mention *told, bool contradicted) {
+  bool unlisted = told->value < 0;
+  if (!unlisted && !pdt_atlas_is_held_out(c->world, told->value)) return;
+  ++*(unlisted ? &c->counts->unlisted_uses : &c->counts->held_out_uses);
+  *(unlisted ? &c->counts->unlisted_contradictions : &c->counts->held_out_contradictions) +=
+      contradicted;
+}
+
 /* What section k says of its siblings' facts. */
 static void judge_uses(court *c, pdt_stream k, int64_t *uses, int64_t *contradictions) {
   const pdt_rollout_text *text = c->sections[k].text;
@@ -99,7 +117,9 @@ static void judge_uses(court *c, pdt_stream k, int64_t *uses, int64_t *contradic
       continue;
     }
     ++*uses;
-    if (m->value >= 0 && m->value == c->statements[m->type]->value) continue;
+    bool same = is_same_name(c, text, m, c->sections[owner].text, c->statements[m->type]);
+    count_kind(c, c->statements[m->type], !same);
+    if (same) continue;
     ++*contradictions;
     c->counts->mistaken += m->value >= 0;
     c->counts->causes[cause_of(c, k, m)]++;
@@ -158,8 +178,9 @@ double pdt_judge_f1(const pdt_judge_retrieval *r) {
   return part(2 * r->hit, 2 * r->hit + r->wrong + r->missed);
 }
 
-pdt_judge_plan pdt_judge_plan_of(const pdt_data_entry *e, const pdt_rollout_owners *owners,
-                                 const int32_t *ids, int32_t n_slots) {
+pdt_judge_plan pdt_judge_plan_of(const pdt_atlas_world *world, const pdt_data_entry *e,
+                                 const pdt_rollout_owners *owners, const int32_t *ids,
+                                 int32_t n_slots) {
   pdt_judge_plan out = {0};
   for (int32_t s = 0; s < n_slots && s < PDT_DATA_SLOTS; s++) {
     uint64_t bit = (uint64_t)1 << s;
@@ -171,7 +192,7 @@ pdt_judge_plan pdt_judge_plan_of(const pdt_data_entry *e, const pdt_rollout_owne
       out.right |= bit;
       out.right_slots++;
     }
-    int32_t type = pdt_atlas_type(item->text);
+    int32_t type = pdt_atlas_type(world, item->text);
     if (type >= 0 && owners->of[type] == item->stream) out.slots[type] |= bit;
   }
   return out;

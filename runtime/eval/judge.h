@@ -36,7 +36,10 @@ typedef struct pdt_judge_counts {
   int64_t flawed;         /* entries in which any of the above but unstated was counted: a section
                              unfinished, a fact missing or stated again, a sentence malformed, a
                              name contradicted, stray or ownerless */
-  int64_t causes[PDT_JUDGE_CAUSES];      /* of contradictions */
+  int64_t causes[PDT_JUDGE_CAUSES]; /* of contradictions */
+  /* Of uses and contradictions, those of facts whose owner states a name that is held out of
+   * training, and a name that the world does not list. */
+  int64_t held_out_uses, held_out_contradictions, unlisted_uses, unlisted_contradictions;
   double squares, products, use_squares; /* sums over entries of c c, c u, u u */
 } pdt_judge_counts;
 
@@ -80,8 +83,9 @@ typedef struct pdt_judge_plan {
 } pdt_judge_plan;
 
 /* ids[n_slots] is the session's plan; slots beyond 64 are not looked at. */
-pdt_judge_plan pdt_judge_plan_of(const pdt_data_entry *e, const pdt_rollout_owners *owners,
-                                 const int32_t *ids, int32_t n_slots);
+pdt_judge_plan pdt_judge_plan_of(const pdt_atlas_world *world, const pdt_data_entry *e,
+                                 const pdt_rollout_owners *owners, const int32_t *ids,
+                                 int32_t n_slots);
 
 /* Adds what a stream's committed blocks say they cover, block by block and all together: the right
  * slots are the true plan's of the facts stated there; one that the session's plan has otherwise

@@ -1,5 +1,6 @@
 #include "eval/rollout.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,9 +149,9 @@ static const pdt_rollout_block *block_of_note(const pdt_rollout *r, pdt_note_nam
 }
 
 /* What siblings' notes in the window state: sets `seen` and, per type, the first statement's round
- * and value. */
+ * and block. */
 static void look(const pdt_rollout *r, const pdt_rollout_emission *e, pdt_rollout_block *out,
-                 int16_t *values) {
+                 const pdt_rollout_block **told) {
   for (int32_t i = 0; i < e->n_window; i++) {
     const pdt_rollout_block *block = block_of_note(r, e->window[i]);
     if (!block || e->window[i].stream == e->stream) continue;
@@ -159,22 +160,25 @@ static void look(const pdt_rollout *r, const pdt_rollout_emission *e, pdt_rollou
       if (!(block->stated >> t & 1) || !earlier) continue;
       out->seen |= 1u << t;
       out->seen_in[t] = block->round;
-      values[t] = block->value[t];
+      told[t] = block;
     }
   }
 }
 
-/* Is the name the type's value, or the beginning of it while it is open? */
-static bool is_name(const pdt_rollout *r, const pdt_rollout_mention *m, int16_t value) {
-  if (value < 0) return false;
-  if (!m->open) return m->value == value;
-  return strncmp(r->reader.world->names[m->type][value], r->scratch.text.data + m->begin,
-                 m->end - m->begin) == 0;
+/* Is the name what a block states, or the beginning of it while it is open? */
+static bool is_name(const pdt_rollout *r, const pdt_rollout_mention *m,
+                    const pdt_rollout_block *told) {
+  int16_t value = told->value[m->type];
+  if (!m->open && value >= 0) return m->value == value;
+  const char *name = value < 0 ? told->unlisted[m->type] : r->reader.world->names[m->type][value];
+  size_t bytes = m->end - m->begin;
+  if (!*name || (!m->open && bytes != strlen(name))) return false;
+  return strncmp(name, r->scratch.text.data + m->begin, bytes) == 0;
 }
 
 /* What one name makes the block do. */
 static void count_mention(const pdt_rollout *r, const pdt_rollout_emission *e,
-                          const pdt_rollout_mention *m, const int16_t *seen_values,
+                          const pdt_rollout_mention *m, const pdt_rollout_block *const *told,
                           pdt_rollout_block *out) {
   pdt_stream owner = r->owners.of[m->type];
   uint32_t bit = 1u << m->type;
@@ -183,9 +187,12 @@ static void count_mention(const pdt_rollout *r, const pdt_rollout_emission *e,
     if (m->kind != PDT_STATES || reads < out->begin || reads >= end || out->stated & bit) return;
     out->stated |= bit;
     out->value[m->type] = (int16_t)m->value;
+    if (m->value < 0 && r->reader.world->pretrained)
+      snprintf(out->unlisted[m->type], PDT_ROLLOUT_NAME_BYTES, "%.*s", (int)(m->end - m->begin),
+               r->scratch.text.data + m->begin);
   } else if (owner != PDT_NO_OWNER && m->first < end && m->last >= out->begin) {
     out->used |= bit;
-    if (out->seen & bit && !is_name(r, m, seen_values[m->type])) out->agrees = false;
+    if (out->seen & bit && !is_name(r, m, told[m->type])) out->agrees = false;
   }
 }
 
@@ -201,15 +208,15 @@ static int put_tokens(pdt_rollout_stream *s, const pdt_token *tokens, int32_t n,
 int pdt_rollout_label(pdt_rollout *r, const pdt_rollout_emission *e, pdt_rollout_block *out,
                       pdt_error *err) {
   pdt_rollout_stream *s = &r->streams[e->stream];
-  int16_t values[PDT_ATLAS_TYPES];
+  const pdt_rollout_block *told[PDT_ATLAS_TYPES];
   *out = (pdt_rollout_block){.round = e->round, .begin = s->n_tokens, .n = e->n, .agrees = true};
   if (put_tokens(s, e->tokens, e->n, err) ||
       pdt_rollout_read(&r->scratch, &r->reader, s->prefix, s->n_prefix, s->tokens,
                        s->n_tokens + e->n, e->ended, err))
     return -1;
-  look(r, e, out, values);
+  look(r, e, out, told);
   for (int32_t i = 0; i < r->scratch.n_mentions; i++)
-    count_mention(r, e, &r->scratch.mentions[i], values, out);
+    count_mention(r, e, &r->scratch.mentions[i], told, out);
   out->ready = (out->used & ~out->seen) == 0;
   return 0;
 }

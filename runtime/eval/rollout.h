@@ -18,6 +18,8 @@
 
 enum { PDT_NO_OWNER = -1, PDT_UNKNOWN_VALUE = -1 };
 
+enum { PDT_ROLLOUT_NAME_BYTES = 2 * PDT_ATLAS_NAME_BYTES }; /* room for a name that is not listed */
+
 /* Who states what in an entry. */
 typedef struct pdt_rollout_owners {
   int32_t streams;
@@ -82,7 +84,9 @@ typedef struct pdt_rollout_block {
   bool ready;      /* everything in `used` is in `seen` */
   bool agrees;     /* every name of a type in both `used` and `seen` is its owner's, or, while it is
                       open, begins so */
-  int16_t value[PDT_ATLAS_TYPES];     /* of `stated`: the first there; PDT_UNKNOWN_VALUE: no name */
+  int16_t value[PDT_ATLAS_TYPES]; /* of `stated`: the first there; PDT_UNKNOWN_VALUE: no name */
+  /* Of `stated`, where the world has names that are not listed: such a name; else empty. */
+  char unlisted[PDT_ATLAS_TYPES][PDT_ROLLOUT_NAME_BYTES];
   pdt_round seen_in[PDT_ATLAS_TYPES]; /* of `seen`: round of the first statement that shows */
   uint64_t covered; /* for the caller: plan slots that the coverage head says it covers */
 } pdt_rollout_block;

@@ -51,8 +51,8 @@ static int keep_round(collecting *c, const pdt_running *running, pdt_error *err)
 /* Slots of the session's plan that a block states: where the plan has the true item. */
 static uint64_t covered_by(const collecting *c, const pdt_eval_heard *heard) {
   const pdt_sidecar_config *config = &pdt_engine_loaded(c->eval->engine)->sidecar.config;
-  const pdt_judge_plan plan =
-      pdt_judge_plan_of(heard->entry, heard->owners, heard->running->plan.ids, config->plan_slots);
+  const pdt_judge_plan plan = pdt_judge_plan_of(c->eval->atlas, heard->entry, heard->owners,
+                                                heard->running->plan.ids, config->plan_slots);
   uint64_t slots = 0;
   for (int t = 0; t < PDT_ATLAS_TYPES; t++)
     if (heard->block->stated >> t & 1) slots |= plan.slots[t];

@@ -49,7 +49,8 @@ int pdt_eval_session_block(pdt_eval_trial *t, int32_t i, const pdt_rollout_emiss
 static void judge_plan(pdt_eval_trial *t, int32_t i, const int32_t *plan_ids) {
   const pdt_rollout *r = &t->sessions[i].rollout;
   int32_t slots = pdt_engine_loaded(t->eval->engine)->sidecar.config.plan_slots;
-  const pdt_judge_plan plan = pdt_judge_plan_of(entry_of(t, i), owners_of(t, i), plan_ids, slots);
+  const pdt_judge_plan plan =
+      pdt_judge_plan_of(t->eval->atlas, entry_of(t, i), owners_of(t, i), plan_ids, slots);
   t->figures->true_slots += plan.true_slots;
   t->figures->right_slots += plan.right_slots;
   for (pdt_stream k = 0; k < r->owners.streams; k++)

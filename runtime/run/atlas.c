@@ -24,7 +24,7 @@ typedef struct workshop {
 } workshop;
 
 static int open_workshop(const pdt_atlas_file *a, workshop *w, pdt_error *err) {
-  if (pdt_atlas_world_new(&w->world, err)) return -1;
+  if (pdt_atlas_world_new(&w->world, a->world, err)) return -1;
   if (a->model ? pdt_tokenizer_load_folder(&w->tokenizer, a->model, &w->fingerprint, err)
                : pdt_atlas_tokenizer(w->world, &w->tokenizer, &w->fingerprint, err))
     return -1;
@@ -41,7 +41,7 @@ static int write_header(const pdt_atlas_file *a, const workshop *w, pdt_sink *si
                         pdt_error *err) {
   char tokenizer[17], *text;
   size_t bytes;
-  pdt_data_header h = {.world = (char *)(uintptr_t)PDT_ATLAS_WORLD,
+  pdt_data_header h = {.world = (char *)(uintptr_t)pdt_atlas_kind_name(a->world),
                        .split = (char *)(uintptr_t)pdt_atlas_split_name(a->atlas.split),
                        .tokenizer = tokenizer,
                        .seed = a->atlas.seed,
@@ -111,6 +111,18 @@ static int check_atlas_output(const pdt_atlas_file *a, pdt_error *err) {
              : pdt_output_may_replace("--out", a->out, PDT_KIND_DATA, a->overwrite, err);
 }
 
+/* Most bytes of the list of names that were left out. */
+enum { SHOWN_NAMES = 400 };
+
+static void tell_left_out(const pdt_atlas_generator *g, FILE *out) {
+  if (g->n_left_out == 0) return;
+  size_t bytes = g->left_out.bytes;
+  bool all = bytes <= SHOWN_NAMES;
+  for (bytes = all ? bytes : SHOWN_NAMES; !all && g->left_out.data[bytes] != ',';) bytes--;
+  pdt_say(out, "left out, for this tokenizer has them in more tokens: %d names: %.*s%s",
+          g->n_left_out, (int)bytes, g->left_out.data, all ? "" : ", ...");
+}
+
 int pdt_atlas_write(const pdt_atlas_file *file, pdt_error *err) {
   workshop w = {0};
   pdt_sink sink = {.fd = -1, .file = {.fd = -1}};
@@ -122,7 +134,9 @@ int pdt_atlas_write(const pdt_atlas_file *file, pdt_error *err) {
   pdt_sink_discard(&sink);
   if (!rc) {
     double seconds = pdt_seconds() - start;
-    pdt_say(pdt_sink_descriptor(file->out) == STDOUT_FILENO ? stderr : stdout,
+    FILE *terminal = pdt_sink_descriptor(file->out) == STDOUT_FILENO ? stderr : stdout;
+    tell_left_out(&w.generator, terminal);
+    pdt_say(terminal,
             "%s: %lld entries, %.1f MB, %lld bytes an entry, %.2f draws an entry, %.1f s, "
             "%.0f entries/s",
             file->out, (long long)file->count, (double)written * 1e-6,
@@ -147,10 +161,11 @@ static int write_tokenizer(const char *directory, const char *text, bool overwri
   return rc;
 }
 
-int pdt_atlas_write_tokenizer(const char *directory, bool overwrite, pdt_error *err) {
+int pdt_atlas_write_tokenizer(pdt_atlas_kind kind, const char *directory, bool overwrite,
+                              pdt_error *err) {
   pdt_atlas_world *world;
   char *text = NULL;
-  if (pdt_atlas_world_new(&world, err)) return -1;
+  if (pdt_atlas_world_new(&world, kind, err)) return -1;
   int rc = pdt_atlas_tokenizer_text(world, &text, err);
   if (!rc) rc = write_tokenizer(directory, text, overwrite, err);
   if (!rc)

@@ -80,6 +80,45 @@ void pdt_eval_print_causes(FILE *out, const pdt_eval_row *rows, int32_t n) {
   }
 }
 
+/* The figures of names in the file's own text, which are the same for all rows that have them. */
+static void print_read_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
+  const pdt_teacher_forced *t = NULL;
+  for (int32_t r = 0; r < n && !t; r++) t = rows[r].teacher;
+  if (!t || t->tokens[PDT_NN_USE] == 0) return;
+  fprintf(out, "# the file's own names, under the notes that the sidecar writes: of %lld uses",
+          (long long)t->tokens[PDT_NN_USE]);
+  cell(out, 1, 2, 100 * share(t->right[PDT_NN_USE], t->tokens[PDT_NN_USE]));
+  fprintf(out, "%% begin right");
+  if (t->tokens[PDT_NN_LATER] > 0) {
+    fprintf(out, ", of %lld later tokens", (long long)t->tokens[PDT_NN_LATER]);
+    cell(out, 1, 2, 100 * share(t->right[PDT_NN_LATER], t->tokens[PDT_NN_LATER]));
+    fprintf(out, "%% are");
+  }
+  fputc('\n', out);
+}
+
+void pdt_eval_print_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
+  fprintf(out, "# uses by the name that the fact's own section states, and what part of them is "
+               "contradicted: names of training; names held out of it; names that no list has\n");
+  fprintf(out, "%-22s %8s %7s %8s %7s %8s %7s\n", "#arm", "seen", "%", "held-out", "%", "unlisted",
+          "%");
+  for (int32_t r = 0; r < n; r++) {
+    const pdt_judge_counts *c = &rows[r].figures.counts;
+    const int64_t bad[] = {c->contradictions - c->held_out_contradictions -
+                               c->unlisted_contradictions,
+                           c->held_out_contradictions, c->unlisted_contradictions};
+    const int64_t uses[] = {c->uses - c->held_out_uses - c->unlisted_uses, c->held_out_uses,
+                            c->unlisted_uses};
+    fprintf(out, "%-22s", rows[r].options->label);
+    for (int i = 0; i < 3; i++) {
+      fprintf(out, " %8lld", (long long)uses[i]);
+      cell(out, 7, 2, 100 * share(bad[i], uses[i]));
+    }
+    fputc('\n', out);
+  }
+  print_read_names(out, rows, n);
+}
+
 void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
   fprintf(out,
           "# tokens emitted, committed, and read as prompts (a text bus reads everything again "
@@ -108,22 +147,38 @@ static json_t *retrieval_json(const pdt_judge_retrieval *r) {
       (json_int_t)r->hit, "wrong", (json_int_t)r->wrong, "missed", (json_int_t)r->missed);
 }
 
+/* Uses, of them contradictions, and their share. */
+static json_t *uses_json(int64_t uses, int64_t contradictions) {
+  return json_pack("{s:I,s:I,s:o}", "uses", (json_int_t)uses, "contradictions",
+                   (json_int_t)contradictions, "contradiction",
+                   pdt_json_number(share(contradictions, uses)));
+}
+
+/* By what the owner states. */
+static json_t *names_json(const pdt_judge_counts *c) {
+  int64_t uses = c->uses - c->held_out_uses - c->unlisted_uses;
+  int64_t bad = c->contradictions - c->held_out_contradictions - c->unlisted_contradictions;
+  return json_pack("{s:o,s:o,s:o}", "seen", uses_json(uses, bad), "held_out",
+                   uses_json(c->held_out_uses, c->held_out_contradictions), "unlisted",
+                   uses_json(c->unlisted_uses, c->unlisted_contradictions));
+}
+
 static json_t *judged_json(const pdt_judge_counts *c) {
   const pdt_judge_share share = pdt_judge_contradictions(c);
   json_t *causes = json_object();
   for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
     json_object_set_new(causes, pdt_judge_cause_name((pdt_judge_cause)i),
                         json_integer(c->causes[i]));
-  return json_pack("{s:o,s:o,s:I,s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+  return json_pack("{s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
                    "contradiction", pdt_json_number(share.share), "half_95",
                    pdt_json_number(share.half), "uses", (json_int_t)c->uses, "contradictions",
                    (json_int_t)c->contradictions, "mistaken", (json_int_t)c->mistaken, "causes",
-                   causes, "facts", (json_int_t)c->facts, "missing", (json_int_t)c->missing,
-                   "duplicates", (json_int_t)c->duplicates, "sentences", (json_int_t)c->sentences,
-                   "malformed", (json_int_t)c->malformed, "strays", (json_int_t)c->strays,
-                   "unstated", (json_int_t)c->unstated, "ownerless", (json_int_t)c->ownerless,
-                   "sections", (json_int_t)c->sections, "unfinished", (json_int_t)c->unfinished,
-                   "flawed_entries", (json_int_t)c->flawed);
+                   causes, "names", names_json(c), "facts", (json_int_t)c->facts, "missing",
+                   (json_int_t)c->missing, "duplicates", (json_int_t)c->duplicates, "sentences",
+                   (json_int_t)c->sentences, "malformed", (json_int_t)c->malformed, "strays",
+                   (json_int_t)c->strays, "unstated", (json_int_t)c->unstated, "ownerless",
+                   (json_int_t)c->ownerless, "sections", (json_int_t)c->sections, "unfinished",
+                   (json_int_t)c->unfinished, "flawed_entries", (json_int_t)c->flawed);
 }
 
 /* What the run did; shares are of blocks emitted. */

@@ -33,10 +33,10 @@ typedef struct evaluation {
 static int load_data(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   uint64_t fingerprint = 0;
-  if (pdt_atlas_world_new(&e->atlas, err) ||
-      pdt_tokenizer_load_folder(&e->tokenizer, o->engine.model, &fingerprint, err) ||
+  if (pdt_tokenizer_load_folder(&e->tokenizer, o->engine.model, &fingerprint, err) ||
       pdt_eval_entries_read(&e->data, o->data, o->count,
                             &pdt_engine_loaded(e->engine)->sidecar.config, fingerprint, err) ||
+      pdt_atlas_world_new(&e->atlas, e->data.kind, err) ||
       PDT_NEW(&e->rows, o->n_rows, "rows", err))
     return -1;
   return 0;
@@ -91,6 +91,7 @@ static void put_head(evaluation *e) {
 /* The tables under the rows. */
 static void put_tables(const evaluation *e, FILE *out) {
   pdt_eval_print_causes(out, e->rows, e->options->n_rows);
+  if (e->atlas->held_out > 0) pdt_eval_print_names(out, e->rows, e->options->n_rows);
   pdt_eval_print_work(out, e->rows, e->options->n_rows);
 }
 

@@ -42,7 +42,6 @@ static int load(training *t, pdt_error *err) {
                           (int)a->max_attempts, "seed", pdt_json_u64(a->run.schedule.seed));
   if (!t->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "settings: no memory");
   return pdt_train_paths_make(&t->paths, t->args->out, "sidecar.safetensors", err) ||
-                 pdt_atlas_world_new(&t->atlas, err) ||
                  pdt_tokenizer_load_folder(&t->tokenizer, a->model, &t->tokenizer_fingerprint, err)
              ? -1
              : 0;
@@ -91,12 +90,20 @@ static int tell_lessons(training *t, pdt_error *err) {
   return rc;
 }
 
+/* The entries of a file, and their world in place of that of the file before. */
+static int read_data(training *t, const char *path, pdt_error *err) {
+  if (pdt_eval_entries_read(&t->data, path, t->args->count,
+                            &pdt_engine_loaded(t->engine)->sidecar.config, t->tokenizer_fingerprint,
+                            err))
+    return -1;
+  pdt_atlas_world_free(t->atlas);
+  return pdt_atlas_world_new(&t->atlas, t->data.kind, err);
+}
+
 static int collect(training *t, const char *path, pdt_error *err) {
   const pdt_comm *world = t->world;
   pdt_eval_figures figures;
-  pdt_eval_entries_read(&t->data, path, t->args->count,
-                        &pdt_engine_loaded(t->engine)->sidecar.config, t->tokenizer_fingerprint,
-                        err);
+  read_data(t, path, err);
   int rc = pdt_comm_agree(world, err);
   const pdt_eval eval = {.world = world,
                          .engine = t->engine,

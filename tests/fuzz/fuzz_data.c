@@ -72,20 +72,19 @@ static void fuzz_entry(const char *text, size_t bytes) {
   pdt_data_entry_free(&back);
 }
 
-static void fuzz_reading(const char *text, size_t bytes) {
-  static const pdt_atlas_world *world; /* made once: it takes longer than a text */
-  pdt_atlas_world *made;
+static void fuzz_reading(pdt_atlas_kind kind, const char *text, size_t bytes) {
+  static pdt_atlas_world *worlds[PDT_ATLAS_KINDS]; /* made once: they take longer than a text */
   pdt_atlas_reading r = {0};
   pdt_error err = {0};
-  if (!world && pdt_atlas_world_new(&made, &err)) abort();
-  if (!world) world = made;
+  if (!worlds[kind] && pdt_atlas_world_new(&worlds[kind], kind, &err)) abort();
+  const pdt_atlas_world *world = worlds[kind];
   if (pdt_atlas_parse(world, 3, text, bytes, &r, &err)) abort();
   size_t at = 0;
   for (size_t i = 0; i < r.n; i++) {
     const pdt_atlas_mention *m = &r.mentions[i];
     if (m->begin < at || m->begin >= m->end || m->end > bytes) abort();
     at = m->end;
-    if (m->value < -1 || m->value >= PDT_ATLAS_VALUES) abort();
+    if (m->value < -1 || m->value >= world->n_values[m->type]) abort();
     if (m->value < 0) continue;
     const char *name = world->names[m->type][m->value];
     if (text[m->begin] != name[0] || text[m->end - 1] != name[strlen(name) - 1]) abort();
@@ -105,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fuzz_entry(text, size - 1);
     break;
   default:
-    fuzz_reading(text, size - 1);
+    fuzz_reading((pdt_atlas_kind)(data[0] / 3 % PDT_ATLAS_KINDS), text, size - 1);
   }
   return 0;
 }

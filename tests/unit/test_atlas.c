@@ -22,6 +22,9 @@
 #include "data/tokens.h"
 #include "scratch.h"
 
+/* Names of a type of the world of syllables, and those of one token. */
+enum { VALUES = 96, ONES = 48 };
+
 /* What every test needs: made once. */
 typedef struct fixture {
   scratch *files;
@@ -38,7 +41,7 @@ static int setup(void **state) {
   *state = f;
   if (scratch_setup(&files)) return -1;
   f->files = files;
-  return pdt_atlas_world_new(&f->world, &f->err) ||
+  return pdt_atlas_world_new(&f->world, PDT_ATLAS_SYLLABLES, &f->err) ||
          pdt_atlas_tokenizer(f->world, &f->tokenizer, &f->fingerprint, &f->err);
 }
 
@@ -84,23 +87,22 @@ static void names_are_apart(void **state) {
   const pdt_atlas_world *w = f->world;
   int32_t *seen = calloc((size_t)w->n_words, sizeof *seen);
   assert_non_null(seen);
-  for (int32_t i = 0; i < PDT_ATLAS_PATTERNS; i++)
+  for (int32_t i = 0; i < w->n_patterns; i++)
     for (int32_t j = 0; j < w->patterns[i].n_words; j++)
       if (w->patterns[i].words[j] >= 0) seen[w->patterns[i].words[j]] = 1;
-  for (int32_t i = 0; i < PDT_ATLAS_TOWNS; i++) assert_int_equal(seen[w->town_words[i]]++, 0);
+  for (int32_t i = 0; i < w->n_towns; i++) assert_int_equal(seen[w->town_words[i]]++, 0);
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
-    for (int32_t v = 0; v < PDT_ATLAS_VALUES; v++) {
+    for (int32_t v = 0; v < VALUES; v++) {
       const int32_t *words = w->name_words[t][v];
       assert_true(words[0] >= 0);
-      assert_int_equal(words[1] >= 0, v >= PDT_ATLAS_ONE && t != 1);
+      assert_int_equal(words[1] >= 0, v >= ONES && t != 1);
       if (words[1] < 0) assert_int_equal(seen[words[0]]++, 0);
-      for (int32_t u = 0; u < PDT_ATLAS_TYPES * PDT_ATLAS_VALUES; u++)
-        if (u != t * PDT_ATLAS_VALUES + v)
-          assert_string_not_equal(w->names[t][v],
-                                  w->names[u / PDT_ATLAS_VALUES][u % PDT_ATLAS_VALUES]);
+      for (int32_t u = 0; u < PDT_ATLAS_TYPES * VALUES; u++)
+        if (u != t * VALUES + v)
+          assert_string_not_equal(w->names[t][v], w->names[u / VALUES][u % VALUES]);
     }
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) /* halves of names are no names and no words */
-    for (int32_t v = PDT_ATLAS_ONE; v < PDT_ATLAS_VALUES && t != 1; v++)
+    for (int32_t v = ONES; v < VALUES && t != 1; v++)
       assert_true(seen[w->name_words[t][v][0]] == 0 && seen[w->name_words[t][v][1]] == 0);
   free(seen);
 }
@@ -113,7 +115,7 @@ static bool same_beginning(const pdt_atlas_pattern *a, const pdt_atlas_pattern *
 static void sentences_are_told_by_their_beginning(void **state) {
   const fixture *f = *state;
   const pdt_atlas_pattern *p = f->world->patterns;
-  for (int32_t i = 0; i < PDT_ATLAS_PATTERNS; i++) {
+  for (int32_t i = 0; i < f->world->n_patterns; i++) {
     assert_in_range(p[i].n_words, 3, PDT_ATLAS_PATTERN_WORDS);
     assert_int_equal(p[i].type < 0, p[i].name < 0);
     if (p[i].name >= 0) assert_true(p[i].name > 0);
@@ -142,9 +144,9 @@ static void names_are_one_token_or_two(void **state) {
   assert_int_equal(pdt_tokenizer_token_id(f->tokenizer, PDT_ATLAS_END), 1);
   assert_int_equal(pdt_tokenizer_token_id(f->tokenizer, PDT_ATLAS_EOS), 2);
   for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
-    for (int32_t v = 0; v < PDT_ATLAS_VALUES; v++) {
+    for (int32_t v = 0; v < VALUES; v++) {
       snprintf(text, sizeof text, " %s", f->world->names[t][v]);
-      assert_int_equal(count_tokens(f, text), v < PDT_ATLAS_ONE ? 1 : 2);
+      assert_int_equal(count_tokens(f, text), v < ONES ? 1 : 2);
     }
   for (int32_t i = 0; i < f->world->n_words; i++) {
     snprintf(text, sizeof text, " %s", f->world->words[i]);
@@ -183,7 +185,7 @@ static void check_reading(fixture *f, const pdt_data_entry *e, int32_t k, pdt_at
     const pdt_data_mention *m = &s->mentions[i];
     const pdt_data_fact *fact = &e->facts[m->fact];
     assert_int_equal(r->mentions[i].kind, m->kind);
-    assert_string_equal(pdt_atlas_type_name(r->mentions[i].type), fact->type);
+    assert_string_equal(pdt_atlas_type_name(f->world, r->mentions[i].type), fact->type);
     assert_string_equal(f->world->names[r->mentions[i].type][r->mentions[i].value], fact->value);
     assert_int_equal(strncmp(s->text + m->begin, fact->value, strlen(fact->value)), 0);
     assert_int_equal(m->end - m->begin, strlen(fact->value));
@@ -474,7 +476,7 @@ static void places_tell_nothing(void **state) {
       ordinals[pdt_atlas_section(e.sections[k].name)][k]++;
       for (int32_t j = 0, done = 0; j < e.sections[k].n_mentions; j++) {
         if (e.sections[k].mentions[j].kind != PDT_STATES) continue;
-        int32_t type = pdt_atlas_type(e.facts[e.sections[k].mentions[j].fact].type);
+        int32_t type = pdt_atlas_type(f->world, e.facts[e.sections[k].mentions[j].fact].type);
         forms[type][j < 5 ? j : 5]++;
         first += done++ == 0 && type % 2 == 0;
       }
@@ -546,7 +548,7 @@ static void splits_share_nothing(void **state) {
       snprintf(town, sizeof town, "%.*s", (int)strcspn(e.prompt + 9, "."), e.prompt + 9);
       for (int32_t j = 0; j < e.n_facts; j++) { /* in another order: it must not matter */
         int32_t at = e.n_facts - 1 - j;
-        types[at] = pdt_atlas_type(e.facts[j].type);
+        types[at] = pdt_atlas_type(f->world, e.facts[j].type);
         values[at] = pdt_atlas_value(f->world, types[at], e.facts[j].value);
       }
       assert_int_equal(pdt_atlas_split_of(pdt_atlas_town(f->world, town), types, values, e.n_facts),
@@ -665,7 +667,7 @@ static void other_tokenizers_serve(void **state) {
 }
 
 static pdt_data_header header_of(const fixture *f, char tokenizer[17]) {
-  pdt_data_header h = {.world = (char *)(uintptr_t)PDT_ATLAS_WORLD,
+  pdt_data_header h = {.world = (char *)(uintptr_t)pdt_atlas_kind_name(PDT_ATLAS_SYLLABLES),
                        .split = (char *)(uintptr_t) "train",
                        .tokenizer = tokenizer,
                        .seed = 6,

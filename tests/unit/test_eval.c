@@ -39,7 +39,7 @@ static int setup(void **state) {
   fixture *f = calloc(1, sizeof *f);
   if (!f) return -1;
   *state = f;
-  return pdt_atlas_world_new(&f->world, &f->err) ||
+  return pdt_atlas_world_new(&f->world, PDT_ATLAS_SYLLABLES, &f->err) ||
          pdt_atlas_tokenizer(f->world, &f->tokenizer, &f->fingerprint, &f->err);
 }
 
@@ -336,10 +336,10 @@ static void rollback_takes_statements_back(void **state) {
 
 /* ---- labels of data ---- */
 
-static uint32_t types_of(const pdt_data_entry *e, uint64_t facts) {
+static uint32_t types_of(const fixture *f, const pdt_data_entry *e, uint64_t facts) {
   uint32_t types = 0;
   for (int32_t i = 0; i < e->n_facts; i++)
-    if (facts >> i & 1) types |= bit(pdt_atlas_type(e->facts[i].type));
+    if (facts >> i & 1) types |= bit(pdt_atlas_type(f->world, e->facts[i].type));
   return types;
 }
 
@@ -365,8 +365,8 @@ static void play_round(fixture *f, playback *p, int32_t b) {
     const pdt_rollout_emission emission = {k,     b + 1,   p->ids[k] + b * tau, n, left <= tau,
                                            names, n_window};
     check(f, pdt_rollout_label(&p->rollout, &emission, &blocks[k], &f->err));
-    assert_int_equal(blocks[k].stated, types_of(p->e, s->blocks[b].stated));
-    assert_int_equal(blocks[k].used, types_of(p->e, s->blocks[b].used));
+    assert_int_equal(blocks[k].stated, types_of(f, p->e, s->blocks[b].stated));
+    assert_int_equal(blocks[k].used, types_of(f, p->e, s->blocks[b].used));
     assert_int_equal(blocks[k].ready, s->blocks[b].ready);
     assert_true(blocks[k].agrees);
   }
@@ -608,15 +608,15 @@ static void crowded_and_withdrawn(void **state) {
 
 /* Two values of a type that begin alike. */
 static void same_first_half(const fixture *f, int32_t type, int32_t *a, int32_t *b) {
-  for (*a = PDT_ATLAS_ONE; *a < PDT_ATLAS_VALUES; ++*a)
-    for (*b = *a + 1; *b < PDT_ATLAS_VALUES; ++*b)
+  for (*a = f->world->n_ones[type]; *a < f->world->n_values[type]; ++*a)
+    for (*b = *a + 1; *b < f->world->n_values[type]; ++*b)
       if (f->world->name_words[type][*a][0] == f->world->name_words[type][*b][0]) return;
   fail_msg("no two names of type %d begin alike", type);
 }
 
 static void split_and_second(void **state) {
   fixture *f = *state;
-  int32_t a, b;
+  int32_t a = 0, b = 0;
   pdt_judge_counts c = {0};
   char first[64];
   same_first_half(f, GOOD, &a, &b);
@@ -691,13 +691,13 @@ static void auc_counts_pairs(void **state) {
 
 /* Slots: 0 founder, 1 year, 2 good, which the session plans otherwise, 3 empty but planned. */
 static void coverage_is_by_the_true_plan(void **state) {
-  (void)state;
+  const fixture *f = *state;
   pdt_data_plan_item items[] = {
       {0, (char[]){"founder"}, 11}, {0, (char[]){"year"}, 12}, {1, (char[]){"good"}, 13}};
   const pdt_data_entry e = {.n_plan = 3, .plan = items};
   const pdt_rollout_owners owners = two_sections();
   const int32_t ids[] = {11, 12, 99, 5};
-  const pdt_judge_plan plan = pdt_judge_plan_of(&e, &owners, ids, 4);
+  const pdt_judge_plan plan = pdt_judge_plan_of(f->world, &e, &owners, ids, 4);
   assert_int_equal(plan.true_slots, 3);
   assert_int_equal(plan.right_slots, 2);
   pdt_rollout_block blocks[] = {

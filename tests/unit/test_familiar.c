@@ -143,7 +143,7 @@ static void data_says_what_it_teaches(void **state) {
                                      .plan_vocab_size = 1024,
                                      .plan_salt = "salt"};
   const pdt_data_header header = {.rounds = {6, 2, 0}};
-  if (pdt_atlas_world_new(&world, &err) ||
+  if (pdt_atlas_world_new(&world, PDT_ATLAS_SYLLABLES, &err) ||
       pdt_atlas_tokenizer(world, &tokenizer, &fingerprint, &err) ||
       pdt_atlas_generator_init(&g, world, tokenizer, &options, &err) ||
       pdt_lessons_new(&lessons, tokenizer, 1024, pdt_tokenizer_size(tokenizer), &err))

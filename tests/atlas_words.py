@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""The Atlas in common words, by its commands: data, what is held out of training, evaluation, a real tokenizer.
+
+usage: atlas_words.py PDT [--ranks 2]   (0: one process only)
+
+The trunk learns some entries by heart, and the sidecar is random: there is something to judge. What the
+tokenizer of SmolLM2-135M-Instruct has is looked at where its directory is: ~/.cache/pdt/smollm2, or
+PDT_SMOLLM2; else that part says that it is skipped.
+"""
+import json
+import os
+import re
+import shutil
+import tempfile
+
+import harness
+
+TYPES = ["founder", "origin", "good", "emblem", "river", "tower", "festival", "patron", "dish", "drink", "house", "rival"]
+PLAN = ("--plan-vocab", "101")
+ENTRIES = ("--split", "test", "--names", "all", "--max-sections", "2", "--max-tokens", "60")
+
+
+class World:
+    """A folder, and what is run in it."""
+
+    def __init__(self, pdt, ranks, scratch):
+        self.pdt, self.ranks, self.scratch = pdt, ranks, scratch
+
+    def path(self, name):
+        return os.path.join(self.scratch, name)
+
+    def run(self, *command, timeout=200):
+        result = harness.run([self.pdt, *command], timeout=timeout)
+        if result.status != 0:
+            raise harness.Failed(f"{command[:2]}: {result.err.strip()}")
+        return result
+
+    def data(self, *more, name="w.jsonl", count=300):
+        """The header and entries of such data; what the command said."""
+        result = self.run("data", "atlas", "--world", "words", "--count", count, "--overwrite", *more, "--out", self.path(name))
+        with open(self.path(name)) as f:
+            lines = [json.loads(line) for line in f]
+        return lines[0], lines[1:], result.out
+
+    def sound(self, *more, name="w.jsonl"):
+        """What is wrong with a file, or None."""
+        report = json.loads(self.run("data", "check", self.path(name), "--json", *more).out)
+        return None if report["blocks_cut_again"] and report["texts_read_back"] else f"{name}: {report}"
+
+
+def names_of(entries):
+    names = {t: set() for t in TYPES}
+    for e in entries:
+        for fact in e["facts"]:
+            names[fact["type"]].add(fact["value"])
+    return names
+
+
+def kinds(w):
+    """Every kind is sound, says what it is, and has names of its kind; half of the hard ones are."""
+    for hard in (False, True):
+        header, entries, _ = w.data(*["--hard"] * hard, "--seed", "5")
+        problem = w.sound()
+        if problem:
+            return problem
+        if header["world"] != "words-1" or header.get("hard", False) != hard or not entries[0]["id"].startswith("words-1"):
+            return f"header {header}, id {entries[0]['id']}"
+        values = [fact["value"] for e in entries for fact in e["facts"]]
+        pairs = sum(" " in v for v in values) / len(values)
+        if not (0.2 < pairs < 0.3 if hard else pairs == 0):
+            return f"hard {hard}: {pairs} of the names have two words"
+        if any(v.split()[0].lower() != v.split()[0] for e in entries for f in e["facts"] for v in [f["value"]] if f["type"] == "good"):
+            return "a good with a capital"
+    again = w.data("--hard", "--seed", "5", name="again.jsonl")[1]
+    return None if again == entries else "the same command made other entries"
+
+
+def held_out(w):
+    """Names that training has are not among those that are held out of it, and the other way round; a tenth is."""
+    seen = names_of(w.data(count=4000)[1])
+    out = names_of(w.data("--split", "test", "--names", "held-out", count=1000)[1])
+    for t in TYPES:
+        share = len(out[t]) / (len(out[t]) + len(seen[t]))
+        if seen[t] & out[t] or not 0.09 < share < 0.11:
+            return f"{t}: {seen[t] & out[t]}, {share}"
+    if sum(len(seen[t]) >= 180 for t in TYPES) < 8:
+        return f"few names: { {t: len(seen[t]) for t in TYPES} }"
+    problem = w.sound()
+    if problem:
+        return problem
+    with open(w.path("w.jsonl")) as f:
+        text = f.read()
+    with open(w.path("claimed.jsonl"), "w") as f:
+        f.write(text.replace('"split":"test"', '"split":"train"', 1))
+    result = harness.run([w.pdt, "data", "check", w.path("claimed.jsonl")])
+    return None if result.status == 1 and "held out of training" in result.err else f"claimed to be training: {result.err}"
+
+
+def wordings(w):
+    """Prompts of training and those that are held out of it have no wording in common."""
+    blank = lambda e: re.sub(r"\b(history|trade|landmarks|customs|food|government)\b", "#", re.sub(r"\w+(mora|holm)\b", "@", e["prompt"]))
+    shapes = {}
+    for part in ("seen", "held-out", "all"):
+        entries = w.data("--split", "valid", "--wordings", part, "--max-sections", "2", count=300)[1]
+        problem = w.sound()
+        if problem:
+            return problem
+        shapes[part] = {blank(e) for e in entries}
+    seen, out = shapes["seen"], shapes["held-out"]
+    if len(seen) != 9 or len(out) != 3 or seen & out or seen | out != shapes["all"]:
+        return f"{shapes}"
+    with open(w.path("w.jsonl")) as f:
+        lines = f.readlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | dict(prompt="Describe nobody's town.")) + "\n"
+    with open(w.path("wrong.jsonl"), "w") as f:
+        f.writelines(lines)
+    result = harness.run([w.pdt, "data", "check", w.path("wrong.jsonl")])
+    return None if result.status == 1 and "'prompt'" in result.err else f"a prompt of no wording: {result.err}"
+
+
+def refuses(w):
+    atlas = [w.pdt, "data", "atlas", "--out", w.path("none.jsonl"), "--count", "2"]
+    words = [*atlas, "--world", "words"]
+    gpt2 = os.path.join(harness.TESTS, "data", "tokenizers", "gpt2")
+    return harness.refusals([
+        ("another world", [*atlas, "--world", "letters"], 2, "--world: expected atlas or words"),
+        ("another part", [*words, "--names", "some"], 2, "--names: expected seen, held-out or all"),
+        ("names held out in training", [*words, "--names", "held-out"], 2, "split train"),
+        ("wordings held out in training", [*words, "--wordings", "all"], 2, "split train"),
+        ("names held out of the other world", [*atlas, "--split", "test", "--names", "held-out"], 2, "--world words"),
+        ("a tokenizer of few words", [*words, "--model", gpt2], 1, "too few"),
+        ("another world's tokenizer", [w.pdt, "data", "tokenizer", "--world", "letters", "--out", w.path("t")], 2, "--world"),
+    ], "pdt data ") or ("a file was left behind" if os.path.exists(w.path("none.jsonl")) else None)
+
+
+def train(w):
+    """A trunk that has learned some entries by heart, and a random sidecar."""
+    w.run("data", "tokenizer", "--world", "words", "--out", w.path("tok"))
+    with open(w.path("tok/tokenizer.json")) as f:
+        vocabulary = json.load(f)["model"]["vocab"]
+    config = dict(
+        architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=max(vocabulary.values()) + 1, hidden_size=64,
+        intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=400, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True,
+        hidden_act="silu", bos_token_id=0, eos_token_id=[1, 2],
+    )
+    with open(w.path("config.json"), "w") as f:
+        json.dump(config, f)
+    w.data(*ENTRIES, "--sequential", name="text.jsonl", count=24)
+    w.run("train", "--stage", "trunk", "--data", w.path("text.jsonl"), "--config", w.path("config.json"), "--out", w.path("m"),
+          "--steps", "250", "--batch", "6", "--rate", "0.01", "--warmup", "20")
+    shutil.copy(w.path("tok/tokenizer.json"), w.path("m/tokenizer.json"))
+    w.run("sidecar", "init", "--model", w.path("m"), "--streams", "4", "--layers", "1", "--notes-dim", "16", *PLAN, "--plan-dim", "8",
+          "--block-tokens", "6", "--random", "--gate", "-3", "--out", w.path("s"))
+
+
+def evaluation(w):
+    """Entries of this world are judged by it, alike on any number of ranks; uses are told apart by what their owner states."""
+    train(w)
+    w.data(*ENTRIES, *PLAN, name="test.jsonl", count=8)
+    command = [w.pdt, "eval", "--model", w.path("m"), "--sidecar", w.path("s"), "--data", w.path("test.jsonl"), "--threads", "1",
+               "--arms", "sequential,blind,notes", "--temperature", "0.3", "--json", "--out", w.path("rows.jsonl")]
+    result = harness.run(command, timeout=120)
+    if result.status != 0:
+        return f"status {result.status}: {result.err.strip()}"
+    if not re.search(r"^#arm +seen +% +held-out +% +unlisted +%$", result.out, re.M):
+        return f"no table of names: {result.out}"
+    if not re.search(r"^# the file's own names, .* of \d+ uses [\d.]+% begin right$", result.out, re.M):
+        return f"no figure of the file's own names: {result.out}"
+    with open(w.path("rows.jsonl")) as f:
+        judged = [json.loads(line)["judged"] for line in f]
+    for n in w.ranks:
+        again = harness.run(command[:-2], ranks=n, timeout=120)
+        if again.status != 0 or [json.loads(line)["judged"] for line in again.out.splitlines()] != judged:
+            return f"{n} ranks: status {again.status}: {again.out}{again.err}"
+    for x in judged:
+        for key in ("uses", "contradictions"):
+            if sum(names[key] for names in x["names"].values()) != x[key]:
+                return f"{key} do not add up: {x}"
+    if not all(sum(x["names"][key]["uses"] for x in judged) > 0 for key in ("seen", "held_out")):
+        return f"there was nothing to judge: {judged}"
+    w.run("train", "--stage", "rollouts", "--data", w.path("test.jsonl"), "--model", w.path("m"), "--sidecar", w.path("s"),
+          "--out", w.path("rolled"), "--steps", "2", "--batch", "4", "--count", "2", "--max-attempts", "2")
+    return None
+
+
+def real(w):
+    """With a real tokenizer every name of one token is one, and no hard name has more than three."""
+    model = os.environ.get("PDT_SMOLLM2") or os.path.expanduser("~/.cache/pdt/smollm2")
+    if not os.path.exists(os.path.join(model, "tokenizer.json")):
+        print(f"skipped a real tokenizer: no {model}/tokenizer.json (PDT_SMOLLM2 names the directory)")
+        return None
+    for hard in (False, True):
+        header, entries, said = w.data("--model", model, "--block-tokens", "8", *["--hard"] * hard)
+        problem = w.sound("--model", model)
+        if problem:
+            return problem
+        if "left out" in said:
+            return said
+        names = sorted({fact["value"] for e in entries for fact in e["facts"]})
+        lines = "".join(json.dumps(f" {name}") + "\n" for name in names)
+        ids = harness.run([w.pdt, "tokenize", "--model", model, "--no-special"], stdin=lines.encode())
+        counts = {len(json.loads(line)) for line in ids.out.splitlines()}
+        if counts != ({1, 2, 3} if hard else {1}):
+            return f"hard {hard}: names of {counts} tokens"
+    return None
+
+
+def main():
+    pdt, ranks = harness.arguments("2")
+    with tempfile.TemporaryDirectory() as scratch:
+        w = World(pdt, ranks, scratch)
+        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, refuses, evaluation, real)])
+
+
+if __name__ == "__main__":
+    main()
