@@ -39,6 +39,8 @@ enum {
   KEY_WAIT,
   KEY_CODES,
   KEY_STATED,
+  KEY_STATES,
+  KEY_SAMPLE,
   KEY_USED,
   KEY_COUNT,
   KEY_ATTEMPTS,
@@ -106,6 +108,14 @@ static const struct argp_option options[] = {
      "elsewhere: chance that a stream waits before a block (default 0.12)", 4},
     {"codes", KEY_CODES, "KIND", 0,
      "what teacher notes are made of: embedding, the trunk's, or random (default embedding)", 4},
+    {"states", KEY_STATES, "FILE", 0,
+     "begin texts where the sidecar does, from states of the trunk kept in this file; made, by all "
+     "ranks, where it is not there, and used by all stages on the same data",
+     4},
+    {"softmax-sample", KEY_SAMPLE, "N", 0,
+     "of ids that do not occur in the data, N drawn anew for every step stand for all of them in "
+     "the softmax (default: all)",
+     4},
     {"stated", KEY_STATED, "X", 0,
      "weight of the tokens of a stream's own facts, which nothing tells (default 0.3)", 4},
     {"used", KEY_USED, "X", 0,
@@ -238,6 +248,13 @@ static error_t parse_stage_option(int key, char *arg, struct argp_state *state, 
     return pdt_cli_real(state, "lockstep", arg, 0, 1, &a->lockstep);
   case KEY_WAIT:
     return pdt_cli_real(state, "wait", arg, 0, 1, &a->wait);
+  case KEY_STATES:
+    a->states = arg;
+    return 0;
+  case KEY_SAMPLE:
+    rc = pdt_cli_integer(state, "softmax-sample", arg, 1, 1 << 24, &n);
+    a->sample = (int32_t)n;
+    return rc;
   case KEY_STATED:
     return pdt_cli_real(state, "stated", arg, 0, 1e6, &a->stated);
   case KEY_USED:
@@ -290,6 +307,10 @@ static error_t check_args(struct argp_state *state, pdt_train_args *a) {
                        a->valid || a->tokenizer))
     argp_error(state, "a sidecar's stage: expected --data, --out, --model and --sidecar, and no "
                       "--config, --valid or --tokenizer");
+  else if ((a->states || a->sample > 0) && stage_number(a->stage) < 0)
+    argp_error(state,
+               "--states, --softmax-sample: expected with stage 0, 1, 2, 3 or all, found '%s'",
+               a->stage);
   else
     return 0;
   return EINVAL;
@@ -342,6 +363,15 @@ static void choose_plan(pdt_train_args *a) {
   a->plan.step.through_trunk = a->plan.rates[PDT_NN_CONDITION] > 0 || a->passes == 2;
 }
 
+/* Distillation is towards all of the trunk's logits. */
+static int check_plan(const pdt_train_args *a, pdt_error *err) {
+  if (a->sample == 0 || a->plan.losses.kd == 0) return 0;
+  return pdt_fail(err, PDT_ERROR_USAGE,
+                  "--softmax-sample: expected without a share of kd, found "
+                  "--weight kd=%g",
+                  a->plan.losses.kd);
+}
+
 /* Nothing is said of any loss or rate. */
 static pdt_train_stage nothing_given(void) {
   pdt_train_stage out = {.losses = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, false}};
@@ -376,5 +406,6 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   if (strcmp(args.stage, "trunk") == 0) return pdt_train_trunk(cli->world, cli->name, &args, err);
   if (is_rollouts(&args)) return pdt_train_rollouts(cli->world, cli->name, &args, err);
   choose_plan(&args);
+  if (check_plan(&args, err)) return -1;
   return pdt_train_sidecar(cli->world, cli->name, &args, err);
 }

@@ -16,6 +16,7 @@ typedef struct pdt_train_args {
   const char *data[PDT_TRAIN_DATA];
   int32_t n_data;
   const char *stage, *valid, *config, *model, *tokenizer, *sidecar, *out;
+  const char *states; /* file of states of the trunk, made where it is not there; NULL: none */
   pdt_pretrain_options run; /* of a sidecar's stage: steps, batch, seed and the like */
   int64_t context;          /* 0: what the model has, 512 at most */
   /* of a sidecar's stage */
@@ -25,6 +26,7 @@ typedef struct pdt_train_args {
   double lockstep, wait;
   pdt_teacher teacher;
   double stated;
+  int32_t sample; /* ids in the softmax beside those that occur; 0: all */
   /* of the rollouts */
   int64_t count, max_attempts; /* entries of a file; attempts at a block */
   double temperature;

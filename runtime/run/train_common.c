@@ -25,6 +25,7 @@ int pdt_train_check_outputs(const pdt_train_args *a, pdt_error *err) {
   for (int i = 0; trunk && i < PDT_TOKEN_FILES; i++)
     pdt_files_add_in(&copied, "--out", a->out, pdt_token_files[i]);
   pdt_files_add_in(&outputs, "--out", a->out, trunk ? "model.safetensors" : "sidecar.safetensors");
+  if (a->states) pdt_files_add(&outputs, "--states", a->states);
   for (int32_t i = 0; i < a->n_data; i++) {
     pdt_files_add(&inputs, "--data", a->data[i]);
     pdt_files_add(&others, "--data", a->data[i]);

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "model/tensors.h"
 #include "run/terminal.h"
+#include "train/states.h"
 
 /* Everything a run holds. */
 typedef struct training {
@@ -23,6 +24,7 @@ typedef struct training {
   pdt_nn_trunk trunk;
   pdt_nn_sidecar sidecar;
   pdt_dataset data;
+  pdt_train_states states;
   pdt_curriculum_options options;
   pdt_train_log journal;
 } training;
@@ -46,7 +48,8 @@ static void choose_options(training *t) {
                                         .stage = t->args->plan,
                                         .threads = r->threads,
                                         .dtype = r->dtype,
-                                        .sidecar = t->paths.result};
+                                        .sidecar = t->paths.result,
+                                        .sample = t->args->sample};
   t->options.schedule.state = t->paths.state;
 }
 
@@ -64,8 +67,8 @@ static int load(training *t, pdt_error *err) {
   choose_options(t);
   if (load_sidecar(t, err) || pdt_tokenizer_load_folder(&t->tokenizer, t->args->model, NULL, err))
     return -1;
-  const pdt_dataset_use use = {&t->trunk, t->tokenizer, &t->config, t->args->teacher,
-                               t->args->stated};
+  const pdt_dataset_use use = {&t->trunk,        t->tokenizer,    &t->config,
+                               t->args->teacher, t->args->stated, t->args->states != NULL};
   if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err) || keep_lessons(t, err))
     return -1;
   const pdt_data_rounds *r = &t->data.rounds;
@@ -113,6 +116,7 @@ static int on_report(void *context, const void *report, pdt_error *err) {
 static void end(training *t) {
   pdt_train_close_log(&t->journal);
   pdt_dataset_free(&t->data);
+  pdt_train_states_close(&t->states);
   pdt_tokenizer_free(t->tokenizer);
   pdt_nn_sidecar_free(&t->sidecar);
   pdt_sidecar_config_free(&t->config);
@@ -120,11 +124,27 @@ static void end(training *t) {
   pdt_train_paths_free(&t->paths);
 }
 
+static void show_states(void *context, int64_t done, int64_t all) {
+  const training *t = context;
+  if (!pdt_on_terminal(STDERR_FILENO)) return;
+  fprintf(stderr, "\r%s: states of the trunk: %lld of %lld entries\033[K%s", t->name,
+          (long long)done, (long long)all, done == all ? "\n" : "");
+}
+
+static int open_states(training *t, pdt_error *err) {
+  const pdt_states_observer observer = {t, show_states};
+  if (!t->args->states) return 0;
+  pdt_nn_set_threads(t->options.threads);
+  return pdt_train_states_open(&t->states, t->args->states, &t->trunk, &t->config, &t->data,
+                               t->world, &observer, err);
+}
+
 static int train(training *t, pdt_error *err) {
   const pdt_comm *world = t->world;
   load(t, err);
   if (pdt_comm_agree(world, err) ||
-      pdt_run_same_data(t->world, t->args->data[0], t->data.fingerprint, err))
+      pdt_run_same_data(t->world, t->args->data[0], t->data.fingerprint, err) ||
+      open_states(t, err))
     return -1;
   if (world->rank == 0) pdt_notices_print(&t->notices, stderr, t->name, false);
   if (world->rank == 0) pdt_train_open_log(&t->journal, t->args, "sidecar", &t->paths, err);

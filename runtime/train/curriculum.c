@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "train/distill.h"
+#include "train/vocabulary.h"
 
 pdt_train_stage pdt_train_stage_of(int32_t stage, double rate) {
   static const char *const names[PDT_TRAIN_STAGES] = {"plan", "condition", "speculate", "close",
@@ -76,6 +77,7 @@ typedef struct run {
   const pdt_curriculum_options *options;
   const pdt_train_observer *observer;
   uint64_t trunk_hash;
+  pdt_train_vocabulary *vocabulary; /* NULL: the softmax goes over all ids */
 } run;
 
 static uint64_t hash_of(const pdt_nn_parameters *p) {
@@ -124,6 +126,13 @@ static int run_batch(const run *r, pdt_train_loop *l, const chosen *mine, pdt_tr
       (losses->kd > 0 && pdt_train_distill(r->trunk, mine->entries, mine->n, losses->kd, totals,
                                            &batch, &l->arena, err)))
     return -1;
+  pdt_nn_subset subset;
+  if (r->vocabulary) {
+    if (pdt_train_vocabulary_draw(r->vocabulary, o->schedule.seed, l->adamw.step, &subset,
+                                  &l->arena, err))
+      return -1;
+    batch.targets.subset = &subset;
+  }
   return pdt_nn_sidecar_step(r->trunk, r->sidecar, &batch, &o->stage.step, learns(r), out, NULL,
                              &l->arena, err);
 }
@@ -210,6 +219,25 @@ static void describe(const run *r, char text[1024]) {
            l->use, l->later, l->unseen, l->empty, x[0], x[1], x[2], x[3], x[4],
            o->stage.step.student_notes ? 2 : 1, s->adamw.weight_decay, s->adamw.clip,
            s->adamw.beta1, s->adamw.beta2);
+  size_t at = strlen(text);
+  if (o->sample > 0) at += (size_t)snprintf(text + at, 1024 - at, ", sample %d", o->sample);
+  if (r->entries[0]->lower) snprintf(text + at, 1024 - at, ", texts from kept states");
+}
+
+/* Runs the task with a softmax over all ids, or over a part of them. */
+static int run_task(run *r, const pdt_train_task *task, const pdt_comm *world, pdt_error *err) {
+  const pdt_curriculum_options *o = r->options;
+  pdt_train_vocabulary vocabulary = {0};
+  if (o->sample > 0) {
+    r->vocabulary = &vocabulary;
+    pdt_train_vocabulary_new(&vocabulary, r->trunk->config.vocab_size, o->sample, r->entries,
+                             task->n_items, err);
+  }
+  int rc = pdt_comm_agree(world, err)
+               ? -1
+               : pdt_train_run_task(task, &o->schedule, world, r->observer, err);
+  pdt_train_vocabulary_free(&vocabulary);
+  return rc;
 }
 
 int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
@@ -234,11 +262,11 @@ int pdt_curriculum(const pdt_nn_trunk *trunk, pdt_nn_sidecar *s,
                          .check = check_trunk,
                          .write = write_sidecar};
   memcpy(task.rates, options->stage.rates, sizeof task.rates);
-  describe(&r, settings);
   pdt_nn_set_threads(options->threads);
   if (n_entries < 1) pdt_fail(err, PDT_ERROR_INPUT, "expected at least one entry, found none");
   if (trunk->parameters.grad)
     pdt_fail(err, PDT_ERROR_RUNTIME, "the trunk under a sidecar must be frozen");
   if (pdt_comm_agree(world, err)) return -1;
-  return pdt_train_run_task(&task, &options->schedule, world, observer, err);
+  describe(&r, settings);
+  return run_task(&r, &task, world, err);
 }

@@ -37,6 +37,7 @@ typedef struct pdt_curriculum_options {
   pdt_dtype dtype;     /* of the sidecar that is written */
   const char *sidecar; /* file that checkpoints write beside the state */
   uint64_t data;       /* fingerprint of the entries */
+  int32_t sample;      /* ids in the softmax beside those that occur (vocabulary.h); 0: all */
 } pdt_curriculum_options;
 
 /* Means since the report before, each divided by its own total and times its share in L; `right`

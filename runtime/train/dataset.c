@@ -294,7 +294,8 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
   if (PDT_GROW(&d->entries, (size_t)d->n, &d->room, err) || PDT_TAKE(&d->arena, &out, 1, err))
     return -1;
   *out = (pdt_train_entry){0};
-  if (read_plan(l, e, out, err) || read_streams(l, e, out, err) || prompt_states(l, out, err))
+  if (read_plan(l, e, out, err) || read_streams(l, e, out, err) ||
+      (!l->use->without_states && prompt_states(l, out, err)))
     return -1;
   int32_t n_blocks = pdt_train_entry_blocks(out, d->rounds.block_tokens);
   if (PDT_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
@@ -380,7 +381,8 @@ static int add_rows(pdt_dataset *d, const pdt_data_notes *n, pdt_error *err) {
  * Afterwards everything is in memory. */
 static int read_file(loading *l, const char *path, pdt_error *err) {
   pdt_file_state state;
-  if (pdt_file_state_of(&state, path, err) || pdt_file_hash(&l->d->fingerprint, path, err))
+  if (pdt_file_state_of(&state, path, err) || pdt_file_hash(&l->d->fingerprint, path, err) ||
+      pdt_file_hash(&l->d->files, path, err))
     return -1;
   int rc = pdt_data_open(&l->reader, path, err);
   if (!rc) rc = pdt_data_notes_open(&l->notes, &l->reader, err);
@@ -410,6 +412,15 @@ int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
   pdt_lessons_free(&l.lessons);
   pdt_arena_free(&l.scratch);
   return rc;
+}
+
+void pdt_dataset_complete(pdt_dataset *d, int64_t i, const float *mean, const float *places,
+                          const uint16_t *lower) {
+  pdt_train_entry *e;
+  memcpy(&e, &d->entries[i], sizeof e); /* constant to all but who makes it */
+  e->mean_state = mean;
+  e->place_states = places;
+  e->lower = lower;
 }
 
 void pdt_dataset_free(pdt_dataset *d) {

@@ -18,6 +18,7 @@ typedef struct pdt_dataset {
   pdt_data_rounds rounds;          /* those that the file's labels are for */
   json_t *trained;                 /* what they teach (sidecar/trained.h), owned */
   uint64_t fingerprint;            /* XXH3-64 of the files' bytes and of what is made of them */
+  uint64_t files;                  /* of their bytes alone */
 } pdt_dataset;
 
 /* What entries are made for. */
@@ -27,6 +28,7 @@ typedef struct pdt_dataset_use {
   const pdt_sidecar_config *config;
   pdt_teacher teacher;
   double stated; /* weight of predicting a token of a stream's own facts, which nothing tells */
+  bool without_states; /* what the trunk makes of prompts comes from elsewhere (states.h) */
 } pdt_dataset_use;
 
 /* Reads n_paths >= 1 files, whose blocks must be cut alike. Mean prompt states are the plain
@@ -38,6 +40,12 @@ typedef struct pdt_dataset_use {
  * positions; IO, MEMORY. Freed by the caller, after an error too. */
 int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
                      const pdt_dataset_use *use, pdt_error *err);
+
+/* Completes entry i, which was loaded without_states: the mean of its prompt's states [d], those of
+ * the first places [P, d], and what stands behind the trunk's lower layers [rows, d], bf16, or
+ * NULL. Borrowed. */
+void pdt_dataset_complete(pdt_dataset *d, int64_t i, const float *mean, const float *places,
+                          const uint16_t *lower);
 void pdt_dataset_free(pdt_dataset *d);
 
 #endif

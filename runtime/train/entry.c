@@ -87,6 +87,7 @@ typedef struct layout {
   uint8_t *kinds; /* of targets */
   float *ce_weight, *mean_states, *place_states, *teacher, *coverage, *coverage_weight, *ready;
   float *notes_weight, *spec_weight, *ready_weight;
+  float *lower;    /* NULL: not known */
   note *sorted;    /* of the entry at hand: the plan's, then those of its blocks by name */
   int32_t *rounds; /* the same */
 } layout;
@@ -94,11 +95,12 @@ typedef struct layout {
 /* How much there will be of everything. */
 typedef struct extent {
   int64_t rows, conditioned, sequences, blocks, targets, items, most_blocks;
+  bool lower; /* what stands behind the trunk's lower layers is known */
 } extent;
 
 static extent measure(const pdt_train_entry *const *entries, int32_t n,
                       const pdt_train_rounds *rules) {
-  extent x = {0};
+  extent x = {.lower = n > 0 && entries[0]->lower};
   for (int32_t e = 0; e < n; e++) {
     int64_t blocks = pdt_train_entry_blocks(entries[e], rules->block_tokens);
     int64_t widest = blocks + 1 < rules->window ? blocks + 1 : rules->window;
@@ -118,6 +120,7 @@ static extent measure(const pdt_train_entry *const *entries, int32_t n,
 
 static int take_layout(layout *l, const extent *x, pdt_arena *arena, pdt_error *err) {
   int64_t S = l->config->plan_slots, E = l->n_entries, Nb = x->blocks;
+  if (x->lower && PDT_TAKE(arena, &l->lower, x->rows * l->config->hidden_size, err)) return -1;
 #define TAKE(field, count) PDT_TAKE(arena, &l->field, count, err)
   return TAKE(begin, x->sequences + 1) || TAKE(cond_rows, x->conditioned) ||
                  TAKE(run_begin, x->sequences + 1) || TAKE(run_stream, x->sequences) ||
@@ -263,7 +266,7 @@ static void add_labels(layout *l, const pdt_train_entry *entry, int32_t e, int32
 
 static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64_t number,
                       const pdt_train_losses *losses, double token_scale) {
-  int32_t tau = l->rules->block_tokens, base = l->blocks;
+  int32_t tau = l->rules->block_tokens, base = l->blocks, rows = l->rows;
   int32_t n_blocks = pdt_train_entry_blocks(entry, tau);
   pdt_train_draw_rounds(entry, l->rules, number, l->rounds);
   for (int32_t i = 0, at = 0; i < entry->n_streams; i++)
@@ -279,6 +282,8 @@ static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64
     at += pdt_train_stream_blocks(&entry->streams[i], tau);
   }
   add_labels(l, entry, e, base, n_blocks, losses->empty);
+  int64_t d = l->config->hidden_size;
+  if (l->lower) pdt_to_float(PDT_BF16, entry->lower, (l->rows - rows) * d, l->lower + rows * d);
 }
 
 static float share(double loss, double total) {
@@ -302,6 +307,7 @@ static void finish(const layout *l, const pdt_train_losses *losses, const pdt_tr
   *batch = (pdt_nn_sidecar_batch){
       .sequences = {l->sequences, l->begin},
       .tokens = l->tokens,
+      .lower = l->lower,
       .conditioning = {.n_rows = l->conditioned,
                        .rows = l->cond_rows,
                        .n_runs = l->sequences,

@@ -53,6 +53,9 @@ typedef struct pdt_train_entry {
   const pdt_train_use *uses; /* may be none: then no token is told apart */
   const float *place_states; /* [plan places, d] of the first prompt tokens, zeros behind the
                                 prompt; NULL where the sidecar has no places */
+  const uint16_t *lower;     /* [rows, d] bf16: behind the trunk's lower layers (step.h), of every
+                                stream's prompt, prefix and tokens but the last; NULL: not known. Of
+                                all entries of a batch, or of none */
 } pdt_train_entry;
 
 typedef struct pdt_train_rounds {

@@ -329,7 +329,7 @@ static void test_head(void **state) {
     pdt_error err = {0};
     pdt_nn_head_sums sums;
     h.targets = (pdt_nn_targets){
-        WANTED, rows, tokens, ce, distilled ? kd : NULL, distilled ? teacher : NULL, NULL};
+        WANTED, rows, tokens, ce, distilled ? kd : NULL, distilled ? teacher : NULL, NULL, NULL};
     if (pdt_nn_head_loss((pdt_nn_weight){h.w, dw}, VOCAB, IN, h.hidden, &h.targets, dh, &sums,
                          &f->arena, &err))
       fail_msg("%s", err.message);
@@ -351,6 +351,21 @@ static void test_head(void **state) {
                    0);
   assert_true(fabs(sums.kd) < 1e-14);
   for (int i = 0; i < STATES * IN; i++) assert_true(fabs(dh[i]) < 1e-14);
+  /* Over a part of the vocabulary, some of whose ids stand for more. */
+  static const int32_t ids[] = {10, 1, 4, 0, 7, 3},
+                       place[VOCAB] = {3, 1, -1, 5, 2, -1, -1, 4, -1, -1, 0};
+  const double shift[] = {0, 0, 0, 0, 0, 1.7};
+  const pdt_nn_subset subset = {6, ids, shift, place};
+  double *dpart = zeros(STATES * IN);
+  for (int i = 0; i < WANTED; i++) ce[i] = draw(f); /* zeroed above */
+  h.targets = (pdt_nn_targets){WANTED, rows, tokens, ce, NULL, NULL, NULL, &subset};
+  pdt_nn_head_sums part;
+  pdt_error failure = {0};
+  if (pdt_nn_head_loss((pdt_nn_weight){h.w, NULL}, VOCAB, IN, h.hidden, &h.targets, dpart, &part,
+                       &f->arena, &failure))
+    fail_msg("%s", failure.message);
+  check(f, "head: states, a part of the vocabulary", head_loss, &h, h.hidden, dpart, STATES * IN);
+  free(dpart);
   double *all[] = {h.w, h.hidden, ce, kd, teacher};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
@@ -747,7 +762,7 @@ static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, i
       .teacher_notes = l->teacher_notes,
       .notes_weight = l->note_weight,
       .spec_weight = l->note_weight,
-      .targets = {S_TARGETS, s_target_rows, s_target_tokens, l->ce, l->kd, l->teacher, NULL},
+      .targets = {S_TARGETS, s_target_rows, s_target_tokens, l->ce, l->kd, l->teacher, NULL, NULL},
       .coverage_target = l->coverage,
       .coverage_weight = l->coverage_weight,
       .ready_target = l->ready,

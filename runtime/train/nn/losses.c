@@ -51,7 +51,7 @@ static void row_loss(const head_room *room, int64_t r, int64_t vocab, const pdt_
                      int64_t at, pdt_nn_head_sums *sums) {
   pdt_real *logp = room->logits + r * vocab, *p = room->p + r * vocab;
   pdt_real ce = t->ce_weight[at], kd = t->teacher ? t->kd_weight[at] : 0;
-  pdt_token token = t->tokens[at];
+  pdt_token token = t->subset ? t->subset->place[t->tokens[at]] : t->tokens[at];
   uint8_t kind = t->kinds ? t->kinds[at] : PDT_NN_OTHER;
   sums->rows[kind]++;
   if (log_softmax(logp, vocab, p) == token) sums->right[kind]++;
@@ -70,12 +70,24 @@ static void row_loss(const head_room *room, int64_t r, int64_t vocab, const pdt_
   p[token] -= ce;
 }
 
+/* The rows of the head that a subset has. */
+static int take_subset(pdt_nn_weight *head, int32_t *vocab, int32_t d, const pdt_nn_subset *subset,
+                       pdt_arena *arena, pdt_error *err) {
+  pdt_real *rows;
+  if (PDT_TAKE(arena, &rows, (int64_t)subset->n * d, err)) return -1;
+  pdt_nn_gather(head->w, subset->ids, subset->n, d, rows);
+  *head = (pdt_nn_weight){rows, NULL};
+  *vocab = subset->n;
+  return 0;
+}
+
 int pdt_nn_head_loss(pdt_nn_weight head, int32_t vocab, int32_t d, const pdt_real *hidden,
                      const pdt_nn_targets *t, pdt_real *dhidden, pdt_nn_head_sums *sums,
                      pdt_arena *arena, pdt_error *err) {
-  const pdt_nn_affine map = {.w = head, .in = d, .out = vocab};
   head_room room;
   *sums = (pdt_nn_head_sums){0};
+  if (t->subset && take_subset(&head, &vocab, d, t->subset, arena, err)) return -1;
+  const pdt_nn_affine map = {.w = head, .in = d, .out = vocab};
   if (head_room_new(&room, vocab, d, t, arena, err)) return -1;
   for (int64_t first = 0; first < t->n; first += room.rows) {
     int64_t m = t->n - first < room.rows ? t->n - first : room.rows;
@@ -83,6 +95,8 @@ int pdt_nn_head_loss(pdt_nn_weight head, int32_t vocab, int32_t d, const pdt_rea
     pdt_nn_gather(hidden, rows, m, d, room.hidden);
     pdt_nn_linear(&map, room.hidden, m, false, room.logits);
     if (t->teacher) pdt_nn_linear(&map, t->teacher + first * d, m, false, room.teacher);
+    for (int64_t r = 0; t->subset && r < m; r++)
+      pdt_nn_axpy(1, t->subset->shift, vocab, room.logits + r * vocab);
     for (int64_t r = 0; r < m; r++) row_loss(&room, r, vocab, t, first + r, sums);
     if (!dhidden && !head.g) continue;
     pdt_nn_linear_back(&map, room.hidden, m, room.p, false, dhidden ? room.dhidden : NULL);

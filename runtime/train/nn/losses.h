@@ -17,21 +17,33 @@ typedef enum pdt_nn_kind {
   PDT_NN_KINDS
 } pdt_nn_kind;
 
+/* Ids that a softmax goes over in place of the whole vocabulary. */
+typedef struct pdt_nn_subset {
+  int32_t n;
+  const int32_t *ids; /* [n] */
+  const pdt_real
+      *shift; /* [n] added to their logits: the logarithm of how many ids one stands for */
+  const int32_t *place; /* [vocab] where an id is among them; that of every target is >= 0 */
+} pdt_nn_subset;
+
 /* What chosen rows of a batch are asked to predict. */
 typedef struct pdt_nn_targets {
   int32_t n;
-  const int32_t *rows;       /* [n] rows of the hidden states */
-  const pdt_token *tokens;   /* [n] the next token of each, for cross-entropy */
-  const pdt_real *ce_weight; /* [n] */
-  const pdt_real *kd_weight; /* [n], or NULL: no distillation */
-  const pdt_real *teacher;   /* [n, d] the teacher's final-norm states; NULL: no distillation */
-  const uint8_t *kinds;      /* [n] pdt_nn_kind, or NULL: all PDT_NN_OTHER */
+  const int32_t *rows;         /* [n] rows of the hidden states */
+  const pdt_token *tokens;     /* [n] the next token of each, for cross-entropy */
+  const pdt_real *ce_weight;   /* [n] */
+  const pdt_real *kd_weight;   /* [n], or NULL: no distillation */
+  const pdt_real *teacher;     /* [n, d] the teacher's final-norm states; NULL: no distillation */
+  const uint8_t *kinds;        /* [n] pdt_nn_kind, or NULL: all PDT_NN_OTHER */
+  const pdt_nn_subset *subset; /* NULL: the whole vocabulary; none where there is distillation, or
+                                  where the head learns */
 } pdt_nn_targets;
 
 typedef struct pdt_nn_head_sums {
   double ce;                   /* sum of ce_weight * -log p(token) */
   double kd;                   /* sum of kd_weight * KL(student || teacher) */
-  int64_t right[PDT_NN_KINDS]; /* rows whose largest logit is the token's (the lowest on ties) */
+  int64_t right[PDT_NN_KINDS]; /* rows whose largest logit is the token's (the lowest on ties); of
+                                  a subset, shifts included */
   int64_t rows[PDT_NN_KINDS];
 } pdt_nn_head_sums;
 
