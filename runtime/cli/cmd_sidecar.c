@@ -188,10 +188,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case ARGP_KEY_ARG:
     return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
-    if (a->pool_layer >= 0 && a->config.pool == PDT_POOL_LAST)
+    if (!a->model || !a->out)
+      argp_error(state, "expected --model and --out");
+    else if (a->pool_layer >= 0 && a->config.pool == PDT_POOL_LAST)
       argp_error(state, "--pool-layer: expected with --pool attention, found 'last'");
-    if (a->model && a->out) return 0;
-    argp_error(state, "expected --model and --out");
+    else
+      return 0;
     return EINVAL;
   default:
     return ARGP_ERR_UNKNOWN;
