@@ -45,7 +45,7 @@ class States(Stages):
     def close(self):
         """Rounding is all that states change; a sample of all others changes nothing at all."""
         wrong = []
-        for start in "below", "amid", "bottom":
+        for start in "below", "amid":
             plain = self.train("all", start, f"{start}-plain")
             kept = self.train("all", start, f"{start}-kept", "--states", self.t.path(f"{start}.states"))
             whole = self.train("all", start, f"{start}-whole", "--softmax-sample", "100000")

@@ -92,6 +92,10 @@ static int read_tokens(const pdt_fresh_sidecar *a, const pdt_model_config *model
   pdt_bytes bytes;
   if (pdt_tokenizer_load_folder(&tokenizer, a->model, NULL, err)) return -1;
   int rc = pdt_file_read(&text, &bytes, a->scale_text, MOST_BYTES, err);
+  if (!rc && bytes < 1) {
+    rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: no text", a->scale_text);
+    free(text);
+  }
   if (!rc) {
     rc = pdt_tokenizer_encode(tokenizer, text, (size_t)bytes, true, tokens, n, err);
     if (rc) pdt_fail_in(err, "%.200s", a->scale_text);
@@ -105,7 +109,6 @@ static int read_tokens(const pdt_fresh_sidecar *a, const pdt_model_config *model
     if ((*tokens)[i] >= model->vocab_size)
       rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: token %d is not in the model's vocabulary of %d",
                     a->scale_text, (*tokens)[i], model->vocab_size);
-  if (!rc && *n < 1) rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: no text", a->scale_text);
   if (rc) free(*tokens);
   return rc;
 }
