@@ -121,6 +121,22 @@ def decode(pdt, _):
     return "; ".join(wrong) or None
 
 
+def against(pdt, _):
+    """bench/against says what it would run, and its command for pdt is one that runs."""
+    result = subprocess.run([os.path.join(harness.ROOT, "bench", "against"), "--dry-run", "--types", "bf16,q8_0", "--streams", "1,3"],
+                            capture_output=True, text=True)
+    lines = [x.split() for x in result.stdout.splitlines()]
+    if result.returncode != 0 or len(lines) != 4 or any("llama-batched-bench" not in x for x in lines[1::2]):
+        return f"status {result.returncode}: {result.stdout}{result.stderr}"
+    words = lines[0]
+    for flag, value in (("--model", FILES[1]), ("--sidecar", FILES[3])):
+        words[words.index(flag) + 1] = value
+    told = harness.run([beside(pdt, "bench_decode"), *words[1:]])
+    if told.status != 0 or [f["streams"] for f in json.loads(told.out)["figures"]] != [1, 3]:
+        return f"{words}: status {told.status}: {told.err.strip()}"
+    return None
+
+
 def misuse(pdt, _):
     wrong = []
     for name, words in (("bench_throughput", ["--rate", "x"]), ("bench_throughput", ["--settings", "[]"]),
@@ -137,7 +153,7 @@ def misuse(pdt, _):
 
 def main():
     pdt, ranks = harness.arguments("2")
-    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, misuse)])
+    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, against, misuse)])
 
 
 if __name__ == "__main__":
