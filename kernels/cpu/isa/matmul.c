@@ -17,8 +17,10 @@ enum {
  * with the weights in hand they fit the registers. */
 #if defined(__AVX512F__)
 #define TILES(TILE)                                                                                \
-  TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4) TILE(7, 3) TILE(8, 3)
-enum { MAX_ROWS = 8 };
+  TILE(1, 4)                                                                                       \
+  TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4) TILE(7, 3) TILE(8, 3) TILE(9, 2)          \
+      TILE(10, 2) TILE(11, 2) TILE(12, 2)
+enum { MAX_ROWS = 12 };
 #elif defined(__AVX2__)
 #define TILES(TILE) TILE(1, 4) TILE(2, 3) TILE(3, 2) TILE(4, 1) TILE(5, 1) TILE(6, 1)
 enum { MAX_ROWS = 6 };
@@ -44,7 +46,7 @@ typedef struct product {
 INLINE void fetch_ahead(const product *p, const char *panel, int64_t offset, const int N) {
   pdt_bytes tile_bytes = N / SUBS * p->panel_bytes;
   pdt_bytes ahead = tile_bytes <= CHUNK_BYTES ? tile_bytes : NEAR_BYTES;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int n = 0; n < N; n += SUBS)
     __builtin_prefetch(
         (const void *)((uintptr_t)panel + (uintptr_t)(n / SUBS * p->panel_bytes + offset + ahead)));
@@ -65,7 +67,7 @@ INLINE vec load_weights(const pdt_dtype dtype, const char *panel, int32_t i, int
 /* sums += weights * x for one input. */
 INLINE void add_products(vec *sums, const vec *w, const float *x, int64_t x_stride, const int R,
                          const int N) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
     vec value = splat(x[r * x_stride]);
 #pragma GCC unroll 16
@@ -111,7 +113,7 @@ INLINE void accumulate(vec *sums, const product *p, const char *panel, const flo
 INLINE void store_tile(const product *p, int32_t row, int64_t panel, const vec *sums, const int R,
                        const int N) {
   int64_t o = panel * PDT_PANEL, left = p->w->out - o;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
     float *y = p->y + (row + r) * p->y_stride + o;
 #pragma GCC unroll 16
