@@ -276,6 +276,78 @@ int pdt_chat_render(const pdt_chat_template *t, const json_t *messages,
   return rc ? -1 : 0;
 }
 
+/* ---- as a prompt ---- */
+
+typedef struct ids {
+  pdt_token *items;
+  int32_t n;
+} ids;
+
+static int encode(const pdt_tokenizer *t, const char *text, size_t bytes, bool special, ids *out,
+                  pdt_error *err) {
+  return pdt_tokenizer_encode(t, text, bytes, special, &out->items, &out->n, err);
+}
+
+/* Has the text, read with special tokens, these ids? */
+static int has_ids(const pdt_tokenizer *t, const char *text, size_t bytes, const ids *wanted,
+                   bool *same, pdt_error *err) {
+  ids found;
+  if (encode(t, text, bytes, true, &found, err)) return -1;
+  *same = found.n == wanted->n &&
+          memcmp(found.items, wanted->items, (size_t)found.n * sizeof *found.items) == 0;
+  free(found.items);
+  return 0;
+}
+
+/* How much at the beginning of the text the tokenizer would put there itself. */
+static int own_prefix(const pdt_tokenizer *t, const char *text, size_t bytes, size_t *cut,
+                      pdt_error *err) {
+  ids around;
+  *cut = 0;
+  if (encode(t, "", 0, true, &around, err)) return -1;
+  size_t n = 0;
+  const char *first = around.n > 0 ? pdt_tokenizer_added(t, around.items[0], &n) : NULL;
+  if (first && n <= bytes && memcmp(text, first, n) == 0) *cut = n;
+  free(around.items);
+  return 0;
+}
+
+static json_t *ids_json(const ids *list) {
+  json_t *out = json_array();
+  for (int32_t i = 0; i < list->n; i++) json_array_append_new(out, json_integer(list->items[i]));
+  if (json_array_size(out) == (size_t)list->n) return out;
+  json_decref(out);
+  return NULL;
+}
+
+static int as_prompt(const pdt_tokenizer *t, const char *text, size_t bytes, const ids *wanted,
+                     json_t **out, pdt_error *err) {
+  size_t cut;
+  bool same;
+  if (own_prefix(t, text, bytes, &cut, err) ||
+      has_ids(t, text + cut, bytes - cut, wanted, &same, err))
+    return -1;
+  if (!same) cut = 0;
+  if (!same && has_ids(t, text, bytes, wanted, &same, err)) return -1;
+  *out = same ? json_stringn(text + cut, bytes - cut) : ids_json(wanted);
+  return *out ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "messages: no memory");
+}
+
+int pdt_chat_prompt(const pdt_chat_template *t, const pdt_tokenizer *tokenizer,
+                    const json_t *messages, const pdt_chat_options *options, json_t **out,
+                    pdt_error *err) {
+  ids wanted = {0};
+  char *text;
+  size_t bytes;
+  *out = NULL;
+  if (pdt_chat_render(t, messages, options, &text, &bytes, err)) return -1;
+  int rc = encode(tokenizer, text, bytes, false, &wanted, err) ||
+           as_prompt(tokenizer, text, bytes, &wanted, out, err);
+  free(wanted.items);
+  free(text);
+  return rc ? -1 : 0;
+}
+
 json_t *pdt_chat_messages(const char *system, const char *user) {
   json_t *said = json_pack("{s:s, s:s}", "role", "user", "content", user);
   if (!system) return json_pack("[o]", said);

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "text/tokenizer.h"
 
 /* Immutable: any number of threads may render with one at once. */
 typedef struct pdt_chat_template pdt_chat_template;
@@ -50,6 +51,14 @@ typedef struct pdt_chat_options {
  */
 int pdt_chat_render(const pdt_chat_template *t, const json_t *messages,
                     const pdt_chat_options *options, char **text, size_t *bytes, pdt_error *err);
+
+/* The same as a prompt that is then read as any other: a JSON string that has the conversation's
+ * ids where special tokens are put around it, which is the text without what the tokenizer itself
+ * puts in front; or, where there is no such text, an array of the ids. Sets *out, dropped by the
+ * caller. Errors: as above, and those of pdt_tokenizer_encode. */
+int pdt_chat_prompt(const pdt_chat_template *t, const pdt_tokenizer *tokenizer,
+                    const json_t *messages, const pdt_chat_options *options, json_t **out,
+                    pdt_error *err);
 
 /* The conversation of what one user says, behind a system message unless that is NULL; NULL without
  * memory, or for texts that are not UTF-8. */

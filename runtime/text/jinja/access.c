@@ -20,8 +20,12 @@ static bool is_method(const pdt_jinja_value *of, pdt_jinja_text name) {
                     : of->kind == PDT_JINJA_LIST || of->kind == PDT_JINJA_TUPLE ? lists
                                                                                 : "";
   if (name.n >= 2 && name.at[0] == '_' && name.at[1] == '_') return true;
-  const char *at = name.n ? memmem(all, strlen(all), name.at, name.n) : NULL;
-  return at && at > all && at[-1] == ' ' && at[name.n] == ' ';
+  for (const char *at = all; *at; at++) { /* at a space before a name */
+    size_t n = strcspn(at + 1, " ");
+    if (pdt_jinja_same(name, (pdt_jinja_text){at + 1, n}) && n > 0) return true;
+    at += n;
+  }
+  return false;
 }
 
 static int loop_attribute(pdt_jinja_run *r, const pdt_jinja_loop *loop, pdt_jinja_text name,
@@ -168,8 +172,8 @@ int pdt_jinja_slice(pdt_jinja_run *r, const pdt_jinja_value *of, const pdt_jinja
   span s = {0};
   bool string = of->kind == PDT_JINJA_STRING;
   if (pdt_jinja_expect_defined(r, of)) return -1;
-  *out = pdt_jinja_undefined(pdt_jinja_text_of("a slice of what has none"));
-  if (!string && of->kind != PDT_JINJA_LIST && of->kind != PDT_JINJA_TUPLE) return 0;
+  if (!string && of->kind != PDT_JINJA_LIST && of->kind != PDT_JINJA_TUPLE)
+    return pdt_jinja_fail(r, "a value of type %s has no slices", pdt_jinja_kind_name(of));
   if (span_of(r, bounds, string ? pdt_jinja_length(of->text) : of->list->n, &s)) return -1;
   if (string) return slice_string(r, of->text, &s, out);
   pdt_jinja_list *list = pdt_jinja_list_new(r, s.n);

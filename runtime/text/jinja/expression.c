@@ -214,7 +214,7 @@ static pdt_jinja_node *named(pdt_jinja_parser *p, pdt_jinja_node_kind kind, pdt_
 
 /* May the next token begin the argument that a test has without parentheses? */
 static bool begins_argument(const pdt_jinja_parser *p) {
-  static const char *const follow[] = {"else", "or", "and", "is"};
+  static const char *const follow[] = {"else", "or", "and"};
   if (p->token->kind == PDT_TOKEN_OPERATOR)
     return pdt_jinja_at_operator(p, "[") || pdt_jinja_at_operator(p, "{");
   for (size_t i = 0; i < sizeof follow / sizeof *follow; i++)
@@ -228,6 +228,8 @@ static pdt_jinja_node *test(pdt_jinja_parser *p, pdt_jinja_node *of) {
   pdt_jinja_node *node = named(p, PDT_NODE_TEST, of);
   if (node && pdt_jinja_take_operator(p, "(")) {
     node = arguments(p, node);
+  } else if (node && pdt_jinja_at_name(p, "is")) {
+    return pdt_jinja_refuse(p, "a test of a test");
   } else if (node && begins_argument(p)) {
     node->args = postfix(p, primary(p));
     if (!pdt_jinja_over(p, node, node->args)) return NULL;

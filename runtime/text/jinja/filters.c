@@ -204,14 +204,20 @@ static int join(pdt_jinja_run *r, const pdt_jinja_value *self, arguments a, pdt_
   return pdt_jinja_join(r, parts, between, true, out);
 }
 
+/* An iterator of the items of a value; of what is not true, of none, as jinja2's map and select
+ * have it. */
+static int items_if_any(pdt_jinja_run *r, const pdt_jinja_value *self, pdt_jinja_value *out) {
+  const pdt_jinja_value nothing = pdt_jinja_undefined(pdt_jinja_text_of(""));
+  return items_as(r, pdt_jinja_truth(self) ? self : &nothing, PDT_JINJA_ITERATOR, out);
+}
+
 static int map(pdt_jinja_run *r, const pdt_jinja_value *self, const pdt_jinja_args *args,
                pdt_jinja_value *out) {
   pdt_jinja_text what;
   bool attribute = args->n == 1 && pdt_jinja_is(args->keywords[0], "attribute");
   if (args->n == 0 || (!attribute && args->keywords[0].n))
     return pdt_jinja_fail(r, "the filter 'map' is supported with a filter, or attribute=...");
-  if (pdt_jinja_expect_string(r, &args->items[0], "map", &what) ||
-      items_as(r, self, PDT_JINJA_ITERATOR, out))
+  if (pdt_jinja_expect_string(r, &args->items[0], "map", &what) || items_if_any(r, self, out))
     return -1;
   const pdt_jinja_args rest = {args->items + 1, args->keywords + 1, args->n - 1};
   for (size_t i = 0; i < out->list->n; i++) {
@@ -248,7 +254,7 @@ static int sift(pdt_jinja_run *r, const sieve *s, const pdt_jinja_value *self,
   size_t skip = s->attribute, n = 0;
   if (args->n < skip) return pdt_jinja_fail(r, "the filter '%s' needs an attribute", s->name);
   if ((s->attribute && pdt_jinja_expect_string(r, &args->items[0], "an attribute", &path)) ||
-      items_as(r, self, PDT_JINJA_ITERATOR, out))
+      items_if_any(r, self, out))
     return -1;
   const pdt_jinja_args rest = {args->items + skip, args->keywords + skip, args->n - skip};
   for (size_t i = 0; i < out->list->n; i++) {

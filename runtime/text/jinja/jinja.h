@@ -18,7 +18,8 @@
  *   first, last, previtem, nextitem.
  *
  * Lists, dicts and the like are printed by tojson alone; letters beyond ASCII have their case
- * changed by nothing. A template is a file from outside: nesting, size, memory and work have limits
+ * changed by nothing; what map, select and the like go through is made at once, so that what fails
+ * in it fails there. A template is a file from outside: nesting, size, memory and work have limits
  * (below), and a template that goes beyond one is refused. */
 #ifndef PDT_TEXT_JINJA_JINJA_H
 #define PDT_TEXT_JINJA_JINJA_H

@@ -168,7 +168,7 @@ static int lex_number(lexer *x) {
   }
   if (odd)
     return pdt_fail(x->err, PDT_ERROR_INPUT,
-                    "%s: line %d: expected a decimal number of 64 bits, found '%.*s'", x->name,
+                    "%s: line %d: '%.*s', not decimal or beyond 64 bits, is not supported", x->name,
                     x->line, (int)(end - from < 40 ? end - from + 1 : 40), x->text + from);
   x->at = end;
   return put(x, token);

@@ -156,7 +156,7 @@ static int parts_from_left(pdt_jinja_run *r, pdt_jinja_text text, pdt_jinja_text
   return 0;
 }
 
-/* Words, of which the last may be the rest of the text. */
+/* Words, behind the first `most` of them the rest of the text, if any. */
 static int words(pdt_jinja_run *r, pdt_jinja_text text, size_t most, pdt_jinja_list *list) {
   pdt_jinja_value rest = {.kind = PDT_JINJA_STRING, .text = text};
   for (list->n = 0;; list->n++) {
@@ -167,10 +167,6 @@ static int words(pdt_jinja_run *r, pdt_jinja_text text, size_t most, pdt_jinja_l
       if (pdt_jinja_is_space(pdt_utf8_next(rest.text.at, &next))) break;
     list->items[list->n] = pdt_jinja_string(rest.text.at, end);
     rest = pdt_jinja_string(rest.text.at + end, rest.text.n - end);
-    if (list->n < most) continue;
-    list->n++; /* the rest, as far as it is no white space */
-    return pdt_jinja_strip(r, list->items[list->n - 1].text, NULL, false, true,
-                           &list->items[list->n - 1]);
   }
 }
 

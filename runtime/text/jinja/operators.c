@@ -87,6 +87,8 @@ int pdt_jinja_contains(pdt_jinja_run *r, const pdt_jinja_value *in, const pdt_ji
     *found = needle.n == 0 || pdt_jinja_find(in->text, needle, 0) < in->text.n;
     return 0;
   }
+  if (in->kind == PDT_JINJA_DICT && (v->kind == PDT_JINJA_LIST || v->kind == PDT_JINJA_DICT))
+    return pdt_jinja_fail(r, "a %s cannot be a key of a dict", pdt_jinja_kind_name(v));
   if (in->kind == PDT_JINJA_DICT) {
     if (v->kind == PDT_JINJA_STRING) *found = pdt_jinja_dict_find(in->dict, v->text);
     return pdt_jinja_work(r, in->dict->n * sizeof *in->dict->pairs);

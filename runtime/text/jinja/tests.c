@@ -1,11 +1,6 @@
 /* Tests: what `is` asks. */
 #include "text/jinja/run.h"
 
-/* Tests without arguments. */
-static bool is_odd(const pdt_jinja_value *v) {
-  return pdt_jinja_is_integer(v) && v->integer % 2 != 0;
-}
-
 /* Of the type, or one of the types, that a word means: false when it means none. */
 static bool test_type(pdt_jinja_text name, const pdt_jinja_value *v, bool *out) {
   pdt_jinja_kind k = v->kind;
@@ -28,8 +23,6 @@ static bool test_type(pdt_jinja_text name, const pdt_jinja_value *v, bool *out) 
       {"mapping", k == PDT_JINJA_DICT},
       {"iterable", items},
       {"sequence", items && k != PDT_JINJA_ITERATOR},
-      {"odd", is_odd(v)},
-      {"even", pdt_jinja_is_integer(v) && !is_odd(v)},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (pdt_jinja_is(name, all[i].name)) {
@@ -63,12 +56,25 @@ static int same_as(pdt_jinja_run *r, const pdt_jinja_value *a, const pdt_jinja_v
   return pdt_jinja_fail(r, "the test 'sameas' is supported with true, false and none");
 }
 
+/* Is the remainder of a division that? */
+static int leaves(pdt_jinja_run *r, const pdt_jinja_value *v, const pdt_jinja_value *by,
+                  int64_t remainder, bool *out) {
+  const pdt_jinja_value wanted = pdt_jinja_integer(remainder);
+  pdt_jinja_value found;
+  return pdt_jinja_binary(r, pdt_jinja_text_of("%"), v, by, &found) ||
+                 pdt_jinja_equal(r, &found, &wanted, out)
+             ? -1
+             : 0;
+}
+
 int pdt_jinja_test(pdt_jinja_run *r, pdt_jinja_text name, const pdt_jinja_value *self,
                    const pdt_jinja_args *args, bool *out) {
   const char *op = comparison(name);
   bool same = pdt_jinja_is(name, "sameas"), divisible = pdt_jinja_is(name, "divisibleby");
+  bool odd = pdt_jinja_is(name, "odd"), even = pdt_jinja_is(name, "even");
+  const pdt_jinja_value two = pdt_jinja_integer(2);
   size_t wanted = op || same || divisible;
-  if (!wanted && !test_type(name, self, out))
+  if (!wanted && !odd && !even && !test_type(name, self, out))
     return pdt_jinja_fail(r, "the test '%.*s' is not supported", (int)(name.n < 80 ? name.n : 80),
                           name.at);
   if (args->n != wanted || (wanted && args->keywords[0].n))
@@ -76,9 +82,6 @@ int pdt_jinja_test(pdt_jinja_run *r, pdt_jinja_text name, const pdt_jinja_value 
                           (int)(name.n < 80 ? name.n : 80), name.at, wanted, args->n);
   if (op) return pdt_jinja_compare(r, pdt_jinja_text_of(op), self, &args->items[0], out);
   if (same) return same_as(r, self, &args->items[0], out);
-  if (!divisible) return 0;
-  pdt_jinja_value rest;
-  if (pdt_jinja_binary(r, pdt_jinja_text_of("%"), self, &args->items[0], &rest)) return -1;
-  *out = !pdt_jinja_truth(&rest);
-  return 0;
+  if (divisible) return leaves(r, self, &args->items[0], 0, out);
+  return odd || even ? leaves(r, self, &two, odd, out) : 0;
 }
