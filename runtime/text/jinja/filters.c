@@ -147,6 +147,8 @@ static int reverse(pdt_jinja_run *r, const pdt_jinja_value *self, arguments a,
 
 static int end_of(pdt_jinja_run *r, const pdt_jinja_value *self, bool last, pdt_jinja_value *out) {
   pdt_jinja_list items;
+  if (last && self->kind == PDT_JINJA_ITERATOR)
+    return pdt_jinja_fail(r, "an iterator has no last item (hint: | list | last)");
   if (pdt_jinja_items(r, self, &items)) return -1;
   *out = items.n ? items.items[last ? items.n - 1 : 0]
                  : pdt_jinja_undefined(pdt_jinja_text_of("an item of what has none"));

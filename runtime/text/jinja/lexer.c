@@ -5,14 +5,13 @@
 
 #include "base/memory.h"
 #include "base/utf8.h"
-
-enum { MAX_BRACKETS = 512 };
+#include "text/jinja/jinja.h"
 
 typedef struct lexer {
   const char *text;
   size_t n, at;
   int line;
-  char open[MAX_BRACKETS]; /* closing brackets that are awaited */
+  char open[PDT_JINJA_NESTING]; /* closing brackets that are awaited */
   int n_open;
   pdt_jinja_tokens *out;
   const char *name;
@@ -248,9 +247,9 @@ static int lex_string(lexer *x) {
 static int balance(lexer *x, char c) {
   static const char opening[] = "([{", closing[] = ")]}";
   const char *o = strchr(opening, c);
-  if (o && x->n_open == MAX_BRACKETS)
-    return pdt_fail(x->err, PDT_ERROR_INPUT, "%s: line %d: more than %d brackets are open", x->name,
-                    x->line, MAX_BRACKETS);
+  if (o && x->n_open == PDT_JINJA_NESTING)
+    return pdt_fail(x->err, PDT_ERROR_INPUT, "%s: line %d: nested deeper than %d", x->name, x->line,
+                    PDT_JINJA_NESTING);
   if (o) x->open[x->n_open++] = closing[o - opening];
   if (o || !strchr(closing, c)) return 0;
   if (x->n_open > 0 && x->open[x->n_open - 1] == c) {
