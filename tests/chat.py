@@ -10,7 +10,8 @@ Templates of model families (tests/data/chat/*.jinja) render conversations, and 
 the language, among them what is refused. Texts must be equal byte for byte, ids too, of the small
 tokenizers and, where it is here, of the real one of SmolLM2 (PDT_TEST_SMOLLM2, by default
 ~/.cache/pdt/smollm2). Of a random template, pdt may refuse what it does not support, by name; what it
-renders must be what transformers renders. Status 77: transformers is not here (PDT_HF_PYTHON names a
+renders must be what transformers renders. Then the commands: decode, eval and data with --chat, --system
+and messages. Status 77: transformers is not here (PDT_HF_PYTHON names a
 Python that has it).
 """
 import argparse
@@ -20,10 +21,12 @@ import json
 import os
 import random
 import re
+import shutil
 import sys
 import tempfile
 import warnings
 
+import gguf_writer
 import harness
 
 DATA = os.path.join(harness.TESTS, "data", "chat")
@@ -264,6 +267,137 @@ def compare_all(program, expected):
     return bad == 0
 
 
+# ------------------------------------------------------------------ the commands
+
+DEFAULT = os.path.join(harness.ROOT, "launch", "model")
+SAY = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+class Commands:
+    """Of the default model with a template that says no more than what a user says, all commands must give what they
+    give without one."""
+
+    def __init__(self, pdt, scratch):
+        self.pdt, self.folder = pdt, scratch
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            os.symlink(os.path.join(DEFAULT, name), os.path.join(scratch, name))
+        self.template(SAY)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def template(self, text):
+        with open(self.path("tokenizer_config.json"), "w", encoding="utf-8") as f:
+            json.dump({"bos_token": "<|bos|>", "chat_template": text}, f)
+
+    def run(self, *words, status=0, ranks=0):
+        run = harness.run([self.pdt, *words], ranks=ranks, timeout=120)
+        if run.status != status:
+            raise harness.Failed(f"{words}: status {run.status}, expected {status}: {run.err[:400]}")
+        return run.err if status else run.out
+
+    def decode(self, *words, **how):
+        return self.run("decode", "--model", self.folder, "--sidecar", f"{DEFAULT}/sidecar.safetensors", "--max-tokens", "12", "--threads", "1",
+                        "--json", "--section", "\nHistory:", "--section", "\nTrade:", *words, **how)
+
+    def request(self, name="request.json", **fields):
+        with open(self.path(name), "w", encoding="utf-8") as f:
+            json.dump(fields, f)
+        return "--request", self.path(name)
+
+    def decodes(self):
+        first, rest = "Describe Velmora.", " Sections: history; trade."
+        plain = self.decode("--prompt", first + rest)
+        same = {
+            "--chat": self.decode("--prompt", first + rest, "--chat"),
+            "--system": self.decode("--prompt", rest, "--system", first),
+            "messages": self.decode(*self.request(messages=said(("user", first + rest)))),
+            "messages with --system": self.decode(*self.request(messages=said(("user", rest))), "--system", first),
+        }
+        wrong = [name for name, out in same.items() if out != plain]
+        if not wrong and self.decode("--prompt", first, "--chat") == plain:
+            wrong = ["another conversation gives the same"]
+        return f"another answer by {', '.join(wrong)}" if wrong else None
+
+    def data(self):
+        for kind in ((), ("--sequential",)):
+            words = ("data", "atlas", "--count", 2, "--model", self.folder, "--out", "-", *kind)
+            if self.run(*words) != self.run(*words, "--chat"):
+                return f"other entries {kind}"
+        out = self.path("chat.jsonl")
+        self.template("{{ bos_token }}Sketch {{ messages[0].content }}")
+        self.run("data", "atlas", "--count", 2, "--model", self.folder, "--out", out, "--chat")
+        self.run("data", "check", "--model", self.folder, out)
+        self.template(SAY)
+        with open(out, encoding="utf-8") as f:
+            entry = json.loads(f.read().split("\n")[1])
+        return None if entry["prompt"].startswith("Sketch Describe ") else f"prompt {entry['prompt']!r}"
+
+    def evals(self, ranks):
+        data = self.path("data.jsonl")
+        self.run("data", "atlas", "--count", 2, "--split", "test", "--plan-vocab", 1024, "--plan-salt", "atlas-5", "--out", data, "--overwrite")
+        words = ("eval", "--model", self.folder, "--sidecar", f"{DEFAULT}/sidecar.safetensors", "--data", data, "--arms", "system", "--json", "--threads", "1")
+        rows = [json.loads(self.run(*words, *flags, ranks=ranks)) for flags in (("--no-teacher",), ("--chat",), ("--system", "Sketch"))]
+        figures = [{k: r[k] for k in ("judged", "readiness", "slots", "teacher_forced")} for r in rows]
+        if figures[0] != figures[1]:
+            return f"other figures: {figures[:2]}"
+        # The date that a template asks for is the same on all ranks.
+        self.template(SAY + "{{ strftime_now('%S %Z')[99:] }}")
+        self.run(*words, "--chat", ranks=ranks)
+        self.template(SAY)
+        return "the same figures behind a system message" if figures[2] == figures[0] else None
+
+    def refusals(self):
+        for words, status, want in (
+            (("--chat", "--prompt", "x", "--model", DEFAULT), 1, "the model has no chat template"),
+            (("--prompt", "x", "--chat", "--date", "x"), 2, "--date: expected a date as in 2026-07-31, found 'x'"),
+            (self.request("none.json", messages=[]), 1, "none.json: messages: expected a list of at least one message"),
+            (self.request(messages=said(("user", "x")), prompt_ids=[1]), 1, "expected messages or a prompt, found both"),
+        ):
+            err = self.decode(*words, status=status)
+            if want not in err or err.count("\n") != 1:
+                return f"{words}: {err}"
+        self.template("{{ messages[0].content }}")  # without bos no text has the ids of the conversation
+        err = self.run("data", "atlas", "--count", 1, "--model", self.folder, "--out", "-", "--chat", status=1)
+        self.template(SAY)
+        return None if "no text has the conversation's ids" in err else err
+
+    def gguf(self):
+        """A template in GGUF's metadata, with its tokens."""
+        g = gguf_writer.Gguf()
+        g.metadata = {
+            "general.architecture": "llama", "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.merges": ["a b"],
+            "tokenizer.ggml.tokens": ["<s>", "</s>", "a", "b", "ab"], "tokenizer.ggml.token_type": [3, 3, 1, 1, 1], "tokenizer.ggml.bos_token_id": 0,
+            "tokenizer.ggml.eos_token_id": 1, "tokenizer.chat_template": "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}",
+        }
+        asks = Program(self.pdt, self.folder)
+        path = g.write(self.path("m.gguf"))
+        got = asks.ask(path, [said(("user", "ab"))]), asks.ask(path, [said(("user", "b"))], "--text")
+        if got != ([[0, 4, 1]], ["<s>b</s>"]):
+            return f"{got}"
+        del g.metadata["tokenizer.chat_template"]
+        got = asks.ask(g.write(path), [said(("user", "ab"))])
+        return None if "the model has no chat template" in got else f"{got}"
+
+
+def check_commands(pdt, scratch):
+    c = Commands(pdt, scratch)
+    ranks = [0, 2] if shutil.which("mpirun") else [0]
+    checks = {"decode": c.decodes, "data": c.data, "refusals": c.refusals, "gguf": c.gguf}
+    checks |= {f"eval on {n or 1}": lambda n=n: c.evals(n) for n in ranks}
+    bad = 0
+    for name, check in checks.items():
+        try:
+            why = check()
+        except harness.Failed as e:
+            why = str(e)
+        if why:
+            bad += 1
+            print(f"{name}: {why}")
+    print(f"{len(checks) - bad} of {len(checks)} commands as they should be: {', '.join(checks)}")
+    return bad == 0
+
+
 # ------------------------------------------------------------------ random templates
 
 
@@ -369,6 +503,8 @@ def main():
         else:
             with open(EXPECTED, encoding="utf-8") as f:
                 good = compare_all(program, json.load(f))
+            with tempfile.TemporaryDirectory() as other:
+                good = check_commands(os.path.abspath(a.pdt), other) and good
     sys.exit(not good)
 
 

@@ -53,11 +53,16 @@ static int check_text(reader *r, const pdt_data_entry *e, int32_t town, int32_t 
   return 0;
 }
 
-/* The town that the prompt is about, -1 when it is not of the Atlas's form. */
+/* The town that the prompt is about, which may be in a conversation; -1 when it is not of the
+ * Atlas's form. */
 static int32_t town_of(const reader *r, const char *prompt) {
   char name[PDT_ATLAS_NAME_BYTES];
-  const char *verb = pdt_atlas_verb(r->header->hard), *begin = prompt + strlen(verb);
-  if (strncmp(prompt, verb, strlen(verb)) != 0 || *begin++ != ' ') return -1;
+  const char *verb = pdt_atlas_verb(r->header->hard), *begin = NULL, *at = prompt;
+  while ((at = strstr(at, verb))) {
+    at += strlen(verb);
+    if (*at == ' ') begin = at + 1;
+  }
+  if (!begin) return -1;
   size_t length = strcspn(begin, ".");
   if (length >= sizeof name) return -1;
   memcpy(name, begin, length);

@@ -16,6 +16,7 @@
 
 #include "atlas/world.h"
 #include "data/blocks.h"
+#include "request/chat.h"
 #include "sidecar/config.h"
 #include "text/tokenizer.h"
 
@@ -45,6 +46,7 @@ typedef struct pdt_atlas_generator {
   pdt_atlas_options options;
   int32_t *costs;           /* [n_words] tokens of a word with the space before it, in a sentence */
   pdt_sidecar_config *plan; /* what pdt_plan_hash reads */
+  pdt_request_chat *chat;   /* NULL, or how prompts become conversations; borrowed */
   int64_t attempts;         /* entries drawn, those that were no good included */
 } pdt_atlas_generator;
 

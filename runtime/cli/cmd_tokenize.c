@@ -51,7 +51,7 @@ int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err) 
       "  echo '\"Hello, world\"' | pdt tokenize --model DIR\n"
       "  echo '[1, 2, 3]' | pdt tokenize --model DIR --decode\n"
       "  echo '[\"Describe Velmora.\", \"\\nHistory:\"]' | pdt tokenize --model DIR\n"
-      "  echo '[{\"role\": \"user\", \"content\": \"Hello!\"}]' | pdt tokenize --model DIR --chat\n"
+      "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | pdt tokenize --model DIR --chat\n"
       "  jq .prompt requests.jsonl | pdt tokenize --model DIR --no-special\n",
       NULL,
       NULL,

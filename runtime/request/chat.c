@@ -1,5 +1,6 @@
 #include "request/chat.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -35,15 +36,19 @@ static json_t *conversation(const pdt_request_chat *chat, json_t *messages) {
   return NULL;
 }
 
-static int replace(pdt_request_chat *chat, json_t *request, const json_t *messages,
-                   pdt_error *err) {
+static int prompt_of(pdt_request_chat *chat, const json_t *messages, json_t **prompt,
+                     pdt_error *err) {
   const pdt_chat_options options = {.now = &chat->date};
-  json_t *prompt;
   if (!chat->tokenizer)
     return pdt_fail(err, PDT_ERROR_INPUT, "a conversation needs the model's tokenizer.json");
-  if ((!chat->template && pdt_chat_template_load(&chat->template, chat->model, err)) ||
-      pdt_chat_prompt(chat->template, chat->tokenizer, messages, &options, &prompt, err))
-    return -1;
+  if (!chat->template && pdt_chat_template_load(&chat->template, chat->model, err)) return -1;
+  return pdt_chat_prompt(chat->template, chat->tokenizer, messages, &options, prompt, err);
+}
+
+static int replace(pdt_request_chat *chat, json_t *request, const json_t *messages,
+                   pdt_error *err) {
+  json_t *prompt;
+  if (prompt_of(chat, messages, &prompt, err)) return -1;
   json_object_del(request, "messages");
   json_object_del(request, "prompt");
   const char *key = json_is_string(prompt) ? "prompt" : "prompt_ids";
@@ -67,4 +72,25 @@ int pdt_request_chat_apply(pdt_request_chat *chat, json_t *request, const char *
                     : pdt_fail(err, PDT_ERROR_MEMORY, "a conversation: no memory");
   json_decref(messages);
   return rc ? pdt_fail_in(err, "%s", where) : 0;
+}
+
+int pdt_request_chat_say(pdt_request_chat *chat, char **text, pdt_error *err) {
+  json_t *messages = pdt_chat_messages(chat->flags.system, *text), *prompt = NULL;
+  int rc = messages ? prompt_of(chat, messages, &prompt, err)
+                    : pdt_fail(err, PDT_ERROR_INPUT, "a conversation: no memory, or no UTF-8");
+  const char *said = json_string_value(prompt);
+  if (!rc && (!said || strlen(said) != json_string_length(prompt)))
+    rc = pdt_fail(err, PDT_ERROR_INPUT,
+                  "%s: the tokenizer puts special tokens around a text that the chat template does "
+                  "not put there: no text has the conversation's ids",
+                  chat->model);
+  char *copy = rc ? NULL : strdup(said);
+  if (!rc && !copy) rc = pdt_fail(err, PDT_ERROR_MEMORY, "a conversation: no memory");
+  if (copy) {
+    free(*text);
+    *text = copy;
+  }
+  json_decref(messages);
+  json_decref(prompt);
+  return rc;
 }

@@ -34,4 +34,9 @@ void pdt_request_chat_free(pdt_request_chat *chat);
 int pdt_request_chat_apply(pdt_request_chat *chat, json_t *request, const char *where,
                            pdt_error *err);
 
+/* Puts in the place of a text from malloc the prompt of the conversation in which a user says it,
+ * for a file whose prompts are read as any text. Errors: as above; INPUT also where no text has the
+ * conversation's ids. */
+int pdt_request_chat_say(pdt_request_chat *chat, char **text, pdt_error *err);
+
 #endif

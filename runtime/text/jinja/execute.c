@@ -8,9 +8,9 @@ static flow execute(pdt_jinja_run *r, const pdt_jinja_node *list);
 
 static int write(pdt_jinja_run *r, pdt_jinja_text text) {
   if (pdt_jinja_work(r, text.n)) return -1;
-  if (text.n > r->arena.limit - r->out->bytes)
+  if (text.n > r->arena.limit - r->out.bytes)
     return pdt_jinja_fail(r, "the template writes more than %zu bytes", r->arena.limit);
-  return pdt_buffer_put(r->out, text.at, text.n, r->err);
+  return pdt_buffer_put(&r->out, text.at, text.n, r->err);
 }
 
 static int output(pdt_jinja_run *r, const pdt_jinja_node *node) {
@@ -58,16 +58,16 @@ static int assign_attribute(pdt_jinja_run *r, const pdt_jinja_node *node,
 /* What a body writes, as a string. */
 static int capture(pdt_jinja_run *r, const pdt_jinja_node *body, pdt_jinja_scope *scope,
                    pdt_jinja_value *out) {
-  pdt_buffer text = {0}, *outer = r->out;
+  pdt_buffer outer = r->out;
   pdt_jinja_scope *own = r->scope;
-  r->out = &text;
+  r->out = (pdt_buffer){0};
   r->scope = scope;
-  int rc =
-      execute(r, body) == FAILED ||
-      pdt_jinja_concat(r, (pdt_jinja_text){text.data, text.bytes}, (pdt_jinja_text){"", 0}, out);
+  int rc = execute(r, body) == FAILED;
+  const pdt_jinja_text written = {r->out.data, r->out.bytes};
+  if (!rc) rc = pdt_jinja_concat(r, written, (pdt_jinja_text){"", 0}, out);
+  pdt_buffer_free(&r->out);
   r->out = outer;
   r->scope = own;
-  pdt_buffer_free(&text);
   return rc ? -1 : 0;
 }
 

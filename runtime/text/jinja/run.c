@@ -261,27 +261,27 @@ static size_t json_bytes(const json_t *json, int levels) {
 
 static int render(pdt_jinja_run *r, const pdt_jinja *t, const json_t *variables) {
   pdt_jinja_value all;
-  pdt_jinja_scope outer = {0}, own = {.parent = &outer};
-  if (pdt_jinja_from_json(r, variables, PDT_JINJA_DATA_NESTING, &all)) return -1;
-  outer.names = *all.dict;
-  r->scope = &own;
+  pdt_jinja_scope *given = pdt_jinja_room(r, 1, sizeof *given);
+  r->scope = pdt_jinja_room(r, 1, sizeof *r->scope);
+  if (!given || !r->scope || pdt_jinja_from_json(r, variables, PDT_JINJA_DATA_NESTING, &all))
+    return -1;
+  given->names = *all.dict;
+  r->scope->parent = given;
   return pdt_jinja_execute(r, t->body);
 }
 
 int pdt_jinja_render(const pdt_jinja *t, const json_t *variables, const struct tm *now, char **out,
                      size_t *bytes, pdt_error *err) {
   size_t given = json_bytes(variables, PDT_JINJA_DATA_NESTING);
-  pdt_buffer text = {0};
   pdt_jinja_run r = {.name = t->name,
                      .arena = {.limit = FREE_BYTES + BYTES_EACH * given},
-                     .out = &text,
                      .now = now,
                      .work = FREE_WORK + WORK_EACH * (int64_t)given,
                      .err = err};
   *out = NULL;
   int rc = render(&r, t, variables);
-  if (!rc) rc = pdt_buffer_take(&text, out, bytes, err);
+  if (!rc) rc = pdt_buffer_take(&r.out, out, bytes, err);
   pdt_jinja_arena_free(&r.arena);
-  pdt_buffer_free(&text);
+  pdt_buffer_free(&r.out);
   return rc ? -1 : 0;
 }

@@ -17,7 +17,7 @@ typedef struct pdt_jinja_run {
   const char *name; /* of the template, in errors */
   pdt_jinja_arena arena;
   pdt_jinja_scope *scope;
-  pdt_buffer *out;      /* what is written goes there */
+  pdt_buffer out;       /* what is written goes there */
   const struct tm *now; /* NULL: there is no strftime_now */
   int line, depth;      /* depth: parts of the tree under way, one in the other */
   int calls;            /* of macros, under way */
@@ -86,7 +86,7 @@ int pdt_jinja_evaluate(pdt_jinja_run *r, const pdt_jinja_node *node, pdt_jinja_v
 /* ---- operators.c ---- */
 
 int pdt_jinja_equal(pdt_jinja_run *r, const pdt_jinja_value *a, const pdt_jinja_value *b,
-                    bool *equal);
+                    bool *out);
 int pdt_jinja_contains(pdt_jinja_run *r, const pdt_jinja_value *in, const pdt_jinja_value *v,
                        bool *found);
 
