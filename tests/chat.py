@@ -6,7 +6,7 @@ usage: chat.py PDT                       texts and ids as recorded in tests/data
                                          transformers asked anew, of N random templates as well
        chat.py --record                  make tests/data/chat/expected.json anew
 
-Templates of model families (tests/data/chat/*.jinja) render conversations, and small ones each part of
+Templates of model families, as their models have them (tests/data/chat/*.jinja), render conversations, and small ones each part of
 the language, among them what is refused. Texts must be equal byte for byte, ids too, of the small
 tokenizers and, where it is here, of the real one of SmolLM2 (PDT_TEST_SMOLLM2, by default
 ~/.cache/pdt/smollm2). Of a random template, pdt may refuse what it does not support, by name; what it
@@ -341,6 +341,15 @@ class Commands:
         figures = [{k: r[k] for k in ("judged", "readiness", "slots", "teacher_forced")} for r in rows]
         if figures[0] != figures[1]:
             return f"other figures: {figures[:2]}"
+        twice = self.path("twice.jsonl")
+        self.run("data", "atlas", "--count", 1, "--model", self.folder, "--plan-vocab", 1024, "--plan-salt", "atlas-5", "--out", twice, "--overwrite")
+        with open(twice, encoding="utf-8") as f:
+            header, entry = f.read().split("\n")[:2]
+        with open(twice, "w", encoding="utf-8") as f:
+            f.write(header + "\n" + entry.replace('"prompt":"', '"prompt":"<|end|>') + "\n")
+        err = self.run(*[twice if w == data else w for w in words], "--chat", ranks=ranks, status=2)
+        if "its prompts are conversations already" not in err:
+            return err
         # The date that a template asks for is the same on all ranks.
         self.template(SAY + "{{ strftime_now('%S %Z')[99:] }}")
         self.run(*words, "--chat", ranks=ranks)

@@ -31,6 +31,24 @@ typedef struct evaluation {
   size_t bytes;
 } evaluation;
 
+/* With --chat, prompts must not be conversations yet: of these, special tokens are part. */
+static int check_prompts(const evaluation *e, pdt_error *err) {
+  const pdt_chat_flags *flags = &e->options->chat;
+  const char *prompt = e->data.entries[0].prompt;
+  pdt_token *ids;
+  int32_t n;
+  bool special = false;
+  if (!flags->prompts && !flags->system) return 0;
+  if (pdt_tokenizer_encode(e->tokenizer, prompt, strlen(prompt), false, &ids, &n, err)) return -1;
+  for (int32_t i = 0; i < n; i++) special |= pdt_tokenizer_is_special(e->tokenizer, ids[i]);
+  free(ids);
+  return special ? pdt_fail(err, PDT_ERROR_USAGE,
+                            "--chat: %s: its prompts are conversations already, or have special "
+                            "tokens in them",
+                            e->options->data)
+                 : 0;
+}
+
 static int load_data(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   uint64_t fingerprint = 0;
@@ -39,7 +57,7 @@ static int load_data(evaluation *e, pdt_error *err) {
       pdt_request_chat_new(&e->chat, o->engine.model, e->tokenizer, &o->chat, err) ||
       pdt_eval_entries_read(&e->data, o->data, o->count,
                             &pdt_engine_loaded(e->engine)->sidecar.config, fingerprint, err) ||
-      PDT_NEW(&e->rows, o->n_rows, "rows", err))
+      check_prompts(e, err) || PDT_NEW(&e->rows, o->n_rows, "rows", err))
     return -1;
   return 0;
 }

@@ -28,10 +28,11 @@ static int call(pdt_jinja_run *r, const pdt_jinja_builtin *b, const char *kind,
   return b->call(r, self, bound, out);
 }
 
-int pdt_jinja_call_builtin(pdt_jinja_run *r, const pdt_jinja_builtin *table, size_t n,
-                           const char *kind, pdt_jinja_text name, const pdt_jinja_value *self,
-                           const pdt_jinja_args *args, pdt_jinja_value *out) {
-  for (size_t i = 0; i < n; i++)
-    if (pdt_jinja_is(name, table[i].name)) return call(r, &table[i], kind, self, args, out);
-  return misfit(r, kind, name, "is not supported");
+int pdt_jinja_call_builtin(pdt_jinja_run *r, const pdt_jinja_builtins *table, pdt_jinja_text name,
+                           const pdt_jinja_value *self, const pdt_jinja_args *args,
+                           pdt_jinja_value *out) {
+  for (size_t i = 0; i < table->n; i++)
+    if (pdt_jinja_is(name, table->items[i].name))
+      return call(r, &table->items[i], table->kind, self, args, out);
+  return misfit(r, table->kind, name, "is not supported");
 }

@@ -309,6 +309,6 @@ int pdt_jinja_filter(pdt_jinja_run *r, pdt_jinja_text name, const pdt_jinja_valu
   for (size_t i = 0; i < sizeof sieves / sizeof *sieves; i++)
     if (pdt_jinja_is(name, sieves[i].name)) return sift(r, &sieves[i], self, args, out);
   if (pdt_jinja_is(name, "map")) return map(r, self, args, out);
-  return pdt_jinja_call_builtin(r, filters, sizeof filters / sizeof *filters, "filter", name, self,
-                                args, out);
+  static const pdt_jinja_builtins all = {"filter", filters, sizeof filters / sizeof *filters};
+  return pdt_jinja_call_builtin(r, &all, name, self, args, out);
 }

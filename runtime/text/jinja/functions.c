@@ -91,5 +91,6 @@ int pdt_jinja_function(pdt_jinja_run *r, pdt_jinja_text name, const pdt_jinja_ar
                        pdt_jinja_value *out) {
   if (pdt_jinja_is(name, "dict")) return gather(r, PDT_JINJA_DICT, args, out);
   if (pdt_jinja_is(name, "namespace")) return gather(r, PDT_JINJA_NAMESPACE, args, out);
-  return pdt_jinja_call_builtin(r, functions, N_FUNCTIONS, "function", name, NULL, args, out);
+  static const pdt_jinja_builtins all = {"function", functions, N_FUNCTIONS};
+  return pdt_jinja_call_builtin(r, &all, name, NULL, args, out);
 }

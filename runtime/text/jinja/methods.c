@@ -271,9 +271,10 @@ static const pdt_jinja_builtin of_dicts[] = {
 
 int pdt_jinja_method(pdt_jinja_run *r, pdt_jinja_text name, const pdt_jinja_value *self,
                      const pdt_jinja_args *args, pdt_jinja_value *out) {
-  bool string = self->kind == PDT_JINJA_STRING;
-  return pdt_jinja_call_builtin(
-      r, string ? of_strings : of_dicts,
-      string ? sizeof of_strings / sizeof *of_strings : sizeof of_dicts / sizeof *of_dicts,
-      string ? "method of strings" : "method of dicts", name, self, args, out);
+  static const pdt_jinja_builtins string = {"method of strings", of_strings,
+                                            sizeof of_strings / sizeof *of_strings};
+  static const pdt_jinja_builtins dict = {"method of dicts", of_dicts,
+                                          sizeof of_dicts / sizeof *of_dicts};
+  return pdt_jinja_call_builtin(r, self->kind == PDT_JINJA_STRING ? &string : &dict, name, self,
+                                args, out);
 }

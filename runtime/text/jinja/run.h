@@ -129,11 +129,17 @@ typedef struct pdt_jinja_builtin {
   const char *names[PDT_JINJA_PARAMETERS]; /* "": by position alone */
 } pdt_jinja_builtin;
 
-/* Calls one of a table [n] by name; `kind` ("filter") and the name are told where there is no such,
- * or arguments do not fit. */
-int pdt_jinja_call_builtin(pdt_jinja_run *r, const pdt_jinja_builtin *table, size_t n,
-                           const char *kind, pdt_jinja_text name, const pdt_jinja_value *self,
-                           const pdt_jinja_args *args, pdt_jinja_value *out);
+/* Several of them, as errors call one: "filter". */
+typedef struct pdt_jinja_builtins {
+  const char *kind;
+  const pdt_jinja_builtin *items; /* [n] */
+  size_t n;
+} pdt_jinja_builtins;
+
+/* Calls one by name. Errors: INPUT where there is no such, or arguments do not fit. */
+int pdt_jinja_call_builtin(pdt_jinja_run *r, const pdt_jinja_builtins *table, pdt_jinja_text name,
+                           const pdt_jinja_value *self, const pdt_jinja_args *args,
+                           pdt_jinja_value *out);
 
 /* filters.c, tests.c, methods.c, functions.c */
 int pdt_jinja_filter(pdt_jinja_run *r, pdt_jinja_text name, const pdt_jinja_value *self,
