@@ -193,8 +193,6 @@ static const char doc[] =
     "  pdt decode --model M --sidecar S.safetensors --max-tokens 96 \\\n"
     "      --prompt 'Describe Velmora. Sections: history; trade.' \\\n"
     "      --section $'\\nHistory:' --section $'\\nTrade:'\n"
-    "  pdt decode --model M --sidecar S.safetensors --system 'Be brief.' \\\n"
-    "      --prompt 'What is a fiord?'\n"
     "  mpirun -n 4 pdt decode --model M --sidecar S.safetensors --tp 2 \\\n"
     "      --prompt 'Sketch Velmora. Sections: food; customs; trade.' \\\n"
     "      --section $'\\nFood:' --section $'\\nCustoms:' --section $'\\nTrade:' \\\n"

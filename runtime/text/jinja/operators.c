@@ -140,10 +140,11 @@ int pdt_jinja_compare(pdt_jinja_run *r, pdt_jinja_text op, const pdt_jinja_value
 
 static int cannot(const pdt_jinja_run *r, pdt_jinja_text op, const pdt_jinja_value *a,
                   const pdt_jinja_value *b) {
+  if (a->kind == PDT_JINJA_STRING && (*op.at == '%' || *op.at == '*'))
+    return pdt_jinja_fail(r, "'%c' of a string is not supported", *op.at);
   if (pdt_jinja_expect_defined(r, a) || pdt_jinja_expect_defined(r, b)) return -1;
-  return pdt_jinja_fail(r, "'%.*s' of a value of type %s and one of type %s%s", (int)op.n, op.at,
-                        pdt_jinja_kind_name(a), pdt_jinja_kind_name(b),
-                        a->kind == PDT_JINJA_STRING && *op.at != '+' ? " is not supported" : "");
+  return pdt_jinja_fail(r, "'%.*s' of a value of type %s and one of type %s", (int)op.n, op.at,
+                        pdt_jinja_kind_name(a), pdt_jinja_kind_name(b));
 }
 
 static int too_large(const pdt_jinja_run *r) {
