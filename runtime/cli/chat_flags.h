@@ -13,7 +13,8 @@ enum { PDT_FLAG_CHAT, PDT_FLAG_SYSTEM, PDT_FLAG_DATE, PDT_CHAT_FLAGS };
   {"system", (key) + PDT_FLAG_SYSTEM, "TEXT", 0, \
    "--chat, with this system message in conversations that begin without one", group}, \
   {"date", (key) + PDT_FLAG_DATE, "YYYY-MM-DD", 0, \
-   "the date that a chat template is told, should it ask (today's)", group}
+   "the date that a chat template is told, should it ask (today's, which makes other prompts of " \
+   "the same requests tomorrow)", group}
 
 /* Where they go, as entries of pdt_cli_kept. */
 #define PDT_CHAT_KEPT(key, flags) \

@@ -36,9 +36,9 @@ static json_t *conversation(const pdt_request_chat *chat, json_t *messages) {
   return NULL;
 }
 
-static int prompt_of(pdt_request_chat *chat, const json_t *messages, json_t **prompt,
-                     pdt_error *err) {
-  const pdt_chat_options options = {.now = &chat->date};
+static int prompt_of(pdt_request_chat *chat, const json_t *messages, const json_t *variables,
+                     json_t **prompt, pdt_error *err) {
+  const pdt_chat_options options = {.now = &chat->date, .variables = variables};
   if (!chat->tokenizer)
     return pdt_fail(err, PDT_ERROR_INPUT, "a conversation needs the model's tokenizer.json");
   if (!chat->template && pdt_chat_template_load(&chat->template, chat->model, err)) return -1;
@@ -47,8 +47,13 @@ static int prompt_of(pdt_request_chat *chat, const json_t *messages, json_t **pr
 
 static int replace(pdt_request_chat *chat, json_t *request, const json_t *messages,
                    pdt_error *err) {
+  static const char kwargs[] = "chat_template_kwargs";
+  const json_t *variables;
   json_t *prompt;
-  if (prompt_of(chat, messages, &prompt, err)) return -1;
+  if (pdt_json_object_or(request, "request", kwargs, &variables, err) ||
+      prompt_of(chat, messages, variables, &prompt, err))
+    return -1;
+  json_object_del(request, kwargs);
   json_object_del(request, "messages");
   json_object_del(request, "prompt");
   const char *key = json_is_string(prompt) ? "prompt" : "prompt_ids";
@@ -76,7 +81,7 @@ int pdt_request_chat_apply(pdt_request_chat *chat, json_t *request, const char *
 
 int pdt_request_chat_say(pdt_request_chat *chat, char **text, pdt_error *err) {
   json_t *messages = pdt_chat_messages(chat->flags.system, *text), *prompt = NULL;
-  int rc = messages ? prompt_of(chat, messages, &prompt, err)
+  int rc = messages ? prompt_of(chat, messages, NULL, &prompt, err)
                     : pdt_fail(err, PDT_ERROR_INPUT, "a conversation: no memory, or no UTF-8");
   const char *said = json_string_value(prompt);
   if (!rc && (!said || strlen(said) != json_string_length(prompt)))

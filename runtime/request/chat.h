@@ -28,7 +28,8 @@ int pdt_request_chat_new(pdt_request_chat *chat, const char *model, const pdt_to
 void pdt_request_chat_free(pdt_request_chat *chat);
 
 /* Puts a prompt, or prompt_ids where no text has the same ids, in the place of a request's
- * "messages", or of its prompt where that is what a user says; leaves other requests as they are.
+ * "messages", or of its prompt where that is what a user says, and of "chat_template_kwargs", an
+ * object of variables that the template is told; leaves other requests as they are.
  * `where` names the request in errors. Not for several threads at once. Errors: INPUT, those of
  * pdt_chat_template_load and pdt_chat_prompt. */
 int pdt_request_chat_apply(pdt_request_chat *chat, json_t *request, const char *where,

@@ -335,7 +335,8 @@ static void requests(void **state) {
   pdt_tokenizer *tokenizer = new_tokenizer(false);
   pdt_error err = {0};
   pdt_request_chat plain, chat, system;
-  put_files(s, "{% for m in messages %}{{ m.role[0] + m.content }}{% endfor %}!", NULL, NULL);
+  put_files(s, "{% for m in messages %}{{ m.role[0] + m.content }}{% endfor %}!{{ more }}", NULL,
+            NULL);
   assert_int_equal(pdt_request_chat_new(&plain, s->folder, tokenizer, &(pdt_chat_flags){0}, &err),
                    0);
   assert_int_equal(
@@ -347,6 +348,14 @@ static void requests(void **state) {
   expect_request(&plain, "{\"prompt\":\"b\"}", "{\"prompt\":\"b\"}");
   expect_request(&plain, "{\"messages\":null,\"prompt\":\"b\"}",
                  "{\"messages\":null,\"prompt\":\"b\"}");
+  expect_request(&plain,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
+                 "\"chat_template_kwargs\":{\"more\":\"b\"}}",
+                 "{\"prompt\":\"ua!b\"}");
+  expect_request(&plain, "{\"prompt\":\"b\",\"chat_template_kwargs\":{}}",
+                 "{\"prompt\":\"b\",\"chat_template_kwargs\":{}}"); /* to be refused as unknown */
+  expect_no_request(&chat, "{\"prompt\":\"b\",\"chat_template_kwargs\":[]}",
+                    "r: request: 'chat_template_kwargs': expected an object");
   expect_request(&plain, said, "{\"prompt\":\"ua!\",\"session\":1}");
   expect_request(&chat, "{\"prompt\":\"b\"}", "{\"prompt\":\"ub!\"}");
   expect_request(&chat, "{\"prompt_ids\":[1]}", "{\"prompt_ids\":[1]}");
