@@ -127,7 +127,7 @@ static int convert_all(const converter *c, pdt_error *err) {
     if (rc) pdt_fail_in(err, "standard input: line %lld", number);
   }
   free(line);
-  if (!rc && ferror(stdin)) rc = pdt_fail(err, PDT_ERROR_IO, "standard input: cannot be read: %m");
+  if (!rc && !feof(stdin)) rc = pdt_fail(err, PDT_ERROR_IO, "standard input: cannot be read: %m");
   if (fflush(stdout) || ferror(stdout)) {
     if (!rc) rc = pdt_fail(err, PDT_ERROR_IO, "standard output: cannot be written: %m");
   }

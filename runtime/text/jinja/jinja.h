@@ -3,9 +3,8 @@
  * (trim_blocks and lstrip_blocks, loop controls, a sandbox in which nothing but a namespace can be
  * changed), and whatever it leaves out is refused by name and line:
  *
- * - statements: for (targets, a filter by `if`, else), if, elif, else, set (of a name, several, a
- *   namespace's attribute, or a block), break, continue, macro (positional parameters and
- * defaults), generation; comments; - and + beside the marks of a tag.
+ * - statements: for (targets, a filter by `if`, else), if, elif, else, set (names, an attribute of
+ *   a namespace, a block), break, continue, macro, generation; comments; - and + beside tags.
  * - expressions: literals, lists, tuples, dicts, names, attributes, subscripts and slices, calls,
  *   + - * / // % ~, comparisons, in, not in, and, or, not, `a if b else c`, filters, tests.
  * - filters: capitalize, count, d, default, first, indent, int, items, join, last, length, list,
