@@ -181,6 +181,15 @@ def record(transformers):
     return out
 
 
+def by_line(value, levels):
+    """JSON with a line for each value so many levels down."""
+    if levels == 0 or not isinstance(value, (dict, list)) or not value:
+        return json.dumps(value)
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(by_line(x, 0) for x in value) + "\n]"
+    return "{\n" + ",\n".join(f"{json.dumps(k)}: {by_line(x, levels if isinstance(x, list) else levels - 1)}" for k, x in value.items()) + "\n}"
+
+
 # ------------------------------------------------------------------ with pdt
 
 
@@ -502,8 +511,7 @@ def main():
     transformers = import_transformers() if a.fresh or a.record else None
     if a.record:
         with open(EXPECTED, "w", encoding="utf-8") as f:
-            json.dump(record(transformers), f, indent=0)
-            f.write("\n")
+            f.write(by_line(record(transformers), 2) + "\n")
         return
     if not a.pdt:
         p.error("no program given")

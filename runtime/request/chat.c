@@ -31,7 +31,9 @@ static json_t *conversation(const pdt_request_chat *chat, json_t *messages) {
   if (!system || !json_is_array(messages) || has_system(messages)) return json_incref(messages);
   json_t *first = json_pack("{s:s, s:s}", "role", "system", "content", system);
   json_t *all = json_copy(messages);
-  if (first && all && json_array_insert_new(all, 0, first) == 0) return all;
+  int bad = json_array_insert(all, 0, first);
+  json_decref(first);
+  if (!bad) return all;
   json_decref(all);
   return NULL;
 }
