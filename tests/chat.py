@@ -152,6 +152,8 @@ def applied(tokenizer, template, messages, tokenize=False):
     """What apply_chat_template gives; None where it refuses."""
     try:
         out = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=tokenize, add_generation_prompt=True)
+        if not tokenize and " at 0x" in out:
+            return None  # Python's address of an object
         return out["input_ids"] if tokenize else out
     except Exception:  # jinja2's, or Python's in the template
         return None
