@@ -54,7 +54,8 @@ static int check_text(reader *r, const pdt_data_entry *e, int32_t town, int32_t 
   return 0;
 }
 
-/* The town that the prompt is about, -1 when it is not of the Atlas's form. */
+/* The town that the prompt is about, which may be in a conversation; -1 when it is not of the
+ * Atlas's form. */
 static int read_prompt(const reader *r, const pdt_data_entry *e, int32_t *town) {
   int32_t sections[PDT_DATA_SECTIONS];
   *town = -1;

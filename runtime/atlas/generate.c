@@ -319,6 +319,7 @@ int pdt_atlas_generate(pdt_atlas_generator *g, uint32_t index, pdt_data_entry *o
     bool fits = false;
     if (!try_draft(g, index, attempt, &draft)) continue;
     int rc = write_entry(g, &draft, index, out, err);
+    if (!rc && g->chat) rc = pdt_request_chat_say(g->chat, &out->prompt, err);
     if (!rc) rc = finish_entry(g, out, &fits, err);
     if (!rc && fits) return 0;
     pdt_data_entry_free(out);

@@ -21,6 +21,7 @@
 #include "atlas/world.h"
 #include "base/buffer.h"
 #include "data/blocks.h"
+#include "request/chat.h"
 #include "sidecar/config.h"
 #include "text/tokenizer.h"
 
@@ -65,6 +66,7 @@ typedef struct pdt_atlas_generator {
   int32_t n_left_out;         /* names that the tokenizer cuts to too many pieces */
   pdt_buffer left_out;        /* these, with commas between them */
   pdt_sidecar_config *plan;   /* what pdt_plan_hash reads */
+  pdt_request_chat *chat;     /* NULL, or how prompts become conversations; borrowed */
   int64_t attempts;           /* entries drawn, those that were no good included */
 } pdt_atlas_generator;
 

@@ -79,8 +79,7 @@ int pdt_atlas_prompt_read(const pdt_atlas_world *world, bool hard, const char *p
   for (int32_t i = 0; i < PDT_ATLAS_WORDINGS && found >= 0 && *town < 0 && !rc; i++) {
     text.bytes = 0;
     rc = pdt_atlas_prompt_put(&text, i, hard, world->towns[found], sections, n, err);
-    if (!rc && text.bytes == strlen(prompt) && memcmp(text.data, prompt, text.bytes) == 0)
-      *town = found;
+    if (!rc && memmem(prompt, strlen(prompt), text.data, text.bytes)) *town = found;
   }
   pdt_buffer_free(&text);
   return rc;

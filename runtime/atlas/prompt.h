@@ -15,8 +15,8 @@ bool pdt_atlas_wording_is_held_out(int32_t wording);
 int pdt_atlas_prompt_put(pdt_buffer *out, int32_t wording, bool hard, const char *town,
                          const int32_t *sections, int32_t n, pdt_error *err);
 
-/* The town that a prompt for these sections is about; -1 when the prompt is in none of the
- * wordings, or about no town of the world. Errors: MEMORY. */
+/* The town that a prompt for these sections is about; -1 when none of the wordings stands in the
+ * prompt, which may be a whole conversation, or about no town of the world. Errors: MEMORY. */
 int pdt_atlas_prompt_read(const pdt_atlas_world *world, bool hard, const char *prompt,
                           const int32_t *sections, int32_t n, int32_t *town, pdt_error *err);
 

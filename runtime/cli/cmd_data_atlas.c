@@ -1,6 +1,7 @@
 /* pdt data atlas. */
 #include <errno.h>
 
+#include "cli/chat_flags.h"
 #include "cli/cli.h"
 #include "cli/world_option.h"
 #include "run/atlas.h"
@@ -28,6 +29,7 @@ enum {
   OPT_SEQUENTIAL,
   OPT_OUT,
   OPT_OVERWRITE,
+  OPT_CHAT,
 };
 
 static const struct argp_option options[] = {
@@ -65,6 +67,7 @@ static const struct argp_option options[] = {
      "cut blocks by the tokenizer.json in DIR (default: the world's own, see pdt data tokenizer); "
      "words: names that it has in more tokens are left out, and told",
      0},
+    PDT_CHAT_OPTIONS(OPT_CHAT, 0),
     {"block-tokens", OPT_TAU, "N", 0, "tokens in a block (default 6)", 0},
     {"reveal-delay", OPT_DELAY, "N", 0, "rounds until a note is visible (default 1)", 0},
     {"window", OPT_WINDOW, "N", 0, "notes in a window, the plan's included (default 0: all)", 0},
@@ -139,7 +142,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   const pdt_cli_kept kept[] = {
       {OPT_HARD, NULL, &a->atlas.hard},      {OPT_SEQUENTIAL, NULL, &a->sequential},
       {OPT_MODEL, &a->model, NULL},          {OPT_OUT, &a->out, NULL},
-      {OPT_SALT, &a->atlas.plan_salt, NULL}, {OPT_OVERWRITE, NULL, &a->overwrite}};
+      {OPT_SALT, &a->atlas.plan_salt, NULL}, {OPT_OVERWRITE, NULL, &a->overwrite},
+      PDT_CHAT_KEPT(OPT_CHAT, &a->chat)};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   switch (key) {
   case OPT_COUNT:
@@ -162,8 +166,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case ARGP_KEY_ARG:
     return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
-    if (a->out) return 0;
-    argp_error(state, "expected --out");
+    if (!a->out)
+      argp_error(state, "expected --out");
+    else if ((a->chat.prompts || a->chat.system) && !a->model)
+      argp_error(state, "--chat: expected --model, whose chat template it is");
+    else
+      return 0;
     return EINVAL;
   default:
     return parse_number(key, arg, state);

@@ -4,13 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/chat_flags.h"
 #include "cli/engine_flags.h"
 #include "cli/setting_flags.h"
 
 enum {
   KEY_ENGINE = 256,
   KEY_SETTINGS = KEY_ENGINE + PDT_ENGINE_FLAGS,
-  KEY_REQUEST = KEY_SETTINGS + PDT_SETTINGS,
+  KEY_CHAT = KEY_SETTINGS + PDT_SETTINGS,
+  KEY_REQUEST = KEY_CHAT + PDT_CHAT_FLAGS,
   KEY_REQUESTS,
   KEY_PROMPT,
   KEY_SECTION,
@@ -42,6 +44,7 @@ static const struct argp_option options[] = {
     {"request", KEY_REQUEST, "FILE", 0, "one request as JSON", 1},
     {"requests", KEY_REQUESTS, "FILE", 0,
      "many requests, one JSON object a line; - is standard input", 1},
+    PDT_CHAT_OPTIONS(KEY_CHAT, 1),
     {"section", KEY_SECTION, "TEXT", 0,
      "what the next stream reads after the prompt; repeat it, once a stream", 1},
     {"plan", KEY_PLAN, "FILE", 0,
@@ -156,7 +159,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
       {KEY_JOURNAL, &o->journal, NULL},     {KEY_JSON, NULL, &o->json},
       {KEY_OVERWRITE, NULL, &o->overwrite}, {KEY_QUIET, NULL, &o->quiet},
       {KEY_VERBOSE, NULL, &o->verbose},     {KEY_ROUNDS, NULL, &o->rounds},
-      {KEY_RESUME, NULL, &o->resume},
+      {KEY_RESUME, NULL, &o->resume},       PDT_CHAT_KEPT(KEY_CHAT, &o->chat),
   };
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/chat_flags.h"
 #include "cli/engine_flags.h"
 #include "cli/setting_flags.h"
 #include "journal/sink.h"
@@ -13,7 +14,8 @@
 enum {
   KEY_ENGINE = 256,
   KEY_SETTINGS = KEY_ENGINE + PDT_ENGINE_FLAGS,
-  KEY_DATA = KEY_SETTINGS + PDT_SETTINGS,
+  KEY_CHAT = KEY_SETTINGS + PDT_SETTINGS,
+  KEY_DATA = KEY_CHAT + PDT_CHAT_FLAGS,
   KEY_COUNT,
   KEY_ARMS,
   KEY_SWEEP,
@@ -41,7 +43,10 @@ static const struct argp_option options[] = {
      "many sections alone)",
      1},
     {"no-teacher", KEY_NO_TEACHER, NULL, 0,
-     "leave out the figures of heads that read the file's own text", 1},
+     "leave out the figures of heads that read the file's own text, as --chat does, whose prompts "
+     "are not the file's",
+     1},
+    PDT_CHAT_OPTIONS(KEY_CHAT, 1),
     {NULL, 0, NULL, 0, "Settings:", 2},
     {NULL, 0, NULL, 0, "Where it runs:", 3},
     PDT_ENGINE_OPTIONS(KEY_ENGINE, 3, "entries in flight at once (16)"),
@@ -172,6 +177,7 @@ static error_t finish(pdt_eval_options *o, struct argp_state *state) {
   if (!json_object_get(o->settings, "temperature") &&
       json_object_set_new(o->settings, "temperature", json_real(0.8)))
     return memory_error(state);
+  o->no_teacher = o->no_teacher || o->chat.prompts || o->chat.system;
   error_t code = add_arms(o, state);
   if (code || o->n_rows > 0) return code;
   argp_error(state, "%s: expected at least one, found '%s'", o->arms ? "--arms" : "--sweep",
@@ -181,11 +187,9 @@ static error_t finish(pdt_eval_options *o, struct argp_state *state) {
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_eval_options *o = state->input;
-  const pdt_cli_kept kept[] = {{KEY_DATA, &o->data, NULL},
-                               {KEY_ARMS, &o->arms, NULL},
-                               {KEY_SWEEP, &o->sweep, NULL},
-                               {KEY_NO_TEACHER, NULL, &o->no_teacher},
-                               {KEY_JSON, NULL, &o->json}};
+  const pdt_cli_kept kept[] = {{KEY_DATA, &o->data, NULL},   {KEY_ARMS, &o->arms, NULL},
+                               {KEY_SWEEP, &o->sweep, NULL}, {KEY_NO_TEACHER, NULL, &o->no_teacher},
+                               {KEY_JSON, NULL, &o->json},   PDT_CHAT_KEPT(KEY_CHAT, &o->chat)};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
     return pdt_setting_parse(o->settings, key - KEY_SETTINGS, arg, state);

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "eval/entries.h"
 #include "eval/judge.h"
+#include "request/chat.h"
 
 /* Ways of decoding. */
 typedef enum pdt_eval_arm {
@@ -47,6 +48,7 @@ typedef struct pdt_eval {
   const pdt_atlas_world *atlas;
   const pdt_tokenizer *tokenizer;
   const pdt_eval_entries *data;
+  pdt_request_chat *chat; /* NULL, or how prompts become conversations */
   /* NULL, or told of every block, on rank 0. Failing ends the run. */
   int (*listen)(void *context, const pdt_eval_heard *heard, pdt_error *err);
   void *context;

@@ -86,7 +86,8 @@ static int make_request(const pdt_eval_trial *t, int32_t i, pdt_error *err) {
   snprintf(where, sizeof where, "entry '%.80s'", e->id);
   json_t *json = request_json(t, e, t->entries[i]);
   if (!json) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", where);
-  int rc = pdt_request_parse(r, json, where, (uint64_t)t->entries[i], &context, err);
+  int rc = (t->eval->chat && pdt_request_chat_apply(t->eval->chat, json, where, err)) ||
+           pdt_request_parse(r, json, where, (uint64_t)t->entries[i], &context, err);
   if (!rc && !t->rules->plain && t->eval->notices && t->eval->world->rank == 0)
     pdt_request_compare(r, json, where, &context, t->eval->told, t->eval->notices);
   json_decref(json);

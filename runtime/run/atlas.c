@@ -19,6 +19,7 @@
 typedef struct workshop {
   pdt_atlas_world *world;
   pdt_tokenizer *tokenizer;
+  pdt_request_chat chat;
   uint64_t fingerprint;
   pdt_atlas_generator generator;
 } workshop;
@@ -28,11 +29,16 @@ static int open_workshop(const pdt_atlas_file *a, workshop *w, pdt_error *err) {
   if (a->model ? pdt_tokenizer_load_folder(&w->tokenizer, a->model, &w->fingerprint, err)
                : pdt_atlas_tokenizer(w->world, &w->tokenizer, &w->fingerprint, err))
     return -1;
-  return pdt_atlas_generator_init(&w->generator, w->world, w->tokenizer, &a->atlas, err);
+  if (pdt_request_chat_new(&w->chat, a->model, w->tokenizer, &a->chat, err) ||
+      pdt_atlas_generator_init(&w->generator, w->world, w->tokenizer, &a->atlas, err))
+    return -1;
+  if (a->chat.prompts || a->chat.system) w->generator.chat = &w->chat;
+  return 0;
 }
 
 static void close_workshop(workshop *w) {
   pdt_atlas_generator_free(&w->generator);
+  pdt_request_chat_free(&w->chat);
   pdt_tokenizer_free(w->tokenizer);
   pdt_atlas_world_free(w->world);
 }

@@ -10,6 +10,7 @@ typedef struct pdt_atlas_file {
   int64_t first, count; /* entries [first, first + count), which must be below 2^32 */
   const char *model;    /* directory whose tokenizer cuts the blocks; NULL: the world's own */
   const char *out;      /* file; "-": standard output */
+  pdt_chat_flags chat;  /* prompts as conversations, by the chat template of `model` */
   bool sequential;      /* texts for a trunk in place of entries */
   bool overwrite;
 } pdt_atlas_file;

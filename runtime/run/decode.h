@@ -7,12 +7,14 @@
 #include "comm/comm.h"
 #include "engine/engine.h"
 #include "journal/journal.h"
+#include "request/chat.h"
 
 typedef struct pdt_decode_options {
   pdt_engine_options engine;
   const char *request, *requests,
       *prompt;                       /* exactly one is not NULL; requests "-": standard input */
   const char *plan;                  /* file, or NULL */
+  pdt_chat_flags chat;               /* conversations */
   json_t *sections;                  /* list of texts, or NULL */
   json_t *settings;                  /* those that flags override; never NULL */
   int64_t session;                   /* -1: not given */

@@ -20,6 +20,7 @@ typedef struct evaluation {
   pdt_engine *engine;
   pdt_atlas_world *atlas;
   pdt_tokenizer *tokenizer;
+  pdt_request_chat chat;
   pdt_eval_entries data;
   pdt_eval_row *rows; /* [n_rows] */
   bool taught;
@@ -30,16 +31,41 @@ typedef struct evaluation {
   size_t bytes;
 } evaluation;
 
+/* With --chat, prompts must not be conversations yet: of these, special tokens are part. */
+static int check_prompts(const evaluation *e, pdt_error *err) {
+  const pdt_chat_flags *flags = &e->options->chat;
+  const char *prompt = e->data.entries[0].prompt;
+  pdt_token *ids;
+  int32_t n;
+  bool special = false;
+  if (!flags->prompts && !flags->system) return 0;
+  if (pdt_tokenizer_encode(e->tokenizer, prompt, strlen(prompt), false, &ids, &n, err)) return -1;
+  for (int32_t i = 0; i < n; i++) special |= pdt_tokenizer_is_special(e->tokenizer, ids[i]);
+  free(ids);
+  return special ? pdt_fail(err, PDT_ERROR_USAGE,
+                            "--chat: %s: its prompts are conversations already, or have special "
+                            "tokens in them",
+                            e->options->data)
+                 : 0;
+}
+
 static int load_data(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   uint64_t fingerprint = 0;
   if (pdt_tokenizer_load_folder(&e->tokenizer, o->engine.model, &fingerprint, err) ||
+      pdt_request_chat_new(&e->chat, o->engine.model, e->tokenizer, &o->chat, err) ||
       pdt_eval_entries_read(&e->data, o->data, o->count,
                             &pdt_engine_loaded(e->engine)->sidecar.config, fingerprint, err) ||
-      pdt_atlas_world_new(&e->atlas, e->data.kind, err) ||
+      check_prompts(e, err) || pdt_atlas_world_new(&e->atlas, e->data.kind, err) ||
       PDT_NEW(&e->rows, o->n_rows, "rows", err))
     return -1;
   return 0;
+}
+
+/* Chat templates are told the same date on every rank, whose clocks may differ. */
+static void share_date(evaluation *e) {
+  pdt_comm_broadcast(e->world, &e->chat.date, sizeof e->chat.date, 0);
+  e->chat.date.tm_zone = NULL; /* a pointer of rank 0 */
 }
 
 /* Rank 0's part before anything is loaded: --out is opened, and costs nothing that is read. */
@@ -138,6 +164,7 @@ static int run_rows(evaluation *e, pdt_error *err) {
                          .atlas = e->atlas,
                          .tokenizer = e->tokenizer,
                          .data = &e->data,
+                         .chat = &e->chat,
                          .told = &told,
                          .notices = &e->notices};
   bool lead = world->rank == 0;
@@ -168,6 +195,7 @@ static int evaluate(evaluation *e, pdt_error *err) {
   if (pdt_comm_agree(world, err) ||
       pdt_run_same_data(world, e->options->data, e->data.fingerprint, err) || teach(e, err))
     return -1;
+  share_date(e);
   return run_rows(e, err);
 }
 
@@ -177,6 +205,7 @@ static void end(evaluation *e) {
   free(e->text);
   free(e->rows);
   pdt_eval_entries_free(&e->data);
+  pdt_request_chat_free(&e->chat);
   pdt_tokenizer_free(e->tokenizer);
   pdt_atlas_world_free(e->atlas);
   pdt_engine_free(e->engine);

@@ -18,6 +18,7 @@ typedef struct pdt_eval_options {
   const char *data, *out; /* files; out may be NULL */
   int64_t count;          /* most entries */
   const char *arms, *sweep;
+  pdt_chat_flags chat;
   json_t *settings; /* those that flags give; never NULL */
   bool json, no_teacher;
   int32_t n_rows;

@@ -12,6 +12,9 @@ enum { MAX_REQUEST_BYTES = 256 << 20 };
 int pdt_request_reader_open(pdt_request_reader *s, const pdt_decode_options *options,
                             const pdt_request_context *context, pdt_error *err) {
   *s = (pdt_request_reader){.options = options, .context = *context};
+  if (pdt_request_chat_new(&s->chat, options->engine.model, context->tokenizer, &options->chat,
+                           err))
+    return -1;
   return options->requests
              ? pdt_lines_open_once(&s->lines, options->requests, MAX_REQUEST_BYTES, err)
              : 0;
@@ -19,6 +22,7 @@ int pdt_request_reader_open(pdt_request_reader *s, const pdt_decode_options *opt
 
 void pdt_request_reader_close(pdt_request_reader *s) {
   pdt_lines_close(&s->lines);
+  pdt_request_chat_free(&s->chat);
   *s = (pdt_request_reader){0};
 }
 
@@ -52,6 +56,7 @@ static int resolve(pdt_request_reader *s, json_t *json, json_t *plan, pdt_reques
   bool flags = !o->prompt && json_object_size(o->settings) > 0;
   snprintf(with_flags, sizeof with_flags, "%s%s", s->where, flags ? " and flags" : "");
   if (pdt_json_expect_object(json, s->where, err) || override(json, o, plan, err) ||
+      pdt_request_chat_apply(&s->chat, json, s->where, err) ||
       pdt_request_parse(r, json, with_flags, (uint64_t)s->n, &s->context, err))
     return -1;
   pdt_request_compare(r, json, s->where, &s->context, &s->told, o->engine.notices);

@@ -3,12 +3,14 @@
 #define PDT_RUN_REQUEST_READER_H
 
 #include "base/lines.h"
+#include "request/chat.h"
 #include "request/parse.h"
 #include "run/decode.h"
 
 typedef struct pdt_request_reader {
   const pdt_decode_options *options; /* borrowed, as what the context points to */
   pdt_request_context context;
+  pdt_request_chat chat;
   pdt_lines lines;             /* of --requests: a pipe or standard input, too */
   int32_t n;                   /* requests handed out */
   uint32_t told;               /* of how they differ from what the sidecar was trained with */
@@ -16,7 +18,8 @@ typedef struct pdt_request_reader {
 } pdt_request_reader;
 
 /* Opens what the options name; a pipe blocks until somebody writes to it. Closed by
- * pdt_request_reader_close, also after an error. Errors: IO, INPUT (a folder), MEMORY. */
+ * pdt_request_reader_close, also after an error. Errors: IO, INPUT (a folder), USAGE (--date),
+ * MEMORY. */
 int pdt_request_reader_open(pdt_request_reader *s, const pdt_decode_options *options,
                             const pdt_request_context *context, pdt_error *err);
 
