@@ -189,27 +189,31 @@ static int read_stream(loading *l, const pdt_data_entry *e, pdt_stream k,
   return 0;
 }
 
-/* Final-norm states of the prompt by the plain trunk: their mean, and the first ones. */
-static int prompt_states(loading *l, pdt_train_entry *out, pdt_error *err) {
-  int64_t d = l->use->config->hidden_size;
-  const int32_t begin[] = {0, out->n_prompt};
+int pdt_train_prompt_states(const pdt_nn_trunk *trunk, const pdt_train_entry *e, int32_t places,
+                            float *out, pdt_arena *scratch, pdt_error *err) {
+  int64_t d = trunk->config.hidden_size, known = places < e->n_prompt ? places : e->n_prompt;
+  const int32_t begin[] = {0, e->n_prompt};
   const pdt_nn_sequences sequences = {1, begin};
   pdt_nn_pass pass;
-  int64_t places = l->use->config->plan_places;
-  float *mean, *first;
-  if (PDT_TAKE(&l->d->arena, &mean, d, err) || PDT_TAKE(&l->d->arena, &first, places * d, err) ||
-      pdt_nn_trunk_forward(l->use->trunk, &pass, &sequences, out->prompt, NULL, false, &l->scratch,
-                           err))
+  if (pdt_nn_trunk_forward(trunk, &pass, &sequences, e->prompt, NULL, false, scratch, err))
     return -1;
-  memset(mean, 0, (size_t)d * sizeof *mean);
-  for (int32_t r = 0; r < out->n_prompt; r++)
-    pdt_nn_axpy(1 / (float)out->n_prompt, pass.hidden + r * d, d, mean);
-  out->mean_state = mean;
-  if (places == 0) return 0;
-  int64_t known = places < out->n_prompt ? places : out->n_prompt;
-  memset(first, 0, (size_t)(places * d) * sizeof *first);
-  memcpy(first, pass.hidden, (size_t)(known * d) * sizeof *first);
-  out->place_states = first;
+  memset(out, 0, (size_t)((1 + places) * d) * sizeof *out);
+  for (int32_t r = 0; r < e->n_prompt; r++)
+    pdt_nn_axpy(1 / (float)e->n_prompt, pass.hidden + r * d, d, out);
+  memcpy(out + d, pass.hidden, (size_t)(known * d) * sizeof *out);
+  return 0;
+}
+
+/* The same, kept. */
+static int prompt_states(loading *l, pdt_train_entry *out, pdt_error *err) {
+  int64_t d = l->use->config->hidden_size;
+  int32_t places = l->use->config->plan_places;
+  float *states;
+  if (PDT_TAKE(&l->d->arena, &states, (1 + places) * d, err) ||
+      pdt_train_prompt_states(l->use->trunk, out, places, states, &l->scratch, err))
+    return -1;
+  out->mean_state = states;
+  out->place_states = places > 0 ? states + d : NULL;
   return 0;
 }
 

@@ -41,6 +41,11 @@ typedef struct pdt_dataset_use {
 int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
                      const pdt_dataset_use *use, pdt_error *err);
 
+/* Final-norm states of an entry's prompt by the plain trunk, into out [1 + places, d]: their mean,
+ * and the first ones, zeros behind the prompt. Errors: MEMORY. */
+int pdt_train_prompt_states(const pdt_nn_trunk *trunk, const pdt_train_entry *e, int32_t places,
+                            float *out, pdt_arena *scratch, pdt_error *err);
+
 /* Completes entry i, which was loaded without_states: the mean of its prompt's states [d], those of
  * the first places [P, d], and what stands behind the trunk's lower layers [rows, d], bf16, or
  * NULL. Borrowed. */

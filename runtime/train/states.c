@@ -75,22 +75,6 @@ static int lay_out(states *s, pdt_error *err) {
 
 /* ---- making it ---- */
 
-/* Mean and places of the prompt's final-norm states, out [1 + P, d]. */
-static int prompt_states(states *s, const pdt_train_entry *e, float *out, pdt_error *err) {
-  int64_t d = s->config->hidden_size, places = s->config->plan_places;
-  const int32_t begin[] = {0, e->n_prompt};
-  const pdt_nn_sequences sequences = {1, begin};
-  pdt_nn_pass pass;
-  if (pdt_nn_trunk_forward(s->trunk, &pass, &sequences, e->prompt, NULL, false, &s->arena, err))
-    return -1;
-  memset(out, 0, (size_t)((1 + places) * d) * sizeof *out);
-  for (int32_t r = 0; r < e->n_prompt; r++)
-    pdt_nn_axpy(1 / (float)e->n_prompt, pass.hidden + r * d, d, out);
-  int64_t known = places < e->n_prompt ? places : e->n_prompt;
-  memcpy(out + d, pass.hidden, (size_t)(known * d) * sizeof *out);
-  return 0;
-}
-
 /* The residual stream of all texts of an entry, out [rows, d]. */
 static int text_states(states *s, const pdt_train_entry *e, uint16_t *out, pdt_error *err) {
   int64_t d = s->config->hidden_size, rows = rows_of(e);
@@ -137,7 +121,8 @@ static int make_entry(states *s, int64_t i, pdt_error *err) {
   char *record;
   pdt_arena_reset(&s->arena);
   if (PDT_TAKE_ZEROS(&s->arena, &record, bytes, err) ||
-      prompt_states(s, e, (float *)(void *)record, err))
+      pdt_train_prompt_states(s->trunk, e, s->config->plan_places, (float *)(void *)record,
+                              &s->arena, err))
     return -1;
   uint16_t *rows = (uint16_t *)(void *)(record + floats_of(s) * (int64_t)sizeof(float));
   if (s->head.layers > 0 && text_states(s, e, rows, err)) return -1;
@@ -257,8 +242,8 @@ static int read_states(const states *s, pdt_train_states *out, pdt_error *err) {
   for (int64_t i = 0; i < s->data->n; i++) {
     const float *floats = (const float *)(const void *)(map + s->at[i]);
     const uint16_t *rows = (const uint16_t *)(const void *)(floats + floats_of(s));
-    pdt_dataset_complete(s->data, i, floats, floats + s->config->hidden_size,
-                         s->head.layers > 0 ? rows : NULL);
+    const float *places = s->config->plan_places > 0 ? floats + s->config->hidden_size : NULL;
+    pdt_dataset_complete(s->data, i, floats, places, s->head.layers > 0 ? rows : NULL);
   }
   return 0;
 }
