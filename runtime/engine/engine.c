@@ -256,6 +256,10 @@ int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   return status;
 }
 
+pdt_run_stats pdt_engine_stats(const pdt_engine *e) {
+  return e->run->stats;
+}
+
 /* What was drafted is known within each group: adds up those of all. Collective, blocking. */
 static void add_drafts(pdt_run *run) {
   int64_t *counts[] = {&run->stats.draft_steps, &run->stats.drafted, &run->stats.drafts_right};
