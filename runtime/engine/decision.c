@@ -186,13 +186,14 @@ int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *er
 /* ---- reading ---- */
 
 /* Tokens are the model's, and the last one alone may end the stream, as the block says. */
-static int check_tokens(const pdt_run *run, const Pdt__StreamDecision *b, pdt_error *err) {
+static int check_tokens(const pdt_run *run, const pdt_running *r, const Pdt__StreamDecision *b,
+                        pdt_error *err) {
   for (size_t i = 0; i < b->n_tokens; i++) {
     if (b->tokens[i] < 0 || b->tokens[i] >= run->loaded->model.vocab_size)
       return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: token %d: expected 0 to %d", b->stream,
                       b->tokens[i], run->loaded->model.vocab_size - 1);
     bool ends = i + 1 == b->n_tokens && b->ended;
-    if (pdt_run_is_end(run, b->tokens[i]) == ends) continue;
+    if (pdt_run_ends(run, r, (pdt_stream)b->stream, (int64_t)i, b->tokens[i]) == ends) continue;
     return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: its block %s, but token %zu of %zu is %d",
                     b->stream, b->ended ? "ends the stream" : "does not end the stream", i + 1,
                     b->n_tokens, b->tokens[i]);
@@ -213,7 +214,7 @@ static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__Strea
   if (b->action <= PDT__ACTION__ACTION_NONE || b->action > PDT__ACTION__ACTION_FORCE)
     return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: expected an action from 1 to 4, found %d",
                     b->stream, (int)b->action);
-  if (check_tokens(run, b, err)) return -1;
+  if (check_tokens(run, r, b, err)) return -1;
   *out = (pdt_block_verdict){.stream = (pdt_stream)b->stream,
                              .attempt = (int32_t)b->attempt,
                              .readiness = b->readiness,

@@ -112,8 +112,10 @@ static void arm(const pdt_engine *e) {
   if (e->options.listens) pdt_signals_listen(true);
 }
 
-bool pdt_run_is_end(const pdt_run *run, pdt_token token) {
+bool pdt_run_ends(const pdt_run *run, const pdt_running *r, pdt_stream k, int64_t at,
+                  pdt_token token) {
   const pdt_engine_variant *v = run->variant;
+  if (r->session.streams[k].n_tokens + at < r->session.settings.min_tokens) return false;
   if (v->n_ends == 0) return pdt_model_is_eos(&run->loaded->model, token);
   for (int32_t i = 0; i < v->n_ends; i++)
     if (v->ends[i] == token) return true;

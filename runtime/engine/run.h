@@ -183,7 +183,8 @@ void pdt_run_check(const pdt_run *run);
 pdt_block_report pdt_report_of(const pdt_run *run, const pdt_lane *lane, int32_t attempt,
                                pdt_action action);
 
-/* Does this token end a stream? */
-bool pdt_run_is_end(const pdt_run *run, pdt_token token);
+/* Does this token, number `at` of the block of a session's stream k, end the stream? */
+bool pdt_run_ends(const pdt_run *run, const pdt_running *r, pdt_stream k, int64_t at,
+                  pdt_token token);
 
 #endif

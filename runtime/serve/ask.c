@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "request/setting_table.h"
 
 int pdt_refuse(pdt_refusal *why, int status, const char *code, const char *field,
                const char *format, ...) {
@@ -54,8 +55,8 @@ static int pass(const reader *in, const field *f, const json_t *value) {
 /* A field that is a setting. */
 static int set(const reader *in, const field *f, const json_t *value) {
   if (json_object_get(in->settings, f->detail))
-    return pdt_refuse(in->why, 400, NULL, f->name, "%s: settings has %s, too: expected one of them",
-                      f->name, f->detail);
+    return pdt_refuse(in->why, 400, NULL, f->name, "%s: %s is given by another field, too", f->name,
+                      f->detail);
   return json_object_set(in->settings, f->detail, (json_t *)(uintptr_t)value) ? no_memory(in) : 0;
 }
 
@@ -64,6 +65,15 @@ static int set_top_k(const reader *in, const field *f, const json_t *value) {
   json_t *off = json_integer(0);
   int status = set(in, f, json_integer_value(value) == -1 ? off : value);
   json_decref(off);
+  return status;
+}
+
+/* As if a stream had to have more tokens than it ever may. */
+static int read_ignore_eos(const reader *in, const field *f, const json_t *value) {
+  if (!json_is_boolean(value)) return bad_field(in->why, f->name, "true or false", value);
+  json_t *most = json_integer(PDT_MAX_REQUEST_TOKENS);
+  int status = json_is_true(value) ? set(in, f, most) : 0;
+  json_decref(most);
   return status;
 }
 
@@ -194,8 +204,8 @@ static const field fields[] = {
     {"suffix", refuse, "null"},
     {"echo", refuse, "false"},
     {"use_beam_search", refuse, "false"},
-    {"ignore_eos", refuse, "false"},
-    {"min_tokens", refuse, "0"},
+    {"min_tokens", set, "min_tokens"},
+    {"ignore_eos", read_ignore_eos, "min_tokens"},
 };
 
 /* ---- the whole ---- */

@@ -43,7 +43,8 @@ void pdt_job_free(pdt_job *job) {
 
 /* ---- rounds ---- */
 
-/* The verdict about stream k of a round; one of no action when it emitted nothing. */
+/* The verdict about stream k of a round; one of no action when it emitted nothing. Whether a block
+ * that was rolled back had ended its stream is forgotten, and nothing depends on it. */
 static pdt_block_verdict verdict_about(const pdt_round_report *report, pdt_stream k) {
   for (int32_t i = 0; i < report->n_blocks; i++) {
     const pdt_block_report *b = &report->blocks[i];
@@ -54,7 +55,8 @@ static pdt_block_verdict verdict_about(const pdt_round_report *report, pdt_strea
                                  .action = b->action,
                                  .tokens = b->tokens,
                                  .n_tokens = b->n_tokens,
-                                 .ended = report->running->session.streams[k].ended,
+                                 .ended = b->action == PDT_ACTION_ROLLBACK ||
+                                          report->running->session.streams[k].ended,
                                  .coverage = b->coverage};
   }
   return (pdt_block_verdict){.stream = k};
