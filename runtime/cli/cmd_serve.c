@@ -189,8 +189,9 @@ static const char doc[] =
     "  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\":\n"
     "      \"Describe Velmora. Sections: history; trade.\",\n"
     "      \"sections\": [\"\\nHistory:\", \"\\nTrade:\"], \"max_tokens\": 96}'\n"
-    "  curl -N http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Describe Velmora.\",\n"
-    "      \"stream\": true, \"stream_options\": {\"order\": \"interleaved\"}}'\n"
+    "  curl -N http://127.0.0.1:8080/v1/completions -d '{\"stream\": true,\n"
+    "      \"prompt\": \"Describe Velmora.\",\n"
+    "      \"stream_options\": {\"order\": \"interleaved\"}}'\n"
     "  mpirun -n 4 pdt serve --model M --sidecar S.safetensors --tp 2 --port 8000 \\\n"
     "      --max-sessions 16 --journal serve.journal\n";
 
