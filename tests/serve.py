@@ -589,6 +589,31 @@ def stops(pdt):
     return check
 
 
+def min_tokens(pdt):
+    """A stream alone goes on behind ends that come too early, and stops at the first that does not."""
+
+    def tokens(server, least):
+        settings = {"streams": 1, "max_tokens": 300, "min_tokens": least, "temperature": 1, "seed": 3}
+        lines = server.good("/v1/pdt/decode", {"prompt": "Describe Velmora. Sections: history.", "sections": HEADS[:1], "settings": settings})
+        return json.loads(lines.splitlines()[0])["tokens"]
+
+    def check():
+        with open(os.path.join(MODEL, "config.json")) as f:
+            ends = json.load(f)["eos_token_id"]
+        with Server(pdt) as server:
+            whole = tokens(server, 300)
+            ends = [i for i, token in enumerate(whole) if token in ends]
+            if len(whole) != 300 or len(ends) < 3:
+                return f"{len(whole)} tokens with ends at {ends}"
+            for least in (0, ends[0], ends[0] + 1, ends[1], ends[1] + 1):
+                last = next(i for i in ends if i >= least)
+                if tokens(server, least) != whole[: last + 1]:
+                    return f"min_tokens {least}: expected an end at {last}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
 def journal(pdt, asked, wanted, layout):
     def check():
         with tempfile.TemporaryDirectory() as folder:
@@ -685,7 +710,7 @@ def main():
     checks = [(f"answers {x}", answers(pdt, x, asked, wanted)) for x in layouts]
     checks += [("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
-    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])
 

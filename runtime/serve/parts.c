@@ -150,7 +150,7 @@ int pdt_parts_answer(const pdt_parts *p, char **text, size_t *bytes, pdt_error *
   for (int32_t i = 0; i < p->job->request.settings.streams; i++) {
     const pdt_part *part = &p->parts[p->order[i]];
     if (i > 0) fputc('\n', out);
-    if (part->text) fwrite(part->text, 1, part->bytes, out);
+    if (part->text) (void)fwrite(part->text, 1, part->bytes, out);
   }
   bool good = !ferror(out);
   if (fclose(out) == 0 && good) return 0;

@@ -141,7 +141,7 @@ static void put_artifacts(writer *w, const char *lines, int32_t K) {
   for (int32_t k = 0; k < K; k++) {
     const char *end = strchr(lines, '\n');
     if (k > 0) fputc(',', w->out);
-    fwrite(lines, 1, (size_t)(end - lines), w->out);
+    (void)fwrite(lines, 1, (size_t)(end - lines), w->out);
     lines = end + 1;
   }
   fputs("]}}\n", w->out);
