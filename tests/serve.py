@@ -337,6 +337,28 @@ def send(server, data, wait=0.0, read=False):
         s.close()
 
 
+def packed(pdt, asked):
+    """As protobuf a request has the bytes that pdt decode --out writes."""
+
+    def check():
+        with Server(pdt) as server, tempfile.TemporaryDirectory() as folder:
+            for request in asked[:4]:
+                path, out = os.path.join(folder, "request.json"), os.path.join(folder, "out")
+                with open(path, "w") as f:
+                    json.dump(request, f)
+                harness.run([pdt, "decode", "--model", MODEL, "--sidecar", SIDECAR, "--request", path, "--out", out, "--quiet", "--threads", 1])
+                connection = server.connect()
+                connection.request("POST", "/v1/pdt/decode", json.dumps(request), {"Accept": "application/x-protobuf"})
+                response = connection.getresponse()
+                with open(out, "rb") as f:
+                    if response.read() != f.read() or response.headers["Content-Type"] != "application/x-protobuf":
+                        return f"{request}: other bytes"
+                connection.close()
+        return None
+
+    return check
+
+
 def rough_clients(pdt):
     """Bytes that are no requests, halves of requests, and clients that do not read."""
 
@@ -708,7 +730,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         wanted = expected(pdt, asked, folder)
     checks = [(f"answers {x}", answers(pdt, x, asked, wanted)) for x in layouts]
-    checks += [("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
+    checks += [("packed", packed(pdt, asked)), ("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]

@@ -59,9 +59,10 @@ static enum MHD_Result answer_whole(pdt_exchange *e) {
     pdt_reply_failure(e->job, &why);
     return pdt_exchange_refuse(e, &why);
   }
-  if (!pdt_reply_whole(&e->reply, &body, &err))
-    return respond_with(
-        e, 200, e->ask.form == PDT_ASK_DECODE ? "application/x-ndjson" : "application/json", &body);
+  const char *type = e->ask.packed                   ? "application/x-protobuf"
+                     : e->ask.form == PDT_ASK_DECODE ? "application/x-ndjson"
+                                                     : "application/json";
+  if (!pdt_reply_whole(&e->reply, &body, &err)) return respond_with(e, 200, type, &body);
   pdt_buffer_free(&body);
   return refuse_error(e, &err);
 }
@@ -162,6 +163,12 @@ enum MHD_Result pdt_exchange_go_on(pdt_exchange *e) {
 
 /* ---- asking ---- */
 
+static bool wants_protobuf(const pdt_exchange *e) {
+  const char *accepted =
+      MHD_lookup_connection_value(e->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT);
+  return accepted && strstr(accepted, "protobuf");
+}
+
 /* Reads the body, and judges whether it can be served by this server. */
 static int read_ask(pdt_exchange *e, pdt_refusal *why) {
   const pdt_http *http = e->http;
@@ -170,6 +177,7 @@ static int read_ask(pdt_exchange *e, pdt_refusal *why) {
                    &http->context, why))
     return -1;
   e->has_ask = true;
+  e->ask.packed = e->form == PDT_ASK_DECODE && wants_protobuf(e);
   pdt_buffer_free(&e->body);
   if (!pdt_capacity_check(&http->capacity, &e->ask.request, http->spread, &err)) return 0;
   return pdt_refuse(why, 400, "too_large", NULL, "%s", err.message);

@@ -126,16 +126,17 @@ static void put_pdt(writer *w, const pdt_job *job, const pdt_stream *order) {
 
 /* ---- whole answers ---- */
 
-/* The lines of pdt decode --json: an artifact a stream, then the answer. */
-static int make_lines(const pdt_result *result, char **lines, size_t *bytes, pdt_error *err) {
+/* The records of pdt decode --out: an artifact a stream, then the answer. */
+static int make_records(const pdt_result *result, pdt_output_format format, char **lines,
+                        size_t *bytes, pdt_error *err) {
   pdt_output *output;
   pdt_error ignored = {0};
-  if (pdt_output_open_memory(&output, PDT_OUTPUT_JSONL, err)) return -1;
+  if (pdt_output_open_memory(&output, format, err)) return -1;
   int status = pdt_result_write(result, output, err);
   return pdt_output_take(output, lines, bytes, status ? &ignored : err) || status ? -1 : 0;
 }
 
-/* The artifacts of those lines as a list. */
+/* The artifacts of those records, as lines, in a list. */
 static void put_artifacts(writer *w, const char *lines, int32_t K) {
   fputs(",\"artifacts\":[", w->out);
   for (int32_t k = 0; k < K; k++) {
@@ -181,7 +182,8 @@ int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
   char *lines = NULL;
   size_t bytes = 0;
   int status = pdt_result_make(&result, &outcome, r->tokenizer, err) ||
-               make_lines(&result, &lines, &bytes, err);
+               make_records(&result, r->ask->packed ? PDT_OUTPUT_PROTO : PDT_OUTPUT_JSONL, &lines,
+                            &bytes, err);
   if (!status)
     status = r->ask->form == PDT_ASK_DECODE ? pdt_buffer_put(out, lines, bytes, err)
                                             : put_completion(r, &result, lines, out, err);

@@ -31,8 +31,8 @@ void pdt_reply_free(pdt_reply *r);
 /* Reads the first n blocks of the job; `over`: it is. */
 int pdt_reply_read(pdt_reply *r, size_t n, bool over, pdt_error *err);
 
-/* The body of the answer to a job that has ended, into out: an object, or the lines of pdt decode.
- * Errors: those of pdt_result_make, MEMORY. */
+/* The body of the answer to a job that has ended, into out: an object, or the records of pdt
+ * decode. Errors: those of pdt_result_make, MEMORY. */
 int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err);
 
 /* Appends the chunks that can be told by now: a piece each and, when the job has ended, the last
