@@ -84,7 +84,7 @@ class Server:
     def connect(self, timeout=60):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
-    def ask(self, path, body=None, headers=None, method=None, timeout=60):
+    def ask(self, path, body=None, headers=None, method=None, timeout=200):
         """Status, headers and body of one request; a body that is no bytes goes as JSON."""
         connection = self.connect(timeout)
         if isinstance(body, (dict, list)):
@@ -368,8 +368,10 @@ def rough_clients(pdt):
             wanted = json.loads(server.good("/v1/completions", GOOD))["choices"]
             head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
             slow = []
-            for _ in range(40):  # that do not read a stream
-                body = json.dumps(dict(LONG, stream=True, stream_options={"order": "interleaved"})).encode()
+            for _ in range(12):  # that do not read a stream, of more than a connection takes by itself
+                body = {"prompt": "Describe Velmora.", "sections": ["river " * 150] * 4, "max_tokens": 150, "ignore_eos": True, "stream": True}
+                body.update(stream_options={"order": "interleaved"}, settings={"block_tokens": 1, "horizon": 1})
+                body = json.dumps(body).encode()
                 s = socket.socket()
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 s.connect(("127.0.0.1", server.port))
@@ -386,7 +388,7 @@ def rough_clients(pdt):
             got = json.loads(server.good("/v1/completions", GOOD))["choices"]
             for s in slow + half:
                 s.close()
-            server.idle(60)
+            server.idle(100)
             size = resident(server.process.pid)
             for i in range(1000):
                 send(server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" if i % 2 else head)

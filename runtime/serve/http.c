@@ -301,7 +301,8 @@ static void say_nothing(void *context, const char *format, va_list arguments) {
 
 static int listen_at(pdt_http *http, const struct addrinfo *at, pdt_error *err) {
   const pdt_serve_options *o = http->options;
-  unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+  /* by poll: with epoll, 0.9.75 now and then misses that a client has closed, until it is idle */
+  unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
   if (at->ai_family == AF_INET6) flags |= MHD_USE_IPv6;
   if (http->certificate) flags |= MHD_USE_TLS;
   const struct MHD_OptionItem tls[] = {
