@@ -377,7 +377,7 @@ def rough_clients(pdt):
                 s.connect(("127.0.0.1", server.port))
                 s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 slow.append(s)
-            half = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+            half = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(600)]
             for s in half:
                 s.sendall(head + b'{"prompt": ')
             for _ in range(200):
@@ -517,6 +517,46 @@ def signals(pdt, layout):
             job.exception()
             if status == 0 or time.time() - began > 5:
                 return f"a second signal: status {status}, {time.time() - began:.1f} s"
+        return None
+
+    return check
+
+
+def ranks_of(server):
+    """Processes of the server's group that are pdt."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                name, fields = re.fullmatch(r"\d+ \((.*)\) (.*)", f.read().strip(), re.S).groups()
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if int(fields.split()[3]) == server.process.pid and b"serve" in words and name.startswith("pdt"):
+            found.append(int(pid))
+    return sorted(found)
+
+
+def death(pdt, layout):
+    """A rank that dies is the end of all, with a message, in seconds; idle, and with a request under way."""
+
+    def check():
+        for busy in (False, True):
+            with Server(pdt, layout) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+                job = pool.submit(server.ask, "/v1/completions", LONG) if busy else None
+                while busy and server.metric("num_requests_running") < 1:
+                    time.sleep(0.01)
+                ranks = ranks_of(server)
+                if len(ranks) != server.layout.ranks:
+                    return f"processes {ranks}"
+                os.kill(ranks[-1], signal.SIGKILL)
+                began = time.time()
+                status = server.process.wait(30)
+                if job:
+                    job.exception()
+                if status == 0 or time.time() - began > 10 or "has ended" not in server.said():
+                    return f"{'busy' if busy else 'idle'}: status {status} after {time.time() - began:.1f} s: {server.said()}"
         return None
 
     return check
@@ -728,12 +768,15 @@ def main():
     pdt, layouts = os.path.abspath(args.pdt), args.layouts.split(",")
     if any(harness.Layout(x).ranks > 1 for x in layouts):
         harness.need_mpirun()
+    if "microhttpd  not built in" in harness.run([pdt, "--version"]).out:
+        harness.skip("pdt was built without libmicrohttpd (launch/setup --for demo installs it)")
     asked = requests()
     with tempfile.TemporaryDirectory() as folder:
         wanted = expected(pdt, asked, folder)
     checks = [(f"answers {x}", answers(pdt, x, asked, wanted)) for x in layouts]
     checks += [("packed", packed(pdt, asked)), ("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
+    checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])

@@ -241,6 +241,10 @@ static int serve(server *s, const pdt_comm *world, pdt_engine **engine, pdt_erro
   return pdt_comm_agree(world, err) || run_engine(s, *engine, &setup, lead, err) ? -1 : 0;
 }
 
+void pdt_serve_library(char *text, size_t bytes) {
+  snprintf(text, bytes, "%s", MHD_get_version());
+}
+
 int pdt_serve_run(const pdt_comm *world, const char *name, const pdt_serve_options *given,
                   pdt_error *err) {
   server s = {.name = name, .options = *given, .journal = {.fd = -1}};

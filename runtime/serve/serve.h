@@ -13,4 +13,7 @@
 int pdt_serve_run(const pdt_comm *world, const char *name, const pdt_serve_options *given,
                   pdt_error *err);
 
+/* The version of HTTP's library, or that there is none, into text[bytes]; for --version. */
+void pdt_serve_library(char *text, size_t bytes);
+
 #endif
