@@ -648,6 +648,14 @@ def stops(pdt):
                 return f"{cut['choices']}, expected {text!r}"
             if cut["pdt"]["rounds"] >= whole["pdt"]["rounds"] or cut["pdt"]["ended_by"] != "stop":
                 return f"{cut['pdt']['rounds']} rounds of {whole['pdt']['rounds']}"
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:  # however late a withdrawal comes
+                jobs = [pool.submit(server.good, "/v1/completions", dict(body, stop=stop)) for _ in range(8)]
+                for answer in (json.loads(j.result()) for j in jobs):
+                    if any(answer[key] != cut[key] for key in ("choices", "usage", "pdt")):
+                        return f"another answer: {answer}, expected {cut}"
+            for mine, full in zip(cut["pdt"]["artifacts"], whole["pdt"]["artifacts"]):
+                if not mine["tokens"] or mine["tokens"] != full["tokens"][: len(mine["tokens"])]:
+                    return f"{mine['tokens']} do not begin {full['tokens']}"
             return None if server.stop() == 0 else server.said()
 
     return check

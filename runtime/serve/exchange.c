@@ -51,11 +51,10 @@ static enum MHD_Result refuse_error(const pdt_exchange *e, const pdt_error *err)
 }
 
 static enum MHD_Result answer_whole(pdt_exchange *e) {
-  bool failed = e->job->state == PDT_JOB_FAILED && e->job->withdrawal != PDT_HAS_ENOUGH;
   pdt_buffer body = {0};
   pdt_refusal why;
   pdt_error err = {0};
-  if (failed) {
+  if (pdt_reply_failed(&e->reply)) {
     pdt_reply_failure(e->job, &why);
     return pdt_exchange_refuse(e, &why);
   }
@@ -104,8 +103,7 @@ static void sleep_on(pdt_exchange *e) {
 /* Reads what is new. Nobody needs more of a job whose parts are over. */
 static int read_news(pdt_exchange *e, const news *n, pdt_error *err) {
   if (pdt_reply_read(&e->reply, n->n_blocks, n->over, err)) return -1;
-  if (e->ask.stops && !n->over && pdt_parts_over(&e->reply.parts))
-    pdt_hub_withdraw(e->http->hub, e->job, PDT_HAS_ENOUGH);
+  if (!n->over && e->reply.parts.cut > 0) pdt_hub_withdraw(e->http->hub, e->job, PDT_HAS_ENOUGH);
   return 0;
 }
 

@@ -1,5 +1,6 @@
 #include "serve/job.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ static int new_streams(pdt_job *job, pdt_error *err) {
     job->room += (size_t)job->streams[k].max_blocks;
   }
   return PDT_NEW(&job->plan_ids, s->limits.slots, "request", err) ||
-                 PDT_NEW(&job->blocks, job->room, "request", err)
+                 PDT_NEW(&job->blocks, job->room, "request", err) ||
+                 PDT_NEW(&job->coverage, (int64_t)job->room * s->limits.slots, "request", err)
              ? -1
              : 0;
 }
@@ -36,6 +38,7 @@ void pdt_job_free(pdt_job *job) {
     pdt_stream_free(&job->streams[k]);
   free(job->streams);
   free(job->blocks);
+  free(job->coverage);
   free(job->plan_ids);
   pdt_request_free(&job->request);
   free(job);
@@ -62,36 +65,69 @@ static pdt_block_verdict verdict_about(const pdt_round_report *report, pdt_strea
   return (pdt_block_verdict){.stream = k};
 }
 
-static void add_block(pdt_job *job, const pdt_stream_state *s, pdt_round round, int32_t n,
-                      int32_t attempt) {
+/* Block i of those that a stream had pending when they were committed: they stand there still. */
+static void add_block(pdt_job *job, const pdt_stream_state *s, int32_t i, int32_t attempt) {
+  int32_t slots = job->request.settings.limits.slots;
   if (job->n_blocks == job->room) return; /* cannot be: a stream has at most max_blocks */
-  job->blocks[job->n_blocks++] =
-      (pdt_job_block){.stream = s->index, .round = round, .attempt = attempt, .n_tokens = n};
+  if (slots > 0)
+    memcpy(job->coverage + (int64_t)job->n_blocks * slots, s->pending_coverage + (int64_t)i * slots,
+           (size_t)slots * sizeof *job->coverage);
+  job->blocks[job->n_blocks++] = (pdt_job_block){.stream = s->index,
+                                                 .round = s->pending[i].round,
+                                                 .attempt = attempt,
+                                                 .n_tokens = s->pending[i].tokens};
 }
 
 /* Stream k after its verdict, and the blocks that were committed with it: those that were held
  * before, and its own. */
 static int apply(pdt_job *job, const pdt_round_report *report, pdt_stream k, pdt_error *err) {
   pdt_stream_state *s = &job->streams[k];
-  const pdt_stream_limits *limits = &job->request.settings.limits;
   pdt_block_verdict v = verdict_about(report, k);
-  int32_t committed = s->n_committed, attempt = s->attempt, held = s->n_pending;
+  int32_t committed = s->n_committed, attempt = s->attempt, n = s->n_pending;
   pdt_round withdrawn;
-  if (pdt_stream_apply(s, limits, report->round, report->gate, &v, &withdrawn, err)) return -1;
-  job->actions[v.action]++;
+  if (pdt_stream_apply(s, &job->request.settings.limits, report->round, report->gate, &v,
+                       &withdrawn, err))
+    return -1;
+  job->counts.actions[v.action]++;
   if (s->n_committed == committed) return 0;
-  for (int32_t i = 0; i < held; i++) /* what stood in the list stands there still */
-    add_block(job, s, s->pending[i].round, s->pending[i].tokens, attempt);
-  if (v.action != PDT_ACTION_NONE) add_block(job, s, report->round, v.n_tokens, attempt);
+  n += v.action != PDT_ACTION_NONE;
+  for (int32_t i = 0; i < n; i++) add_block(job, s, i, attempt);
   if (job->n_blocks > 0) job->blocks[job->n_blocks - 1].last = s->done;
   return 0;
 }
 
 int pdt_job_round(pdt_job *job, const pdt_round_report *report, pdt_error *err) {
+  size_t first = job->n_blocks;
   for (pdt_stream k = 0; k < job->request.settings.streams; k++)
     if (apply(job, report, k, err)) return pdt_fail_in(err, "the server's copy of a session");
-  job->rounds++;
-  job->gates += report->gate;
+  job->counts.rounds++;
+  job->counts.gates += report->gate;
+  for (size_t i = first; i < job->n_blocks; i++) job->blocks[i].counts = job->counts;
+  return 0;
+}
+
+int pdt_job_view(const pdt_job *job, size_t n, pdt_stream_state *view, pdt_error *err) {
+  const pdt_settings *settings = &job->request.settings;
+  int32_t K = settings->streams, slots = settings->limits.slots;
+  pdt_round end = n > 0 ? (pdt_round)job->blocks[n - 1].counts.rounds : 0;
+  float *best;
+  if (PDT_NEW(&best, (int64_t)K * slots, "answer", err)) return -1;
+  for (int64_t i = 0; i < (int64_t)K * slots; i++) best[i] = -INFINITY;
+  for (pdt_stream k = 0; k < K; k++) {
+    const pdt_stream_state *s = &job->streams[k];
+    view[k] = (pdt_stream_state){
+        .index = k, .tokens = s->tokens, .forced = s->forced, .best_coverage = best + k * slots};
+    while (view[k].n_forced < s->n_forced && s->forced[view[k].n_forced] <= end) view[k].n_forced++;
+  }
+  for (size_t i = 0; i < n; i++) {
+    const pdt_job_block *b = &job->blocks[i];
+    pdt_stream_state *v = &view[b->stream];
+    v->n_tokens = v->n_committed += b->n_tokens;
+    v->done = b->last;
+    for (int32_t slot = 0; slot < slots; slot++)
+      v->best_coverage[slot] =
+          fmaxf(v->best_coverage[slot], job->coverage[(int64_t)i * slots + slot]);
+  }
   return 0;
 }
 

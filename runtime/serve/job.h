@@ -24,24 +24,31 @@ typedef enum pdt_withdrawal {
 } pdt_withdrawal;
 enum { PDT_WITHDRAWALS = PDT_HAS_ENOUGH + 1 };
 
+/* What was decided so far. */
+typedef struct pdt_job_counts {
+  int64_t rounds, gates;                 /* gates that passed */
+  int64_t actions[PDT_ACTION_FORCE + 1]; /* blocks by what was decided */
+} pdt_job_counts;
+
 /* A block that was committed. */
 typedef struct pdt_job_block {
   pdt_stream stream;
   pdt_round round; /* in which it was emitted */
   int32_t attempt;
   int32_t n_tokens;
-  bool last; /* its stream is done */
+  bool last;             /* its stream is done */
+  pdt_job_counts counts; /* after the round that committed it */
 } pdt_job_block;
 
 typedef struct pdt_job {
   pdt_request request;
   pdt_stream_state *streams; /* [K]: as the session has them. Committed tokens never change, */
   pdt_job_block *blocks;     /* [room], in the order of their commits, */
-  size_t n_blocks, room;     /* nor blocks below n_blocks: once known, both are read without the
+  float *coverage;           /* [room, plan slots]: logits of the blocks, */
+  size_t n_blocks, room;     /* nor blocks below n_blocks: once known, they are read without the
                                 hub's lock, and all of it when the job is over */
   int32_t *plan_ids;         /* [plan slots], from the session's start */
-  int64_t actions[PDT_ACTION_FORCE + 1]; /* blocks by what was decided */
-  int64_t rounds, gates;                 /* gates that passed */
+  pdt_job_counts counts;
   pdt_job_state state;
   pdt_withdrawal withdrawal;
   pdt_error why;
@@ -62,6 +69,11 @@ void pdt_job_free(pdt_job *job);
 
 /* The engine's thread, with the hub's lock: a round was decided. Errors: RUNTIME. */
 int pdt_job_round(pdt_job *job, const pdt_round_report *report, pdt_error *err);
+
+/* The streams as they were behind the first n blocks, those of whole rounds, into view [K], whose
+ * lists are the job's but for best_coverage, [K, plan slots] in one block of memory: what view[0]
+ * has of it is the caller's to free. What was pending then is left out. Errors: MEMORY. */
+int pdt_job_view(const pdt_job *job, size_t n, pdt_stream_state *view, pdt_error *err);
 
 /* Is it over? And what it came to: tokens of all streams, those of the prompt with its sections. */
 bool pdt_job_over(const pdt_job *job);

@@ -51,7 +51,7 @@ static void stop(const pdt_parts *p, pdt_part *part, size_t from) {
                                json_string_length(text));
     if (!found) continue;
     part->bytes = (size_t)(found - part->text);
-    part->over = true;
+    part->stopped = part->over = true;
   }
 }
 
@@ -101,28 +101,44 @@ static int grow_part(pdt_parts *p, const pdt_job_block *b, pdt_error *err) {
   return 0;
 }
 
+/* Where all parts are over with block i: the end of the round that committed it. */
+static void look_for_cut(pdt_parts *p, size_t i, size_t n) {
+  const pdt_job_block *blocks = p->job->blocks;
+  int64_t round = blocks[i].counts.rounds;
+  bool over = true, stopped = false;
+  for (pdt_stream k = 0; k < p->job->request.settings.streams; k++) {
+    over = over && p->parts[k].over;
+    stopped = stopped || p->parts[k].stopped;
+  }
+  if (!over || !stopped) return;
+  while (i < n && blocks[i].counts.rounds == round) i++;
+  p->cut = i;
+}
+
 int pdt_parts_read(pdt_parts *p, size_t n, pdt_error *err) {
-  for (; p->n_blocks < n; p->n_blocks++) {
+  for (; p->n_blocks < n && p->cut == 0; p->n_blocks++) {
     const pdt_job_block *b = &p->job->blocks[p->n_blocks];
     if (p->parts[b->stream].over) continue;
     if (grow_part(p, b, err) || add_piece(p, b->stream, b->round, b->attempt, err)) return -1;
+    if (p->longest_stop > 0) look_for_cut(p, p->n_blocks, n);
   }
   return 0;
 }
 
-bool pdt_parts_over(const pdt_parts *p) {
-  bool over = true;
-  for (pdt_stream k = 0; k < p->job->request.settings.streams; k++) over = over && p->parts[k].over;
-  return over;
-}
-
 static int merge(pdt_parts *p, pdt_error *err) {
   const pdt_settings *s = &p->job->request.settings;
-  pdt_stream *owner;
-  if (PDT_NEW(&owner, s->limits.slots, "answer", err)) return -1;
-  pdt_merge(p->job->streams, s->streams, p->job->plan_ids, s->limits.slots, owner, p->order);
+  pdt_stream_state *view = NULL;
+  pdt_stream *owner = NULL;
+  int status = PDT_NEW(&owner, s->limits.slots, "answer", err) ||
+               PDT_NEW(&view, s->streams, "answer", err) ||
+               (p->cut > 0 && pdt_job_view(p->job, p->cut, view, err));
+  if (!status)
+    pdt_merge(p->cut > 0 ? view : p->job->streams, s->streams, p->job->plan_ids, s->limits.slots,
+              owner, p->order);
+  if (view) free(view[0].best_coverage);
+  free(view);
   free(owner);
-  return 0;
+  return status ? -1 : 0;
 }
 
 int pdt_parts_end(pdt_parts *p, pdt_error *err) {
@@ -138,7 +154,7 @@ int pdt_parts_end(pdt_parts *p, pdt_error *err) {
         return -1;
       part->bytes = bytes;
     }
-    if (add_piece(p, k, (pdt_round)p->job->rounds, 0, err)) return -1;
+    if (add_piece(p, k, (pdt_round)p->job->counts.rounds, 0, err)) return -1;
   }
   p->ended = true;
   return merge(p, err);

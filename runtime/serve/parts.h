@@ -13,7 +13,8 @@ typedef struct pdt_part {
   size_t section; /* bytes of it that are the section's */
   size_t shown;   /* bytes that are in pieces: what may yet become a text to stop at is not */
   int32_t n_tokens;
-  bool over; /* its stream is done, or has met a text to stop at */
+  bool stopped; /* it has met a text to stop at */
+  bool over;    /* so, or its stream is done: nothing comes any more */
 } pdt_part;
 
 typedef struct pdt_piece {
@@ -31,7 +32,10 @@ typedef struct pdt_parts {
   pdt_part *parts;     /* [K] */
   pdt_piece *pieces;   /* [n_pieces], as their blocks were committed */
   size_t n_pieces, room;
-  size_t n_blocks;   /* of the job's, that have been read */
+  size_t n_blocks; /* of the job's, that have been read */
+  size_t
+      cut; /* > 0: all parts are over with those of so many blocks, one of them by a text to stop
+              at: the answer is what there was then, whatever the session does until it is told */
   pdt_stream *order; /* [K]: the order of the answer, once the job is over */
   bool ended;
 } pdt_parts;
@@ -43,9 +47,6 @@ void pdt_parts_free(pdt_parts *p);
 
 /* Reads the job's blocks up to n. Errors: those of pdt_result_part, MEMORY. */
 int pdt_parts_read(pdt_parts *p, size_t n, pdt_error *err);
-
-/* Are all parts over? */
-bool pdt_parts_over(const pdt_parts *p);
 
 /* The job is over: what was kept back comes, and the order of the answer is known. Errors: MEMORY.
  */

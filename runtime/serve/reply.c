@@ -91,25 +91,39 @@ static void put_choice(writer *w, const char *text, size_t bytes, const char *re
   fputs("}]", w->out);
 }
 
-static void put_usage(writer *w, const pdt_job *job) {
-  long long prompt = pdt_job_prompt_tokens(job), tokens = pdt_job_committed(job);
+/* Of the streams as they are, or were where the answer is cut. */
+static void put_usage(writer *w, const pdt_reply *r) {
+  long long prompt = pdt_job_prompt_tokens(r->job), tokens = 0;
+  if (r->parts.cut == 0) tokens = pdt_job_committed(r->job);
+  for (size_t i = 0; i < r->parts.cut; i++) tokens += r->job->blocks[i].n_tokens;
   fprintf(w->out,
           ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld}",
           prompt, tokens, prompt + tokens);
 }
 
-/* What ended the session. */
-static const char *ended_by(const pdt_job *job) {
+/* What ended the session, or the answer before it. */
+static const char *ended_by(const pdt_reply *r) {
   bool done = true;
-  if (job->withdrawal == PDT_HAS_ENOUGH) return "stop";
-  for (pdt_stream k = 0; k < job->request.settings.streams; k++)
-    done = done && job->streams[k].done;
+  if (r->parts.cut > 0) return "stop";
+  for (pdt_stream k = 0; k < r->job->request.settings.streams; k++)
+    done = done && r->job->streams[k].done;
   return done ? "complete" : "max_rounds";
 }
 
+/* "stop": every part ended by itself, or where it was to; else "length". */
+static const char *finish_reason(const pdt_reply *r) {
+  bool good = true;
+  if (r->parts.cut == 0) return pdt_job_finish_reason(r->job);
+  for (pdt_stream k = 0; k < r->job->request.settings.streams; k++)
+    good = good && (r->parts.parts[k].stopped || r->job->streams[k].ended);
+  return good ? "stop" : "length";
+}
+
 /* ,"pdt":{... without its end. */
-static void put_pdt(writer *w, const pdt_job *job, const pdt_stream *order) {
+static void put_pdt(writer *w, const pdt_reply *r, const pdt_stream *order) {
+  const pdt_job *job = r->job;
   const pdt_settings *s = &job->request.settings;
+  const pdt_job_counts *c = r->parts.cut > 0 ? &job->blocks[r->parts.cut - 1].counts : &job->counts;
   fputs(",\"pdt\":{\"session\":", w->out);
   pdt_json_put_u64(w->out, job->request.session);
   fputs(",\"order\":", w->out);
@@ -119,9 +133,9 @@ static void put_pdt(writer *w, const pdt_job *job, const pdt_stream *order) {
   fprintf(w->out,
           ",\"ended_by\":\"%s\",\"rounds\":%lld,\"gates_passed\":%lld,\"commits\":%lld,"
           "\"holds\":%lld,\"rollbacks\":%lld,\"forced\":%lld",
-          ended_by(job), (long long)job->rounds, (long long)job->gates,
-          (long long)job->actions[PDT_ACTION_COMMIT], (long long)job->actions[PDT_ACTION_HOLD],
-          (long long)job->actions[PDT_ACTION_ROLLBACK], (long long)job->actions[PDT_ACTION_FORCE]);
+          ended_by(r), (long long)c->rounds, (long long)c->gates,
+          (long long)c->actions[PDT_ACTION_COMMIT], (long long)c->actions[PDT_ACTION_HOLD],
+          (long long)c->actions[PDT_ACTION_ROLLBACK], (long long)c->actions[PDT_ACTION_FORCE]);
 }
 
 /* ---- whole answers ---- */
@@ -163,33 +177,51 @@ static int put_completion(pdt_reply *r, const pdt_result *result, const char *li
     return -1;
   }
   put_head(&w, r);
-  put_choice(&w, text, bytes, pdt_job_finish_reason(r->job));
-  put_usage(&w, r->job);
-  put_pdt(&w, r->job, result->order);
+  put_choice(&w, text, bytes, finish_reason(r));
+  put_usage(&w, r);
+  put_pdt(&w, r, result->order);
   put_artifacts(&w, lines, result->K);
   free(cut);
   return close_writer(&w, out, err);
 }
 
-int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+/* The result of the session, or of what it had come to where the answer is cut. */
+static int make_result(const pdt_reply *r, pdt_result *result, pdt_error *err) {
   const pdt_job *job = r->job;
-  const pdt_outcome outcome = {.request = &job->request,
-                               .streams = job->streams,
-                               .plan_ids = job->plan_ids,
-                               .slots = job->request.settings.limits.slots,
-                               .complete = strcmp(ended_by(job), "complete") == 0};
+  pdt_stream_state *view = NULL;
+  pdt_outcome outcome = {.request = &job->request,
+                         .streams = job->streams,
+                         .plan_ids = job->plan_ids,
+                         .slots = job->request.settings.limits.slots,
+                         .complete = strcmp(ended_by(r), "max_rounds") != 0};
+  *result = (pdt_result){0};
+  if (r->parts.cut > 0) {
+    if (PDT_NEW(&view, job->request.settings.streams, "answer", err)) return -1;
+    outcome.streams = view;
+  }
+  int status = (view && pdt_job_view(job, r->parts.cut, view, err)) ||
+               pdt_result_make(result, &outcome, r->tokenizer, err);
+  if (view) free(view[0].best_coverage);
+  free(view);
+  return status;
+}
+
+int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+  pdt_output_format format = r->ask->packed ? PDT_OUTPUT_PROTO : PDT_OUTPUT_JSONL;
   pdt_result result;
-  char *lines = NULL;
+  char *records = NULL;
   size_t bytes = 0;
-  int status = pdt_result_make(&result, &outcome, r->tokenizer, err) ||
-               make_records(&result, r->ask->packed ? PDT_OUTPUT_PROTO : PDT_OUTPUT_JSONL, &lines,
-                            &bytes, err);
+  int status = make_result(r, &result, err) || make_records(&result, format, &records, &bytes, err);
   if (!status)
-    status = r->ask->form == PDT_ASK_DECODE ? pdt_buffer_put(out, lines, bytes, err)
-                                            : put_completion(r, &result, lines, out, err);
-  free(lines);
+    status = r->ask->form == PDT_ASK_DECODE ? pdt_buffer_put(out, records, bytes, err)
+                                            : put_completion(r, &result, records, out, err);
+  free(records);
   pdt_result_free(&result);
   return status ? -1 : 0;
+}
+
+bool pdt_reply_failed(const pdt_reply *r) {
+  return r->job->state == PDT_JOB_FAILED && r->parts.cut == 0;
 }
 
 /* ---- chunks ---- */
@@ -242,14 +274,14 @@ static void put_in_order(writer *w, pdt_reply *r) {
 static void put_last(writer *w, const pdt_reply *r) {
   fputs("data: ", w->out);
   put_head(w, r);
-  put_choice(w, "", 0, pdt_job_finish_reason(r->job));
-  put_pdt(w, r->job, r->parts.order);
+  put_choice(w, "", 0, finish_reason(r));
+  put_pdt(w, r, r->parts.order);
   fputs("}}\n\n", w->out);
   if (r->ask->usage) {
     fputs("data: ", w->out);
     put_head(w, r);
     fputs(",\"choices\":[]", w->out);
-    put_usage(w, r->job);
+    put_usage(w, r);
     fputs("}\n\n", w->out);
   }
   fputs("data: [DONE]\n\n", w->out);

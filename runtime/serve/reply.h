@@ -39,7 +39,8 @@ int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err);
  * ones, or when it failed its error; then r->ended. Errors: MEMORY. */
 int pdt_reply_chunks(pdt_reply *r, pdt_buffer *out, pdt_error *err);
 
-/* Why a job that failed did, as a refusal. */
+/* Of a job that is over, and read: is there no answer? And why, as a refusal. */
+bool pdt_reply_failed(const pdt_reply *r);
 void pdt_reply_failure(const pdt_job *job, pdt_refusal *why);
 
 /* Appends {"error": {...}}. Errors: MEMORY. */
