@@ -270,14 +270,14 @@ def bad_bodies():
     yield "no prompt", c, {}, 400, "expected a prompt or prompt_ids, found neither", None
     yield "empty prompt list", c, {"prompt": []}, 400, "prompt: expected one prompt a request, found 0", "prompt"
     yield "two prompts", c, {"prompt": ["a", "b"]}, 400, "prompt: expected one prompt a request, found 2", "prompt"
-    yield "prompt no text", c, {"prompt": 7}, 400, "prompt: expected a text", None
+    yield "prompt no text", c, {"prompt": 7}, 400, "prompt: expected a text", "prompt"
     yield "unknown field", c, dict(GOOD, colour=1), 400, "'colour': there is no such field", "colour"
     yield "unknown setting", c, dict(GOOD, settings={"tau": 1}), 400, "tau", None
     yield "settings no object", c, dict(GOOD, settings=[1]), 400, "settings: expected an object", "settings"
     yield "given twice", c, dict(GOOD, settings={"max_tokens": 9}), 400, "max_tokens is given by another field", "max_tokens"
-    yield "max_tokens 0", c, dict(GOOD, max_tokens=0), 400, "max_tokens: expected an integer from 1", None
-    yield "temperature", c, dict(GOOD, temperature="hot"), 400, "temperature", None
-    yield "top_p", c, dict(GOOD, top_p=1.5), 400, "top_p: expected a number from", None
+    yield "max_tokens 0", c, dict(GOOD, max_tokens=0), 400, "max_tokens: expected an integer from 1", "max_tokens"
+    yield "temperature", c, dict(GOOD, temperature="hot"), 400, "temperature", "temperature"
+    yield "top_p", c, dict(GOOD, top_p=1.5), 400, "top_p: expected a number from", "top_p"
     yield "other model", c, dict(GOOD, model="gpt-4"), 404, "model: expected 'model', found 'gpt-4'", "model"
     yield "n", c, dict(GOOD, n=2), 400, "n: not supported: expected 1", "n"
     yield "logprobs", c, dict(GOOD, logprobs=3), 400, "logprobs: not supported", "logprobs"

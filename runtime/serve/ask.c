@@ -210,16 +210,27 @@ static const field fields[] = {
 
 /* ---- the whole ---- */
 
+/* The field that a message of pdt's own readers begins with, as in "settings: 'gamma': ..."; its
+ * length, 0 without one. */
+static size_t field_of(const char **message) {
+  static const char settings[] = "settings: ";
+  if (strncmp(*message, settings, sizeof settings - 1) == 0) *message += sizeof settings - 1;
+  bool quoted = **message == '\'';
+  *message += quoted;
+  size_t n = strspn(*message, "abcdefghijklmnopqrstuvwxyz_");
+  return strncmp(*message + n, quoted ? "':" : ":", quoted ? 2 : 1) == 0 ? n : 0;
+}
+
 /* An error of pdt's own readers, in a refusal; what they call the request is left out. */
 static int refuse_request(pdt_refusal *why, const pdt_error *err) {
   const char *message = err->message, *begins = "request: ";
   bool wrong = err->code == PDT_ERROR_INPUT || err->code == PDT_ERROR_USAGE;
   if (strncmp(message, begins, strlen(begins)) == 0) message += strlen(begins);
-  return pdt_refuse(why,
-                    wrong                           ? 400
-                    : err->code == PDT_ERROR_MEMORY ? 503
-                                                    : 500,
-                    NULL, NULL, "%s", message);
+  int status = wrong ? 400 : err->code == PDT_ERROR_MEMORY ? 503 : 500;
+  pdt_refuse(why, status, NULL, NULL, "%s", message);
+  size_t n = wrong ? field_of(&message) : 0;
+  if (n < sizeof why->field) memcpy(why->field, message, n); /* it is zeroed */
+  return -1;
 }
 
 /* Every field of the body by its own reader. */
