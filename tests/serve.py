@@ -406,6 +406,27 @@ def rough_clients(pdt):
     return check
 
 
+def many_bodies(pdt):
+    """What is held of requests that do not end is bounded, and given back."""
+
+    def check():
+        with Server(pdt, extra=["--max-body", "64K"]) as server:
+            head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n"
+            held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(80)]
+            for s in held:
+                s.sendall(head + b" " * 64000)
+            time.sleep(0.5)
+            status, _, data = server.ask("/v1/completions", dict(GOOD, user="x" * 40000))
+            if status != 503 or "too many large requests" not in data:
+                return f"beside 80 long bodies: status {status}: {data}"
+            for s in held:
+                s.close()
+            time.sleep(0.5)
+            return None if server.ask("/v1/completions", dict(GOOD, user="x" * 40000))[0] == 200 else "their room is not given back"
+
+    return check
+
+
 def resident(pid):
     with open(f"/proc/{pid}/status") as f:
         return 1024 * int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
@@ -782,7 +803,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         wanted = expected(pdt, asked, folder)
     checks = [(f"answers {x}", answers(pdt, x, asked, wanted)) for x in layouts]
-    checks += [("packed", packed(pdt, asked)), ("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
+    checks += [("packed", packed(pdt, asked)), ("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("many bodies", many_bodies(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]

@@ -176,7 +176,7 @@ static int read_ask(pdt_exchange *e, pdt_refusal *why) {
     return -1;
   e->has_ask = true;
   e->ask.packed = e->form == PDT_ASK_DECODE && wants_protobuf(e);
-  pdt_buffer_free(&e->body);
+  pdt_exchange_drop_body(e);
   if (!pdt_capacity_check(&http->capacity, &e->ask.request, http->spread, &err)) return 0;
   return pdt_refuse(why, 400, "too_large", NULL, "%s", err.message);
 }
@@ -227,11 +227,16 @@ enum MHD_Result pdt_exchange_ask(pdt_exchange *e) {
   return pdt_exchange_go_on(e);
 }
 
+void pdt_exchange_drop_body(pdt_exchange *e) {
+  e->http->body_bytes -= (pdt_bytes)e->body.bytes;
+  pdt_buffer_free(&e->body);
+}
+
 void pdt_exchange_free(pdt_exchange *e) {
   if (e->has_reply) pdt_reply_free(&e->reply);
   pdt_hub_leave(e->http->hub, e->job);
   if (e->has_ask) pdt_ask_free(&e->ask);
-  pdt_buffer_free(&e->body);
+  pdt_exchange_drop_body(e);
   pdt_buffer_free(&e->out);
   free(e);
 }

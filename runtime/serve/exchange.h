@@ -47,6 +47,9 @@ enum MHD_Result pdt_exchange_go_on(pdt_exchange *e);
 /* With the hub's lock: there is something new, and its connection is looked after again. */
 void pdt_exchange_wake(void *exchange);
 
+/* Lets go of its body. */
+void pdt_exchange_drop_body(pdt_exchange *e);
+
 /* Lets go of all it has, its job included. */
 void pdt_exchange_free(pdt_exchange *e);
 

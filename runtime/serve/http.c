@@ -22,6 +22,8 @@ enum {
   HEADER_BYTES = 32 << 10,    /* of one request; more is answered with 431 */
   MOST_READ_BYTES = 64 << 20, /* of a body that is refused: of a longer one nothing is read */
   MAX_SECRET_BYTES = 1 << 20,
+  MOST_BODIES =
+      64, /* of the largest size, that all requests together may hold while they are read */
 };
 
 /* ---- what needs no job ---- */
@@ -190,17 +192,31 @@ static enum MHD_Result begin(pdt_http *http, struct MHD_Connection *connection, 
   return pdt_exchange_refuse(e, &e->refusal);
 }
 
+/* Is there room for n more bytes of the body? All bodies that are being read share it. */
+static bool has_room(pdt_exchange *e, size_t n) {
+  pdt_bytes most = e->http->options->max_body;
+  if ((pdt_bytes)(e->body.bytes + n) > most)
+    refuse_length(e, &e->refusal);
+  else if (e->http->body_bytes + (pdt_bytes)n > MOST_BODIES * most)
+    pdt_refuse(&e->refusal, 503, "busy", NULL, "too many large requests are being read");
+  else
+    return true;
+  return false;
+}
+
 /* Takes a piece of the body. */
 static enum MHD_Result take_body(pdt_exchange *e, const char *data, size_t *bytes) {
   size_t n = *bytes;
   *bytes = 0;
   if (pdt_seconds() - e->began > BODY_SECONDS) return MHD_NO;
   if (e->refused || !e->is_post) return MHD_YES;
-  if ((pdt_bytes)(e->body.bytes + n) <= e->http->options->max_body)
-    return pdt_buffer_put(&e->body, data, n, NULL) ? MHD_NO : MHD_YES;
-  e->refused = true;
-  refuse_length(e, &e->refusal);
-  pdt_buffer_free(&e->body);
+  e->refused = !has_room(e, n);
+  if (e->refused) {
+    pdt_exchange_drop_body(e);
+    return MHD_YES;
+  }
+  if (pdt_buffer_put(&e->body, data, n, NULL)) return MHD_NO;
+  e->http->body_bytes += (pdt_bytes)n;
   return MHD_YES;
 }
 

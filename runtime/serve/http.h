@@ -28,6 +28,7 @@ typedef struct pdt_http {
   int32_t n_exchanges;
   /* of the thread of HTTP alone: */
   uint64_t n_asked;
+  pdt_bytes body_bytes; /* of requests that are being read */
 } pdt_http;
 
 /* Listens, and answers what can be answered before the hub serves. `name` is the model's. Errors:
