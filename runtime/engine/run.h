@@ -44,7 +44,8 @@ typedef struct pdt_run {
   pdt_machine *machine; /* borrowed, as the next two */
   pdt_loaded *loaded;
   const pdt_engine_variant *variant;
-  bool listens; /* to signals, that stop it */
+  bool listens;   /* to signals, that stop it */
+  bool withdraws; /* rank 0's observer knows of requests that nobody wants any more */
   pdt_run_setup setup;
   pdt_bytes kv_limit;   /* most bytes of cache; 0: what memory there is */
   bool details;         /* observers want notes and hidden states of every block */
