@@ -106,8 +106,7 @@ static void table_totals(FILE *out, const pdt_journal_totals *t, const pdt_journ
       t->entries, t->boundaries, t->started, t->requests, t->ended, t->complete, t->rounds,
       t->gates, t->commits, t->holds, t->rollbacks, t->forced, t->tokens, t->committed);
   if (t->faults > 0)
-    (void)fprintf(out, "%" PRId64 " sessions were ended by a fault, or withdrawn\n",
-                  t->faults);
+    (void)fprintf(out, "%" PRId64 " sessions were ended by a fault, or withdrawn\n", t->faults);
   if (t->failed > 0) (void)fprintf(out, "%" PRId64 " requests were not served\n", t->failed);
   if (r->torn > 0)
     (void)fprintf(out,
