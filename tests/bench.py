@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The benches of scaling and throughput run, and what they tell is consistent: what sessions write does not depend on rate,
+"""The benches of scaling, throughput and serving run, and what they tell is consistent: what sessions write does not depend on rate,
 sessions in flight or layout, and figures belong together.
 
 usage: bench.py PDT [--ranks 2]   (0: without mpirun; the benches are beside PDT)
@@ -137,6 +137,24 @@ def against(pdt, _):
     return None
 
 
+def serve(pdt, ranks):
+    """Every request is answered with all of its tokens, in a closed loop and as requests come by themselves."""
+    if "microhttpd  not built in" in harness.run([pdt, "--version"]).out:
+        return None
+    wrong = []
+    for n in (1, *ranks):
+        words = ["--closed", 3, "--rate", 40, "--sessions", 9, "--streams", 2, "--tokens", 20, "--repeats", 1, "--ranks", n, "--json"]
+        rows = lines_of(harness.run([os.path.join(harness.ROOT, "bench", "serve"), *words], env={"PDT": pdt}))
+        for row in rows:
+            tokens = row["tokens_per_second"] * row["seconds"]
+            times = [row[k][q] for k in ("first_chunk", "token", "gap") for q in ("p50", "p90", "p99")]
+            if abs(tokens - 9 * 2 * 20) > 1e-6 * tokens or min(times) <= 0 or row["goodput"] > row["tokens_per_second"]:
+                wrong.append(f"{n} ranks: {row}")
+        if len(rows) != 2 or not 0.1 < rows[0]["of_decode"] < 10:
+            wrong.append(f"{n} ranks: {rows}")
+    return "; ".join(wrong) or None
+
+
 def misuse(pdt, _):
     wrong = []
     for name, words in (("bench_throughput", ["--rate", "x"]), ("bench_throughput", ["--settings", "[]"]),
@@ -153,7 +171,7 @@ def misuse(pdt, _):
 
 def main():
     pdt, ranks = harness.arguments("2")
-    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, against, misuse)])
+    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, against, serve, misuse)])
 
 
 if __name__ == "__main__":

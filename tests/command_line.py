@@ -10,13 +10,14 @@ import tempfile
 import harness
 
 COMMANDS = (
-    "decode", "train", "eval", "doctor", "plan", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
+    "decode", "serve", "train", "eval", "doctor", "plan", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
     "data tokenizer",
 )
-PARALLEL = ("decode", "train", "eval", "doctor")
+PARALLEL = ("decode", "serve", "train", "eval", "doctor")
 # What stands for a file or folder in every command: no such argument may be empty.
 PATHS = {
     "decode": ("model", "sidecar", "request", "requests", "plan", "out", "trace", "journal"),
+    "serve": ("model", "sidecar", "api-key-file", "tls-certificate", "tls-key", "journal"),
     "train": ("data", "valid", "config", "model", "tokenizer", "sidecar", "out"),
     "eval": ("model", "sidecar", "data", "out"), "doctor": ("model", "sidecar"), "plan": ("model", "config", "measured"), "tokenize": ("model",), "inspect": ("model", None),
     "model random": ("config", "out", "tokenizer"), "sidecar init": ("model", "out"),
@@ -25,10 +26,10 @@ PATHS = {
 }
 # A count of every command that has one, and a number with a point.
 COUNTS = {
-    "decode": "max-tokens", "train": "steps", "eval": "count", "plan": "ranks", "model random": "shard-bytes", "sidecar init": "streams",
+    "decode": "max-tokens", "serve": "max-queue", "train": "steps", "eval": "count", "plan": "ranks", "model random": "shard-bytes", "sidecar init": "streams",
     "data atlas": "count",
 }
-REALS = {"decode": "temperature", "train": "rate", "eval": "gamma", "model random": "scale", "sidecar init": "gate"}
+REALS = {"decode": "temperature", "serve": "request-timeout", "train": "rate", "eval": "gamma", "model random": "scale", "sidecar init": "gate"}
 SEEDS = ("train", "model random", "sidecar init", "data atlas")
 
 
@@ -81,7 +82,7 @@ def settings(pdt):
     rows = [re.fullmatch(r"\| `(\w+)` \| (.*) \| (.*) \|", line) for line in table.splitlines()]
     told = {row[1]: (row[2].replace("`", ""), row[3]) for row in rows if row}
     known = settings_of_help(pdt)
-    if len(known) != 14 or not all(rows) or len(rows) != len(told):
+    if len(known) != 15 or not all(rows) or len(rows) != len(told):
         return f"cannot read {known} or {table}"
     wrong = [key for key in {**known, **told} if known.get(key) != told.get(key)]
     return "\n".join(f"{key}: README has {told.get(key)}, --help {known.get(key)}" for key in wrong) or None

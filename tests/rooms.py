@@ -6,7 +6,7 @@ usage: rooms.py
 The README lists the folders of runtime/ ("Where things are"): a folder includes only itself and
 folders named before it. Kernels include base/ and themselves, and are included by what computes: model
 and whatever is named behind it, and comm, which moves what devices hold. MPI is comm's alone, argp the
-command line's; who includes a header of the engine gets no JSON with it.
+command line's, HTTP serve's; who includes a header of the engine gets no JSON with it.
 """
 import os
 import re
@@ -17,7 +17,7 @@ import harness
 TOP = os.path.dirname(harness.TESTS)
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A system header that only one folder may know.
-PRIVATE = {"mpi.h": "comm", "argp.h": "cli"}
+PRIVATE = {"mpi.h": "comm", "argp.h": "cli", "microhttpd.h": "serve"}
 FIRST_THAT_COMPUTES = "model"
 # A folder whose headers, with all that they include, are free of a system header.
 FREE = {"engine": "jansson.h"}

@@ -1,10 +1,11 @@
 #include "base/signals.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 
 /* Of the process: a handler has no other place to leave a word. It may run in any thread, those of
  * libraries included, which were started before main and block nothing. */
-static volatile sig_atomic_t caught;
+static atomic_int caught;
 
 static void on_signal(int number) {
   if (caught == 0) {
@@ -33,5 +34,5 @@ void pdt_signals_ignore(void) {
 }
 
 int pdt_signals_caught(void) {
-  return (int)caught;
+  return caught;
 }

@@ -15,7 +15,7 @@ void pdt_signals_listen(bool listens);
  * ended. */
 void pdt_signals_ignore(void);
 
-/* The signal that came since somebody listens; 0: none. */
+/* The signal that came since somebody listens; 0: none. From any thread. */
 int pdt_signals_caught(void);
 
 #endif

@@ -26,6 +26,7 @@ typedef struct pdt_command {
 } pdt_command;
 
 int pdt_cmd_decode(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_serve(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_eval(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_perplexity(const pdt_cli *cli, int argc, char **argv, pdt_error *err);

@@ -6,6 +6,7 @@
 
 #include "cli/chat_flags.h"
 #include "cli/engine_flags.h"
+#include "cli/journal_flags.h"
 #include "cli/setting_flags.h"
 
 enum {
@@ -134,22 +135,6 @@ static error_t parse_rule(bool *skip, const char *arg, struct argp_state *state)
   return EINVAL;
 }
 
-static error_t parse_sync(pdt_journal_sync *sync, const char *arg, struct argp_state *state) {
-  static const struct {
-    const char *name;
-    pdt_journal_sync sync;
-  } all[] = {{"never", PDT_JOURNAL_SYNC_NEVER},
-             {"end", PDT_JOURNAL_SYNC_AT_CLOSE},
-             {"round", PDT_JOURNAL_SYNC_EACH_DECISION}};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-    if (strcmp(arg, all[i].name) == 0) {
-      *sync = all[i].sync;
-      return 0;
-    }
-  argp_error(state, "--journal-sync: expected never, end or round, found '%s'", arg);
-  return EINVAL;
-}
-
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_decode_options *o = state->input;
   const pdt_cli_kept kept[] = {
@@ -172,7 +157,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case KEY_ON_ERROR:
     return parse_rule(&o->skip_errors, arg, state);
   case KEY_JOURNAL_SYNC:
-    return parse_sync(&o->journal_sync, arg, state);
+    return pdt_journal_sync_parse(&o->journal_sync, arg, state);
   case KEY_SESSION:
     return pdt_cli_integer(state, "session", arg, 0, UINT32_MAX, &o->session);
   case ARGP_KEY_ARG:

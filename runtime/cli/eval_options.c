@@ -61,6 +61,7 @@ enum { OPTIONS = sizeof options / sizeof *options }; /* their end included */
 /* What is otherwise here: how many streams there are, an entry's sections say. */
 static const pdt_setting_words own_words[] = {
     {"streams", NULL},
+    {"min_tokens", NULL},
     {"max_tokens", "128 a section, 700 for all in one stream"},
     {"temperature", "0.8"},
 };

@@ -15,6 +15,7 @@
 
 static const pdt_command commands[] = {
     {"decode", "decode prompts by parallel streams (under mpirun, or alone)", true, pdt_cmd_decode},
+    {"serve", "decode over HTTP (under mpirun, or alone)", true, pdt_cmd_serve},
     {"train", "train a model (under mpirun, or alone)", true, pdt_cmd_train},
     {"eval", "decode held-out entries and judge them (under mpirun, or alone)", true, pdt_cmd_eval},
     {"perplexity", "how well a model foretells a text (under mpirun, or alone)", true,

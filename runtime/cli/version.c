@@ -10,6 +10,7 @@
 #include "kernels/cuda/device.h"
 #include "kernels/kernels.h"
 #include "pdt_version.h"
+#include "serve/serve.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -50,6 +51,8 @@ static void print_libraries(FILE *out) {
   unsigned xxh = XXH_versionNumber();
   fprintf(out, "xxhash      %u.%u.%u\n", xxh / 10000, xxh / 100 % 100, xxh % 100);
   fprintf(out, "OpenSSL     %s\n", OpenSSL_version(OPENSSL_VERSION_STRING));
+  pdt_serve_library(text, sizeof text);
+  fprintf(out, "microhttpd  %s\n", text);
 }
 
 static void print_cuda(FILE *out) {

@@ -17,7 +17,7 @@ typedef struct admission {
   int32_t no_more; /* no others will come */
 } admission;
 
-/* A request that can never fit ends alone. */
+/* A request that can never fit, or that nobody wants any more, ends alone. */
 static int refuse(pdt_run *run, const pdt_request *request, pdt_error *why, pdt_error *err) {
   const pdt_observer *o = &run->setup.observer;
   int32_t index = run->n_taken++;
@@ -25,6 +25,16 @@ static int refuse(pdt_run *run, const pdt_request *request, pdt_error *why, pdt_
   if (o->request_failed) return o->request_failed(o->context, request, index, why, err);
   *err = *why;
   return -1;
+}
+
+/* Rank 0: is the request that waits not to run at all? *why says so then. */
+static bool is_refused(const pdt_run *run, pdt_spread spread, pdt_error *why) {
+  const pdt_observer *o = &run->setup.observer;
+  if (o->withdrawn && o->withdrawn(o->context, run->n_taken)) {
+    pdt_fail(why, PDT_ERROR_RUNTIME, "it was withdrawn before it began");
+    return true;
+  }
+  return pdt_capacity_check(&run->setup.capacity, run->waiting, spread, why) != 0;
 }
 
 /* Rank 0: the next request that may join now: 1; 0 when there is none; -1 on error. It stays the
@@ -45,7 +55,7 @@ static int look_for_one(pdt_run *run, bool idle, pdt_error *err) {
       run->no_more = next == PDT_NEXT_END;
       return next == PDT_NEXT_FAILED ? -1 : 0;
     }
-    if (pdt_capacity_check(&run->setup.capacity, run->waiting, spread, &why)) {
+    if (is_refused(run, spread, &why)) {
       if (refuse(run, run->waiting, &why, err)) return -1;
       run->waiting = NULL;
       continue;

@@ -7,7 +7,7 @@
 #include "engine/run.h"
 
 static_assert(PDT__FAULT__FAULT_LOGITS == (int)PDT_FAULT_LOGITS, "faults share their values");
-static_assert(PDT__FAULT__FAULT_COVERAGE == (int)PDT_FAULT_COVERAGE, "faults share their values");
+static_assert(PDT__FAULT__FAULT_WITHDRAWN == (int)PDT_FAULT_WITHDRAWN, "faults share their values");
 
 /* A Decision under construction; everything it points to lives in the mail's arena or in the lanes.
  */
@@ -38,6 +38,17 @@ static const pdt_lane *faulty_lane(const pdt_round_buffers *b, const pdt_running
   return NULL;
 }
 
+/* What ends the session in place of a round: a number that is none, or nobody who wants the answer;
+ * *stream is the one that is named with it. */
+static pdt_fault fault_of(const pdt_run *run, const pdt_running *r, pdt_stream *stream) {
+  const pdt_observer *o = &run->setup.observer;
+  const pdt_lane *faulty = faulty_lane(&run->round, r);
+  const pdt_lane *named = faulty ? faulty : &run->round.lanes[r->first_lane];
+  *stream = named->stream;
+  if (faulty) return faulty->fault;
+  return o->withdrawn && o->withdrawn(o->context, r->index) ? PDT_FAULT_WITHDRAWN : PDT_FAULT_NONE;
+}
+
 static void put_block(const pdt_run *run, const pdt_lane *lane, const pdt_vote *vote,
                       pdt_action action, Pdt__StreamDecision *out) {
   pdt__stream_decision__init(out);
@@ -57,16 +68,17 @@ static void decide_session(const pdt_run *run, draft *d, const pdt_running *r,
                            Pdt__SessionDecision *out) {
   const pdt_settings *settings = &r->session.settings;
   const pdt_lane *lanes = run->round.lanes + r->first_lane;
-  const pdt_lane *faulty = faulty_lane(&run->round, r);
   int32_t first = r->first_lane, n = r->n_lanes;
+  pdt_stream named;
+  pdt_fault fault = fault_of(run, r, &named);
   pdt__session_decision__init(out);
   out->session = r->request->session;
   out->request = (uint32_t)r->index;
   out->round = (uint32_t)r->session.round;
   out->bus_hash = r->bus_hash;
-  if (faulty) {
-    out->fault = (Pdt__Fault)faulty->fault;
-    out->fault_stream = (uint32_t)faulty->stream;
+  if (fault != PDT_FAULT_NONE) {
+    out->fault = (Pdt__Fault)fault;
+    out->fault_stream = (uint32_t)named;
     return;
   }
   for (int32_t i = 0; i < n; i++)
@@ -174,13 +186,14 @@ int pdt_decision_share(pdt_run *run, int64_t *bytes, int64_t room, pdt_error *er
 /* ---- reading ---- */
 
 /* Tokens are the model's, and the last one alone may end the stream, as the block says. */
-static int check_tokens(const pdt_run *run, const Pdt__StreamDecision *b, pdt_error *err) {
+static int check_tokens(const pdt_run *run, const pdt_running *r, const Pdt__StreamDecision *b,
+                        pdt_error *err) {
   for (size_t i = 0; i < b->n_tokens; i++) {
     if (b->tokens[i] < 0 || b->tokens[i] >= run->loaded->model.vocab_size)
       return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: token %d: expected 0 to %d", b->stream,
                       b->tokens[i], run->loaded->model.vocab_size - 1);
     bool ends = i + 1 == b->n_tokens && b->ended;
-    if (pdt_run_is_end(run, b->tokens[i]) == ends) continue;
+    if (pdt_run_ends(run, r, (pdt_stream)b->stream, (int64_t)i, b->tokens[i]) == ends) continue;
     return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: its block %s, but token %zu of %zu is %d",
                     b->stream, b->ended ? "ends the stream" : "does not end the stream", i + 1,
                     b->n_tokens, b->tokens[i]);
@@ -201,7 +214,7 @@ static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__Strea
   if (b->action <= PDT__ACTION__ACTION_NONE || b->action > PDT__ACTION__ACTION_FORCE)
     return pdt_fail(err, PDT_ERROR_RUNTIME, "stream %u: expected an action from 1 to 4, found %d",
                     b->stream, (int)b->action);
-  if (check_tokens(run, b, err)) return -1;
+  if (check_tokens(run, r, b, err)) return -1;
   *out = (pdt_block_verdict){.stream = (pdt_stream)b->stream,
                              .attempt = (int32_t)b->attempt,
                              .readiness = b->readiness,
@@ -215,8 +228,8 @@ static int read_block(const pdt_run *run, const pdt_running *r, const Pdt__Strea
 
 /* A session that met a number that is none has nothing but that. */
 static int check_fault(const pdt_running *r, const Pdt__SessionDecision *d, pdt_error *err) {
-  if (d->fault <= PDT__FAULT__FAULT_NONE || d->fault > PDT__FAULT__FAULT_COVERAGE)
-    return pdt_fail(err, PDT_ERROR_RUNTIME, "expected a fault from 1 to 4, found %d",
+  if (d->fault <= PDT__FAULT__FAULT_NONE || d->fault > PDT__FAULT__FAULT_WITHDRAWN)
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "expected a fault from 1 to 5, found %d",
                     (int)d->fault);
   if (d->n_streams > 0 || d->gate)
     return pdt_fail(err, PDT_ERROR_RUNTIME,

@@ -99,7 +99,8 @@ static void take_tokens(pdt_draft *d, int32_t n) {
 /* Does a lane want a draft of token number i of this step? Behind an end there is nothing. */
 static bool goes_on(const pdt_run *run, const pdt_lane *lane, int32_t i) {
   if (i >= wanted(&run->draft, lane) || i > lane->drafted) return false;
-  return i == 0 || !pdt_run_is_end(run, lane->tokens[lane->emitted + i - 1]);
+  int32_t last = lane->emitted + i - 1;
+  return i == 0 || !pdt_run_ends(run, lane->running, lane->stream, last, lane->tokens[last]);
 }
 
 /* Token number `i` of every lane that wants so many; how many rows that took, or -1. */

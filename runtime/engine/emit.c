@@ -249,7 +249,7 @@ static void compare_draft(pdt_run *run, pdt_lane *lane, pdt_token token) {
   if (lane->drafted == 0) return;
   bool right = lane->tokens[lane->emitted] == token;
   lane->drafted--;
-  lane->missed = !right || pdt_run_is_end(run, token);
+  lane->missed = !right || pdt_run_ends(run, lane->running, lane->stream, lane->emitted, token);
   run->stats.drafts_right += right;
 }
 
@@ -267,8 +267,8 @@ static void append_tokens(pdt_run *run, int32_t n) {
       token = 0;
     }
     compare_draft(run, lane, token);
+    lane->ended = pdt_run_ends(run, lane->running, lane->stream, lane->emitted, token);
     lane->tokens[lane->emitted++] = token;
-    lane->ended = pdt_run_is_end(run, token);
     lane->finished = lane->ended || lane->emitted == lane->room;
   }
 }

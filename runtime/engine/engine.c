@@ -112,8 +112,10 @@ static void arm(const pdt_engine *e) {
   if (e->options.listens) pdt_signals_listen(true);
 }
 
-bool pdt_run_is_end(const pdt_run *run, pdt_token token) {
+bool pdt_run_ends(const pdt_run *run, const pdt_running *r, pdt_stream k, int64_t at,
+                  pdt_token token) {
   const pdt_engine_variant *v = run->variant;
+  if (r->session.streams[k].n_tokens + at < r->session.settings.min_tokens) return false;
   if (v->n_ends == 0) return pdt_model_is_eos(&run->loaded->model, token);
   for (int32_t i = 0; i < v->n_ends; i++)
     if (v->ends[i] == token) return true;
@@ -165,14 +167,15 @@ static void dismiss(pdt_run *run) {
 static void share_setup(pdt_run *run) {
   struct {
     pdt_capacity capacity;
-    int32_t recorded, resumes;
+    int32_t recorded, resumes, withdraws;
     uint64_t before;
   } told = {run->setup.capacity, run->setup.decisions.next != NULL, run->setup.decisions.resumes,
-            run->setup.decisions.before};
+            run->setup.observer.withdrawn != NULL, run->setup.decisions.before};
   pdt_comm_broadcast(run->machine->world, &told, sizeof told, 0);
   run->setup.capacity = told.capacity;
   run->recorded = told.recorded;
   run->resumes = told.resumes;
+  run->withdraws = told.withdraws;
   run->boundary = told.before;
 }
 
@@ -254,6 +257,10 @@ int pdt_engine_step(pdt_engine *e, bool *more, pdt_error *err) {
   if (!status) pdt_run_check(run);
   if (!status && run->stopped && (run->n_sessions > 0 || !run->no_more)) return stop(run, more);
   return status;
+}
+
+pdt_run_stats pdt_engine_stats(const pdt_engine *e) {
+  return e->run->stats;
 }
 
 /* What was drafted is known within each group: adds up those of all. Collective, blocking. */

@@ -92,6 +92,10 @@ int pdt_engine_begin(pdt_engine *engine, const pdt_run_setup *setup, pdt_error *
  * replica that diverged), MEMORY, those of the sources and the observer. */
 int pdt_engine_step(pdt_engine *engine, bool *more, pdt_error *err);
 
+/* What the run has done so far: of its seconds, those of prompts, rounds and boundaries. Not
+ * collective. */
+pdt_run_stats pdt_engine_stats(const pdt_engine *engine);
+
 /* Ends the run, and sessions that are still in flight with it; what it did so far goes to *stats.
  * Frees what it took in any case. Collective over world, blocking; all ranks fail alike, with what
  * a rank met since the last boundary. */

@@ -43,6 +43,11 @@ typedef struct pdt_observer {
    * then use the new value. Not called in rounds whose decision is recorded. */
   int (*assess)(void *context, const pdt_running *running, const pdt_block_report *block,
                 float *readiness, pdt_error *err);
+  /* Does nobody want the answer to request `index` any more? Asked before it is admitted, before
+   * each piece of its prompt is read, and before each of its rounds is decided: there it ends as by
+   * a fault, which is decided like anything else. request_failed, which must be there, is told. Not
+   * asked where rounds are recorded. */
+  bool (*withdrawn)(void *context, int32_t index);
   /* Gets the bytes of a Decision that the coordinator made, before anybody acts on it: the
    * journal. */
   int (*decided)(void *context, const void *packed, pdt_bytes bytes, pdt_error *err);

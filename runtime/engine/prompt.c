@@ -176,6 +176,22 @@ static int32_t next_piece(const pdt_run *run, int32_t rows) {
   return run->next && n == left ? 0 : n;
 }
 
+/* Does nobody want the session any more whose prompt is to be read next? Then it leaves. Asked
+ * where prompts are read live, before each piece. Collective over the world. */
+static bool leaves(pdt_run *run) {
+  const pdt_observer *o = &run->setup.observer;
+  const pdt_running *r = run->sessions[run->n_decoding];
+  pdt_error why = {0};
+  if (!run->withdraws || run->next) return false;
+  int32_t withdrawn = run->machine->world->rank == 0 && o->withdrawn(o->context, r->index);
+  pdt_comm_broadcast(run->machine->world, &withdrawn, sizeof withdrawn, 0);
+  if (!withdrawn) return false;
+  pdt_fail(&why, PDT_ERROR_RUNTIME, "it was withdrawn while its prompt was read");
+  pdt_request_fail_in(&why, r->request, r->index);
+  pdt_run_fail_session(run, run->n_decoding, &why);
+  return true;
+}
+
 int pdt_run_prompts(pdt_run *run, pdt_error *err) {
   double start = pdt_seconds();
   int32_t bulk = run->machine->device.bulk_rows, n, rows = INT32_MAX;
@@ -183,6 +199,7 @@ int pdt_run_prompts(pdt_run *run, pdt_error *err) {
   int status = 0;
   while (!status && run->n_decoding < run->n_sessions && (n = next_piece(run, rows)) > 0) {
     pdt_running *r = run->sessions[run->n_decoding];
+    if (leaves(run)) continue;
     status = read_piece(run, r, n, err);
     rows = n < rows ? rows - n : 0;
     if (!status && r->n_encoded == r->request->n_prompt) status = start_session(run, err);

@@ -66,7 +66,9 @@ static const char *read_record(const pdt_run *run, pdt_lane *lane, const char *a
   at += 4 * (int64_t)lane->room;
   memcpy(lane->coverage, at, (size_t)slots);
   lane->emitted_states = run->details ? (const float *)(const void *)(at + slots) : NULL;
-  lane->ended = record.n_tokens > 0 && pdt_run_is_end(run, lane->tokens[record.n_tokens - 1]);
+  int32_t last = record.n_tokens - 1;
+  lane->ended =
+      last >= 0 && pdt_run_ends(run, lane->running, lane->stream, last, lane->tokens[last]);
   return next;
 }
 

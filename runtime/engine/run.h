@@ -44,7 +44,8 @@ typedef struct pdt_run {
   pdt_machine *machine; /* borrowed, as the next two */
   pdt_loaded *loaded;
   const pdt_engine_variant *variant;
-  bool listens; /* to signals, that stop it */
+  bool listens;   /* to signals, that stop it */
+  bool withdraws; /* rank 0's observer knows of requests that nobody wants any more */
   pdt_run_setup setup;
   pdt_bytes kv_limit;   /* most bytes of cache; 0: what memory there is */
   bool details;         /* observers want notes and hidden states of every block */
@@ -183,7 +184,8 @@ void pdt_run_check(const pdt_run *run);
 pdt_block_report pdt_report_of(const pdt_run *run, const pdt_lane *lane, int32_t attempt,
                                pdt_action action);
 
-/* Does this token end a stream? */
-bool pdt_run_is_end(const pdt_run *run, pdt_token token);
+/* Does this token, number `at` of the block of a session's stream k, end the stream? */
+bool pdt_run_ends(const pdt_run *run, const pdt_running *r, pdt_stream k, int64_t at,
+                  pdt_token token);
 
 #endif

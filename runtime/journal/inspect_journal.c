@@ -45,6 +45,11 @@ static void table_round(FILE *out, const Pdt__Decision *d, const Pdt__SessionDec
 }
 
 static void table_fault(FILE *out, const Pdt__Decision *d, const Pdt__SessionDecision *s) {
+  if (s->fault == PDT__FAULT__FAULT_WITHDRAWN) {
+    (void)fprintf(out, "%8" PRIu64 "  %7u  %7" PRIu64 "  %5u  it is withdrawn\n", d->boundary,
+                  s->request, s->session, s->round);
+    return;
+  }
   (void)fprintf(out, "%8" PRIu64 "  %7u  %7" PRIu64 "  %5u  a fault of stream %u's %s ends it\n",
                 d->boundary, s->request, s->session, s->round, s->fault_stream,
                 pdt_fault_name((pdt_fault)s->fault));
@@ -101,8 +106,7 @@ static void table_totals(FILE *out, const pdt_journal_totals *t, const pdt_journ
       t->entries, t->boundaries, t->started, t->requests, t->ended, t->complete, t->rounds,
       t->gates, t->commits, t->holds, t->rollbacks, t->forced, t->tokens, t->committed);
   if (t->faults > 0)
-    (void)fprintf(out, "%" PRId64 " sessions were ended by a fault: a number that is none\n",
-                  t->faults);
+    (void)fprintf(out, "%" PRId64 " sessions were ended by a fault, or withdrawn\n", t->faults);
   if (t->failed > 0) (void)fprintf(out, "%" PRId64 " requests were not served\n", t->failed);
   if (r->torn > 0)
     (void)fprintf(out,

@@ -21,7 +21,8 @@ enum {
   PDT_JOURNAL_VERSION = 3,
   PDT_JOURNAL_HEAD_BYTES = 12,  /* magic and version */
   PDT_JOURNAL_FRAME_BYTES = 12, /* length and checksum around a payload */
-  PDT_JOURNAL_MAX_ENTRY_BYTES = 64 << 20
+  PDT_JOURNAL_MAX_ENTRY_BYTES = 64 << 20,
+  PDT_JOURNAL_ENDLESS = INT32_MAX /* requests of a header: a server's, which come as they come */
 };
 
 /* When appended entries are forced to disk. An entry survives a crash of the process as soon as it

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/json_text.h"
 #include "base/memory.h"
 #include "base/utf8.h"
@@ -12,6 +13,8 @@
 struct pdt_output {
   pdt_sink sink;
   pdt_turns *turns; /* NULL: records go on in the order given */
+  bool in_memory;   /* they stay in `kept` */
+  pdt_buffer kept;
   pdt_output_format format;
   uint8_t *buffer; /* [capacity]: one record in delimited form */
   size_t capacity;
@@ -28,6 +31,23 @@ int pdt_output_open(pdt_output **o, const char *path, pdt_output_format format, 
   return -1;
 }
 
+int pdt_output_open_memory(pdt_output **o, pdt_output_format format, pdt_error *err) {
+  if (PDT_NEW(o, 1, "output", err)) return -1;
+  **o = (pdt_output){.format = format,
+                     .in_memory = true,
+                     .sink = {.file = {.fd = -1}, .fd = -1, .path = strdup("output")}};
+  if ((*o)->sink.path) return 0;
+  pdt_output_discard(*o);
+  *o = NULL;
+  return pdt_fail(err, PDT_ERROR_MEMORY, "output: no memory");
+}
+
+int pdt_output_take(pdt_output *o, char **data, size_t *bytes, pdt_error *err) {
+  int rc = pdt_buffer_take(&o->kept, data, bytes, err);
+  pdt_output_discard(o);
+  return rc;
+}
+
 int pdt_output_close(pdt_output *o, pdt_error *err) {
   int rc = pdt_sink_commit(&o->sink, err);
   pdt_output_discard(o);
@@ -38,6 +58,7 @@ void pdt_output_discard(pdt_output *o) {
   if (!o) return;
   pdt_sink_discard(&o->sink);
   pdt_turns_free(o->turns);
+  pdt_buffer_free(&o->kept);
   free(o->buffer);
   free(o);
 }
@@ -61,6 +82,7 @@ int pdt_output_end(pdt_output *o, int32_t request, pdt_error *err) {
 /* Writes a record as it stands in the file, or lets it wait for its turn. */
 static int put_record(pdt_output *o, int32_t request, const void *data, size_t bytes,
                       pdt_error *err) {
+  if (o->in_memory) return pdt_buffer_put(&o->kept, data, bytes, err);
   return o->turns ? pdt_turns_put(o->turns, request, data, (pdt_bytes)bytes, err)
                   : pdt_sink_write(&o->sink, data, (pdt_bytes)bytes, err);
 }

@@ -51,6 +51,13 @@ typedef struct pdt_output pdt_output;
  * close. Sets *o. Ended by close or discard. Errors: IO, MEMORY. */
 int pdt_output_open(pdt_output **o, const char *path, pdt_output_format format, pdt_error *err);
 
+/* The same into memory. Ended by take or discard. Errors: MEMORY. */
+int pdt_output_open_memory(pdt_output **o, pdt_output_format format, pdt_error *err);
+
+/* Gives the bytes in memory away, zero-terminated, for free(), and frees o, also on failure.
+ * Errors: MEMORY. */
+int pdt_output_take(pdt_output *o, char **data, size_t *bytes, pdt_error *err);
+
 /* From now on the records of n_requests requests may come in any order, and are written in that of
  * their requests: those of a request before its turn wait (turns.h). Errors: MEMORY. */
 int pdt_output_in_turns(pdt_output *o, int32_t n_requests, pdt_error *err);

@@ -14,7 +14,7 @@
 static_assert(PDT__ACTION__ACTION_COMMIT == (int)PDT_ACTION_COMMIT, "actions share their values");
 static_assert(PDT__ACTION__ACTION_FORCE == (int)PDT_ACTION_FORCE, "actions share their values");
 static_assert(PDT__FAULT__FAULT_LOGITS == (int)PDT_FAULT_LOGITS, "faults share their values");
-static_assert(PDT__FAULT__FAULT_COVERAGE == (int)PDT_FAULT_COVERAGE, "faults share their values");
+static_assert(PDT__FAULT__FAULT_WITHDRAWN == (int)PDT_FAULT_WITHDRAWN, "faults share their values");
 
 void pdt_replay_init(pdt_replay *r) {
   *r = (pdt_replay){0};
@@ -215,8 +215,8 @@ static int take_fault(pdt_replay *r, pdt_replay_session *s, const Pdt__SessionDe
                       pdt_error *err) {
   pdt_round round = d->round > INT32_MAX ? -1 : (pdt_round)d->round;
   pdt_stream k = d->fault_stream > INT32_MAX ? -1 : (pdt_stream)d->fault_stream;
-  if (d->fault <= PDT__FAULT__FAULT_NONE || d->fault > PDT__FAULT__FAULT_COVERAGE)
-    return BAD("expected a fault from 1 to 4, found %d", (int)d->fault);
+  if (d->fault <= PDT__FAULT__FAULT_NONE || d->fault > PDT__FAULT__FAULT_WITHDRAWN)
+    return BAD("expected a fault from 1 to 5, found %d", (int)d->fault);
   if (d->n_streams > 0 || d->gate)
     return BAD("a fault with %zu blocks and a gate that %s: expected none, and one that failed",
                d->n_streams, d->gate ? "passed" : "failed");

@@ -30,7 +30,8 @@ const char *pdt_action_name(pdt_action action) {
 }
 
 const char *pdt_fault_name(pdt_fault fault) {
-  static const char *const names[] = {"none", "logits", "readiness", "note", "coverage"};
+  static const char *const names[] = {"none", "logits",   "readiness",
+                                      "note", "coverage", "withdrawn"};
   return names[fault];
 }
 

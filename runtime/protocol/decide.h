@@ -15,14 +15,16 @@ typedef enum pdt_action {
   PDT_ACTION_FORCE,    /* weak and out of attempts: committed and flagged */
 } pdt_action;
 
-/* What kept a block from being one: a number that is none, computed by its owner. It ends the
- * session. The values are those of Fault in proto/pdt.proto. */
+/* What ends a session before its time: what kept a block from being one, a number that is none,
+ * computed by its owner; or that nobody wants its answer any more. The values are those of Fault in
+ * proto/pdt.proto. */
 typedef enum pdt_fault {
   PDT_FAULT_NONE,
   PDT_FAULT_LOGITS,
   PDT_FAULT_READINESS,
   PDT_FAULT_NOTE,
   PDT_FAULT_COVERAGE,
+  PDT_FAULT_WITHDRAWN,
 } pdt_fault;
 
 /* One stream that emitted a block this round. */
@@ -46,7 +48,7 @@ bool pdt_decide(const pdt_vote *votes, int32_t n, double gamma, pdt_policy polic
 /* "commit", "hold", "rollback", "force", "none". */
 const char *pdt_action_name(pdt_action action);
 
-/* "logits", "readiness", "note", "coverage", "none". */
+/* "logits", "readiness", "note", "coverage", "withdrawn", "none". */
 const char *pdt_fault_name(pdt_fault fault);
 
 /* "selective", "stall", "global"; and back, false when unknown. */

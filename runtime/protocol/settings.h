@@ -12,6 +12,7 @@ typedef struct pdt_settings {
   int32_t window;       /* B, notes, the plan note included */
   int32_t max_attempts;
   int32_t max_rounds;
+  int32_t min_tokens; /* of a stream, before which none ends it */
   double gamma;
   uint64_t seed;
   pdt_sampling sampling;

@@ -38,6 +38,8 @@ int pdt_request_fault(pdt_error *err, const pdt_request *r, int32_t index, pdt_r
                                      [PDT_FAULT_COVERAGE] = "coverage"};
   char name[PDT_REQUEST_NAME_BYTES];
   pdt_request_name(name, sizeof name, r, index);
+  if (fault == PDT_FAULT_WITHDRAWN)
+    return pdt_fail(err, PDT_ERROR_RUNTIME, "%s, round %d: it was withdrawn", name, round);
   return pdt_fail(err, PDT_ERROR_RUNTIME,
                   "%s, round %d, stream %d: %s: expected finite numbers, found NaN or infinity "
                   "(hint: %s)",

@@ -32,8 +32,8 @@ void pdt_request_name(char *text, size_t room, const pdt_request *r, int32_t ind
 /* Puts that name before the message of an error already filled in; returns -1. */
 int pdt_request_fail_in(pdt_error *err, const pdt_request *r, int32_t index);
 
-/* The error of a session that a number which is none ended, by a stream's block of a round. Returns
- * -1. */
+/* The error of a session that a fault ended in a round: a number that is none, in a stream's block,
+ * or that it was withdrawn. Returns -1. */
 int pdt_request_fault(pdt_error *err, const pdt_request *r, int32_t index, pdt_round round,
                       pdt_stream stream, pdt_fault fault);
 

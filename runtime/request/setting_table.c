@@ -58,6 +58,10 @@ const pdt_setting pdt_setting_table[PDT_SETTINGS] = {
     {"top_p", "P", "sample among the likeliest that make up P; 1 is off", .fallback = 1,
      REAL(1e-9, 1, sampling.top_p, top_p)},
     {"seed", "N", "seed of the random numbers", .fallback = 0, SEED(seed, seed)},
+    {"min_tokens", "N",
+     "tokens that a stream has before an end-of-sequence token ends it; earlier it goes on behind "
+     "one",
+     .fallback = 0, INTEGER(0, PDT_MAX_REQUEST_TOKENS, min_tokens, min_tokens)},
 };
 
 const pdt_setting *pdt_setting_find(const char *key) {

@@ -97,7 +97,7 @@ static void name_unfinished(const pass *p) {
   }
   if (unfinished > NAMED)
     fprintf(stderr, "and %" PRId64 " more sessions had no end\n", unfinished - NAMED);
-  if (r->totals.requests > (int64_t)r->n)
+  if (r->totals.requests > (int64_t)r->n && r->totals.requests != PDT_JOURNAL_ENDLESS)
     fprintf(stderr, "%" PRId64 " of %" PRId64 " requests had not started\n",
             r->totals.requests - (int64_t)r->n, r->totals.requests);
   if (p->torn > 0)

@@ -85,25 +85,35 @@ static int make_artifact(const pdt_outcome *o, const pdt_tokenizer *tokenizer,
   return status ? -1 : 0;
 }
 
+int pdt_result_part(const pdt_request *r, const pdt_stream_state *stream, int32_t n,
+                    const pdt_tokenizer *tokenizer, char **text, size_t *bytes, pdt_error *err) {
+  int32_t n_prefix = r->n_prefix[stream->index];
+  pdt_token *ids;
+  decoded_text decoded = {0};
+  *text = NULL;
+  if (PDT_NEW(&ids, n_prefix + n, "answer", err)) return -1;
+  if (n_prefix) memcpy(ids, r->prefix[stream->index], (size_t)n_prefix * sizeof *ids);
+  if (n) memcpy(ids + n_prefix, stream->tokens, (size_t)n * sizeof *ids);
+  /* A section is read in the middle of a text, and keeps a space in front there. */
+  pdt_token before = n_prefix > 0 ? r->prompt[r->n_prompt - 1] : -1;
+  int status = decode_tokens(tokenizer, before, ids, n_prefix + n, &decoded, err);
+  free(ids);
+  *text = decoded.text;
+  *bytes = decoded.bytes;
+  return status;
+}
+
 /* A stream's part of the answer: its section, then what it committed. */
 static int append_section(const pdt_outcome *o, const pdt_tokenizer *tokenizer, pdt_stream k,
                           FILE *answer, pdt_error *err) {
-  const pdt_request *r = o->request;
   const pdt_stream_state *stream = &o->streams[k];
-  int32_t n = r->n_prefix[k] + stream->n_committed;
-  pdt_token *ids;
-  decoded_text text = {0};
-  if (PDT_NEW(&ids, n, "answer", err)) return -1;
-  if (r->n_prefix[k]) memcpy(ids, r->prefix[k], (size_t)r->n_prefix[k] * sizeof *ids);
-  if (stream->n_committed)
-    memcpy(ids + r->n_prefix[k], stream->tokens, (size_t)stream->n_committed * sizeof *ids);
-  /* A section is read in the middle of a text, and keeps a space in front there. */
-  pdt_token before = r->n_prefix[k] > 0 ? r->prompt[r->n_prompt - 1] : -1;
-  int status = decode_tokens(tokenizer, before, ids, n, &text, err);
-  if (!status && fwrite(text.text, 1, text.bytes, answer) != text.bytes)
+  char *text;
+  size_t bytes;
+  int status =
+      pdt_result_part(o->request, stream, stream->n_committed, tokenizer, &text, &bytes, err);
+  if (!status && fwrite(text, 1, bytes, answer) != bytes)
     status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
-  free(ids);
-  free(text.text);
+  free(text);
   return status;
 }
 

@@ -33,6 +33,12 @@ int pdt_result_make(pdt_result *r, const pdt_outcome *outcome, const pdt_tokeniz
                     pdt_error *err);
 void pdt_result_free(pdt_result *r);
 
+/* The first n committed tokens of a stream, behind its section, as they stand in the answer: sets
+ * *text [*bytes], freed by the caller; the text ends before a character that is not whole. Errors:
+ * those of pdt_tokenizer_decode_after, MEMORY. */
+int pdt_result_part(const pdt_request *request, const pdt_stream_state *stream, int32_t n,
+                    const pdt_tokenizer *tokenizer, char **text, size_t *bytes, pdt_error *err);
+
 /* Its records: artifacts by stream, then the answer. Errors: those of pdt_output_artifact. */
 int pdt_result_write(const pdt_result *r, pdt_output *output, pdt_error *err);
 

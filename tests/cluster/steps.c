@@ -150,6 +150,11 @@ static void tell_block(FILE *out, const pdt_block_report *b) {
           (unsigned long long)XXH3_64bits(b->coverage, PLAN_SLOTS * sizeof *b->coverage));
 }
 
+static bool is_withdrawn(void *context, int32_t index) {
+  const playing *p = context;
+  return p->step >= p->scene->withdrawn_from && (p->scene->withdrawn >> index & 1) != 0;
+}
+
 static int on_round(void *context, const pdt_round_report *report, pdt_error *err) {
   playing *p = pause_counting(context);
   const pdt_running *r = report->running;
@@ -223,6 +228,7 @@ static int set_up(playing *p, pdt_spread spread, pdt_run_setup *setup, pdt_error
                            .observer = {.context = p,
                                         .session_started = on_started,
                                         .assess = on_block,
+                                        .withdrawn = s->withdrawn ? is_withdrawn : NULL,
                                         .decided = on_decided,
                                         .round_done = on_round,
                                         .session_ended = on_ended,

@@ -54,8 +54,10 @@ typedef struct scene {
   int32_t observer_fails;      /* at a round of this step; likewise */
   float (*assess)(pdt_round round, pdt_stream stream); /* a block's readiness; NULL: its own */
   bool lets_fail;                                      /* requests may end alone */
-  const decisions *recorded;                           /* NULL: none */
-  int32_t n_recorded;                                  /* the first of them */
+  uint32_t withdrawn;        /* bit i: nobody wants the answer to request i, */
+  int32_t withdrawn_from;    /* from this step on */
+  const decisions *recorded; /* NULL: none */
+  int32_t n_recorded;        /* the first of them */
   bool resumes;
   int32_t steps;            /* after which the run is ended; 0: when nothing is left */
   int32_t runs;             /* on one engine, one after the other; 0: one. The last one is told, and

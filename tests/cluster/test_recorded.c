@@ -307,7 +307,7 @@ static bool leave_out_a_block(Pdt__Decision *d) {
 static bool unknown_fault(Pdt__Decision *d) {
   Pdt__SessionDecision *s = d->sessions[0];
   while (s->n_streams > 0) pdt__stream_decision__free_unpacked(s->streams[--s->n_streams], NULL);
-  s->fault = (Pdt__Fault)5;
+  s->fault = (Pdt__Fault)6;
   s->gate = false;
   return true;
 }
@@ -342,7 +342,7 @@ static const change changes[] = {
     {"request", change_request, "expected the decision about request"},
     {"session left out", leave_out_a_session, ""},
     {"block left out", leave_out_a_block, "expected a block, found none"},
-    {"unknown fault", unknown_fault, "expected a fault from 1 to 4, found 5"},
+    {"unknown fault", unknown_fault, "expected a fault from 1 to 5, found 6"},
     {"fault of nobody", fault_of_nobody, "a fault of stream 4, which has no block in round"},
     {"fault with blocks", fault_with_blocks, "blocks and a gate that"},
 };

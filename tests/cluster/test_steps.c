@@ -224,6 +224,73 @@ static void test_refused_for_all(void **state) {
   }
 }
 
+/* ---- requests that nobody wants any more ---- */
+
+/* Sessions that are withdrawn, with a prompt half read or before they began, end alone, by a
+ * decision that is recorded: who plays the record back needs nobody to withdraw them. */
+static void test_withdrawn(void **state) {
+  const fixture *f = *state;
+  for (int i = 0; i < 24; i++) {
+    scene s = f->scene, again = f->scene;
+    ending e, second;
+    s.lets_fail = again.lets_fail = true;
+    s.withdrawn = i % 3 == 0 ? 2 : i % 3 == 1 ? 5 : 15;
+    s.withdrawn_from = i / 3;
+    s.max_sessions = again.max_sessions = i % 2 ? 2 : REQUESTS;
+    lay_out(&s, i);
+    play(&s, &e);
+    went_well(&e);
+    int32_t failed = 0;
+    for (int j = 0; j < REQUESTS; j++) {
+      bool withdrawn = (s.withdrawn >> j & 1) != 0;
+      if (!withdrawn) same_session(&e, j, &f->together, j);
+      if (!withdrawn || e.sessions[j].n_ended) continue; /* it may have ended before */
+      assert_int_equal(e.sessions[j].n_failed, 1);
+      assert_non_null(strstr(e.sessions[j].failure, "it was withdrawn"));
+      assert_true(e.sessions[j].rounds <= s.withdrawn_from);
+      failed += !strstr(e.sessions[j].failure, "before it began");
+    }
+    assert_int_equal(e.stats.failed, failed);
+    assert_true(i >= 12 || failed > 0 || s.withdrawn_from == 0);
+    again.recorded = &e.decisions;
+    again.n_recorded = e.decisions.n;
+    if (e.stats.boundaries > 0 && s.max_sessions == REQUESTS && s.withdrawn_from > 0) {
+      play(&again, &second);
+      went_well(&second);
+      for (int j = 0; j < REQUESTS; j++)
+        if (e.sessions[j].n_started)
+          assert_int_equal(second.sessions[j].n_failed, e.sessions[j].n_failed);
+      ending_free(&second);
+    }
+    ending_free(&e);
+  }
+}
+
+/* The prompt of a session that is withdrawn is read no further. */
+static void test_withdrawn_prompt(void **state) {
+  const fixture *f = *state;
+  script late;
+  script_new(&late, 30, 4, LONG_PROMPT, 33);
+  for (int i = 0; i < LAYOUTS; i++) {
+    scene s = scene_of(f->model, SIDECAR);
+    ending e;
+    s.details = true;
+    s.lets_fail = true;
+    s.withdrawn = 2;
+    s.withdrawn_from = 3; /* 128 tokens in each of the steps 1 and 2 */
+    lay_out(&s, i);
+    scene_add(&s, &f->requests[0], 0);
+    scene_add(&s, &late, 1);
+    play(&s, &e);
+    went_well(&e);
+    same_session(&e, 0, &f->together, 0);
+    assert_true(e.sessions[1].n_started == 0 && e.sessions[1].n_failed == 1);
+    assert_string_equal(e.sessions[1].failure,
+                        "session 30 (request 1): it was withdrawn while its prompt was read");
+    ending_free(&e);
+  }
+}
+
 /* ---- runs that end ---- */
 
 /* A run of no requests, and one whose only request comes when several steps had nothing to do. */
@@ -360,11 +427,17 @@ static void test_bad_capacities(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_alone),           cmocka_unit_test(test_late),
-      cmocka_unit_test(test_long_prompt),     cmocka_unit_test(test_refused),
-      cmocka_unit_test(test_refused_for_all), cmocka_unit_test(test_nothing_to_do),
-      cmocka_unit_test(test_ends_anywhere),   cmocka_unit_test(test_failures),
+      cmocka_unit_test(test_alone),
+      cmocka_unit_test(test_late),
+      cmocka_unit_test(test_long_prompt),
+      cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_refused_for_all),
+      cmocka_unit_test(test_nothing_to_do),
+      cmocka_unit_test(test_ends_anywhere),
+      cmocka_unit_test(test_failures),
       cmocka_unit_test(test_bad_capacities),
+      cmocka_unit_test(test_withdrawn),
+      cmocka_unit_test(test_withdrawn_prompt),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -28,7 +28,7 @@ static void mend(uint8_t *data, size_t size) {
 /* What an ended session promises. */
 static void check_session(const pdt_replay_session *s) {
   if (s->fault != PDT_FAULT_NONE &&
-      (s->complete || s->fault > PDT_FAULT_COVERAGE || s->fault_stream < 0 ||
+      (s->complete || s->fault > PDT_FAULT_WITHDRAWN || s->fault_stream < 0 ||
        s->fault_stream >= s->request.settings.streams))
     abort();
   for (pdt_stream k = 0; s->session.streams && k < s->request.settings.streams; k++) {

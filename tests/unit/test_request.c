@@ -107,7 +107,8 @@ static const char everything[] =
     "{'prompt_ids':[0,99,5],'prefix_ids':[[],[1,2,3]],'plan_ids':[0,65535,1],'session':4294967295,"
     "'settings':{'streams':2,'block_tokens':5,'reveal_delay':3,'window':7,'horizon':9,"
     "'gamma':0.1,'policy':'global','max_attempts':6,'max_tokens':21,'max_rounds':2147483647,"
-    "'temperature':0.3,'top_k':40,'top_p':0.95,'seed':-9223372036854775808}}";
+    "'temperature':0.3,'top_k':40,'top_p':0.95,'seed':-9223372036854775808,"
+    "'min_tokens':11}}";
 
 static void every_field(void **state) {
   (void)state;
@@ -123,6 +124,7 @@ static void every_field(void **state) {
   assert_int_equal(s->window, 7);
   assert_int_equal(s->max_attempts, 6);
   assert_int_equal(s->max_rounds, INT32_MAX);
+  assert_int_equal(s->min_tokens, 11);
   assert_true(s->gamma == 0.1 && s->sampling.temperature == 0.3 && s->sampling.top_p == 0.95);
   assert_int_equal(s->sampling.top_k, 40);
   assert_int_equal(s->limits.block_tokens, 5);
@@ -178,7 +180,7 @@ static void settings_are_written(void **state) {
       text, "{\"streams\":2,\"block_tokens\":5,\"reveal_delay\":3,\"window\":7,\"horizon\":"
             "9,\"gamma\":0.1,\"policy\":\"global\",\"max_attempts\":6,\"max_tokens\":21,"
             "\"max_rounds\":2147483647,\"temperature\":0.3,\"top_k\":40,\"top_p\":0.95,"
-            "\"seed\":\"9223372036854775808\"}");
+            "\"seed\":\"9223372036854775808\",\"min_tokens\":11}");
   free(text);
   json_decref(json);
   pdt_request_free(&r);

@@ -1,0 +1,351 @@
+#include "serve/reply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/json_text.h"
+#include "base/memory.h"
+#include "base/text_safe.h"
+#include "run/result.h"
+
+int pdt_reply_new(pdt_reply *r, const pdt_ask *ask, const pdt_job *job,
+                  const pdt_tokenizer *tokenizer, const char *model, uint64_t number,
+                  pdt_error *err) {
+  *r = (pdt_reply){.ask = ask, .job = job, .tokenizer = tokenizer, .model = model};
+  r->created = (int64_t)time(NULL);
+  snprintf(r->id, sizeof r->id, "cmpl-%llx-%llx", (unsigned long long)r->created,
+           (unsigned long long)number);
+  return pdt_parts_new(&r->parts, ask, job, tokenizer, err);
+}
+
+void pdt_reply_free(pdt_reply *r) {
+  pdt_parts_free(&r->parts);
+}
+
+int pdt_reply_read(pdt_reply *r, size_t n, bool over, pdt_error *err) {
+  if (!r->ask->stream && !r->ask->stops) return 0; /* all at once, at the end */
+  return pdt_parts_read(&r->parts, n, err) || (over && pdt_parts_end(&r->parts, err)) ? -1 : 0;
+}
+
+/* ---- text that grows ---- */
+
+/* A stream into memory that ends in a buffer. */
+typedef struct writer {
+  char *text;
+  size_t bytes;
+  FILE *out;
+  bool good; /* texts could be quoted */
+} writer;
+
+static int open_writer(writer *w, pdt_error *err) {
+  *w = (writer){.good = true};
+  w->out = open_memstream(&w->text, &w->bytes);
+  return w->out ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
+}
+
+static int close_writer(writer *w, pdt_buffer *to, pdt_error *err) {
+  bool good = w->good && !ferror(w->out);
+  good = fclose(w->out) == 0 && good;
+  int status = good ? pdt_buffer_put(to, w->text, w->bytes, err)
+                    : pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
+  free(w->text);
+  return status;
+}
+
+static void put_text(writer *w, const char *text, size_t bytes) {
+  w->good = pdt_json_put_string(w->out, text, bytes) && w->good;
+}
+
+/* One of our own words; NULL: none. */
+static void put_word(writer *w, const char *word) {
+  if (word)
+    fprintf(w->out, "\"%s\"", word);
+  else
+    fputs("null", w->out);
+}
+
+/* A text of a message, which may have been cut anywhere. */
+static void put_message(writer *w, const char *text) {
+  char *safe = pdt_escaped(text);
+  w->good = safe && w->good;
+  if (safe) put_text(w, safe, strlen(safe));
+  free(safe);
+}
+
+/* ---- what all answers say ---- */
+
+static void put_head(writer *w, const pdt_reply *r) {
+  fprintf(w->out,
+          "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", r->id,
+          (long long)r->created);
+  put_text(w, r->model, strlen(r->model));
+}
+
+static void put_choice(writer *w, const char *text, size_t bytes, const char *reason) {
+  fputs(",\"choices\":[{\"index\":0,\"text\":", w->out);
+  put_text(w, text, bytes);
+  fputs(",\"logprobs\":null,\"finish_reason\":", w->out);
+  put_word(w, reason);
+  fputs("}]", w->out);
+}
+
+/* Of the streams as they are, or were where the answer is cut. */
+static void put_usage(writer *w, const pdt_reply *r) {
+  long long prompt = pdt_job_prompt_tokens(r->job), tokens = 0;
+  if (r->parts.cut == 0) tokens = pdt_job_committed(r->job);
+  for (size_t i = 0; i < r->parts.cut; i++) tokens += r->job->blocks[i].n_tokens;
+  fprintf(w->out,
+          ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld}",
+          prompt, tokens, prompt + tokens);
+}
+
+/* What ended the session, or the answer before it. */
+static const char *ended_by(const pdt_reply *r) {
+  bool done = true;
+  if (r->parts.cut > 0) return "stop";
+  for (pdt_stream k = 0; k < r->job->request.settings.streams; k++)
+    done = done && r->job->streams[k].done;
+  return done ? "complete" : "max_rounds";
+}
+
+/* "stop": every part ended by itself, or where it was to; else "length". */
+static const char *finish_reason(const pdt_reply *r) {
+  bool good = true;
+  if (r->parts.cut == 0) return pdt_job_finish_reason(r->job);
+  for (pdt_stream k = 0; k < r->job->request.settings.streams; k++)
+    good = good && (r->parts.parts[k].stopped || r->job->streams[k].ended);
+  return good ? "stop" : "length";
+}
+
+/* ,"pdt":{... without its end. */
+static void put_pdt(writer *w, const pdt_reply *r, const pdt_stream *order) {
+  const pdt_job *job = r->job;
+  const pdt_settings *s = &job->request.settings;
+  const pdt_job_counts *c = r->parts.cut > 0 ? &job->blocks[r->parts.cut - 1].counts : &job->counts;
+  fputs(",\"pdt\":{\"session\":", w->out);
+  pdt_json_put_u64(w->out, job->request.session);
+  fputs(",\"order\":", w->out);
+  pdt_json_put_i32s(w->out, order, (size_t)s->streams);
+  fputs(",\"plan_ids\":", w->out);
+  pdt_json_put_i32s(w->out, job->plan_ids, (size_t)s->limits.slots);
+  fprintf(w->out,
+          ",\"ended_by\":\"%s\",\"rounds\":%lld,\"gates_passed\":%lld,\"commits\":%lld,"
+          "\"holds\":%lld,\"rollbacks\":%lld,\"forced\":%lld",
+          ended_by(r), (long long)c->rounds, (long long)c->gates,
+          (long long)c->actions[PDT_ACTION_COMMIT], (long long)c->actions[PDT_ACTION_HOLD],
+          (long long)c->actions[PDT_ACTION_ROLLBACK], (long long)c->actions[PDT_ACTION_FORCE]);
+}
+
+/* ---- whole answers ---- */
+
+/* The records of pdt decode --out: an artifact a stream, then the answer. */
+static int make_records(const pdt_result *result, pdt_output_format format, char **lines,
+                        size_t *bytes, pdt_error *err) {
+  pdt_output *output;
+  pdt_error ignored = {0};
+  if (pdt_output_open_memory(&output, format, err)) return -1;
+  int status = pdt_result_write(result, output, err);
+  return pdt_output_take(output, lines, bytes, status ? &ignored : err) || status ? -1 : 0;
+}
+
+/* The artifacts of those records, as lines, in a list. */
+static void put_artifacts(writer *w, const char *lines, int32_t K) {
+  fputs(",\"artifacts\":[", w->out);
+  for (int32_t k = 0; k < K; k++) {
+    const char *end = strchr(lines, '\n');
+    if (k > 0) fputc(',', w->out);
+    (void)fwrite(lines, 1, (size_t)(end - lines), w->out);
+    lines = end + 1;
+  }
+  fputs("]}}\n", w->out);
+}
+
+static int put_completion(pdt_reply *r, const pdt_result *result, const char *lines,
+                          pdt_buffer *out, pdt_error *err) {
+  writer w;
+  char *cut = NULL;
+  const char *text = result->answer.text;
+  size_t bytes = result->answer.n_text_bytes;
+  if (r->parts.ended) {
+    if (pdt_parts_answer(&r->parts, &cut, &bytes, err)) return -1;
+    text = cut;
+  }
+  if (open_writer(&w, err)) {
+    free(cut);
+    return -1;
+  }
+  put_head(&w, r);
+  put_choice(&w, text, bytes, finish_reason(r));
+  put_usage(&w, r);
+  put_pdt(&w, r, result->order);
+  put_artifacts(&w, lines, result->K);
+  free(cut);
+  return close_writer(&w, out, err);
+}
+
+/* The result of the session, or of what it had come to where the answer is cut. */
+static int make_result(const pdt_reply *r, pdt_result *result, pdt_error *err) {
+  const pdt_job *job = r->job;
+  pdt_stream_state *view = NULL;
+  pdt_outcome outcome = {.request = &job->request,
+                         .streams = job->streams,
+                         .plan_ids = job->plan_ids,
+                         .slots = job->request.settings.limits.slots,
+                         .complete = strcmp(ended_by(r), "max_rounds") != 0};
+  *result = (pdt_result){0};
+  if (r->parts.cut > 0) {
+    if (PDT_NEW(&view, job->request.settings.streams, "answer", err)) return -1;
+    outcome.streams = view;
+  }
+  int status = (view && pdt_job_view(job, r->parts.cut, view, err)) ||
+               pdt_result_make(result, &outcome, r->tokenizer, err);
+  if (view) free(view[0].best_coverage);
+  free(view);
+  return status;
+}
+
+int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+  pdt_output_format format = r->ask->packed ? PDT_OUTPUT_PROTO : PDT_OUTPUT_JSONL;
+  pdt_result result;
+  char *records = NULL;
+  size_t bytes = 0;
+  int status = make_result(r, &result, err) || make_records(&result, format, &records, &bytes, err);
+  if (!status)
+    status = r->ask->form == PDT_ASK_DECODE ? pdt_buffer_put(out, records, bytes, err)
+                                            : put_completion(r, &result, records, out, err);
+  free(records);
+  pdt_result_free(&result);
+  return status ? -1 : 0;
+}
+
+bool pdt_reply_failed(const pdt_reply *r) {
+  return r->job->state == PDT_JOB_FAILED && r->parts.cut == 0;
+}
+
+/* ---- chunks ---- */
+
+/* One piece of text; `joint`: a line break comes before it, as between parts of the answer. */
+static void put_chunk(writer *w, const pdt_reply *r, const pdt_piece *piece, bool joint) {
+  const pdt_part *part = &r->parts.parts[piece->stream];
+  const json_t *section = json_array_get(r->ask->sections, (size_t)piece->stream);
+  size_t bytes = piece->end - piece->begin;
+  char *text = malloc(bytes + 2);
+  w->good = text && w->good;
+  if (!text) return;
+  if (joint) text[0] = '\n';
+  if (bytes > 0) memcpy(text + joint, part->text + piece->begin, bytes);
+  fputs("data: ", w->out);
+  put_head(w, r);
+  put_choice(w, text, bytes + joint, NULL);
+  fprintf(w->out, ",\"pdt\":{\"stream\":%d,\"section\":", piece->stream);
+  if (section)
+    put_text(w, json_string_value(section), json_string_length(section));
+  else
+    fputs("null", w->out);
+  fprintf(w->out, ",\"round\":%d,\"attempt\":%d}}\n\n", piece->round, piece->attempt);
+  free(text);
+}
+
+static void put_interleaved(writer *w, pdt_reply *r) {
+  for (; r->next < r->parts.n_pieces; r->next++) put_chunk(w, r, &r->parts.pieces[r->next], false);
+}
+
+/* The pieces of the streams whose turn it is, each when the one before it is over. */
+static void put_in_order(writer *w, pdt_reply *r) {
+  const pdt_parts *p = &r->parts;
+  int32_t K = r->job->request.settings.streams;
+  bool merged = r->ask->order == PDT_ORDER_MERGED && K > 1;
+  if (merged && !p->ended) return; /* nobody knows yet */
+  for (; r->turn < K; r->turn++) {
+    pdt_stream k = merged ? p->order[r->turn] : r->turn;
+    for (; r->next < p->n_pieces; r->next++) {
+      if (p->pieces[r->next].stream != k) continue;
+      put_chunk(w, r, &p->pieces[r->next], !r->told && r->turn > 0);
+      r->told = true;
+    }
+    if (!p->ended && !p->parts[k].over) return;
+    r->next = 0;
+    r->told = false;
+  }
+}
+
+static void put_last(writer *w, const pdt_reply *r) {
+  fputs("data: ", w->out);
+  put_head(w, r);
+  put_choice(w, "", 0, finish_reason(r));
+  put_pdt(w, r, r->parts.order);
+  fputs("}}\n\n", w->out);
+  if (r->ask->usage) {
+    fputs("data: ", w->out);
+    put_head(w, r);
+    fputs(",\"choices\":[]", w->out);
+    put_usage(w, r);
+    fputs("}\n\n", w->out);
+  }
+  fputs("data: [DONE]\n\n", w->out);
+}
+
+static int put_failure(const pdt_job *job, pdt_buffer *out, pdt_error *err) {
+  pdt_refusal why;
+  pdt_reply_failure(job, &why);
+  return pdt_buffer_put(out, "data: ", 6, err) || pdt_reply_error(&why, out, err) ||
+                 pdt_buffer_put(out, "\ndata: [DONE]\n\n", 15, err)
+             ? -1
+             : 0;
+}
+
+int pdt_reply_chunks(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+  writer w;
+  bool failed =
+      r->parts.ended && r->job->state == PDT_JOB_FAILED && r->job->withdrawal != PDT_HAS_ENOUGH;
+  if (r->ended || open_writer(&w, err)) return r->ended ? 0 : -1;
+  if (r->ask->order == PDT_ORDER_INTERLEAVED)
+    put_interleaved(&w, r);
+  else if (!failed)
+    put_in_order(&w, r);
+  if (r->parts.ended && !failed) put_last(&w, r);
+  r->ended = r->parts.ended;
+  if (close_writer(&w, out, err)) return -1;
+  return r->ended && failed ? put_failure(r->job, out, err) : 0;
+}
+
+/* ---- errors ---- */
+
+void pdt_reply_failure(const pdt_job *job, pdt_refusal *why) {
+  switch (job->withdrawal) {
+  case PDT_OUT_OF_TIME:
+    pdt_refuse(why, 504, "timeout", NULL, "the request took longer than this server allows");
+    break;
+  case PDT_SHUT_DOWN:
+    pdt_refuse(why, 503, "shutting_down", NULL, "the server is shutting down");
+    break;
+  case PDT_CLIENT_GONE:
+    pdt_refuse(why, 499, NULL, NULL, "the client has gone");
+    break;
+  default:
+    pdt_refuse(why, job->why.code == PDT_ERROR_USAGE ? 400 : 500, NULL, NULL, "%s",
+               job->why.message);
+  }
+}
+
+int pdt_reply_error(const pdt_refusal *why, pdt_buffer *out, pdt_error *err) {
+  writer w;
+  const char *type = why->status >= 500   ? "server_error"
+                     : why->status == 401 ? "authentication_error"
+                     : why->status == 429 ? "rate_limit_error"
+                                          : "invalid_request_error";
+  if (open_writer(&w, err)) return -1;
+  fputs("{\"error\":{\"message\":", w.out);
+  put_message(&w, why->message);
+  fprintf(w.out, ",\"type\":\"%s\",\"param\":", type);
+  if (*why->field)
+    put_message(&w, why->field);
+  else
+    fputs("null", w.out);
+  fputs(",\"code\":", w.out);
+  put_word(&w, why->code);
+  fputs("}}\n", w.out);
+  return close_writer(&w, out, err);
+}

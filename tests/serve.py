@@ -1,0 +1,814 @@
+#!/usr/bin/env python3
+"""pdt serve: the same answers as pdt decode, whatever else happens.
+
+usage: serve.py PDT [--layouts 1x1,2x2,4x1] [--only WORD]
+
+A server of the default model is asked by twenty clients at once, in all its ways, while others go
+away in the middle: what comes is, byte for byte, what pdt decode gives. Then what clients do wrong:
+bad bodies by the table below, half of one, one that is too long, random bytes, reading slowly or not
+at all, going away; limits; keys; TLS; signals; an idle server; the journal; curl, and OpenAI's own
+client where it is installed.
+"""
+import argparse
+import concurrent.futures
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+import harness
+
+MODEL = os.path.join(harness.ROOT, "launch", "model")
+SIDECAR = os.path.join(MODEL, "sidecar.safetensors")
+HEADS = ["\nHistory:", "\nTrade:", "\nLandmarks:", "\nCustoms:"]
+# Seconds of tokens: no end-of-sequence ends it.
+LONG = {"prompt": "Describe Velmora.", "sections": HEADS, "max_tokens": 700, "ignore_eos": True}
+
+
+class Server:
+    """A server that runs until the with-block ends."""
+
+    def __init__(self, pdt, layout="1x1", extra=(), env=None, ready=True):
+        self.layout = harness.Layout(layout)
+        command = [pdt, "serve", "--model", MODEL, "--sidecar", SIDECAR, "--port", "0", "--tp", self.layout.tp, "--threads", 1, *extra]
+        if self.layout.ranks > 1:
+            command = [os.path.join(harness.ROOT, "launch", "mpirun"), "-n", self.layout.ranks, *command]
+        self.err = tempfile.NamedTemporaryFile(prefix="serve-", suffix=".err")
+        env = dict(os.environ, **(env or {}))
+        if self.layout.ranks > 1:
+            env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+        self.process = subprocess.Popen(
+            [str(x) for x in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.err, env=env, start_new_session=True
+        )
+        self.port = self.wait_ready() if ready else None
+
+    def said(self):
+        with open(self.err.name) as f:
+            return f.read()
+
+    def wait_ready(self):
+        deadline = time.time() + 60
+        while time.time() < deadline and self.process.poll() is None:
+            found = re.search(r"at (https?)://[^ ]*:(\d+): ", self.said())
+            if found:
+                return int(found.group(2))
+            time.sleep(0.02)
+        raise harness.Failed(f"the server did not start: {self.said()}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.err.close()
+
+    def stop(self, number=signal.SIGTERM, timeout=40):
+        """Its exit status after a signal."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise harness.Failed(f"no end within {timeout} s of signal {number}: {self.said()}")
+
+    def connect(self, timeout=60):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def ask(self, path, body=None, headers=None, method=None, timeout=200):
+        """Status, headers and body of one request; a body that is no bytes goes as JSON."""
+        connection = self.connect(timeout)
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+        connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})
+        response = connection.getresponse()
+        data = response.read().decode()
+        connection.close()
+        return response.status, dict(response.getheaders()), data
+
+    def good(self, path, body=None):
+        status, _, data = self.ask(path, body)
+        if status != 200:
+            raise harness.Failed(f"{path}: status {status}: {data}")
+        return data
+
+    def chunks(self, body):
+        """The objects of a stream, and whether it ended as it should."""
+        text = self.good("/v1/completions", dict(body, stream=True))
+        lines = [line for line in text.split("\n") if line and not line.startswith(":")]
+        if not lines or lines[-1] != "data: [DONE]" or not all(line.startswith("data: ") for line in lines):
+            raise harness.Failed(f"no stream of chunks: {text[-300:]}")
+        return [json.loads(line[6:]) for line in lines[:-1]]
+
+    def metric(self, name):
+        for line in self.good("/metrics").splitlines():
+            if line.startswith(f"pdt:{name} "):
+                return float(line.split()[-1])
+        raise harness.Failed(f"/metrics has no {name}")
+
+    def idle(self, seconds=20):
+        """Waits until nothing runs any more."""
+        deadline = time.time() + seconds
+        while self.metric("num_requests_running") > 0 or self.metric("num_requests_waiting") > 0:
+            if time.time() > deadline:
+                raise harness.Failed("what was given up still runs")
+            time.sleep(0.02)
+
+
+# ---- answers ----
+
+
+def requests():
+    """Twenty requests that end at different times and use different settings."""
+    out = []
+    for i in range(20):
+        k = 1 + i % 4
+        settings = {
+            "max_tokens": 24 + 7 * (i % 9), "temperature": [0, 0.8, 1.1][i % 3], "seed": i, "reveal_delay": 1 + i % 3, "window": 6 + i,
+            "policy": ["selective", "stall", "global"][i % 3], "gamma": [0.3, 0.9][i % 2], "block_tokens": 4 + i % 5, "horizon": 16,
+        }
+        if i % 5 == 4:
+            settings["min_tokens"] = 20
+        r = {"prompt": f"{['Describe', 'Sketch'][i % 2]} Velmora. Sections: history; trade.", "sections": HEADS[:k], "settings": settings}
+        out.append(dict(r, session=100 + i) if i % 2 else r)
+    return out
+
+
+def expected(pdt, asked, folder):
+    """What pdt decode writes of each request alone, as lines."""
+    out = []
+    for r in asked:
+        path = os.path.join(folder, "request.json")
+        with open(path, "w") as f:
+            json.dump(r, f)
+        result = harness.run([pdt, "decode", "--model", MODEL, "--sidecar", SIDECAR, "--request", path, "--json", "--quiet", "--threads", 1])
+        if result.status:
+            raise harness.Failed(f"decode: {result.err}")
+        out.append(result.out)
+    return out
+
+
+def parts_of(chunks):
+    """The text of a stream of chunks, stream by stream."""
+    parts = {}
+    for c in chunks:
+        if c["choices"] and "stream" in c["pdt"]:
+            parts.setdefault(c["pdt"]["stream"], []).append(c["choices"][0]["text"])
+    return {k: "".join(texts) for k, texts in parts.items()}
+
+
+def check_completion(answer, lines):
+    records = [json.loads(line) for line in lines.splitlines()]
+    artifacts, merged = records[:-1], records[-1]
+    if answer["choices"][0]["text"] != merged["text"]:
+        return f"text {answer['choices'][0]['text']!r}, expected {merged['text']!r}"
+    if answer["pdt"]["artifacts"] != artifacts or answer["pdt"]["order"] != merged["order"]:
+        return "artifacts or order differ"
+    tokens = sum(len(a["tokens"]) for a in artifacts)
+    if answer["usage"]["completion_tokens"] != tokens or answer["pdt"]["ended_by"] != merged["ended_by"]:
+        return f"usage {answer['usage']}, {answer['pdt']['ended_by']}: expected {tokens}, {merged['ended_by']}"
+    return None
+
+
+def check_chunks(chunks, lines, order):
+    records = [json.loads(line) for line in lines.splitlines()]
+    artifacts, merged = records[:-1], records[-1]
+    text = "".join(c["choices"][0]["text"] for c in chunks if c["choices"])
+    if order == "merged" and text != merged["text"]:
+        return f"merged chunks {text!r}, expected {merged['text']!r}"
+    parts, reasons = parts_of(chunks), [c["choices"][0]["finish_reason"] for c in chunks if c["choices"]]
+    told = [c["pdt"]["stream"] for c in chunks if c["choices"] and "stream" in c["pdt"]]
+    if order == "streams" and told != sorted(told):
+        return f"chunks by stream come as {told}"
+    for a in artifacts:
+        if not parts[a["stream"]].endswith(a["text"]):
+            return f"stream {a['stream']}: {parts[a['stream']]!r} does not end with {a['text']!r}"
+    if any(reasons[:-1]) or not reasons[-1] or not chunks[-1]["usage"]["total_tokens"]:
+        return f"reasons {reasons}"
+    rounds = [c["pdt"]["round"] for c in chunks if c["choices"] and "stream" in c["pdt"]]
+    if order == "interleaved" and sum(len(a["tokens"]) for a in artifacts) and max(rounds) != chunks[-2]["pdt"]["rounds"]:
+        return f"rounds {rounds}"
+    return None
+
+
+def ask_in_some_way(server, i, request, lines):
+    """One client; what is wrong with its answer."""
+    way = i % 5
+    if way < 2:
+        got = server.good("/v1/pdt/decode", request)
+        return None if got == lines else f"request {i}: {got!r}, expected {lines!r}"
+    if way == 2:
+        problem = check_completion(json.loads(server.good("/v1/completions", request)), lines)
+    else:
+        order = ["merged", "interleaved", "streams"][i % 3]
+        chunks = server.chunks(dict(request, stream_options={"include_usage": True, "order": order}))
+        problem = check_chunks(chunks, lines, order)
+    return f"request {i}: {problem}" if problem else None
+
+
+def go_away(server, how):
+    """A client that leaves in the middle: before its answer, or after its first chunk."""
+    body = json.dumps(dict(LONG, stream=how % 2 == 1, stream_options={"order": "interleaved"} if how % 2 else None)).encode()
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    if how % 2:
+        while b"data: " not in s.recv(1 << 16):
+            pass
+    else:
+        time.sleep(0.05 * how)
+    if how % 3 == 2:  # with a reset
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    s.close()
+
+
+def answers(pdt, layout, asked, wanted):
+    def check():
+        with Server(pdt, layout, ["--max-sessions", 6]) as server, concurrent.futures.ThreadPoolExecutor(30) as pool:
+            for _ in range(2):
+                jobs = [pool.submit(ask_in_some_way, server, i, r, wanted[i]) for i, r in enumerate(asked)]
+                leavers = [pool.submit(go_away, server, how) for how in range(6)]
+                problems = [p for p in (j.result() for j in jobs) if p]
+                for j in leavers:
+                    j.result()
+                if problems:
+                    return problems[0]
+            server.idle()
+            gone = server.good("/metrics").split('reason="client_gone"} ')[1].split()[0]
+            if int(gone) != 12:
+                return f"{gone} clients went away, expected 12"
+            if server.metric("kv_cache_pages_used") != 0 or server.metric("lanes") != 0:
+                return "pages or lanes are still in use"
+            status = server.stop()
+            return f"status {status}: {server.said()}" if status else None
+
+    return check
+
+
+# ---- what clients do wrong ----
+
+GOOD = {"prompt": "Describe Velmora.", "max_tokens": 8}
+
+
+def bad_bodies():
+    """name, path, body, status, part of the message, field that is named."""
+    c, d = "/v1/completions", "/v1/pdt/decode"
+    yield "empty", c, b"", 400, "body: line 1", None
+    yield "no JSON", c, b'{"prompt": \n tru}', 400, "body: line 2", None
+    yield "twice", c, b'{"prompt": "a", "prompt": "b"}', 400, "prompt", None
+    yield "no UTF-8", c, b'{"prompt": "\xff"}', 400, "body: line 1", None
+    yield "deep", c, b"[" * 60000, 400, "body", None
+    yield "a list", c, b"[]", 400, "body: expected an object, found array", "body"
+    yield "no prompt", c, {}, 400, "expected a prompt or prompt_ids, found neither", None
+    yield "empty prompt list", c, {"prompt": []}, 400, "prompt: expected one prompt a request, found 0", "prompt"
+    yield "two prompts", c, {"prompt": ["a", "b"]}, 400, "prompt: expected one prompt a request, found 2", "prompt"
+    yield "prompt no text", c, {"prompt": 7}, 400, "prompt: expected a text", "prompt"
+    yield "unknown field", c, dict(GOOD, colour=1), 400, "'colour': there is no such field", "colour"
+    yield "unknown setting", c, dict(GOOD, settings={"tau": 1}), 400, "tau", None
+    yield "settings no object", c, dict(GOOD, settings=[1]), 400, "settings: expected an object", "settings"
+    yield "given twice", c, dict(GOOD, settings={"max_tokens": 9}), 400, "max_tokens is given by another field", "max_tokens"
+    yield "max_tokens 0", c, dict(GOOD, max_tokens=0), 400, "max_tokens: expected an integer from 1", "max_tokens"
+    yield "temperature", c, dict(GOOD, temperature="hot"), 400, "temperature", "temperature"
+    yield "top_p", c, dict(GOOD, top_p=1.5), 400, "top_p: expected a number from", "top_p"
+    yield "other model", c, dict(GOOD, model="gpt-4"), 404, "model: expected 'model', found 'gpt-4'", "model"
+    yield "n", c, dict(GOOD, n=2), 400, "n: not supported: expected 1", "n"
+    yield "logprobs", c, dict(GOOD, logprobs=3), 400, "logprobs: not supported", "logprobs"
+    yield "penalty", c, dict(GOOD, presence_penalty=0.5), 400, "presence_penalty: not supported: expected 0", "presence_penalty"
+    yield "echo", c, dict(GOOD, echo=True), 400, "echo: not supported", "echo"
+    yield "stop", c, dict(GOOD, stop=["a", ""]), 400, "stop: expected texts that are not empty", "stop"
+    yield "stops", c, dict(GOOD, stop=["a"] * 17), 400, "stop: expected at most 16 texts", "stop"
+    yield "stream", c, dict(GOOD, stream="yes"), 400, "stream: expected true or false", "stream"
+    yield "order", c, dict(GOOD, stream=True, stream_options={"order": "up"}), 400, "stream_options: expected include_usage", "stream_options"
+    yield "too long a prompt", c, {"prompt": "Velmora. " * 2000, "max_tokens": 8}, 400, "positions; max_position_embeddings is 768", None
+    yield "too many streams", c, dict(GOOD, sections=["a"] * 9), 400, "streams: expected at most", None
+    yield "too large a block", c, {"prompt": "a", "sections": ["b"], "settings": {"block_tokens": 500, "horizon": 500, "max_tokens": 600}}, 400, "tokens of a block: it needs 500, this run was made for", None
+    yield "chat", "/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}, 400, "messages: not supported", "messages"
+    yield "OpenAI's field", d, dict(GOOD), 400, "max_tokens", None
+    yield "decode no JSON", d, b"{", 400, "body: line 1", None
+    yield "no such path", "/v2", {}, 404, "there is no such path", None
+
+
+def bad_input(pdt):
+    def check():
+        with Server(pdt, extra=["--max-body", "64K"]) as server:
+            before = server.good("/v1/completions", GOOD)
+            for name, path, body, status, part, field in bad_bodies():
+                got, _, data = server.ask(path, body)
+                error = json.loads(data)["error"]
+                if got != status or part not in error["message"] or (field and error["param"] != field):
+                    return f"{name}: status {got}, expected {status} and '{part}' of {field}: {data}"
+            for path, method, wanted in (("/v1/completions", "GET", 405), ("/health", "POST", 405), ("/v1/models/other", "GET", 404)):
+                got, _, data = server.ask(path, b"{}" if method == "POST" else None, method=method)
+                if got != wanted:
+                    return f"{method} {path}: status {got}, expected {wanted}: {data}"
+            got, _, data = server.ask("/v1/completions", b'{"prompt": "' + b"a" * 100000 + b'"}')
+            if got != 413 or "at most 65536 bytes" not in data:
+                return f"too long a body: status {got}: {data}"
+            got, _, data = server.ask("/v1/completions", iter([b"a" * 10000] * 10), method="POST")
+            if got != 413:
+                return f"too long a body in chunks: status {got}: {data}"
+            got, _, _ = server.ask("/health", headers={"X-Long": "a" * 100000})
+            if got not in (413, 431):
+                return f"too long a header: status {got}"
+            after = server.good("/v1/completions", GOOD)
+            same = [json.loads(x)["choices"] for x in (before, after)]
+            return None if same[0] == same[1] and server.stop() == 0 else f"after all that: {after}"
+
+    return check
+
+
+def send(server, data, wait=0.0, read=False):
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    try:
+        s.sendall(data)
+        time.sleep(wait)
+        return s.recv(1 << 16) if read else b""
+    except OSError:
+        return b""
+    finally:
+        s.close()
+
+
+def packed(pdt, asked):
+    """As protobuf a request has the bytes that pdt decode --out writes."""
+
+    def check():
+        with Server(pdt) as server, tempfile.TemporaryDirectory() as folder:
+            for request in asked[:4]:
+                path, out = os.path.join(folder, "request.json"), os.path.join(folder, "out")
+                with open(path, "w") as f:
+                    json.dump(request, f)
+                harness.run([pdt, "decode", "--model", MODEL, "--sidecar", SIDECAR, "--request", path, "--out", out, "--quiet", "--threads", 1])
+                connection = server.connect()
+                connection.request("POST", "/v1/pdt/decode", json.dumps(request), {"Accept": "application/x-protobuf"})
+                response = connection.getresponse()
+                with open(out, "rb") as f:
+                    if response.read() != f.read() or response.headers["Content-Type"] != "application/x-protobuf":
+                        return f"{request}: other bytes"
+                connection.close()
+        return None
+
+    return check
+
+
+def rough_clients(pdt):
+    """Bytes that are no requests, halves of requests, and clients that do not read."""
+
+    def check():
+        rng = random.Random(7)
+        with Server(pdt) as server:
+            wanted = json.loads(server.good("/v1/completions", GOOD))["choices"]
+            head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
+            slow = []
+            for _ in range(12):  # that do not read a stream, of more than a connection takes by itself
+                body = {"prompt": "Describe Velmora.", "sections": ["river " * 150] * 4, "max_tokens": 150, "ignore_eos": True, "stream": True}
+                body.update(stream_options={"order": "interleaved"}, settings={"block_tokens": 1, "horizon": 1})
+                body = json.dumps(body).encode()
+                s = socket.socket()
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                s.connect(("127.0.0.1", server.port))
+                s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                slow.append(s)
+            half = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(600)]
+            for s in half:
+                s.sendall(head + b'{"prompt": ')
+            for _ in range(200):
+                send(server, rng.randbytes(rng.randrange(1, 2000)))
+                send(server, b"POST /v1/pdt/decode HTTP/1.1\r\nHost: x\r\nContent-Length: 64\r\n\r\n" + rng.randbytes(64), read=True)
+            if server.ask("/health")[0] != 200:
+                return "it is not well"
+            got = json.loads(server.good("/v1/completions", GOOD))["choices"]
+            for s in slow + half:
+                s.close()
+            server.idle(100)
+            size = resident(server.process.pid)
+            for i in range(1000):
+                send(server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" if i % 2 else head)
+            deadline, open_files = time.time() + 10, 1000
+            while open_files > 60 and time.time() < deadline:
+                time.sleep(0.1)
+                open_files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+            more = resident(server.process.pid) - size
+            if more > 64 << 20 or open_files > 60:
+                return f"after 1000 connections {more} bytes more, {open_files} open files"
+            if got != wanted or json.loads(server.good("/v1/completions", GOOD))["choices"] != wanted:
+                return f"the answer is another: {got}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
+def many_bodies(pdt):
+    """What is held of requests that do not end is bounded, and given back."""
+
+    def check():
+        with Server(pdt, extra=["--max-body", "64K"]) as server:
+            head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n"
+            held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(80)]
+            for s in held:
+                s.sendall(head + b" " * 64000)
+            time.sleep(0.5)
+            status, _, data = server.ask("/v1/completions", dict(GOOD, user="x" * 40000))
+            if status != 503 or "too many large requests" not in data:
+                return f"beside 80 long bodies: status {status}: {data}"
+            for s in held:
+                s.close()
+            time.sleep(0.5)
+            return None if server.ask("/v1/completions", dict(GOOD, user="x" * 40000))[0] == 200 else "their room is not given back"
+
+    return check
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return 1024 * int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+
+
+# ---- limits ----
+
+
+def limits(pdt):
+    def check():
+        with Server(pdt, extra=["--max-queue", 2, "--max-sessions", 1, "--request-timeout", 2]) as server:
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                jobs = [pool.submit(server.ask, "/v1/completions", dict(LONG, session=i)) for i in range(8)]
+                statuses = sorted(j.result()[0] for j in jobs)
+            if 429 not in statuses or not set(statuses) <= {200, 429, 504}:
+                return f"eight clients at a queue of two: {statuses}"
+            full = [j.result() for j in jobs if j.result()[0] == 429][0]
+            if full[1].get("Retry-After") != "1" or "2 requests wait" not in full[2]:
+                return f"a full queue: {full}"
+        with Server(pdt, extra=["--request-timeout", 0.2]) as server:
+            status, _, data = server.ask("/v1/completions", LONG)
+            if status != 504 or "took longer" not in data:
+                return f"a request out of its time: {status} {data}"
+            text = server.good("/v1/completions", dict(LONG, stream=True))
+            if '"code":"timeout"' not in text or not text.endswith("data: [DONE]\n\n"):
+                return f"a stream out of its time: {text[-300:]}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
+def keys(pdt):
+    def check():
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "key")
+            with open(path, "w") as f:
+                f.write("secret one\n")
+            for extra, env in ((["--api-key-file", path], {}), ([], {"PDT_API_KEY": "secret one"})):
+                with Server(pdt, extra=extra, env=env) as server:
+                    tried = [
+                        (None, 401), ("Bearer secret on", 401), ("Bearer secret one!", 401), ("secret one", 401), ("Bearer secret one", 200),
+                    ]
+                    for key, wanted in tried:
+                        headers = {"Authorization": key} if key else {}
+                        got = server.ask("/v1/completions", GOOD, headers)[0], server.ask("/v1/models", headers=headers)[0]
+                        if got != (wanted, wanted):
+                            return f"key {key!r}: {got}, expected {wanted}"
+                    if server.ask("/health")[0] != 200:
+                        return "/health asks for a key"
+        return None
+
+    return check
+
+
+def tls(pdt):
+    def check():
+        if not shutil.which("openssl"):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            key, cert = os.path.join(folder, "key.pem"), os.path.join(folder, "cert.pem")
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
+                 "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+            with Server(pdt, extra=["--tls-certificate", cert, "--tls-key", key]) as server:
+                context = ssl.create_default_context(cafile=cert)
+                connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=30)
+                connection.request("POST", "/v1/completions", json.dumps(GOOD))
+                response = connection.getresponse()
+                if response.status != 200 or b'"choices"' not in response.read():
+                    return f"https: status {response.status}"
+            result = harness.run([pdt, "serve", "--model", MODEL, "--sidecar", SIDECAR, "--port", 0, "--tls-certificate", key, "--tls-key", cert])
+            if result.status != 1 or "are certificate and key good?" not in result.err:
+                return f"a key as certificate: {result.status} {result.err}"
+        return None
+
+    return check
+
+
+# ---- beginnings and ends ----
+
+
+def signals(pdt, layout):
+    def check():
+        with Server(pdt, layout) as server, concurrent.futures.ThreadPoolExecutor(4) as pool:
+            jobs = [pool.submit(server.ask, "/v1/completions", dict(LONG, max_tokens=300, session=i)) for i in range(3)]
+            while server.metric("num_requests_running") < 3:
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.4)
+            late = server.ask("/health")[0], server.ask("/v1/completions", GOOD)[0]
+            if late != (503, 503):
+                return f"while it drains: {late}"
+            if [j.result()[0] for j in jobs] != [200, 200, 200] or server.process.wait(30) != 0:
+                return f"what ran was not finished: {[j.result()[0] for j in jobs]}, {server.process.returncode}"
+        with Server(pdt, layout, ["--shutdown-timeout", 0.3]) as server, concurrent.futures.ThreadPoolExecutor(4) as pool:
+            job = pool.submit(server.ask, "/v1/completions", LONG)
+            while server.metric("num_requests_running") < 1:
+                time.sleep(0.01)
+            began, status = time.time(), server.stop()
+            if status != 0 or job.result()[0] != 503 or time.time() - began > 10:
+                return f"out of its time: status {status}, answer {job.result()[0]}, {time.time() - began:.1f} s"
+        with Server(pdt, layout) as server, concurrent.futures.ThreadPoolExecutor(4) as pool:
+            job = pool.submit(server.ask, "/v1/completions", LONG)
+            while server.metric("num_requests_running") < 1:
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            began, status = time.time(), server.stop()
+            job.exception()
+            if status == 0 or time.time() - began > 5:
+                return f"a second signal: status {status}, {time.time() - began:.1f} s"
+        return None
+
+    return check
+
+
+def ranks_of(server):
+    """Processes of the server's group that are pdt."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                name, fields = re.fullmatch(r"\d+ \((.*)\) (.*)", f.read().strip(), re.S).groups()
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if int(fields.split()[3]) == server.process.pid and b"serve" in words and name.startswith("pdt"):
+            found.append(int(pid))
+    return sorted(found)
+
+
+def death(pdt, layout):
+    """A rank that dies is the end of all, with a message, in seconds; idle, and with a request under way."""
+
+    def check():
+        for busy in (False, True):
+            with Server(pdt, layout) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+                job = pool.submit(server.ask, "/v1/completions", LONG) if busy else None
+                while busy and server.metric("num_requests_running") < 1:
+                    time.sleep(0.01)
+                ranks = ranks_of(server)
+                if len(ranks) != server.layout.ranks:
+                    return f"processes {ranks}"
+                os.kill(ranks[-1], signal.SIGKILL)
+                began = time.time()
+                status = server.process.wait(30)
+                if job:
+                    job.exception()
+                if status == 0 or time.time() - began > 10 or "has ended" not in server.said():
+                    return f"{'busy' if busy else 'idle'}: status {status} after {time.time() - began:.1f} s: {server.said()}"
+        return None
+
+    return check
+
+
+def cpu_seconds(group):
+    """Of all processes of a group."""
+    total = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group or int(fields[3]) == group:
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def idle(pdt, layout):
+    def check():
+        with Server(pdt, layout) as server:
+            took = []
+            for _ in range(3):
+                began = time.time()
+                server.good("/v1/completions", dict(GOOD, max_tokens=64))
+                took.append(time.time() - began)
+            time.sleep(0.5)
+            before = cpu_seconds(server.process.pid)
+            time.sleep(3)
+            used = cpu_seconds(server.process.pid) - before
+            ranks = server.layout.ranks
+            if used > 0.03 * 3 * ranks:
+                return f"idle, {ranks} ranks took {used:.2f} s of processors' time in 3 s"
+            print(f"        {layout}: idle {100 * used / 3 / ranks:.1f}% of a core a rank; answers took {', '.join(f'{1000 * x:.0f}' for x in took)} ms")
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
+def refusals(pdt):
+    def check():
+        base = [pdt, "serve", "--model", MODEL, "--sidecar", SIDECAR]
+        with Server(pdt) as server, tempfile.TemporaryDirectory() as folder:
+            empty = os.path.join(folder, "key")
+            open(empty, "w").close()
+            return harness.refusals(
+                [
+                    ("port in use", [*base, "--port", server.port], 1, "cannot listen there: Address already in use"),
+                    ("host", [*base, "--host", "no.such.host.invalid", "--port", 0], 2, "--host"),
+                    ("key file", [*base, "--port", 0, "--api-key-file", folder + "/none"], 1, "none"),
+                    ("no key", [*base, "--port", 0, "--api-key-file", empty], 1, "expected a key in its first line"),
+                    ("one of two", [*base, "--port", 0, "--tls-key", empty], 2, "expected both --tls-certificate and --tls-key"),
+                    ("model", [pdt, "serve", "--sidecar", SIDECAR, "--port", 0], 2, "--model is missing"),
+                    ("no such model", [pdt, "serve", "--model", folder, "--sidecar", SIDECAR, "--port", 0], 1, "config.json"),
+                    ("journal", [*base, "--port", 0, "--journal", SIDECAR], 2, "--journal"),
+                    ("cache", [*base, "--port", 0, "--kv-memory", "64K"], 1, "key/value cache: rank 0 needs"),
+                ],
+                "pdt serve: ",
+            )
+
+    return check
+
+
+# ---- the rest ----
+
+
+def stops(pdt):
+    """Texts to stop at cut every part, and end a session whose parts are all over."""
+
+    def check():
+        with Server(pdt) as server:
+            body = dict(LONG, sections=HEADS[:2], max_tokens=400)
+            whole = json.loads(server.good("/v1/completions", body))
+            parts = parts_of(server.chunks(body))
+            stop = [" The", ".\n"]
+            wanted = {}
+            for k, text in parts.items():
+                text, section = text.lstrip("\n") if k else text, HEADS[k].lstrip("\n") if k else HEADS[k]
+                at = [i for i in (text.find(s, len(section)) for s in stop) if i >= 0]
+                wanted[k] = text[: min(at)] if at else text
+            cut = json.loads(server.good("/v1/completions", dict(body, stop=stop)))
+            for order in ("merged", "interleaved", "streams"):
+                got = {k: t.lstrip("\n") if k else t for k, t in parts_of(server.chunks(dict(body, stop=stop, stream_options={"order": order}))).items()}
+                if got != wanted:
+                    return f"{order}: {got}, expected {wanted}"
+            text = "\n".join(wanted[k] if k == 0 else "\n" + wanted[k] for k in cut["pdt"]["order"])
+            if cut["choices"][0]["text"] != text or cut["choices"][0]["finish_reason"] != "stop":
+                return f"{cut['choices']}, expected {text!r}"
+            if cut["pdt"]["rounds"] >= whole["pdt"]["rounds"] or cut["pdt"]["ended_by"] != "stop":
+                return f"{cut['pdt']['rounds']} rounds of {whole['pdt']['rounds']}"
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:  # however late a withdrawal comes
+                jobs = [pool.submit(server.good, "/v1/completions", dict(body, stop=stop)) for _ in range(8)]
+                for answer in (json.loads(j.result()) for j in jobs):
+                    if any(answer[key] != cut[key] for key in ("choices", "usage", "pdt")):
+                        return f"another answer: {answer}, expected {cut}"
+            for mine, full in zip(cut["pdt"]["artifacts"], whole["pdt"]["artifacts"]):
+                if not mine["tokens"] or mine["tokens"] != full["tokens"][: len(mine["tokens"])]:
+                    return f"{mine['tokens']} do not begin {full['tokens']}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
+def min_tokens(pdt):
+    """A stream alone goes on behind ends that come too early, and stops at the first that does not."""
+
+    def tokens(server, least):
+        settings = {"streams": 1, "max_tokens": 300, "min_tokens": least, "temperature": 1, "seed": 3}
+        lines = server.good("/v1/pdt/decode", {"prompt": "Describe Velmora. Sections: history.", "sections": HEADS[:1], "settings": settings})
+        return json.loads(lines.splitlines()[0])["tokens"]
+
+    def check():
+        with open(os.path.join(MODEL, "config.json")) as f:
+            ends = json.load(f)["eos_token_id"]
+        with Server(pdt) as server:
+            whole = tokens(server, 300)
+            ends = [i for i, token in enumerate(whole) if token in ends]
+            if len(whole) != 300 or len(ends) < 3:
+                return f"{len(whole)} tokens with ends at {ends}"
+            for least in (0, ends[0], ends[0] + 1, ends[1], ends[1] + 1):
+                last = next(i for i in ends if i >= least)
+                if tokens(server, least) != whole[: last + 1]:
+                    return f"min_tokens {least}: expected an end at {last}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
+def journal(pdt, asked, wanted, layout):
+    def check():
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "serve.journal")
+            with Server(pdt, layout, ["--journal", path]) as server, concurrent.futures.ThreadPoolExecutor(30) as pool:
+                jobs = [pool.submit(ask_in_some_way, server, i, r, wanted[i]) for i, r in enumerate(asked)]
+                leavers = [pool.submit(go_away, server, how) for how in range(4)]
+                problems = [p for p in (j.result() for j in jobs + leavers) if p]
+                server.idle()
+                if problems or server.stop() != 0:
+                    return f"{problems} {server.said()}"
+            shown = harness.run([pdt, "inspect", path])
+            if shown.status or "it is withdrawn" not in shown.out:
+                return f"inspect: {shown.status} {shown.out[-500:]} {shown.err}"
+            result = harness.run([pdt, "inspect", "--answers", "--json", "--model", MODEL, path])
+            records = [json.loads(line) for line in result.out.splitlines()]
+            texts = sorted(r["text"] for r in records if r["type"] == "answer")
+            expected_texts = sorted(json.loads(lines.splitlines()[-1])["text"] for lines in wanted)
+            failures = sum(r["type"] == "error" for r in records)
+            if result.status or texts != expected_texts or not 1 <= failures <= 4:
+                return f"answers of the journal: status {result.status}, {len(texts)} answers, {failures} failures: {result.err}"
+            verified = harness.run([pdt, "inspect", "--verify", "--model", MODEL, "--sidecar", SIDECAR, path], timeout=120)
+            if verified.status:
+                return f"verify: {verified.err}"
+        return None
+
+    return check
+
+
+def curl(pdt):
+    def check():
+        if not shutil.which("curl"):
+            print("        no curl here")
+            return None
+        with Server(pdt) as server:
+            url = f"http://127.0.0.1:{server.port}/v1/completions"
+            whole = harness.run(["curl", "-sS", "--fail", url, "-d", json.dumps(GOOD)])
+            chunks = harness.run(["curl", "-sSN", "--fail", url, "-H", "Content-Type: application/json", "-d", json.dumps(dict(GOOD, stream=True))])
+            large = harness.run(["curl", "-sS", url, "-d", "@-"], stdin=json.dumps(dict(GOOD, user="x" * 2000000)).encode())
+            text = json.loads(whole.out)["choices"][0]["text"]
+            if chunks.status or not chunks.out.endswith("data: [DONE]\n\n"):
+                return f"chunks: {chunks.out} {chunks.err}"
+            if "expected at most 1048576 bytes" not in large.out:
+                return f"a long body: {large.out} {large.err}"
+            return None if text else "no text"
+
+    return check
+
+
+def openai_client(pdt):
+    def check():
+        try:
+            import openai
+        except ImportError:
+            print("        no package openai here: not tested with it")
+            return None
+        with Server(pdt, env={"PDT_API_KEY": "key"}) as server:
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="key", max_retries=0)
+            name = client.models.list().data[0].id
+            ask = {"model": name, "prompt": "Describe Velmora.", "max_tokens": 24, "seed": 1, "temperature": 0.8, "stop": ["\n\n\n"]}
+            ask["extra_body"] = {"sections": HEADS[:2], "settings": {"block_tokens": 6, "horizon": 12}}
+            whole = client.completions.create(**ask)
+            chunks = list(client.completions.create(stream=True, stream_options={"include_usage": True}, **ask))
+            text = "".join(c.choices[0].text for c in chunks if c.choices)
+            if text != whole.choices[0].text or chunks[-1].usage != whole.usage or whole.pdt["order"] is None:
+                return f"{text!r} in chunks, {whole.choices[0].text!r} as a whole, {chunks[-1].usage} and {whole.usage}"
+            for kind, extra in ((openai.BadRequestError, {"n": 2}), (openai.NotFoundError, {"model": "other"})):
+                try:
+                    client.completions.create(**{**ask, **extra})
+                    return f"{extra} was taken"
+                except kind:
+                    pass
+            try:
+                openai.OpenAI(base_url=client.base_url, api_key="other", max_retries=0).models.list()
+                return "another key was taken"
+            except openai.AuthenticationError:
+                return None
+
+    return check
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("pdt")
+    parser.add_argument("--layouts", default="1x1,2x2,4x1")
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    pdt, layouts = os.path.abspath(args.pdt), args.layouts.split(",")
+    if any(harness.Layout(x).ranks > 1 for x in layouts):
+        harness.need_mpirun()
+    if "microhttpd  not built in" in harness.run([pdt, "--version"]).out:
+        harness.skip("pdt was built without libmicrohttpd (launch/setup --for demo installs it)")
+    asked = requests()
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = expected(pdt, asked, folder)
+    checks = [(f"answers {x}", answers(pdt, x, asked, wanted)) for x in layouts]
+    checks += [("packed", packed(pdt, asked)), ("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("many bodies", many_bodies(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
+    checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
+    checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
+    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
+    harness.run_checks([c for c in checks if args.only in c[0]])
+
+
+main()
