@@ -37,9 +37,9 @@ LONG = {"prompt": "Describe Velmora.", "sections": HEADS, "max_tokens": 700, "ig
 class Server:
     """A server that runs until the with-block ends."""
 
-    def __init__(self, pdt, layout="1x1", extra=(), env=None, ready=True):
+    def __init__(self, pdt, layout="1x1", extra=(), env=None, ready=True, model=MODEL):
         self.layout = harness.Layout(layout)
-        command = [pdt, "serve", "--model", MODEL, "--sidecar", SIDECAR, "--port", "0", "--tp", self.layout.tp, "--threads", 1, *extra]
+        command = [pdt, "serve", "--model", model, "--sidecar", SIDECAR, "--port", "0", "--tp", self.layout.tp, "--threads", 1, *extra]
         if self.layout.ranks > 1:
             command = [os.path.join(harness.ROOT, "launch", "mpirun"), "-n", self.layout.ranks, *command]
         self.err = tempfile.NamedTemporaryFile(prefix="serve-", suffix=".err")
@@ -101,9 +101,9 @@ class Server:
             raise harness.Failed(f"{path}: status {status}: {data}")
         return data
 
-    def chunks(self, body):
-        """The objects of a stream, and whether it ended as it should."""
-        text = self.good("/v1/completions", dict(body, stream=True))
+    def chunks(self, body, path="/v1/completions"):
+        """The objects of a stream that ended as it should."""
+        text = self.good(path, dict(body, stream=True))
         lines = [line for line in text.split("\n") if line and not line.startswith(":")]
         if not lines or lines[-1] != "data: [DONE]" or not all(line.startswith("data: ") for line in lines):
             raise harness.Failed(f"no stream of chunks: {text[-300:]}")
@@ -290,7 +290,12 @@ def bad_bodies():
     yield "too long a prompt", c, {"prompt": "Velmora. " * 2000, "max_tokens": 8}, 400, "positions; max_position_embeddings is 768", None
     yield "too many streams", c, dict(GOOD, sections=["a"] * 9), 400, "streams: expected at most", None
     yield "too large a block", c, {"prompt": "a", "sections": ["b"], "settings": {"block_tokens": 500, "horizon": 500, "max_tokens": 600}}, 400, "tokens of a block: it needs 500, this run was made for", None
-    yield "chat", "/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}, 400, "messages: not supported", "messages"
+    yield "chat", "/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}, 400, "the model has no chat template", "messages"
+    yield "no messages", "/v1/chat/completions", {}, 400, "expected messages, found none", "messages"
+    yield "messages", "/v1/chat/completions", {"messages": "a"}, 400, "messages: expected a list of messages, found string", "messages"
+    yield "prompt in chat", "/v1/chat/completions", dict(GOOD), 400, "'prompt': there is no such field", "prompt"
+    yield "messages elsewhere", c, dict(GOOD, messages=[]), 400, "'messages': there is no such field", "messages"
+    yield "tools", "/v1/chat/completions", {"messages": [], "tools": [{}]}, 400, "tools: not supported", "tools"
     yield "OpenAI's field", d, dict(GOOD), 400, "max_tokens", None
     yield "decode no JSON", d, b"{", 400, "body: line 1", None
     yield "no such path", "/v2", {}, 404, "there is no such path", None
@@ -736,6 +741,56 @@ def journal(pdt, asked, wanted, layout):
     return check
 
 
+TEMPLATE = "{% for m in messages %}{{ m['content'] | trim }}{% endfor %}{{ tail }}"
+
+
+def chat_model(folder):
+    """The default model, with a chat template."""
+    for name in os.listdir(MODEL):
+        os.symlink(os.path.join(MODEL, name), os.path.join(folder, name))
+    with open(os.path.join(folder, "chat_template.jinja"), "w") as f:
+        f.write(TEMPLATE)
+    return folder
+
+
+def chat(pdt):
+    """A conversation is answered as the prompt that its template makes of it."""
+    talk = [{"role": "system", "content": "Describe Velmora. "}, {"role": "user", "content": [{"type": "text", "text": "Sections:"}, {"type": "text", "text": "history; trade."}]}]
+    asked = {"messages": talk, "sections": HEADS[:2], "max_completion_tokens": 40, "temperature": 0.8, "seed": 5}
+
+    def check():
+        with tempfile.TemporaryDirectory() as folder, Server(pdt, model=chat_model(folder)) as server:
+            for more, tail in (({}, ""), ({"chat_template_kwargs": {"tail": " Go."}}, " Go.")):
+                text = "Describe Velmora.Sections:\nhistory; trade." + tail
+                ids = json.loads(harness.run([pdt, "tokenize", "--model", folder, "--no-special"], stdin=json.dumps(text).encode()).out)
+                want = {"prompt": ids, "sections": HEADS[:2], "max_tokens": 40, "temperature": 0.8, "seed": 5}
+                want = json.loads(server.good("/v1/completions", want))
+                got = json.loads(server.good("/v1/chat/completions", dict(asked, **more)))
+                message = got["choices"][0]["message"]
+                if message != {"role": "assistant", "content": want["choices"][0]["text"]} or got["object"] != "chat.completion":
+                    return f"{message}, expected {want['choices'][0]['text']!r}"
+                chunks = server.chunks(dict(asked, **more), "/v1/chat/completions")
+                deltas = [c["choices"][0]["delta"] for c in chunks]
+                if "".join(d["content"] for d in deltas) != message["content"] or ["role" in d for d in deltas] != [i == 0 for i in range(len(deltas))]:
+                    return f"deltas {deltas}"
+            request = {"messages": [{"role": "user", "content": "Describe Velmora."}], "sections": HEADS[:2], "settings": {"max_tokens": 20}}
+            path = os.path.join(folder, "request.json")
+            with open(path, "w") as f:
+                json.dump(request, f)
+            want = harness.run([pdt, "decode", "--model", folder, "--sidecar", SIDECAR, "--request", path, "--json", "--quiet", "--threads", 1])
+            got = server.good("/v1/pdt/decode", request)
+            if want.status or got != want.out:
+                return f"a request of messages: {got!r}, expected {want.out!r}"
+            image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+            status, _, data = server.ask("/v1/chat/completions", {"messages": [image]})
+            if status != 400 or "messages[0]: content[0]: not supported: expected a part of type 'text', found 'image_url'" not in data:
+                return f"an image: {status} {data}"
+            status, _, data = server.ask("/v1/chat/completions", {"messages": []})
+            return None if status == 400 and server.stop() == 0 else f"no message: {status} {data}"
+
+    return check
+
+
 def curl(pdt):
     def check():
         if not shutil.which("curl"):
@@ -763,7 +818,7 @@ def openai_client(pdt):
         except ImportError:
             print("        no package openai here: not tested with it")
             return None
-        with Server(pdt, env={"PDT_API_KEY": "key"}) as server:
+        with tempfile.TemporaryDirectory() as folder, Server(pdt, env={"PDT_API_KEY": "key"}, model=chat_model(folder), extra=["--model-name", "m"]) as server:
             client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="key", max_retries=0)
             name = client.models.list().data[0].id
             ask = {"model": name, "prompt": "Describe Velmora.", "max_tokens": 24, "seed": 1, "temperature": 0.8, "stop": ["\n\n\n"]}
@@ -773,6 +828,13 @@ def openai_client(pdt):
             text = "".join(c.choices[0].text for c in chunks if c.choices)
             if text != whole.choices[0].text or chunks[-1].usage != whole.usage or whole.pdt["order"] is None:
                 return f"{text!r} in chunks, {whole.choices[0].text!r} as a whole, {chunks[-1].usage} and {whole.usage}"
+            ask.pop("prompt")
+            ask["messages"] = [{"role": "user", "content": "Describe Velmora."}]
+            whole = client.chat.completions.create(**ask).choices[0]
+            chunks = [c.choices[0] for c in client.chat.completions.create(stream=True, **ask)]
+            if "".join(c.delta.content for c in chunks) != whole.message.content or chunks[-1].finish_reason != whole.finish_reason:
+                return f"{chunks}, {whole} as a whole"
+            ask = {"model": name, "prompt": "Describe Velmora."}
             for kind, extra in ((openai.BadRequestError, {"n": 2}), (openai.NotFoundError, {"model": "other"})):
                 try:
                     client.completions.create(**{**ask, **extra})
@@ -806,7 +868,7 @@ def main():
     checks += [("packed", packed(pdt, asked)), ("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("many bodies", many_bodies(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
-    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])
 

@@ -41,6 +41,7 @@ struct field {
   const char *name;
   read_field *read;
   const char *detail; /* the setting that a field gives, or the only value that it may have */
+  enum { BOTH, COMPLETION, CHAT } forms; /* which have it */
 };
 
 static int no_memory(const reader *in) {
@@ -89,6 +90,7 @@ static int refuse(const reader *in, const field *f, const json_t *value) {
   bool harmless = pdt_json_is_empty(value);
   if (strcmp(f->detail, "1") == 0)
     harmless = json_is_number(value) && json_number_value(value) == 1;
+  if (strcmp(f->detail, "true") == 0) harmless = json_is_true(value);
   if (harmless) return 0;
   return pdt_refuse(in->why, 400, "unsupported", f->name, "%s: not supported: expected %s", f->name,
                     f->detail);
@@ -173,39 +175,56 @@ static int read_stream_options(const reader *in, const field *f, const json_t *v
   return 0;
 }
 
+/* Contents in parts become their texts. */
+static int read_messages(const reader *in, const field *f, const json_t *value) {
+  if (!json_is_array(value)) return bad_field(in->why, f->name, "a list of messages", value);
+  json_t *messages = pdt_ask_with_texts(value, in->why);
+  if (!messages) return -1;
+  return json_object_set_new(in->request, f->name, messages) ? no_memory(in) : 0;
+}
+
 static const field fields[] = {
-    {"model", read_model, NULL},
-    {"prompt", read_prompt, NULL},
-    {"prompt_ids", pass, NULL},
-    {"sections", read_sections, NULL},
-    {"prefix_ids", pass, NULL},
-    {"plan", pass, NULL},
-    {"plan_ids", pass, NULL},
-    {"session", pass, NULL},
-    {"settings", ignore, NULL}, /* read before all others */
-    {"max_tokens", set, "max_tokens"},
-    {"temperature", set, "temperature"},
-    {"top_p", set, "top_p"},
-    {"top_k", set_top_k, "top_k"},
-    {"seed", set, "seed"},
-    {"stop", read_stop, NULL},
-    {"stream", read_stream, NULL},
-    {"stream_options", read_stream_options, NULL},
-    {"user", ignore, NULL},
-    {"n", refuse, "1"},
-    {"best_of", refuse, "1"},
-    {"repetition_penalty", refuse, "1"},
-    {"length_penalty", refuse, "1"},
-    {"presence_penalty", refuse, "0"},
-    {"frequency_penalty", refuse, "0"},
-    {"min_p", refuse, "0"},
-    {"logprobs", refuse, "null"},
-    {"logit_bias", refuse, "null"},
-    {"suffix", refuse, "null"},
-    {"echo", refuse, "false"},
-    {"use_beam_search", refuse, "false"},
-    {"min_tokens", set, "min_tokens"},
-    {"ignore_eos", read_ignore_eos, "min_tokens"},
+    {"model", read_model, NULL, BOTH},
+    {"prompt", read_prompt, NULL, COMPLETION},
+    {"prompt_ids", pass, NULL, COMPLETION},
+    {"sections", read_sections, NULL, BOTH},
+    {"prefix_ids", pass, NULL, BOTH},
+    {"plan", pass, NULL, BOTH},
+    {"plan_ids", pass, NULL, BOTH},
+    {"session", pass, NULL, BOTH},
+    {"settings", ignore, NULL, BOTH}, /* read before all others */
+    {"max_tokens", set, "max_tokens", BOTH},
+    {"temperature", set, "temperature", BOTH},
+    {"top_p", set, "top_p", BOTH},
+    {"top_k", set_top_k, "top_k", BOTH},
+    {"seed", set, "seed", BOTH},
+    {"stop", read_stop, NULL, BOTH},
+    {"stream", read_stream, NULL, BOTH},
+    {"stream_options", read_stream_options, NULL, BOTH},
+    {"user", ignore, NULL, BOTH},
+    {"n", refuse, "1", BOTH},
+    {"best_of", refuse, "1", COMPLETION},
+    {"repetition_penalty", refuse, "1", BOTH},
+    {"length_penalty", refuse, "1", BOTH},
+    {"presence_penalty", refuse, "0", BOTH},
+    {"frequency_penalty", refuse, "0", BOTH},
+    {"min_p", refuse, "0", BOTH},
+    {"logprobs", refuse, "null", BOTH},
+    {"logit_bias", refuse, "null", BOTH},
+    {"suffix", refuse, "null", COMPLETION},
+    {"echo", refuse, "false", COMPLETION},
+    {"use_beam_search", refuse, "false", BOTH},
+    {"min_tokens", set, "min_tokens", BOTH},
+    {"ignore_eos", read_ignore_eos, "min_tokens", BOTH},
+    {"messages", read_messages, NULL, CHAT},
+    {"chat_template_kwargs", pass, NULL, CHAT},
+    {"max_completion_tokens", set, "max_tokens", CHAT},
+    {"add_generation_prompt", refuse, "true", CHAT},
+    {"top_logprobs", refuse, "0", CHAT},
+    {"tools", refuse, "null", CHAT},
+    {"tool_choice", refuse, "null", CHAT},
+    {"functions", refuse, "null", CHAT},
+    {"response_format", refuse, "null", CHAT},
 };
 
 /* ---- the whole ---- */
@@ -239,8 +258,9 @@ static int read_fields(const reader *in) {
   json_t *value;
   json_object_foreach((json_t *)(uintptr_t)in->body, key, value) {
     size_t i = 0, n = sizeof fields / sizeof *fields;
+    int other = in->ask->form == PDT_ASK_CHAT ? COMPLETION : CHAT;
     while (i < n && strcmp(fields[i].name, key) != 0) i++;
-    if (i == n)
+    if (i == n || (int)fields[i].forms == other)
       return pdt_refuse(in->why, 400, "unsupported", key, "'%.60s': there is no such field", key);
     if (!json_is_null(value) && fields[i].read(in, &fields[i], value)) return -1;
   }
@@ -266,20 +286,30 @@ static json_t *translate(pdt_ask *ask, const json_t *body, const pdt_ask_context
   return NULL;
 }
 
-static int read_body(pdt_ask *ask, const json_t *body, const pdt_ask_context *context,
-                     pdt_refusal *why) {
+/* Puts a prompt in the place of the request's conversation, if it is one. */
+static int apply_chat(pdt_ask *ask, json_t *request, pdt_request_chat *chat, pdt_refusal *why) {
   pdt_error err = {0};
-  json_t *own = NULL;
+  if (ask->form == PDT_ASK_CHAT && !json_object_get(request, "messages"))
+    return pdt_refuse(why, 400, NULL, "messages", "expected messages, found none");
+  if (!pdt_chat_date(&chat->date, chat->flags.date, &err) && /* a server sees many days */
+      !pdt_request_chat_apply(chat, request, "request", &err))
+    return 0;
+  refuse_request(why, &err);
+  snprintf(why->field, sizeof why->field, "messages");
+  return -1;
+}
+
+static int read_body(pdt_ask *ask, json_t *body, const pdt_ask_context *context, pdt_refusal *why) {
+  pdt_error err = {0};
   if (!json_is_object(body)) return bad_field(why, "body", "an object", body);
-  if (ask->form == PDT_ASK_CHAT)
-    return pdt_refuse(why, 400, "unsupported", "messages",
-                      "messages: not supported: this server renders no chat template (hint: give "
-                      "/v1/completions the text that the model expects)");
-  if (ask->form == PDT_ASK_COMPLETION && !(own = translate(ask, body, context, why))) return -1;
-  int status =
-      pdt_request_parse(&ask->request, own ? own : body, "request", 0, &context->request, &err);
-  json_decref(own);
-  return status ? refuse_request(why, &err) : 0;
+  json_t *request =
+      ask->form == PDT_ASK_DECODE ? json_incref(body) : translate(ask, body, context, why);
+  if (!request) return -1;
+  int status = apply_chat(ask, request, context->chat, why);
+  if (!status && pdt_request_parse(&ask->request, request, "request", 0, &context->request, &err))
+    status = refuse_request(why, &err);
+  json_decref(request);
+  return status;
 }
 
 int pdt_ask_read(pdt_ask *ask, pdt_ask_form form, const char *body, size_t bytes,

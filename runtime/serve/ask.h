@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "request/chat.h"
 #include "request/parse.h"
 
 /* In what order the texts of a stream of chunks come. */
@@ -47,12 +48,17 @@ int pdt_refuse(pdt_refusal *why, int status, const char *code, const char *field
 /* What a request is read against. */
 typedef struct pdt_ask_context {
   pdt_request_context request;
-  const char *model; /* the name that a request may give */
+  const char *model;      /* the name that a request may give */
+  pdt_request_chat *chat; /* of conversations */
 } pdt_ask_context;
 
 /* Reads a body of a form. Freed by pdt_ask_free, which a failed one needs not. */
 int pdt_ask_read(pdt_ask *ask, pdt_ask_form form, const char *body, size_t bytes,
                  const pdt_ask_context *context, pdt_refusal *why);
 void pdt_ask_free(pdt_ask *ask);
+
+/* Messages of a chat completion with contents that are texts, as a new list: of one in parts, their
+ * texts, a line break between them. NULL where a part is none, or without memory. */
+json_t *pdt_ask_with_texts(const json_t *messages, pdt_refusal *why);
 
 #endif

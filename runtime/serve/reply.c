@@ -10,13 +10,17 @@
 #include "base/text_safe.h"
 #include "run/result.h"
 
+static bool is_chat(const pdt_reply *r) {
+  return r->ask->form == PDT_ASK_CHAT;
+}
+
 int pdt_reply_new(pdt_reply *r, const pdt_ask *ask, const pdt_job *job,
                   const pdt_tokenizer *tokenizer, const char *model, uint64_t number,
                   pdt_error *err) {
   *r = (pdt_reply){.ask = ask, .job = job, .tokenizer = tokenizer, .model = model};
   r->created = (int64_t)time(NULL);
-  snprintf(r->id, sizeof r->id, "cmpl-%llx-%llx", (unsigned long long)r->created,
-           (unsigned long long)number);
+  snprintf(r->id, sizeof r->id, "%s-%llx-%llx", is_chat(r) ? "chatcmpl" : "cmpl",
+           (unsigned long long)r->created, (unsigned long long)number);
   return pdt_parts_new(&r->parts, ask, job, tokenizer, err);
 }
 
@@ -77,16 +81,28 @@ static void put_message(writer *w, const char *text) {
 /* ---- what all answers say ---- */
 
 static void put_head(writer *w, const pdt_reply *r) {
-  fprintf(w->out,
-          "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", r->id,
+  const char *object = !is_chat(r)      ? "text_completion"
+                       : r->ask->stream ? "chat.completion.chunk"
+                                        : "chat.completion";
+  fprintf(w->out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", r->id, object,
           (long long)r->created);
   put_text(w, r->model, strlen(r->model));
 }
 
-static void put_choice(writer *w, const char *text, size_t bytes, const char *reason) {
-  fputs(",\"choices\":[{\"index\":0,\"text\":", w->out);
+/* The one choice: a text, or what an assistant says, whole or the next piece of it. */
+static void put_choice(writer *w, const pdt_reply *r, const char *text, size_t bytes,
+                       const char *reason) {
+  fputs(",\"choices\":[{\"index\":0,", w->out);
+  if (!is_chat(r))
+    fputs("\"text\":", w->out);
+  else if (!r->ask->stream)
+    fputs("\"message\":{\"role\":\"assistant\",\"content\":", w->out);
+  else
+    fprintf(w->out, "\"delta\":{%s\"content\":", r->n_chunks > 0 ? "" : "\"role\":\"assistant\",");
   put_text(w, text, bytes);
-  fputs(",\"logprobs\":null,\"finish_reason\":", w->out);
+  fputs(is_chat(r) ? "},\"logprobs\":null,\"finish_reason\":"
+                   : ",\"logprobs\":null,\"finish_reason\":",
+        w->out);
   put_word(w, reason);
   fputs("}]", w->out);
 }
@@ -177,7 +193,7 @@ static int put_completion(pdt_reply *r, const pdt_result *result, const char *li
     return -1;
   }
   put_head(&w, r);
-  put_choice(&w, text, bytes, finish_reason(r));
+  put_choice(&w, r, text, bytes, finish_reason(r));
   put_usage(&w, r);
   put_pdt(&w, r, result->order);
   put_artifacts(&w, lines, result->K);
@@ -227,7 +243,7 @@ bool pdt_reply_failed(const pdt_reply *r) {
 /* ---- chunks ---- */
 
 /* One piece of text; `joint`: a line break comes before it, as between parts of the answer. */
-static void put_chunk(writer *w, const pdt_reply *r, const pdt_piece *piece, bool joint) {
+static void put_chunk(writer *w, pdt_reply *r, const pdt_piece *piece, bool joint) {
   const pdt_part *part = &r->parts.parts[piece->stream];
   const json_t *section = json_array_get(r->ask->sections, (size_t)piece->stream);
   size_t bytes = piece->end - piece->begin;
@@ -238,13 +254,14 @@ static void put_chunk(writer *w, const pdt_reply *r, const pdt_piece *piece, boo
   if (bytes > 0) memcpy(text + joint, part->text + piece->begin, bytes);
   fputs("data: ", w->out);
   put_head(w, r);
-  put_choice(w, text, bytes + joint, NULL);
+  put_choice(w, r, text, bytes + joint, NULL);
   fprintf(w->out, ",\"pdt\":{\"stream\":%d,\"section\":", piece->stream);
   if (section)
     put_text(w, json_string_value(section), json_string_length(section));
   else
     fputs("null", w->out);
   fprintf(w->out, ",\"round\":%d,\"attempt\":%d}}\n\n", piece->round, piece->attempt);
+  r->n_chunks++;
   free(text);
 }
 
@@ -274,7 +291,7 @@ static void put_in_order(writer *w, pdt_reply *r) {
 static void put_last(writer *w, const pdt_reply *r) {
   fputs("data: ", w->out);
   put_head(w, r);
-  put_choice(w, "", 0, finish_reason(r));
+  put_choice(w, r, "", 0, finish_reason(r));
   put_pdt(w, r, r->parts.order);
   fputs("}}\n\n", w->out);
   if (r->ask->usage) {

@@ -17,9 +17,10 @@ typedef struct pdt_reply {
   pdt_parts parts;
   size_t
       next; /* piece that is to be told next, of those of its stream where streams have an order */
-  int32_t turn; /* place in the order of the stream whose turn it is */
-  bool told;    /* one of its pieces was */
-  bool ended;   /* the last chunk was written */
+  int32_t turn;     /* place in the order of the stream whose turn it is */
+  bool told;        /* one of its pieces was */
+  int64_t n_chunks; /* that were written */
+  bool ended;       /* the last one was */
 } pdt_reply;
 
 /* An answer to be, of that number. Errors: MEMORY; free it all the same. */

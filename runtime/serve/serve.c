@@ -31,6 +31,7 @@ typedef struct server {
   pdt_feed feed;
   pdt_journal journal;
   pdt_tokenizer *tokenizer;
+  pdt_request_chat chat;
   bool has_hub;
 } server;
 
@@ -139,14 +140,17 @@ static int check_journal(const server *s, const pdt_capacity *c, const pdt_loade
 static int set_up(server *s, const pdt_comm *world, pdt_engine *engine, pdt_run_setup *setup,
                   pdt_error *err) {
   const pdt_loaded *loaded = pdt_engine_loaded(engine);
+  const pdt_chat_flags flags = {0};
   pdt_http *http = &s->http;
   http->spread = pdt_machine_spread(pdt_engine_machine(engine));
   if (pdt_tokenizer_load_if_any(&s->tokenizer, s->options.engine.model, err) ||
+      pdt_request_chat_new(&s->chat, s->options.engine.model, s->tokenizer, &flags, err) ||
       make_capacity(&s->options, loaded, http->spread, &http->capacity, err) ||
       check_journal(s, &http->capacity, loaded, err))
     return -1;
   http->context.request =
       (pdt_request_context){&loaded->model, &loaded->sidecar.config, s->tokenizer};
+  http->context.chat = &s->chat;
   s->feed = (pdt_feed){.hub = &s->hub,
                        .sidecar = &loaded->sidecar.config,
                        .engine = engine,
@@ -224,6 +228,7 @@ static int close_server(server *s, const pdt_error *why, pdt_error *err) {
   pdt_http_stop(&s->http);
   if (s->has_hub) pdt_hub_free(&s->hub);
   pdt_feed_free(&s->feed);
+  pdt_request_chat_free(&s->chat);
   pdt_tokenizer_free(s->tokenizer);
   free(s->model);
   return pdt_journal_close(&s->journal, err);

@@ -49,12 +49,14 @@ static void check_answer(pdt_ask *ask, const pdt_ask_context *context) {
   if (pdt_reply_new(&reply, ask, job, context->request.tokenizer, context->model, 1, NULL) ||
       pdt_reply_read(&reply, 0, true, NULL) || pdt_reply_whole(&reply, &text, NULL))
     abort();
-  if (ask->form == PDT_ASK_COMPLETION) check_json(&text);
+  if (ask->form != PDT_ASK_DECODE) check_json(&text);
   if (ask->stream && (pdt_reply_chunks(&reply, &text, NULL) || !reply.ended)) abort();
   pdt_buffer_free(&text);
   pdt_reply_free(&reply);
   pdt_job_free(job);
 }
+
+static const char template[] = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pdt_layer instrumented[] = {0};
@@ -72,16 +74,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
           .block_tokens = 16, .reveal_delay = 1, .window = 8, .horizon = 32, .gamma = 0.5}};
   if (size < 1) return 0;
   pdt_tokenizer *tokenizer = new_tokenizer();
-  const pdt_ask_context context = {{&model, &sidecar, tokenizer}, "fuzz"};
+  pdt_request_chat chat = {.model = "fuzz", .tokenizer = tokenizer};
+  if (pdt_chat_template_parse(&chat.template, template, strlen(template), "fuzz", NULL, NULL))
+    abort();
+  const pdt_ask_context context = {{&model, &sidecar, tokenizer}, "fuzz", &chat};
   pdt_ask ask;
   pdt_refusal why;
-  pdt_ask_form form = data[0] == 'd' ? PDT_ASK_DECODE : PDT_ASK_COMPLETION;
+  pdt_ask_form form = data[0] == 'd'   ? PDT_ASK_DECODE
+                      : data[0] == 't' ? PDT_ASK_CHAT
+                                       : PDT_ASK_COMPLETION;
   if (pdt_ask_read(&ask, form, (const char *)data + 1, size - 1, &context, &why)) {
     check_refusal(&why);
   } else {
     check_answer(&ask, &context);
     pdt_ask_free(&ask);
   }
+  pdt_request_chat_free(&chat);
   pdt_tokenizer_free(tokenizer);
   return 0;
 }
