@@ -16,10 +16,9 @@ enum {
 /* Panels P of a tile of R rows: TILE(R, P). R * P chains hide the latency of the multiply-add, and
  * with the weights in hand they fit the registers. */
 #if defined(__AVX512F__)
-#define TILES(TILE)                                                                                \
-  TILE(1, 4)                                                                                       \
-  TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4) TILE(7, 3) TILE(8, 3) TILE(9, 2)          \
-      TILE(10, 2) TILE(11, 2) TILE(12, 2)
+#define LOW_TILES(TILE)                                                                            \
+  TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4) TILE(7, 3) TILE(8, 3)
+#define TILES(TILE) LOW_TILES(TILE) TILE(9, 2) TILE(10, 2) TILE(11, 2) TILE(12, 2)
 enum { MAX_ROWS = 12 };
 #elif defined(__AVX2__)
 #define TILES(TILE) TILE(1, 4) TILE(2, 3) TILE(3, 2) TILE(4, 1) TILE(5, 1) TILE(6, 1)
