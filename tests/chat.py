@@ -6,23 +6,27 @@ usage: chat.py PDT                       texts and ids as recorded in tests/data
                                          transformers asked anew, of N random templates as well
        chat.py --record                  make tests/data/chat/expected.json anew
 
-Templates of model families, as their models have them (tests/data/chat/*.jinja), render conversations, and small ones each part of
-the language, among them what is refused. Texts must be equal byte for byte, ids too, of the small
-tokenizers and, where it is here, of the real one of SmolLM2 (PDT_TEST_SMOLLM2, by default
-~/.cache/pdt/smollm2). Of a random template, pdt may refuse what it does not support, by name; what it
-renders must be what transformers renders. Then the commands: decode, eval and data with --chat, --system
-and messages. Status 77: transformers is not here (PDT_HF_PYTHON names a
-Python that has it).
+Templates of our own for the formats of model families (tests/data/chat/*.jinja) render conversations, and
+small ones each part of the language, among them what is refused. Texts must be equal byte for byte, ids
+too, of the small tokenizers and, where it is here, of the real one of SmolLM2 (PDT_TEST_SMOLLM2, by default
+~/.cache/pdt/smollm2). So must be the texts of published models' templates: SmolLM2's in that folder, and
+those in the archive of llama-cpp-python that bench/against keeps in $PDT_CACHE (~/.cache/pdt), whose texts
+are recorded by their SHA-256. Nothing is fetched, and what is not here is named. Of a random template, pdt may refuse what it does not support, by
+name; what it renders must be what transformers renders. Then the commands: decode, eval and data with
+--chat, --system and messages. Status 77: transformers is not here (PDT_HF_PYTHON names a Python that has
+it).
 """
 import argparse
 import datetime
 import glob
+import hashlib
 import json
 import os
 import random
 import re
 import shutil
 import sys
+import tarfile
 import tempfile
 import warnings
 
@@ -32,14 +36,16 @@ import harness
 DATA = os.path.join(harness.TESTS, "data", "chat")
 EXPECTED = os.path.join(DATA, "expected.json")
 REAL = os.environ.get("PDT_TEST_SMOLLM2") or os.path.expanduser("~/.cache/pdt/smollm2")
+ARCHIVE = os.path.join(os.environ.get("PDT_CACHE") or os.path.expanduser("~/.cache/pdt"), "llama_cpp_python-0.3.16.tar.gz")
+INSIDE = "llama_cpp_python-0.3.16/vendor/llama.cpp/models/templates/"
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 DATE = "2024-07-26"
 # Tokenizers of tests/data/tokenizers, each with a template and special tokens of its own.
 TOKENIZED = {
-    "llama2": ("llama-2", {"bos_token": "<s>", "eos_token": "</s>"}),
-    "llama3": ("llama-3", {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}),
-    "qwen2": ("qwen2", {"eos_token": "<|im_end|>"}),
-    "smollm2": ("smollm2", {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}),
+    "llama2": ("own-llama-2", {"bos_token": "<s>", "eos_token": "</s>"}),
+    "llama3": ("own-llama-3", {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}),
+    "qwen2": ("own-qwen2", {"eos_token": "<|im_end|>"}),
+    "smollm2": ("own-smollm2", {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}),
 }
 
 
@@ -48,6 +54,8 @@ def said(*turns):
 
 
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "f", "arguments": {"x": 1.5, "y": [1, 'é\n"', None, True], "z": {}}}}
+TOOLS = [{"type": "function", "function": {"name": n, "description": f"{n} <é>", "parameters": {"type": "object", "required": []}}} for n in ("f", "search")]
+SEARCH = {"type": "function", "id": "123456789", "function": {"name": "search", "arguments": {"a": "1", "b": "ü"}}}
 CONVERSATIONS = [
     said(("user", "Hello!")),
     said(("system", "You are kind."), ("user", "Hello, wörld! 😀 你好")),
@@ -66,6 +74,10 @@ CONVERSATIONS = [
      {"role": "tool", "content": '{"r": 2}', "tool_call_id": "abcdefghi", "name": "f"}],
     [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x", "reasoning": "thought"}, {"role": "user", "content": "r"}],
     said(*[("user", f"question {i}") if i % 2 == 0 else ("assistant", f"answer {i}") for i in range(41)]),
+    [{"role": "system", "content": "s /no_think", "tools": TOOLS}, {"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [SEARCH]},
+     {"role": "tool", "content": "1", "tool_call_id": "123456789"}, {"role": "tool", "content": "2", "tool_call_id": "123456789"},
+     {"role": "assistant", "content": "<think>\n\nx\n</think>\n\nb"}],
+    [{"role": "system", "content": "/alone s", "tools": TOOLS[:1]}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [CALL, SEARCH]}],
 ]
 # What templates of the language's parts see.
 VALUE = {"n": 7, "x": 2.5, "t": True, "none": None, "s": " ab,cd,,Ef ", "u": "é😀z", "list": [3, 1, 2], "dict": {"a": 1, "b": [None, "q\"\\\n\x01"]},
@@ -167,12 +179,16 @@ def plain_tokenizer(transformers):
 
 def record(transformers):
     tokenizer = plain_tokenizer(transformers)
-    out = {"date": DATE, "families": {}, "snippets": [], "ids": {}}
+    out = {"date": DATE, "families": {}, "snippets": [], "published": {}, "ids": {}}
     for name, text in families().items():
         out["families"][name] = [applied(tokenizer, text, c) for c in CONVERSATIONS]
     # jinja2 has no limits of its own: those templates would not end.
     endless = [s for s in SNIPPETS if "range(99" in s]
     out["snippets"] = [[s, None if s in endless else applied(tokenizer, s, SEEN)] for s in SNIPPETS]
+    for name, text in published().items():
+        texts = [applied(tokenizer, text, c) for c in CONVERSATIONS]
+        if any(texts):  # some are for tools alone
+            out["published"][name] = {"template": digest(text), "texts": texts}
     for name, (family, tokens) in TOKENIZED.items():
         path = os.path.join(harness.TESTS, "data", "tokenizers", name, "tokenizer.json")
         own = transformers.PreTrainedTokenizerFast(tokenizer_file=path, **tokens)
@@ -181,6 +197,16 @@ def record(transformers):
         own = transformers.AutoTokenizer.from_pretrained(REAL)
         out["real"] = [applied(own, None, c, True) for c in CONVERSATIONS]
     return out
+
+
+def to_keep(recorded):
+    """What may stand in the repository: of texts that others wrote, the beginning of their SHA-256."""
+    for place in (ARCHIVE, REAL):
+        if not os.path.exists(place):
+            sys.exit(f"chat.py --record: {place} is not here, of which something is recorded")
+    for entry in recorded["published"].values():
+        entry["sha256"] = [None if text is None else beginning(text) for text in entry.pop("texts")]
+    return recorded
 
 
 def by_line(value, levels):
@@ -200,6 +226,31 @@ def families():
     for path in sorted(glob.glob(os.path.join(DATA, "*.jinja"))):
         with open(path, encoding="utf-8", newline="") as f:
             out[os.path.basename(path)[: -len(".jinja")]] = f.read()
+    return out
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def beginning(text):
+    return digest(text)[:16]
+
+
+def published():
+    """The templates of published models that are here, by name; of equal ones one."""
+    out = {}
+    if os.path.exists(ARCHIVE):
+        with tarfile.open(ARCHIVE) as archive:
+            for name in archive.getnames():
+                if name.startswith(INSIDE) and name.endswith(".jinja"):
+                    text = archive.extractfile(name).read().decode()
+                    out |= {name[len(INSIDE) : -len(".jinja")]: text} if text not in out.values() else {}
+    config = os.path.join(REAL, "tokenizer_config.json")
+    if os.path.exists(config):
+        with open(config, encoding="utf-8") as f:
+            text = json.load(f).get("chat_template")
+        out |= {"SmolLM2": text} if isinstance(text, str) else {}
     return out
 
 
@@ -228,13 +279,13 @@ class Program:
         return [json.loads(line) for line in run.out.split("\n")[:-1]]
 
 
-def compare(program, folder, name, wanted, *flags):
-    """Conversations that are rendered in one run, those that are refused each in its own."""
+def compare(program, folder, name, wanted, *flags, seen=lambda got: got):
+    """Conversations that are rendered in one run, those that are refused each in its own; `seen`: what of a text is compared."""
     bad = 0
     good = [i for i, w in enumerate(wanted) if w is not None]
     got = program.ask(folder, [CONVERSATIONS[i] for i in good], *flags)
     for i, mine in zip(good, got if isinstance(got, list) else [got] * len(good), strict=True):
-        if mine != wanted[i]:
+        if seen(mine) != wanted[i]:
             bad += 1
             print(f"{name}: conversation {i}:\n  pdt          {mine!r:.500}\n  transformers {wanted[i]!r:.500}")
     for i in set(range(len(wanted))) - set(good):
@@ -260,8 +311,27 @@ def compare_snippet(program, template, want, messages=None):
     return True, refused
 
 
+def compare_published(program, expected):
+    """(of how many texts, how many differ)"""
+    bad = n = 0
+    here = published()
+    if not os.path.exists(ARCHIVE):
+        print(f"not compared: published models' templates in {ARCHIVE}, which is not here")
+    missing = [name for name, entry in expected.items() if digest(here.get(name, "")) != entry["template"]]
+    if missing:
+        print(f"not compared: templates that are not here as they were recorded: {', '.join(missing)}")
+    for name in sorted(expected.keys() - set(missing)):
+        entry = expected[name]
+        wanted, seen = (entry["texts"], str) if "texts" in entry else (entry["sha256"], beginning)
+        bad += compare(program, program.model(here[name]), name, wanted, "--text", seen=seen)
+        n += len(wanted)
+    print(f"{n - bad} of {n} texts of {len(expected) - len(missing)} published templates")
+    return n, bad
+
+
 def compare_all(program, expected):
-    bad = n = refused = 0
+    n, bad = compare_published(program, expected["published"])
+    refused = 0
     for name, texts in expected["families"].items():
         bad += compare(program, program.model(families()[name]), name, texts, "--text")
         n += len(texts)
@@ -428,7 +498,8 @@ class Maker:
     """Random templates of the parts that pdt supports, most of them sound."""
 
     NAMES = ("v.n", "v.x", "v.t", "v.none", "v.s", "v.u", "v.list", "v.dict", "v.people", "v.empty", "nothing", "a", "b", "messages", "loop.index0", "v.dict.b", "v.people[0].name")
-    FILTERS = ("trim", "length", "upper", "string", "tojson", "list", "first", "last", "default('d')", "join('/')", "reverse", "lower", "map(attribute='name')", "selectattr('age')", "rejectattr('name', 'equalto', 'Bo')", "replace('a', 'bb')", "items", "select", "capitalize")
+    # map, select and the like are lazy in jinja2 and not in pdt (jinja.h): what fails in them fails at one place as a list.
+    FILTERS = ("trim", "length", "upper", "string", "tojson", "list", "first", "last", "default('d')", "join('/')", "reverse", "lower", "map(attribute='name') | list", "selectattr('age') | list", "rejectattr('name', 'equalto', 'Bo') | list", "replace('a', 'bb')", "items | list", "select | list", "capitalize")
     TESTS = ("defined", "none", "string", "number", "mapping", "iterable", "sequence", "not none", "odd", "eq(1)", "in [1, 'a']", "boolean")
     METHODS = ("strip()", "split(',')", "upper()", "lstrip(' a')", "startswith('a')", "get('a')", "keys()", "items()", "replace('a', '')", "rsplit(',', 1)", "endswith('x')", "find('c')", "split()", "title()")
     SPACE = ("", "", " ", "\n", "\n  ", " \n", "  x\n", "y ")
@@ -512,8 +583,9 @@ def main():
     a = p.parse_args()
     transformers = import_transformers() if a.fresh or a.record else None
     if a.record:
+        text = by_line(to_keep(record(transformers)), 2) + "\n"
         with open(EXPECTED, "w", encoding="utf-8") as f:
-            f.write(by_line(record(transformers), 2) + "\n")
+            f.write(text)
         return
     if not a.pdt:
         p.error("no program given")
