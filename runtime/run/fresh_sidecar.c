@@ -92,12 +92,9 @@ static int read_tokens(const pdt_fresh_sidecar *a, const pdt_model_config *model
   pdt_bytes bytes;
   if (pdt_tokenizer_load_folder(&tokenizer, a->model, NULL, err)) return -1;
   int rc = pdt_file_read(&text, &bytes, a->scale_text, MOST_BYTES, err);
-  if (!rc && bytes < 1) {
-    rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: no text", a->scale_text);
-    free(text);
-  }
   if (!rc) {
-    rc = pdt_tokenizer_encode(tokenizer, text, (size_t)bytes, true, tokens, n, err);
+    rc = bytes < 1 ? pdt_fail(err, PDT_ERROR_INPUT, "no text")
+                   : pdt_tokenizer_encode(tokenizer, text, (size_t)bytes, true, tokens, n, err);
     if (rc) pdt_fail_in(err, "%.200s", a->scale_text);
     free(text);
   }
@@ -105,6 +102,7 @@ static int read_tokens(const pdt_fresh_sidecar *a, const pdt_model_config *model
   if (rc) return -1;
   if (*n > MOST) *n = MOST;
   if (*n > model->max_positions) *n = (int32_t)model->max_positions;
+  if (*n < 1) rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: no tokens in the text", a->scale_text);
   for (int32_t i = 0; i < *n; i++)
     if ((*tokens)[i] >= model->vocab_size)
       rc = pdt_fail(err, PDT_ERROR_INPUT, "%s: token %d is not in the model's vocabulary of %d",

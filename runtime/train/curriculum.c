@@ -237,6 +237,7 @@ static int run_task(run *r, const pdt_train_task *task, const pdt_comm *world, p
                ? -1
                : pdt_train_run_task(task, &o->schedule, world, r->observer, err);
   pdt_train_vocabulary_free(&vocabulary);
+  r->vocabulary = NULL;
   return rc;
 }
 

@@ -258,24 +258,24 @@ static int open_states(states *s, pdt_train_states *out, pdt_error *err) {
   return pdt_comm_agree(s->world, err);
 }
 
-int pdt_train_states_open(pdt_train_states *out, const char *path, const pdt_nn_trunk *trunk,
+int pdt_train_states_open(pdt_train_states *s, const char *path, const pdt_nn_trunk *trunk,
                           const pdt_sidecar_config *config, pdt_dataset *data,
                           const pdt_comm *world, const pdt_states_observer *observer,
                           pdt_error *err) {
-  states s = {.path = path,
-              .trunk = trunk,
-              .config = config,
-              .data = data,
-              .world = world,
-              .observer = observer,
-              .file = -1};
-  *out = (pdt_train_states){0};
-  int rc = open_states(&s, out, err);
-  if (s.file >= 0) close(s.file);
-  if (rc && s.temporary && world->rank == 0) unlink(s.temporary);
-  free(s.temporary);
-  free(s.at);
-  pdt_arena_free(&s.arena);
+  states all = {.path = path,
+                .trunk = trunk,
+                .config = config,
+                .data = data,
+                .world = world,
+                .observer = observer,
+                .file = -1};
+  *s = (pdt_train_states){0};
+  int rc = open_states(&all, s, err);
+  if (all.file >= 0) close(all.file);
+  if (rc && all.temporary && world->rank == 0) unlink(all.temporary);
+  free(all.temporary);
+  free(all.at);
+  pdt_arena_free(&all.arena);
   return rc;
 }
 

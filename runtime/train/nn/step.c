@@ -212,7 +212,7 @@ static int text_back(step *s, reading *r, pdt_error *err) {
 /* Of the one reading where notes come before it. */
 static int below_back(step *s, pdt_error *err) {
   reading *r = &s->first;
-  if (text_back(s, r, err)) return -1;
+  if (is_read(s) && text_back(s, r, err)) return -1;
   if (s->options->student_notes)
     pdt_nn_axpy(1, r->dnotes + s->entries * s->dn, s->Nb * s->dn, r->dnote);
   return note_back(s, r, err);
@@ -258,6 +258,12 @@ static int find_lower(step *s, pdt_error *err) {
   return pdt_nn_trunk_lower(s->trunk, &b->sequences, b->tokens, layers, x, s->arena, err);
 }
 
+/* Does a loss ask what the trunk makes of the text? Notes alone do not, where the pool reads below. */
+static bool is_read(const step *s) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  return b->targets.n > 0 || b->coverage_weight || b->ready_weight;
+}
+
 /* The pool reads where the pass begins: notes are there before anything reads them. */
 static int read_below(step *s, pdt_error *err) {
   reading *r = &s->first;
@@ -268,7 +274,7 @@ static int read_below(step *s, pdt_error *err) {
     if (gather_notes(s, s->first_notes, r->note.note, &s->second_notes, err)) return -1;
     r->notes = s->second_notes;
   }
-  return read_text(s, r, err);
+  return is_read(s) ? read_text(s, r, err) : 0;
 }
 
 static int read_twice(step *s, pdt_error *err) {
