@@ -209,6 +209,13 @@ static int text_back(step *s, reading *r, pdt_error *err) {
   return pdt_nn_trunk_backward(s->trunk, &r->trunk, r->dstates, s->arena, err);
 }
 
+/* Does a loss ask what the trunk makes of the text? Notes alone do not, where the pool reads below.
+ */
+static bool is_read(const step *s) {
+  const pdt_nn_sidecar_batch *b = s->batch;
+  return b->targets.n > 0 || b->coverage_weight || b->ready_weight;
+}
+
 /* Of the one reading where notes come before it. */
 static int below_back(step *s, pdt_error *err) {
   reading *r = &s->first;
@@ -256,12 +263,6 @@ static int find_lower(step *s, pdt_error *err) {
   if (PDT_TAKE(s->arena, &x, s->rows * s->d, err)) return -1;
   s->lower = x;
   return pdt_nn_trunk_lower(s->trunk, &b->sequences, b->tokens, layers, x, s->arena, err);
-}
-
-/* Does a loss ask what the trunk makes of the text? Notes alone do not, where the pool reads below. */
-static bool is_read(const step *s) {
-  const pdt_nn_sidecar_batch *b = s->batch;
-  return b->targets.n > 0 || b->coverage_weight || b->ready_weight;
 }
 
 /* The pool reads where the pass begins: notes are there before anything reads them. */
