@@ -11,8 +11,9 @@
 
 #include "base/memory.h"
 
-/* Of a huge page; of a page, at the least; of a slab for several matrices. */
-enum { HUGE_BYTES = 2 << 20, PAGE_BYTES = 4096, SLAB_BYTES = 64 << 20 };
+/* Of a huge page; of a page, at the least; of a slab for several matrices, the first and at most.
+ */
+enum { HUGE_BYTES = 2 << 20, PAGE_BYTES = 4096, FIRST_SLAB = 4 << 20, MOST_SLAB = 64 << 20 };
 #ifdef __SANITIZE_ADDRESS__
 enum { GAP_BYTES = PDT_ALIGN_BYTES }; /* between matrices, not to be touched */
 #else
@@ -43,13 +44,27 @@ static char *map_pages(size_t bytes) {
   return at + before;
 }
 
-/* A slab for one matrix, or for more of them. */
+/* Of a slab for a matrix and more: as much as there is already, so that little is mapped for
+ * little.
+ */
+static size_t slab_bytes(const pdt_cpu_slab *slabs) {
+  size_t all = 0;
+  for (; slabs && all < MOST_SLAB; slabs = slabs->next) all += slabs->bytes;
+  return all < FIRST_SLAB ? FIRST_SLAB : all < MOST_SLAB ? round_up(all, PAGE_BYTES) : MOST_SLAB;
+}
+
+/* A slab for a matrix and more of them, or for it alone: where it is large, and where there is no
+ * room for more. */
 static pdt_cpu_slab *new_slab(pdt_cpu_slab **slabs, size_t bytes) {
   pdt_cpu_slab *made;
-  bool alone = bytes > SLAB_BYTES / 2;
+  size_t alone = round_up(bytes, PAGE_BYTES), shared = slab_bytes(*slabs);
   if (PDT_NEW(&made, 1, "weights", NULL)) return NULL;
-  made->bytes = alone ? round_up(bytes, PAGE_BYTES) : SLAB_BYTES;
+  made->bytes = bytes > shared / 2 ? alone : shared;
   made->at = map_pages(made->bytes);
+  if (!made->at && made->bytes > alone) {
+    made->bytes = alone;
+    made->at = map_pages(alone);
+  }
   if (!made->at) {
     free(made);
     return NULL;
