@@ -188,7 +188,10 @@ int pdt_nn_condition_begin(pdt_nn_condition *c, const pdt_nn_sidecar *sidecar,
                 .after_attention_back = snc_backward,
                 .after_ffn_back = adapter_backward,
                 .lowest = sidecar->config.instrumented[0],
-                .inner = sidecar->config.pool_layers},
+                /* Below all that is conditioned, what the pool reads is known without the pass. */
+                .inner = sidecar->config.pool_layers > sidecar->config.instrumented[0]
+                             ? sidecar->config.pool_layers
+                             : 0},
   };
   return PDT_TAKE(arena, &c->saved, sidecar->config.n_instrumented, err);
 }

@@ -90,7 +90,6 @@ static int read_text(step *s, reading *r, pdt_error *err) {
     return -1;
   r->condition.hooks.x = s->lower;
   r->condition.hooks.first = pdt_nn_lower_layers(&s->sidecar->config);
-  if (s->below) r->condition.hooks.inner = 0; /* it is where the pass begins */
   return pdt_nn_trunk_forward(s->trunk, &r->trunk, &b->sequences, b->tokens, &r->condition.hooks,
                               s->backward && s->options->through_trunk, s->arena, err);
 }
