@@ -184,6 +184,37 @@ def evaluation(w):
     return None
 
 
+def one_stream(w):
+    """An entry that one stream writes is its sections one after another; a sidecar for it trains, and is judged."""
+    _, apart, _ = w.data(*ENTRIES, *PLAN, name="apart.jsonl", count=8)
+    header, joined, _ = w.data(*ENTRIES, *PLAN, "--one-stream", name="joined.jsonl", count=8)
+    if "world" in header:
+        return f"a text of several sections is of no world: {header}"
+    report = json.loads(w.run("data", "check", w.path("joined.jsonl"), "--model", w.path("m"), "--json").out)
+    if not report["blocks_cut_again"] or report["sections"] != 8:
+        return f"joined.jsonl: {report}"
+    for e, one in zip(apart, joined):
+        section = one["sections"][0]
+        if section["prefix"] or section["text"] != "".join(s["prefix"] + s["text"] for s in e["sections"]) or one["plan"]:
+            return f"not the sections of {e}: {one}"
+        told = [(m["fact"], m["kind"], s["text"].encode()[slice(*m["bytes"])]) for s in e["sections"] for m in s["mentions"]]
+        if told != [(m["fact"], m["kind"], section["text"].encode()[slice(*m["bytes"])]) for m in section["mentions"]]:
+            return f"other mentions than {e}: {one}"
+    w.run("sidecar", "init", "--model", w.path("m"), "--streams", "1", "--layers", "1", "--notes-dim", "16", *PLAN, "--plan-dim", "8",
+          "--block-tokens", "6", "--out", w.path("one"))
+    w.run("train", "--stage", "1", "--data", w.path("joined.jsonl"), "--model", w.path("m"), "--sidecar", w.path("one"), "--out",
+          w.path("trained"), "--steps", "4", "--batch", "4", "--weight", "plan=0", "--weight", "notes=0")
+    result = w.run("eval", "--model", w.path("m"), "--sidecar", w.path("trained/sidecar.safetensors"), "--data", w.path("apart.jsonl"),
+                   "--arms", "one-stream", "--no-teacher", "--temperature", "0.3", "--json")
+    row = json.loads(result.out)
+    if row["arm"] != "one-stream" or row["judged"]["uses"] == 0:
+        return f"there was nothing to judge: {row}"
+    refused = harness.run([w.pdt, "data", "atlas", "--one-stream", "--sequential", "--out", w.path("both.jsonl")])
+    if refused.status == 0 or "--one-stream" not in refused.err:
+        return f"--one-stream with --sequential: status {refused.status}: {refused.err}"
+    return None
+
+
 def real(w):
     """With a real tokenizer every name of one token is one, and no hard name has more than three."""
     model = os.environ.get("PDT_SMOLLM2") or os.path.expanduser("~/.cache/pdt/smollm2")
@@ -210,7 +241,7 @@ def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         w = World(pdt, ranks, scratch)
-        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, refuses, evaluation, real)])
+        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, refuses, evaluation, one_stream, real)])
 
 
 if __name__ == "__main__":

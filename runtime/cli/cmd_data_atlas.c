@@ -27,6 +27,7 @@ enum {
   OPT_VOCAB,
   OPT_SALT,
   OPT_SEQUENTIAL,
+  OPT_ONE_STREAM,
   OPT_OUT,
   OPT_OVERWRITE,
   OPT_CHAT,
@@ -63,6 +64,10 @@ static const struct argp_option options[] = {
      "another, "
      "in the prompt's order or, one in two, in another",
      0},
+    {"one-stream", OPT_ONE_STREAM, NULL, 0,
+     "one stream writes all sections, one after another: to train what a sidecar is compared with "
+     "(pdt eval --arms one-stream)",
+     0},
     {"model", OPT_MODEL, "DIR", 0,
      "cut blocks by the tokenizer.json in DIR (default: the world's own, see pdt data tokenizer); "
      "words: names that it has in more tokens are left out, and told",
@@ -94,7 +99,8 @@ static const char doc[] =
     "  pdt data atlas --count 100 --model m --block-tokens 8 --out m.jsonl\n"
     "  pdt data atlas --world words --model m --block-tokens 8 --count 4000 \\\n"
     "      --out w.jsonl\n"
-    "  pdt data atlas --count 40000 --sequential --out text.jsonl\n";
+    "  pdt data atlas --count 40000 --sequential --out text.jsonl\n"
+    "  pdt data atlas --world words --model m --one-stream --out one.jsonl\n";
 
 static error_t parse_int32(struct argp_state *state, const char *option, const char *arg,
                            int32_t low, int32_t high, int32_t *out) {
@@ -139,11 +145,14 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state) 
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_atlas_file *a = state->input;
-  const pdt_cli_kept kept[] = {
-      {OPT_HARD, NULL, &a->atlas.hard},      {OPT_SEQUENTIAL, NULL, &a->sequential},
-      {OPT_MODEL, &a->model, NULL},          {OPT_OUT, &a->out, NULL},
-      {OPT_SALT, &a->atlas.plan_salt, NULL}, {OPT_OVERWRITE, NULL, &a->overwrite},
-      PDT_CHAT_KEPT(OPT_CHAT, &a->chat)};
+  const pdt_cli_kept kept[] = {{OPT_HARD, NULL, &a->atlas.hard},
+                               {OPT_SEQUENTIAL, NULL, &a->sequential},
+                               {OPT_ONE_STREAM, NULL, &a->one_stream},
+                               {OPT_MODEL, &a->model, NULL},
+                               {OPT_OUT, &a->out, NULL},
+                               {OPT_SALT, &a->atlas.plan_salt, NULL},
+                               {OPT_OVERWRITE, NULL, &a->overwrite},
+                               PDT_CHAT_KEPT(OPT_CHAT, &a->chat)};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   switch (key) {
   case OPT_COUNT:
@@ -170,6 +179,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
       argp_error(state, "expected --out");
     else if ((a->chat.prompts || a->chat.system) && !a->model)
       argp_error(state, "--chat: expected --model, whose chat template it is");
+    else if (a->sequential && a->one_stream)
+      argp_error(state, "--one-stream: expected entries, found --sequential");
     else
       return 0;
     return EINVAL;

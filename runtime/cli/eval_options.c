@@ -36,7 +36,9 @@ static const struct argp_option options[] = {
     {"count", KEY_COUNT, "N", 0, "the first N entries (default: all)", 1},
     {"arms", KEY_ARMS, "A,B,...", 0,
      "ways of decoding, a row each, or all: sequential, blind, plan-only, notes, system, no-snc, "
-     "text-bus, parser-gate (default sequential,blind,notes,system; with --sweep system)",
+     "text-bus, parser-gate; one-stream, with a sidecar that was trained so, comes when named "
+     "alone "
+     "(default sequential,blind,notes,system; with --sweep system)",
      1},
     {"sweep", KEY_SWEEP, "KEY=X,Y,...", 0,
      "a row of every arm for each value of gamma, delay, tau, window or streams (entries of so "
@@ -145,7 +147,7 @@ static error_t add_arms(pdt_eval_options *o, struct argp_state *state) {
   bool all = strcmp(names, "all") == 0;
   error_t code = 0;
   for (int arm = 0; arm < PDT_EVAL_ARMS && all && !code; arm++)
-    code = add_rows(o, (pdt_eval_arm)arm, state);
+    if (arm != PDT_EVAL_ONE_STREAM) code = add_rows(o, (pdt_eval_arm)arm, state);
   if (all) return code;
   char *text = strdup(names), *rest = NULL;
   if (!text) return memory_error(state);
@@ -156,8 +158,8 @@ static error_t add_arms(pdt_eval_options *o, struct argp_state *state) {
       continue;
     }
     argp_error(state,
-               "--arms: expected all, or some of sequential, blind, plan-only, notes, system, "
-               "no-snc, text-bus, parser-gate, found '%s'",
+               "--arms: expected all, or some of sequential, one-stream, blind, plan-only, notes, "
+               "system, no-snc, text-bus, parser-gate, found '%s'",
                name);
     code = EINVAL;
   }

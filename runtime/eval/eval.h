@@ -13,6 +13,8 @@
 /* Ways of decoding. */
 typedef enum pdt_eval_arm {
   PDT_EVAL_SEQUENTIAL,  /* one stream writes all sections: the plain trunk after the prompt */
+  PDT_EVAL_ONE_STREAM,  /* the same with the sidecar's first adapter, as pdt data atlas
+                           --one-stream trains it */
   PDT_EVAL_BLIND,       /* no plan, no notes, no gate */
   PDT_EVAL_PLAN_ONLY,   /* the planner's plan; no notes, no gate */
   PDT_EVAL_NOTES,       /* notes; no gate */
@@ -23,8 +25,8 @@ typedef enum pdt_eval_arm {
   PDT_EVAL_ARMS
 } pdt_eval_arm;
 
-/* "sequential", "blind", "plan-only", "notes", "system", "no-snc", "text-bus", "parser-gate"; and
- * back, false when unknown. */
+/* "sequential", "one-stream", "blind", "plan-only", "notes", "system", "no-snc", "text-bus",
+ * "parser-gate"; and back, false when unknown. */
 const char *pdt_eval_arm_name(pdt_eval_arm arm);
 bool pdt_eval_arm_parse(const char *name, pdt_eval_arm *out);
 

@@ -13,6 +13,8 @@ enum { SECTION_TOKENS = 128, SEQUENCE_TOKENS = 700 };
 static const pdt_eval_rules all_rules[PDT_EVAL_ARMS] = {
     [PDT_EVAL_SEQUENTIAL] = {"sequential", .plain = true, .one_stream = true, .no_plan = true,
                              .no_notes = true, .no_gate = true},
+    [PDT_EVAL_ONE_STREAM] = {"one-stream", .one_stream = true, .no_plan = true, .no_notes = true,
+                             .no_gate = true},
     [PDT_EVAL_BLIND] = {"blind", .no_plan = true, .no_notes = true, .no_gate = true},
     [PDT_EVAL_PLAN_ONLY] = {"plan-only", .no_notes = true, .no_gate = true},
     [PDT_EVAL_NOTES] = {"notes", .no_gate = true},

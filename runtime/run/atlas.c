@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/text_safe.h"
 #include "data/data.h"
+#include "data/join.h"
 #include "data/sequence.h"
 #include "journal/sink.h"
 #include "run/outputs.h"
@@ -47,7 +48,9 @@ static int write_header(const pdt_atlas_file *a, const workshop *w, pdt_sink *si
                         pdt_error *err) {
   char tokenizer[17], *text;
   size_t bytes;
-  pdt_data_header h = {.world = (char *)(uintptr_t)pdt_atlas_kind_name(a->world),
+  /* The world's parser knows no text of several sections. */
+  const char *world = a->one_stream ? NULL : pdt_atlas_kind_name(a->world);
+  pdt_data_header h = {.world = (char *)(uintptr_t)world,
                        .split = (char *)(uintptr_t)pdt_atlas_split_name(a->atlas.split),
                        .tokenizer = tokenizer,
                        .seed = a->atlas.seed,
@@ -90,20 +93,29 @@ static int sequence_text(const pdt_atlas_file *a, const workshop *w, const pdt_d
   return rc ? -1 : 0;
 }
 
+/* The line of entry `index`. */
+static int entry_line(const pdt_atlas_file *a, workshop *w, uint32_t index, char **text,
+                      size_t *bytes, pdt_error *err) {
+  pdt_data_entry e = {0};
+  int rc = pdt_atlas_generate(&w->generator, index, &e, err);
+  if (!rc && a->one_stream) rc = pdt_data_join(&e, w->tokenizer, &a->atlas.rounds, err);
+  if (!rc)
+    rc = a->sequential ? sequence_text(a, w, &e, index, text, bytes, err)
+                       : pdt_data_entry_text(&e, text, bytes, err);
+  pdt_data_entry_free(&e);
+  return rc;
+}
+
 static int write_entries(const pdt_atlas_file *a, workshop *w, pdt_sink *sink, pdt_bytes *written,
                          pdt_error *err) {
   int rc = a->sequential ? 0 : write_header(a, w, sink, err);
   for (int64_t i = 0; i < a->count && !rc; i++) {
-    pdt_data_entry e = {0};
     char *text = NULL;
     size_t bytes = 0;
-    rc = pdt_atlas_generate(&w->generator, (uint32_t)(a->first + i), &e, err) ||
-         (a->sequential ? sequence_text(a, w, &e, (uint32_t)(a->first + i), &text, &bytes, err)
-                        : pdt_data_entry_text(&e, &text, &bytes, err)) ||
+    rc = entry_line(a, w, (uint32_t)(a->first + i), &text, &bytes, err) ||
          pdt_sink_write(sink, text, (pdt_bytes)bytes, err);
     *written += (pdt_bytes)bytes;
     free(text);
-    pdt_data_entry_free(&e);
   }
   return rc ? -1 : 0;
 }

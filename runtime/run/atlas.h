@@ -12,6 +12,7 @@ typedef struct pdt_atlas_file {
   const char *out;      /* file; "-": standard output */
   pdt_chat_flags chat;  /* prompts as conversations, by the chat template of `model` */
   bool sequential;      /* texts for a trunk in place of entries */
+  bool one_stream;      /* entries of one section that is all (data/join.h) */
   bool overwrite;
 } pdt_atlas_file;
 

@@ -26,17 +26,26 @@ int pdt_coder_check_ids(const pdt_coder *c, const pdt_token *ids, int32_t n, pdt
   return 0;
 }
 
+/* The mean of the embedding's rows, and how far their elements are from it. */
+static void measure_embedding(pdt_coder *c) {
+  int64_t d = c->trunk->config.hidden_size, rows = c->trunk->config.vocab_size;
+  const float *E = c->trunk->embedding.w;
+  double square = 0;
+  for (int64_t i = 0; i < d; i++) c->mean[i] = 0;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < d; i++) c->mean[i] += (double)E[r * d + i] / (double)rows;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < d; i++) square += pow((double)E[r * d + i] - c->mean[i], 2);
+  c->deviation = sqrt(square / (double)(rows * d)) + 1e-12;
+}
+
 int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer *tokenizer,
                    int32_t notes_dim, const pdt_teacher *teacher, pdt_arena *arena,
                    pdt_error *err) {
-  int64_t d = trunk->config.hidden_size, dn = notes_dim, n = trunk->config.vocab_size * d;
-  const float *E = trunk->embedding.w;
-  double sum = 0, square = 0;
+  int64_t d = trunk->config.hidden_size, dn = notes_dim;
   *c = (pdt_coder){.trunk = trunk, .tokenizer = tokenizer, .dim = dn, .teacher = *teacher};
-  for (int64_t i = 0; i < n; i++) sum += (double)E[i];
-  c->mean = sum / (double)n;
-  for (int64_t i = 0; i < n; i++) square += pow((double)E[i] - c->mean, 2);
-  c->deviation = sqrt(square / (double)n) + 1e-12;
+  if (PDT_TAKE(arena, &c->mean, d, err)) return -1;
+  measure_embedding(c);
   for (int i = 0; i < PDT_CODE_PLACES * PDT_CODE_TOKENS; i++) {
     char name[NAME_BYTES];
     float **out = &c->projections[i / PDT_CODE_TOKENS][i % PDT_CODE_TOKENS];
@@ -72,7 +81,7 @@ static int project_value(const writing *w, const char *value, int32_t place, pdt
   for (int32_t j = 0; j < n; j++) {
     const float *E = c->trunk->embedding.w + ids[j] * d;
     const float *P = c->projections[place][j < PDT_CODE_TOKENS ? j : PDT_CODE_TOKENS - 1];
-    for (int64_t i = 0; i < d; i++) w->row[i] = (float)(((double)E[i] - c->mean) / c->deviation);
+    for (int64_t i = 0; i < d; i++) w->row[i] = (float)(((double)E[i] - c->mean[i]) / c->deviation);
     pdt_nn_gemm(PDT_NN_NT, 1, dn, d, 1, w->row, d, P, d, 1, w->projected, dn);
   }
   free(ids);

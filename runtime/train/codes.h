@@ -25,7 +25,8 @@ typedef struct pdt_coder {
   const pdt_tokenizer *tokenizer;
   int64_t dim; /* dn */
   pdt_teacher teacher;
-  double mean, deviation;                               /* of all elements of the embedding */
+  double *mean;                                         /* [d] of the embedding's rows */
+  double deviation;                                     /* of all its elements around that */
   float *projections[PDT_CODE_PLACES][PDT_CODE_TOKENS]; /* [dn, d] for each place of a token */
 } pdt_coder;
 
@@ -37,8 +38,10 @@ int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer 
  * siblings that each block has read a name of. A block's note is Norm(sum of the codes of the facts
  * it states), a code of its own where it states none; where it uses facts, Norm(that + `used` times
  * the sum of theirs). The code of its r-th fact, r = 0, 1, is Norm(c_r(type) + Norm(sum_j P_rj
- * (E[t_j] - mean E) / std E)) over the tokens t_j of " value", E the trunk's embedding, c_r and
- * P_rj fixed random vectors and matrices by name; that of a used fact has a c of its own and P_0j.
+ * (E[t_j] - mean E) / std E)) over the tokens t_j of " value", E the trunk's embedding and mean E
+ * the mean of its rows, without which values would hardly differ: half of what the row of any
+ * common word has in it, all words have. c_r and P_rj are fixed random vectors and matrices by
+ * name; the code of a used fact has a c of its own and P_0j.
  * So what a note says is easy to write from the trunk's states and easy to read into them, and of
  * two facts each value stays with its type. PDT_CODES_RANDOM: a random vector a fact. Errors: those
  * of the tokenizer; INPUT: a value's id is outside the vocabulary; MEMORY. */

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "data/lessons.h"
 #include "data/notes.h"
+#include "data/sequence.h"
 #include "data/tokens.h"
 
 typedef struct loading {
@@ -149,7 +150,9 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
       /* A block reads the token before each that it emits. */
       if ((first + n) / tau < s->n_blocks) used[(first + n) / tau] |= (uint64_t)1 << m->fact;
     } else {
-      for (int32_t j = first; j < first + n; j++) weights[j] = (float)l->use->stated;
+      /* A name again in the same stream can be copied, and weighs as in a trunk's texts. */
+      double weight = m->kind == PDT_USES ? pdt_sequence_weights_default().later : l->use->stated;
+      for (int32_t j = first; j < first + n; j++) weights[j] = (float)weight;
       if (l->use->teacher.used > 0) add_told(e, k, m->fact, first, n, entry, uses);
     }
   }
