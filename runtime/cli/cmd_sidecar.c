@@ -17,6 +17,7 @@ enum {
   OPT_LAYERS,
   OPT_POOL_LAYER,
   OPT_SCALE_TEXT,
+  OPT_READ_CODES,
   OPT_SALT,
   OPT_GATE,
   OPT_NO_SNC,
@@ -69,6 +70,10 @@ static const struct argp_option options[] = {
     {"scale-text", OPT_SCALE_TEXT, "FILE", 0,
      "multiply what cross-attention and adapters add to a layer by the size of its output on this "
      "text: for large trained models",
+     0},
+    {"read-codes", OPT_READ_CODES, "N", 0,
+     "in the last N instrumented layers cross-attention begins with turning what a teacher's note "
+     "says of a name into that name, in place of adding nothing (default 0)",
      0},
     {"planner", OPT_PLANNER, "KIND", 0, "tied or full (default tied)", 0},
     {"pool", OPT_POOL, "KIND", 0, "attention or last (default attention)", 0},
@@ -170,6 +175,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     if (pdt_cli_integer(state, "pool-layer", arg, 0, INT32_MAX - 1, &layer)) return EINVAL;
     a->pool_layer = (int32_t)layer;
     return 0;
+  case OPT_READ_CODES:
+    if (pdt_cli_integer(state, "read-codes", arg, 0, 1024, &layer)) return EINVAL;
+    a->read_codes = (int32_t)layer;
+    return 0;
   case OPT_RANDOM:
     a->init.start = PDT_SIDECAR_RANDOM;
     return 0;
@@ -190,6 +199,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case ARGP_KEY_END:
     if (!a->model || !a->out)
       argp_error(state, "expected --model and --out");
+    else if (a->read_codes > 0 && a->init.start == PDT_SIDECAR_RANDOM)
+      argp_error(state, "--read-codes: expected a fresh sidecar, found --random");
     else if (a->pool_layer >= 0 && a->config.pool == PDT_POOL_LAST)
       argp_error(state, "--pool-layer: expected with --pool attention, found 'last'");
     else

@@ -93,7 +93,9 @@ static const struct argp_option options[] = {
      "share of a loss in L: plan, notes, speculation, tokens, kd, coverage or ready; or how much "
      "tokens count: the first (use) and later (later) ones of a sibling's fact whose note is "
      "visible, "
-     "and sentences with one whose note is not (unseen)",
+     "and sentences with one whose note is not (unseen); or how much L_spec asks of blocks whose "
+     "note "
+     "tells nothing (quiet)",
      4},
     {"part-rate", KEY_PART_RATE, "PART=X", 0,
      "largest rate of one part: plan, condition, pool, speculation or close; 0 leaves it as it is",
@@ -347,8 +349,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 
 /* The stage's own plan, and over it what flags said. */
 static void choose_plan(pdt_train_args *a) {
-  static const char *const names[] = {"plan",     "notes", "speculation", "tokens", "kd",
-                                      "coverage", "ready", "use",         "later",  "unseen"};
+  static const char *const names[] = {"plan",  "notes", "speculation", "tokens", "kd",   "coverage",
+                                      "ready", "use",   "later",       "unseen", "quiet"};
   pdt_train_stage given = a->plan;
   a->number = stage_number(a->stage);
   a->plan = pdt_train_stage_of(a->number, a->run.rate);
@@ -374,7 +376,7 @@ static int check_plan(const pdt_train_args *a, pdt_error *err) {
 
 /* Nothing is said of any loss or rate. */
 static pdt_train_stage nothing_given(void) {
-  pdt_train_stage out = {.losses = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, false}};
+  pdt_train_stage out = {.losses = {NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, false}};
   for (int i = 0; i < PDT_TRAIN_GROUPS; i++) out.rates[i] = NAN;
   return out;
 }

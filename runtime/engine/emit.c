@@ -230,6 +230,8 @@ pdt_row_draw pdt_lane_draw(const pdt_lane *lane, int32_t i) {
   const pdt_settings *settings = &lane->running->session.settings;
   const pdt_stream_state *stream = &lane->running->session.streams[lane->stream];
   pdt_row_draw draw = {.how = settings->sampling};
+  if (stream->attempt > 0 && settings->retry_temperature != 0)
+    draw.how.temperature = settings->retry_temperature;
   if (draw.how.temperature != 0)
     draw.u = pdt_uniform(settings->seed, (uint32_t)(stream->n_tokens + i), lane->stream,
                          stream->attempt, lane->running->request->session);

@@ -14,6 +14,7 @@ typedef struct pdt_settings {
   int32_t max_rounds;
   int32_t min_tokens; /* of a stream, before which none ends it */
   double gamma;
+  double retry_temperature; /* of a block that was rolled back; 0: as sampling says */
   uint64_t seed;
   pdt_sampling sampling;
   pdt_stream_limits limits; /* tau, horizon, max_tokens, plan slots, policy */

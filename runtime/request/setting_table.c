@@ -62,6 +62,9 @@ const pdt_setting pdt_setting_table[PDT_SETTINGS] = {
      "tokens that a stream has before an end-of-sequence token ends it; earlier it goes on behind "
      "one",
      .fallback = 0, INTEGER(0, PDT_MAX_REQUEST_TOKENS, min_tokens, min_tokens)},
+    {"retry_temperature", "X", "temperature at which a block that was rolled back is written again",
+     .fallback_words = "0: that of the first attempt",
+     REAL(0, 1e6, retry_temperature, retry_temperature)},
 };
 
 const pdt_setting *pdt_setting_find(const char *key) {

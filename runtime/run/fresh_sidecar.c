@@ -13,7 +13,7 @@
 #include "model/tensors.h"
 #include "run/outputs.h"
 #include "text/tokenizer.h"
-#include "train/nn/trunk.h"
+#include "train/codes.h"
 
 /* "8,10,12": ascending layers of the model. */
 static int parse_layers(pdt_sidecar_config *c, const char *text, pdt_layer n_layers,
@@ -166,11 +166,30 @@ static int check_output(const pdt_fresh_sidecar *a, pdt_error *err) {
   return pdt_output_may_replace("--out", a->out, PDT_KIND_SIDECAR, a->overwrite, err);
 }
 
+/* What the SNC of the last layers begins with, freed by the caller. */
+static int take_reader(pdt_fresh_sidecar *a, float **reader, pdt_error *err) {
+  const pdt_sidecar_config *c = &a->config;
+  *reader = NULL;
+  if (a->read_codes == 0) return 0;
+  if (a->read_codes > c->n_instrumented)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--read-codes: expected at most the %d instrumented layers, found %d",
+                    c->n_instrumented, a->read_codes);
+  if (PDT_NEW(reader, (int64_t)c->notes_dim * c->hidden_size, "projection of codes", err))
+    return -1;
+  pdt_coder_projection(c->notes_dim, c->hidden_size, *reader);
+  a->init.reader = *reader;
+  a->init.n_readers = a->read_codes;
+  return 0;
+}
+
 int pdt_fresh_sidecar_write(pdt_fresh_sidecar *sidecar, pdt_error *err) {
   int64_t parameters;
   pdt_bytes bytes;
+  float *reader = NULL;
   int rc = check_output(sidecar, err);
   if (!rc) rc = complete(sidecar, err);
+  if (!rc) rc = take_reader(sidecar, &reader, err);
   if (!rc && sidecar->init.start == PDT_SIDECAR_FRESH) { /* says of itself that it is untrained */
     sidecar->config.trained = json_object();
     if (!sidecar->config.trained)
@@ -182,5 +201,7 @@ int pdt_fresh_sidecar_write(pdt_fresh_sidecar *sidecar, pdt_error *err) {
     pdt_say(stdout, "%s: %.1f million parameters, %s, %.1f MB, for %d streams", sidecar->out,
             (double)parameters * 1e-6, pdt_dtype_name(sidecar->init.dtype), (double)bytes * 1e-6,
             sidecar->config.streams);
+  free(reader);
+  sidecar->init.reader = NULL;
   return rc;
 }

@@ -11,8 +11,9 @@ typedef struct pdt_fresh_sidecar {
   const char *out;        /* file */
   const char *layers;     /* "8,10,12": those that are instrumented; NULL: four of the upper half */
   const char *scale_text; /* file with text on which their scales are measured; NULL: all 1 */
-  int32_t pool_layer;     /* whose output the pool reads; -1: the final states */
-  bool gate_given;        /* else gates of a random sidecar are at 0 */
+  int32_t read_codes; /* layers, the last ones, whose SNC begins with reading the teacher's codes */
+  int32_t pool_layer; /* whose output the pool reads; -1: the final states */
+  bool gate_given;    /* else gates of a random sidecar are at 0 */
   bool overwrite;
   pdt_sidecar_config config; /* becomes complete; freed by the caller */
   pdt_sidecar_init_options init;

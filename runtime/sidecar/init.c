@@ -1,6 +1,7 @@
 #include "sidecar/init.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "model/normal.h"
 
 typedef struct writer {
+  const pdt_sidecar_config *config;
   const pdt_sidecar_init_options *options;
   pdt_wanted_tensor *tensors;
   float *scratch; /* one chunk */
@@ -47,6 +49,31 @@ static void distribution(const pdt_sidecar_init_options *options, const pdt_want
   }
 }
 
+/* Is it the tensor `suffix` of a layer whose SNC begins as a reader? */
+static bool begins_reading(const writer *w, const char *name, const char *suffix) {
+  const pdt_sidecar_config *c = w->config;
+  if (!w->options->reader || !pdt_ends_with(name, suffix)) return false;
+  for (int32_t i = c->n_instrumented - w->options->n_readers; i < c->n_instrumented; i++) {
+    char layer[64];
+    snprintf(layer, sizeof layer, "snc.%d.", c->instrumented[i]);
+    if (i >= 0 && strncmp(name, layer, strlen(layer)) == 0) return true;
+  }
+  return false;
+}
+
+/* Elements of v_proj [q, dn] and o_proj [d, q] of such a layer, over what is there. */
+static void read_codes(const writer *w, const pdt_wanted_tensor *t, int64_t first, int64_t n) {
+  int64_t d = w->config->hidden_size, dn = w->config->notes_dim, columns = t->shape[1];
+  bool values = begins_reading(w, t->name, ".v_proj.weight");
+  if (!values && !begins_reading(w, t->name, ".o_proj.weight")) return;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t row = (first + i) / columns, column = (first + i) % columns;
+    if (values && row < dn) w->scratch[i] = row == column ? 1 : 0;
+    if (!values && column < dn)
+      w->scratch[i] = (float)PDT_READER_SHARE * w->options->reader[column * d + row];
+  }
+}
+
 static int fill_chunk(void *context, int32_t index, int64_t first, int64_t n_elems, void *chunk,
                       pdt_error *err) {
   (void)err;
@@ -60,6 +87,7 @@ static int fill_chunk(void *context, int32_t index, int64_t first, int64_t n_ele
   } else {
     for (int64_t i = 0; i < n_elems; i++) w->scratch[i] = (float)mean;
   }
+  read_codes(w, t, first, n_elems);
   pdt_from_float(w->options->dtype, w->scratch, n_elems, chunk);
   return 0;
 }
@@ -77,7 +105,7 @@ static int write_file(const char *path, const pdt_sidecar_config *config, writer
 int pdt_sidecar_init(const char *path, const pdt_sidecar_config *config,
                      const pdt_sidecar_init_options *options, int64_t *parameters, pdt_bytes *bytes,
                      pdt_error *err) {
-  writer w = {.options = options};
+  writer w = {.config = config, .options = options};
   pdt_tensor_spec *specs = NULL;
   int32_t n = pdt_sidecar_tensor_count(config);
   int64_t total = 0;

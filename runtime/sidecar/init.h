@@ -15,7 +15,17 @@ typedef struct pdt_sidecar_init_options {
   double gate;     /* value of every gate before the sigmoid */
   bool snc_closed; /* SNC's gates stand at -100 instead: closed, and no gradient opens them */
   pdt_sidecar_start start;
+  /* [notes_dim, hidden_size] or NULL: a fresh sidecar's SNC in the last n_readers instrumented
+   * layers begins with reading x P^T out of a note x (v_proj: as it is; o_proj: `reader` transposed
+   * times PDT_READER_SHARE), as far as its heads have room. Then it adds something from the start.
+   */
+  const float *reader;
+  int32_t n_readers;
 } pdt_sidecar_init_options;
+
+/* What an average note adds is then a tenth of what it is added to, at gates of 0 and with layer
+ * scales. */
+#define PDT_READER_SHARE 0.3
 
 /* Writes a sidecar of that config. A fresh one changes nothing: what the SNC and the adapters add
  * is zero (o_proj, up), readiness is sigmoid(2) whatever it sees (agree.out), so every block is

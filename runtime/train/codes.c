@@ -39,6 +39,17 @@ static void measure_embedding(pdt_coder *c) {
   c->deviation = sqrt(square / (double)(rows * d)) + 1e-12;
 }
 
+/* P of the token-th token of a block's place-th value. */
+static void project(int32_t place, int32_t token, int64_t dn, int64_t d, float *out) {
+  char name[NAME_BYTES];
+  snprintf(name, sizeof name, "teacher/projection/%d/%d", place, token);
+  pdt_normal_fill(code_seed, name, 0, dn * d, 0, (float)(1 / sqrt((double)d)), out);
+}
+
+void pdt_coder_projection(int32_t notes_dim, int32_t hidden_size, float *out) {
+  project(0, 0, notes_dim, hidden_size, out);
+}
+
 int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer *tokenizer,
                    int32_t notes_dim, const pdt_teacher *teacher, pdt_arena *arena,
                    pdt_error *err) {
@@ -47,12 +58,9 @@ int pdt_coder_init(pdt_coder *c, const pdt_nn_trunk *trunk, const pdt_tokenizer 
   if (PDT_TAKE(arena, &c->mean, d, err)) return -1;
   measure_embedding(c);
   for (int i = 0; i < PDT_CODE_PLACES * PDT_CODE_TOKENS; i++) {
-    char name[NAME_BYTES];
     float **out = &c->projections[i / PDT_CODE_TOKENS][i % PDT_CODE_TOKENS];
-    snprintf(name, sizeof name, "teacher/projection/%d/%d", i / PDT_CODE_TOKENS,
-             i % PDT_CODE_TOKENS);
     if (PDT_TAKE(arena, out, dn * d, err)) return -1;
-    pdt_normal_fill(code_seed, name, 0, dn * d, 0, (float)(1 / sqrt((double)d)), *out);
+    project(i / PDT_CODE_TOKENS, i % PDT_CODE_TOKENS, dn, d, *out);
   }
   return 0;
 }

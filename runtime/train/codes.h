@@ -51,6 +51,10 @@ int pdt_coder_write(const pdt_coder *c, const pdt_data_entry *e, const uint64_t 
 /* All ids are in the trunk's vocabulary. Errors: INPUT. Pure. */
 int pdt_coder_check_ids(const pdt_coder *c, const pdt_token *ids, int32_t n, pdt_error *err);
 
+/* The projection of the first token of a value that a block states first: P_00 [dn, d], into out.
+ * Deterministic. */
+void pdt_coder_projection(int32_t notes_dim, int32_t hidden_size, float *out);
+
 /* x[n] to root mean square 1. Pure. */
 void pdt_coder_normalize(float *x, int64_t n);
 

@@ -13,7 +13,8 @@ pdt_train_stage pdt_train_stage_of(int32_t stage, double rate) {
   static const char *const names[PDT_TRAIN_STAGES] = {"plan", "condition", "speculate", "close",
                                                       "all"};
   const bool all = stage == 4, closes = stage == 3;
-  pdt_train_stage out = {.name = names[stage], .losses = {.use = 1, .later = 1, .unseen = 1}};
+  pdt_train_stage out = {.name = names[stage],
+                         .losses = {.use = 1, .later = 1, .unseen = 1, .quiet = 1}};
   if (closes || all) {
     out.losses.coverage = out.losses.ready = 1;
     out.rates[PDT_NN_CLOSE] = rate;
@@ -38,10 +39,10 @@ double *pdt_train_loss_share(pdt_train_losses *l, const char *name) {
   const struct {
     const char *name;
     double *share;
-  } all[] = {{"plan", &l->plan},    {"notes", &l->notes}, {"speculation", &l->speculation},
-             {"tokens", &l->ce},    {"kd", &l->kd},       {"coverage", &l->coverage},
-             {"ready", &l->ready},  {"use", &l->use},     {"later", &l->later},
-             {"unseen", &l->unseen}};
+  } all[] = {{"plan", &l->plan},     {"notes", &l->notes}, {"speculation", &l->speculation},
+             {"tokens", &l->ce},     {"kd", &l->kd},       {"coverage", &l->coverage},
+             {"ready", &l->ready},   {"use", &l->use},     {"later", &l->later},
+             {"unseen", &l->unseen}, {"quiet", &l->quiet}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(name, all[i].name) == 0) return all[i].share;
   return NULL;
@@ -221,6 +222,7 @@ static void describe(const run *r, char text[1024]) {
            s->adamw.beta1, s->adamw.beta2);
   size_t at = strlen(text);
   if (o->sample > 0) at += (size_t)snprintf(text + at, 1024 - at, ", sample %d", o->sample);
+  if (l->quiet != 1) at += (size_t)snprintf(text + at, 1024 - at, ", quiet %.9g", l->quiet);
   if (r->entries[0]->lower) snprintf(text + at, 1024 - at, ", texts from kept states");
 }
 

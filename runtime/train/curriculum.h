@@ -16,7 +16,8 @@ typedef struct pdt_train_stage {
 enum { PDT_TRAIN_STAGES = 5 };
 
 /* The losses by name, in the order of pdt_train_losses: plan, notes, speculation, tokens, kd,
- * coverage, ready, use, later, unseen. Where NAME's share is, NULL for another name. Pure. */
+ * coverage, ready, use, later, unseen, quiet. Where NAME's share is, NULL for another name. Pure.
+ */
 double *pdt_train_loss_share(pdt_train_losses *losses, const char *name);
 
 /* The part called NAME (plan, condition, pool, speculation, close), -1 for another name. Pure. */

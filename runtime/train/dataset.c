@@ -57,13 +57,16 @@ static int label(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_trai
                  pdt_error *err) {
   int32_t S = l->use->config->plan_slots, at = 0;
   float *coverage;
+  bool *quiet;
   pdt_train_need *needs;
   if (PDT_TAKE(&l->d->arena, &coverage, (int64_t)n_blocks * S, err) ||
+      PDT_TAKE(&l->d->arena, &quiet, n_blocks, err) ||
       PDT_TAKE(&l->d->arena, &needs, (int64_t)n_blocks * e->n_facts, err))
     return -1;
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++, at++) {
       const pdt_data_block *block = &e->sections[s].blocks[b];
+      quiet[at] = !block->stated && (l->use->teacher.used == 0 || !block->used);
       for (int32_t j = 0; j < S; j++)
         coverage[(int64_t)at * S + j] = j < PDT_DATA_SLOTS && block->coverage >> j & 1 ? 1 : 0;
       for (int32_t i = 0; i < e->n_facts; i++) {
@@ -72,6 +75,7 @@ static int label(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_trai
       }
     }
   out->coverage = coverage;
+  out->quiet = e->n_facts > 0 ? quiet : NULL;
   out->needs = needs;
   return 0;
 }

@@ -23,6 +23,12 @@ static int32_t filled_slots(const pdt_train_entry *entry, int32_t slots) {
   return n;
 }
 
+/* How much L_spec asks of a block. */
+static double note_weight(const pdt_train_entry *entry, int32_t block,
+                          const pdt_train_losses *losses) {
+  return entry->quiet && entry->quiet[block] ? losses->quiet : 1;
+}
+
 void pdt_train_count(const pdt_train_entry *entry, int32_t block_tokens, int32_t slots,
                      const pdt_train_losses *losses, pdt_train_totals *totals) {
   int32_t blocks = pdt_train_entry_blocks(entry, block_tokens), filled = filled_slots(entry, slots);
@@ -32,6 +38,7 @@ void pdt_train_count(const pdt_train_entry *entry, int32_t block_tokens, int32_t
       totals->tokens += s->weights ? (double)s->weights[j] : 1;
   }
   totals->blocks += blocks;
+  for (int32_t b = 0; b < blocks; b++) totals->speculated += note_weight(entry, b, losses);
   totals->slots += losses->empty ? slots : filled;
   totals->coverage += (int64_t)blocks * filled;
 }
@@ -282,6 +289,8 @@ static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64
     at += pdt_train_stream_blocks(&entry->streams[i], tau);
   }
   add_labels(l, entry, e, base, n_blocks, losses->empty);
+  for (int32_t b = 0; b < n_blocks; b++)
+    l->spec_weight[base + b] = (float)note_weight(entry, b, losses);
   int64_t d = l->config->hidden_size;
   if (l->lower) pdt_to_float(PDT_BF16, entry->lower, (l->rows - rows) * d, l->lower + rows * d);
 }
@@ -298,7 +307,8 @@ static void finish(const layout *l, const pdt_train_losses *losses, const pdt_tr
                    pdt_nn_sidecar_batch *batch) {
   int64_t S = l->config->plan_slots;
   fill(l->notes_weight, l->blocks, share(losses->notes, (double)totals->blocks));
-  fill(l->spec_weight, l->blocks, share(losses->speculation, (double)totals->blocks));
+  for (int32_t b = 0; b < l->blocks; b++)
+    l->spec_weight[b] *= share(losses->speculation, totals->speculated);
   fill(l->ready_weight, l->blocks, share(losses->ready, (double)totals->blocks));
   for (int64_t i = 0; i < l->blocks * S; i++)
     l->coverage_weight[i] = l->plan_ids[l->block_entry[i / S] * S + i % S] != 0

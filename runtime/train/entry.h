@@ -49,6 +49,7 @@ typedef struct pdt_train_entry {
   int32_t n_needs;
   const pdt_train_need *needs; /* a block is ready when every note it needs is in its window */
   const float *ready;          /* [Nb] labels as they are; NULL: what needs say */
+  const bool *quiet; /* [Nb] does the teacher's note tell nothing? NULL: none is known to */
   int32_t n_uses;
   const pdt_train_use *uses; /* may be none: then no token is told apart */
   const float *place_states; /* [plan places, d] of the first prompt tokens, zeros behind the
@@ -69,10 +70,11 @@ typedef struct pdt_train_rounds {
  * tokens of uses that are in the window: 1, unless the few tokens that notes decide are to weigh
  * more. `unseen` multiplies that of all tokens of a sentence whose use is not in the window when
  * its name begins: below 1, streams learn to speak of what they have been told, and to wait with
- * the rest. */
+ * the rest. `quiet` multiplies L_spec of blocks whose note tells nothing: most of them, and soon
+ * learned. */
 typedef struct pdt_train_losses {
   double plan, notes, speculation, ce, kd, coverage, ready;
-  double use, later, unseen;
+  double use, later, unseen, quiet;
   bool
       empty; /* L_plan also asks for the empty slot where a plan has ended; else it ignores those */
 } pdt_train_losses;
@@ -80,6 +82,7 @@ typedef struct pdt_train_losses {
 /* What losses are divided by: sums over all entries of a batch, on all ranks. */
 typedef struct pdt_train_totals {
   double tokens;         /* weight of predicted tokens */
+  double speculated;     /* weight of blocks for L_spec */
   int64_t blocks, slots; /* slots: those of all plans that L_plan asks for */
   int64_t coverage;      /* filled slots of all blocks */
 } pdt_train_totals;

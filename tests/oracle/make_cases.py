@@ -198,6 +198,8 @@ CASES = {
     # a pool that reads a layer's output (EXTENSIONS.md): below all that is conditioned, and amid it
     "pool-below": ("llama", "F32", dict(streams=3, pool_layer=0), dict(gamma="mid", prefixes=True)),
     "pool-amid": ("qwen3", "BF16", dict(streams=3, layers=[0, 1, 2], pool_layer=1, dtype="BF16", scales=[0.5, 3.0, 1.75]), dict(gamma="mid", horizon=8)),
+    # what was rolled back is drawn, where first attempts are not (EXTENSIONS.md)
+    "retry-temperature": ("llama", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=5, retry_temperature=1.2, seed=3)),
     # sliding windows (EXTENSIONS.md): rollbacks put the position back behind where a window began
     "short-window": (
         "mistral-window", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=3, prefixes=True),

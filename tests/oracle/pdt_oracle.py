@@ -376,7 +376,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
 
     cfg: streams, block_tokens (tau), reveal_delay (Delta >= 1), window (B), horizon (H tokens),
          gamma, policy (selective|stall|global), max_attempts, max_tokens (per stream), max_rounds,
-         temperature, top_k, top_p, seed.
+         temperature, top_k, top_p, seed; optional: retry_temperature.
     plan_ids: slot ids given by the caller instead of the planner's. prefixes: token ids, one list
     a stream, that the stream reads after the prompt before it generates (not counted as output).
     """
@@ -429,7 +429,9 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                 read.append(states[-1] if layer is None else rms_norm(trunk.outputs[layer]))
                 logits = trunk.logits(states[-1])
                 u = uniform(cfg["seed"], len(have) + len(block), s.index, s.attempt, session)
-                choice = cfg["temperature"], cfg["top_k"], cfg["top_p"], u
+                # EXTENSIONS.md: a block that was rolled back may be drawn at another temperature
+                again = cfg.get("retry_temperature", 0.0) if s.attempt > 0 else 0.0
+                choice = again or cfg["temperature"], cfg["top_k"], cfg["top_p"], u
                 block.append(sample(logits, *choice))
                 trace["draw_margin"] = min(trace["draw_margin"], draw_margin(logits, *choice, block[-1]))
                 margins.append(float(np.diff(np.partition(logits, -2)[-2:])[0]))

@@ -93,6 +93,7 @@ static void defaults(void **state) {
   assert_int_equal(s->max_rounds, 100000);
   assert_true(s->gamma == 0.625 && s->seed == 0);
   assert_true(s->sampling.temperature == 0 && s->sampling.top_k == 0 && s->sampling.top_p == 1);
+  assert_true(s->retry_temperature == 0);
   assert_int_equal(s->limits.block_tokens, 16);
   assert_int_equal(s->limits.horizon, 48);
   assert_int_equal(s->limits.max_tokens, 64);
@@ -108,7 +109,7 @@ static const char everything[] =
     "'settings':{'streams':2,'block_tokens':5,'reveal_delay':3,'window':7,'horizon':9,"
     "'gamma':0.1,'policy':'global','max_attempts':6,'max_tokens':21,'max_rounds':2147483647,"
     "'temperature':0.3,'top_k':40,'top_p':0.95,'seed':-9223372036854775808,"
-    "'min_tokens':11}}";
+    "'min_tokens':11,'retry_temperature':1.5}}";
 
 static void every_field(void **state) {
   (void)state;
@@ -125,6 +126,7 @@ static void every_field(void **state) {
   assert_int_equal(s->max_attempts, 6);
   assert_int_equal(s->max_rounds, INT32_MAX);
   assert_int_equal(s->min_tokens, 11);
+  assert_true(s->retry_temperature == 1.5);
   assert_true(s->gamma == 0.1 && s->sampling.temperature == 0.3 && s->sampling.top_p == 0.95);
   assert_int_equal(s->sampling.top_k, 40);
   assert_int_equal(s->limits.block_tokens, 5);
@@ -172,7 +174,8 @@ static void settings_are_written(void **state) {
   assert_true(s->streams == 2 && s->block_tokens == 5 && s->reveal_delay == 3 && s->window == 7 &&
               s->horizon == 9 && s->gamma == 0.1 && s->policy == PDT__POLICY__POLICY_GLOBAL);
   assert_true(s->max_attempts == 6 && s->max_tokens == 21 && s->max_rounds == INT32_MAX &&
-              s->temperature == 0.3 && s->top_k == 40 && s->top_p == 0.95 && s->seed == 1ULL << 63);
+              s->temperature == 0.3 && s->top_k == 40 && s->top_p == 0.95 && s->seed == 1ULL << 63 &&
+              s->retry_temperature == 1.5);
   pdt_request_message_free(&m);
   json_t *json = pdt_settings_json(&r.settings);
   char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -180,7 +183,7 @@ static void settings_are_written(void **state) {
       text, "{\"streams\":2,\"block_tokens\":5,\"reveal_delay\":3,\"window\":7,\"horizon\":"
             "9,\"gamma\":0.1,\"policy\":\"global\",\"max_attempts\":6,\"max_tokens\":21,"
             "\"max_rounds\":2147483647,\"temperature\":0.3,\"top_k\":40,\"top_p\":0.95,"
-            "\"seed\":\"9223372036854775808\",\"min_tokens\":11}");
+            "\"seed\":\"9223372036854775808\",\"min_tokens\":11,\"retry_temperature\":1.5}");
   free(text);
   json_decref(json);
   pdt_request_free(&r);
@@ -391,6 +394,7 @@ static void bad_settings(void **state) {
       {"gamma", "1.001", "found 1.001"},
       {"temperature", "-1", "from 0 to 1e+06"},
       {"temperature", "1e7", "found 1e+07"},
+      {"retry_temperature", "-1", "from 0 to 1e+06"},
       {"top_p", "0", "from 1e-09 to 1"},
       {"top_p", "1.5", "found 1.5"},
       {"horizon", "0", "from 1 to 16777216"},
@@ -407,7 +411,7 @@ static void bad_settings(void **state) {
   static const char *const integers[] = {"streams",      "block_tokens", "reveal_delay", "window",
                                          "max_attempts", "max_tokens",   "max_rounds",   "top_k",
                                          "horizon",      "seed"};
-  static const char *const reals[] = {"gamma", "temperature", "top_p"};
+  static const char *const reals[] = {"gamma", "temperature", "top_p", "retry_temperature"};
   char text[256];
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     snprintf(text, sizeof text, "{'prompt_ids':[1],'settings':{'%s':%s}}", cases[i][0],
@@ -424,7 +428,7 @@ static void bad_settings(void **state) {
     snprintf(text, sizeof text, "{'prompt_ids':[1],'settings':{'%s':'2'}}", integers[i]);
     refuse(&(refusal){PDT_ERROR_INPUT, text, "found '2'"}, 1);
   }
-  for (size_t i = 0; i < 3; i++) {
+  for (size_t i = 0; i < 4; i++) {
     snprintf(text, sizeof text, "{'prompt_ids':[1],'settings':{'%s':'0.5'}}", reals[i]);
     refuse(&(refusal){PDT_ERROR_INPUT, text, reals[i]}, 1);
     snprintf(text, sizeof text, "{'prompt_ids':[1],'settings':{'%s':true}}", reals[i]);

@@ -282,6 +282,46 @@ static void test_fresh(void **state) {
   }
 }
 
+/* Elements of a tensor as numbers. */
+static float *read_all(const pdt_safetensors *file, const char *name) {
+  const pdt_tensor *t = pdt_safetensors_find(file, name);
+  assert_non_null(t);
+  float *values = calloc((size_t)t->n_elems, sizeof *values);
+  assert_non_null(values);
+  assert_int_equal(pdt_tensor_read(t, 0, t->n_elems, values, NULL), 0);
+  return values;
+}
+
+/* Where the SNC begins as a reader, what it adds for a note x is a share of P^T x; in the layers
+ * before, nothing. */
+static void test_reader(void **state) {
+  scratch *s = *state;
+  pdt_error err = {0};
+  pdt_sidecar_config c = small();
+  int64_t d = c.hidden_size, dn = c.notes_dim, q = (int64_t)c.snc_heads * c.snc_head_dim;
+  float *reader = calloc((size_t)(d * dn), sizeof *reader);
+  assert_non_null(reader);
+  for (int64_t i = 0; i < d * dn; i++) reader[i] = (float)(i % 7) - 2.5f;
+  const pdt_sidecar_init_options o = {
+      .dtype = PDT_F32, .start = PDT_SIDECAR_FRESH, .reader = reader, .n_readers = 1};
+  pdt_safetensors *file;
+  assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), &c, &o, NULL, NULL, &err), 0);
+  assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
+  assert_true(all_equal(file, "snc.1.o_proj.weight", 0));
+  float *v = read_all(file, "snc.3.v_proj.weight"), *out = read_all(file, "snc.3.o_proj.weight");
+  int64_t room = q < dn ? q : dn;
+  assert_true(room > 0);
+  for (int64_t i = 0; i < room; i++)
+    for (int64_t j = 0; j < dn; j++) assert_true(v[i * dn + j] == (i == j ? 1 : 0));
+  for (int64_t r = 0; r < d; r++)
+    for (int64_t i = 0; i < q; i++)
+      assert_true(out[r * q + i] == (i < dn ? (float)PDT_READER_SHARE * reader[i * d + r] : 0));
+  free(v);
+  free(out);
+  free(reader);
+  pdt_safetensors_close(file);
+}
+
 /* The planner's places are in a file or not; a fresh tensor adds nothing, any width is taken. */
 static void test_places(void **state) {
   scratch *s = *state;
@@ -440,6 +480,7 @@ int main(void) {
       SCRATCH(test_tensors),
       SCRATCH(test_no_config),
       SCRATCH(test_fresh),
+      SCRATCH(test_reader),
       SCRATCH(test_places),
       cmocka_unit_test(test_normal),
       SCRATCH(test_random_model),

@@ -106,7 +106,8 @@ static const pdt_train_losses losses = {.plan = 1,
                                         .ready = 1,
                                         .use = 3,
                                         .later = 5,
-                                        .unseen = 0.5};
+                                        .unseen = 0.5,
+                                        .quiet = 0.25};
 
 static void lay_out(fixture *f, const pdt_train_rounds *rules, pdt_nn_sidecar_batch *batch,
                     const uint64_t number[2]) {
@@ -174,6 +175,21 @@ static void test_given_labels(void **state) {
   lay_out(f, &rules, &b, number);
   assert_memory_equal(b.ready_target, labels, sizeof labels);
   assert_memory_equal(b.ready_target + 8, labels, sizeof labels);
+}
+
+/* L_spec asks `quiet` of a block whose note tells nothing, and 1 of the rest; all together are 1.
+ */
+static void test_quiet(void **state) {
+  fixture *f = *state;
+  pdt_nn_sidecar_batch b;
+  const pdt_train_rounds rules = {TAU, 1, 99, 1, 0, 1};
+  const uint64_t number[] = {0, 1};
+  static const bool quiet[8] = {false, true, true, false, true, false, true, true};
+  f->entry.quiet = quiet; /* of 8 blocks 3 tell something, and 5 weigh a quarter: 4.25 an entry */
+  lay_out(f, &rules, &b, number);
+  for (int i = 0; i < 16; i++)
+    assert_true(fabsf(b.spec_weight[i] - 0.5f * (quiet[i % 8] ? 0.25f : 1) / 8.5f) < 1e-6f);
+  for (int i = 0; i < 16; i++) assert_true(fabsf(b.notes_weight[i] - 1.0f / 16) < 1e-6f);
 }
 
 static void test_rows(void **state) {
@@ -498,6 +514,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
       cmocka_unit_test_setup_teardown(test_told, setup, teardown),
       cmocka_unit_test_setup_teardown(test_given_labels, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_quiet, setup, teardown),
       cmocka_unit_test_setup_teardown(test_windows, setup, teardown),
       cmocka_unit_test_setup_teardown(test_learns, setup, teardown),
       cmocka_unit_test_setup_teardown(test_stages, setup, teardown),
