@@ -85,22 +85,52 @@ static int make_artifact(const pdt_outcome *o, const pdt_tokenizer *tokenizer,
   return status ? -1 : 0;
 }
 
-int pdt_result_part(const pdt_request *r, const pdt_stream_state *stream, int32_t n,
-                    const pdt_tokenizer *tokenizer, char **text, size_t *bytes, pdt_error *err) {
-  int32_t n_prefix = r->n_prefix[stream->index];
+/* The first n of `tokens`, those of stream k, behind its section. */
+static int decode_part(const pdt_request *r, pdt_stream k, const pdt_token *tokens, int32_t n,
+                       const pdt_tokenizer *tokenizer, decoded_text *out, pdt_error *err) {
+  int32_t n_prefix = r->n_prefix[k];
   pdt_token *ids;
-  decoded_text decoded = {0};
-  *text = NULL;
   if (PDT_NEW(&ids, n_prefix + n, "answer", err)) return -1;
-  if (n_prefix) memcpy(ids, r->prefix[stream->index], (size_t)n_prefix * sizeof *ids);
-  if (n) memcpy(ids + n_prefix, stream->tokens, (size_t)n * sizeof *ids);
+  if (n_prefix) memcpy(ids, r->prefix[k], (size_t)n_prefix * sizeof *ids);
+  if (n) memcpy(ids + n_prefix, tokens, (size_t)n * sizeof *ids);
   /* A section is read in the middle of a text, and keeps a space in front there. */
   pdt_token before = n_prefix > 0 ? r->prompt[r->n_prompt - 1] : -1;
-  int status = decode_tokens(tokenizer, before, ids, n_prefix + n, &decoded, err);
+  int status = decode_tokens(tokenizer, before, ids, n_prefix + n, out, err);
   free(ids);
+  return status;
+}
+
+int pdt_result_part(const pdt_request *r, const pdt_stream_state *stream, int32_t n,
+                    const pdt_tokenizer *tokenizer, char **text, size_t *bytes, pdt_error *err) {
+  decoded_text decoded = {0};
+  int status = decode_part(r, stream->index, stream->tokens, n, tokenizer, &decoded, err);
   *text = decoded.text;
   *bytes = decoded.bytes;
   return status;
+}
+
+int pdt_result_growth(const pdt_request *r, pdt_stream k, const pdt_token *tokens, int32_t from,
+                      int32_t n, const pdt_tokenizer *tokenizer, char **text, size_t *bytes,
+                      pdt_error *err) {
+  decoded_text before = {0}, after = {0};
+  *text = NULL;
+  *bytes = 0;
+  int status = decode_part(r, k, tokens, from, tokenizer, &before, err) ||
+               decode_part(r, k, tokens, n, tokenizer, &after, err);
+  if (!status) {
+    size_t same = 0;
+    while (same < before.bytes && same < after.bytes && before.text[same] == after.text[same])
+      same++;
+    while (same > 0 && same < after.bytes && ((unsigned char)after.text[same] & 0xC0) == 0x80)
+      same--; /* not inside a character */
+    *text = after.text;
+    *bytes = after.bytes - same;
+    memmove(after.text, after.text + same, *bytes);
+  } else {
+    free(after.text);
+  }
+  free(before.text);
+  return status ? -1 : 0;
 }
 
 /* A stream's part of the answer: its section, then what it committed. */

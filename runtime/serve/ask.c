@@ -160,15 +160,16 @@ static int read_stream_options(const reader *in, const field *f, const json_t *v
   json_object_foreach((json_t *)(uintptr_t)value, key, option) {
     const char *order = json_string_value(option);
     int i = 0;
-    if (strcmp(key, "include_usage") == 0 && json_is_boolean(option)) {
-      in->ask->usage = json_is_true(option);
+    bool is_usage = strcmp(key, "include_usage") == 0;
+    if ((is_usage || strcmp(key, "rounds") == 0) && json_is_boolean(option)) {
+      *(is_usage ? &in->ask->usage : &in->ask->rounds) = json_is_true(option);
       continue;
     }
     while (order && i < 3 && strcmp(order, orders[i]) != 0) i++;
     if (strcmp(key, "order") != 0 || !order || i == 3)
       return pdt_refuse(in->why, 400, NULL, f->name,
-                        "stream_options: expected include_usage, true or false, and order, merged, "
-                        "streams or interleaved, found '%.40s': %s",
+                        "stream_options: expected include_usage and rounds, true or false, and "
+                        "order, merged, streams or interleaved, found '%.40s': %s",
                         key, pdt_json_type_name(option));
     in->ask->order = (pdt_ask_order)i;
   }

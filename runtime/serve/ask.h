@@ -27,6 +27,7 @@ typedef struct pdt_ask {
   pdt_ask_form form;
   pdt_request request;
   bool stream, usage; /* chunks; the last of them with the usage */
+  bool rounds;        /* and one for every round that is decided */
   bool packed;        /* of PDT_ASK_DECODE: protobuf in place of JSON lines; whoever asks says so */
   pdt_ask_order order;
   json_t *sections; /* texts, one a stream; NULL: none were given */

@@ -78,13 +78,13 @@ void pdt_exchange_wake(void *exchange) {
 
 /* What has happened since the last look. */
 typedef struct news {
-  size_t n_blocks;
+  size_t n_blocks, n_records;
   bool over, pings, gone;
 } news;
 
 static news look(pdt_exchange *e) {
   pthread_mutex_lock(&e->http->hub->lock);
-  const news n = {e->job->n_blocks, pdt_job_over(e->job), e->pings, e->gone};
+  const news n = {e->job->n_blocks, e->job->n_records, pdt_job_over(e->job), e->pings, e->gone};
   e->stirred = e->pings = false;
   pthread_mutex_unlock(&e->http->hub->lock);
   return n;
@@ -102,7 +102,7 @@ static void sleep_on(pdt_exchange *e) {
 
 /* Reads what is new. Nobody needs more of a job whose parts are over. */
 static int read_news(pdt_exchange *e, const news *n, pdt_error *err) {
-  if (pdt_reply_read(&e->reply, n->n_blocks, n->over, err)) return -1;
+  if (pdt_reply_read(&e->reply, n->n_blocks, n->n_records, n->over, err)) return -1;
   if (!n->over && e->reply.parts.cut > 0) pdt_hub_withdraw(e->http->hub, e->job, PDT_HAS_ENOUGH);
   return 0;
 }
@@ -185,6 +185,7 @@ static int read_ask(pdt_exchange *e, pdt_refusal *why) {
 static int make_job(pdt_exchange *e, pdt_error *err) {
   pdt_job *job;
   if (pdt_job_new(&job, &e->ask.request, err)) return -1;
+  job->keeps_rounds = e->ask.stream && e->ask.rounds;
   job->wake = pdt_exchange_wake;
   job->context = e;
   pthread_mutex_lock(&e->http->hub->lock);

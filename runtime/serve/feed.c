@@ -131,14 +131,14 @@ static int on_round(void *context, const pdt_round_report *report, pdt_error *er
   pdt_job *job = find(f->hub, report->running->index);
   counts->gates[report->gate]++;
   if (job) {
-    size_t before = job->n_blocks;
+    size_t before = job->n_blocks, records = job->n_records;
     status = pdt_job_round(job, report, err);
     for (size_t i = before; i < job->n_blocks; i++) counts->tokens += job->blocks[i].n_tokens;
     if (job->n_blocks > before && job->first == 0) {
       job->first = pdt_seconds();
       pdt_hub_took(&counts->first_block, job->first - job->submitted);
     }
-    if (job->n_blocks > before && job->wake) job->wake(job->context);
+    if ((job->n_blocks > before || job->n_records > records) && job->wake) job->wake(job->context);
   }
   pthread_mutex_unlock(&f->hub->lock);
   return status;

@@ -94,8 +94,9 @@ typedef struct place {
   bool is_post, open; /* open: whoever asks */
 } place;
 
-enum { HEALTH, METRICS, MODELS, COMPLETION, CHAT, DECODE, ROUTES, MODEL = ROUTES };
+enum { PAGE, HEALTH, METRICS, MODELS, COMPLETION, CHAT, DECODE, ROUTES, MODEL = ROUTES };
 static const place routes[ROUTES] = {
+    [PAGE] = {"/", false, true},
     [HEALTH] = {"/health", false, true},
     [METRICS] = {"/metrics", false, true},
     [MODELS] = {"/v1/models", false, false},
@@ -130,9 +131,10 @@ static int check_route(const pdt_exchange *e, int route, const char *method, pdt
   bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
   bool wants_post = route >= 0 && route < ROUTES && routes[route].is_post;
   if (route < 0)
-    return pdt_refuse(why, 404, "not_found", NULL,
-                      "there is no such path (hint: /v1/completions, /v1/pdt/decode, /v1/models, "
-                      "/health, /metrics)");
+    return pdt_refuse(
+        why, 404, "not_found", NULL,
+        "there is no such path (hint: /, /v1/completions, /v1/pdt/decode, /v1/models, "
+        "/health, /metrics)");
   if (!(wants_post ? is_post : is_get))
     return pdt_refuse(why, 405, "method_not_allowed", NULL, "expected %s",
                       wants_post ? "POST" : "GET");
@@ -144,7 +146,7 @@ static int check_route(const pdt_exchange *e, int route, const char *method, pdt
 
 /* Is there somebody to ask? */
 static int check_phase(const pdt_exchange *e, int route, pdt_refusal *why) {
-  if (route == HEALTH) return 0;
+  if (route == HEALTH || route == PAGE) return 0;
   pthread_mutex_lock(&e->http->hub->lock);
   pdt_hub_phase phase = e->http->hub->phase;
   pthread_mutex_unlock(&e->http->hub->lock);
@@ -223,6 +225,8 @@ static enum MHD_Result take_body(pdt_exchange *e, const char *data, size_t *byte
 static enum MHD_Result answer_get(const pdt_exchange *e, const char *url) {
   pdt_refusal why;
   switch (route_of(url)) {
+  case PAGE:
+    return pdt_live_page_answer(&e->http->page, e->connection);
   case HEALTH:
     return answer_health(e);
   case METRICS:
@@ -347,7 +351,9 @@ int pdt_http_start(pdt_http *http, const pdt_serve_options *options, pdt_hub *hu
   char port[16];
   *http = (pdt_http){.options = options, .hub = hub, .started = (int64_t)time(NULL)};
   http->context.model = name;
-  if (read_key(http, err) || read_certificate(http, err)) return -1;
+  if (pdt_live_page_make(&http->page, name, err) || read_key(http, err) ||
+      read_certificate(http, err))
+    return -1;
   snprintf(port, sizeof port, "%d", options->port);
   int found = getaddrinfo(options->host, port, &hints, &at);
   if (found)
@@ -375,5 +381,6 @@ void pdt_http_stop(pdt_http *http) {
   if (http->private_key) OPENSSL_cleanse(http->private_key, strlen(http->private_key));
   free(http->certificate);
   free(http->private_key);
+  pdt_live_page_free(&http->page);
   *http = (pdt_http){0};
 }

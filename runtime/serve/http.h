@@ -7,6 +7,7 @@
 
 #include "engine/capacity.h"
 #include "serve/exchange.h"
+#include "serve/live_page.h"
 #include "serve/options.h"
 
 enum { PDT_KEY_BYTES = 32 }; /* of its SHA-256 */
@@ -19,6 +20,7 @@ typedef struct pdt_http {
   bool has_key;                    /* requests must have it */
   uint8_t key[PDT_KEY_BYTES];
   int64_t started; /* seconds since 1970 */
+  pdt_live_page page;
   /* set before the hub serves: */
   pdt_ask_context context;
   pdt_capacity capacity;

@@ -6,6 +6,9 @@
 
 #include "base/memory.h"
 
+/* Of the records of one job: a client that reads nothing may not take more. */
+enum { MOST_RECORD_BYTES = 64 << 20 };
+
 static int new_streams(pdt_job *job, pdt_error *err) {
   const pdt_settings *s = &job->request.settings;
   if (PDT_NEW(&job->streams, s->streams, "request", err)) return -1;
@@ -36,6 +39,11 @@ int pdt_job_new(pdt_job **out, pdt_request *request, pdt_error *err) {
 void pdt_job_free(pdt_job *job) {
   for (pdt_stream k = 0; job->streams && k < job->request.settings.streams; k++)
     pdt_stream_free(&job->streams[k]);
+  while (job->records) {
+    pdt_record *next = job->records->next;
+    free(job->records);
+    job->records = next;
+  }
   free(job->streams);
   free(job->blocks);
   free(job->coverage);
@@ -96,8 +104,24 @@ static int apply(pdt_job *job, const pdt_round_report *report, pdt_stream k, pdt
   return 0;
 }
 
+/* The round as it is before it is applied. Records have no gap. */
+static void keep_round(pdt_job *job, const pdt_round_report *report) {
+  if (!job->keeps_rounds || job->n_records < (size_t)job->counts.rounds) return;
+  pdt_record *r = pdt_record_new(report, job->streams);
+  if (r && job->record_bytes + r->bytes > MOST_RECORD_BYTES) {
+    free(r);
+    r = NULL;
+  }
+  if (!r) return;
+  *(job->last_record ? &job->last_record->next : &job->records) = r;
+  job->last_record = r;
+  job->record_bytes += r->bytes;
+  job->n_records++;
+}
+
 int pdt_job_round(pdt_job *job, const pdt_round_report *report, pdt_error *err) {
   size_t first = job->n_blocks;
+  keep_round(job, report);
   for (pdt_stream k = 0; k < job->request.settings.streams; k++)
     if (apply(job, report, k, err)) return pdt_fail_in(err, "the server's copy of a session");
   job->counts.rounds++;

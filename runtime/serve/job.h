@@ -1,10 +1,11 @@
 /* One request on its way through the server. Whoever asked and the engine's thread share it by the
  * hub (hub.h). What the engine's thread writes here needs no memory that is not there from the
- * beginning: a job can fail to be made, never to be done. */
+ * beginning, but for records of rounds, which nothing else depends on: a job can fail to be made,
+ * never to be done. */
 #ifndef PDT_SERVE_JOB_H
 #define PDT_SERVE_JOB_H
 
-#include "engine/observer.h"
+#include "serve/record.h"
 
 typedef enum pdt_job_state {
   PDT_JOB_NEW, /* nobody has it but who made it */
@@ -48,6 +49,10 @@ typedef struct pdt_job {
   size_t n_blocks, room;     /* nor blocks below n_blocks: once known, they are read without the
                                 hub's lock, and all of it when the job is over */
   int32_t *plan_ids;         /* [plan slots], from the session's start */
+  bool keeps_rounds;         /* whoever asked wants to be told of rounds: */
+  pdt_record *records;       /* the first; the n_records that are known are read as blocks are. */
+  pdt_record *last_record;   /* Where there is no memory for one, no later one is kept either. */
+  size_t n_records, record_bytes;
   pdt_job_counts counts;
   pdt_job_state state;
   pdt_withdrawal withdrawal;

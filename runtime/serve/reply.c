@@ -8,6 +8,7 @@
 #include "base/json_text.h"
 #include "base/memory.h"
 #include "base/text_safe.h"
+#include "request/setting_table.h"
 #include "run/result.h"
 
 static bool is_chat(const pdt_reply *r) {
@@ -28,7 +29,8 @@ void pdt_reply_free(pdt_reply *r) {
   pdt_parts_free(&r->parts);
 }
 
-int pdt_reply_read(pdt_reply *r, size_t n, bool over, pdt_error *err) {
+int pdt_reply_read(pdt_reply *r, size_t n, size_t n_records, bool over, pdt_error *err) {
+  r->n_records = n_records;
   if (!r->ask->stream && !r->ask->stops) return 0; /* all at once, at the end */
   return pdt_parts_read(&r->parts, n, err) || (over && pdt_parts_end(&r->parts, err)) ? -1 : 0;
 }
@@ -265,6 +267,45 @@ static void put_chunk(writer *w, pdt_reply *r, const pdt_piece *piece, bool join
   free(text);
 }
 
+/* A chunk without a choice, up to what its "pdt" has. */
+static void begin_round_chunk(writer *w, const pdt_reply *r) {
+  fputs("data: ", w->out);
+  put_head(w, r);
+  fputs(",\"choices\":[],\"pdt\":{", w->out);
+}
+
+/* The session's settings, whatever of them was given, and its plan: before its first round. */
+static void put_began(writer *w, const pdt_reply *r) {
+  const pdt_settings *s = &r->job->request.settings;
+  json_t *settings = pdt_settings_json(s);
+  char *text = settings ? pdt_json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+  json_decref(settings);
+  w->good = text && w->good;
+  begin_round_chunk(w, r);
+  fprintf(w->out, "\"began\":{\"settings\":%s,\"plan_ids\":", text ? text : "");
+  pdt_json_put_i32s(w->out, r->job->plan_ids, (size_t)s->limits.slots);
+  fputs("}}}\n\n", w->out);
+  free(text);
+}
+
+/* The rounds that are known; where the answer is cut, up to there. */
+static int put_rounds(writer *w, pdt_reply *r, pdt_error *err) {
+  const pdt_job *job = r->job;
+  size_t n = r->n_records, cut = r->parts.cut;
+  if (cut > 0 && n > (size_t)job->blocks[cut - 1].counts.rounds)
+    n = (size_t)job->blocks[cut - 1].counts.rounds;
+  for (; r->n_rounds < n; r->n_rounds++) {
+    if (r->n_rounds == 0) put_began(w, r);
+    r->record = r->n_rounds == 0 ? job->records : r->record->next;
+    begin_round_chunk(w, r);
+    fputs("\"decided\":", w->out);
+    if (pdt_record_put(w->out, r->record, &job->request, job->streams, r->tokenizer, err))
+      return -1;
+    fputs("}}\n\n", w->out);
+  }
+  return 0;
+}
+
 static void put_interleaved(writer *w, pdt_reply *r) {
   for (; r->next < r->parts.n_pieces; r->next++) put_chunk(w, r, &r->parts.pieces[r->next], false);
 }
@@ -315,16 +356,18 @@ static int put_failure(const pdt_job *job, pdt_buffer *out, pdt_error *err) {
 
 int pdt_reply_chunks(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
   writer w;
+  pdt_error ignored = {0};
   bool failed =
       r->parts.ended && r->job->state == PDT_JOB_FAILED && r->job->withdrawal != PDT_HAS_ENOUGH;
   if (r->ended || open_writer(&w, err)) return r->ended ? 0 : -1;
+  int status = put_rounds(&w, r, err);
   if (r->ask->order == PDT_ORDER_INTERLEAVED)
     put_interleaved(&w, r);
   else if (!failed)
     put_in_order(&w, r);
   if (r->parts.ended && !failed) put_last(&w, r);
   r->ended = r->parts.ended;
-  if (close_writer(&w, out, err)) return -1;
+  if (close_writer(&w, out, status ? &ignored : err) || status) return -1;
   return r->ended && failed ? put_failure(r->job, out, err) : 0;
 }
 
