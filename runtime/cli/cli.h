@@ -34,6 +34,7 @@ int pdt_cmd_plan(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_doctor(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_tokenize(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_inspect(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_view(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_model_convert(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_model_random(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *err);

@@ -24,6 +24,7 @@ static const pdt_command commands[] = {
     {"plan", "forecast memory and time of a model on a cluster", false, pdt_cmd_plan},
     {"tokenize", "texts to token ids and back", false, pdt_cmd_tokenize},
     {"inspect", "show what a model, sidecar, journal or output file holds", true, pdt_cmd_inspect},
+    {"view", "write the page of a finished run", false, pdt_cmd_view},
     {"model convert", "a model from GGUF to a directory, or into GGUF", false,
      pdt_cmd_model_convert},
     {"model random", "make a model with random weights", false, pdt_cmd_model_random},

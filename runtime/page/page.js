@@ -54,6 +54,21 @@
     stream.pending = [];
   }
 
+  // In words, from counts as the server has them.
+  function came_to(order, c) {
+    return (order ? `Order ${order.join(", ")}; ` : "") + `${c.rounds} rounds, the gate passed in ` +
+      `${c.gates_passed}; blocks: ${c.commits} committed, ${c.holds} held, ${c.rollbacks} rolled ` +
+      `back, ${c.forced} forced.`;
+  }
+
+  function counts_of(rounds) {
+    const actions = rounds.flatMap(r => r.blocks.map(b => b.action));
+    const number = action => actions.filter(a => a === action).length;
+    return {rounds: rounds.length, gates_passed: rounds.filter(r => r.gate).length,
+      commits: number("commit"), holds: number("hold"), rollbacks: number("rollback"),
+      forced: number("force")};
+  }
+
   // ---- drawing ----
 
   function part_node(part) {
@@ -228,11 +243,9 @@
   }
 
   function take_end(chunk) {
-    const p = chunk.pdt, order = p.order;
-    run.text = order.map(k => run.parts[k] || "").join("\n");
-    run.came_to = `Order ${order.join(", ")}; ${p.rounds} rounds, the gate passed in ` +
-      `${p.gates_passed}; blocks: ${p.commits} committed, ${p.holds} held, ${p.rollbacks} rolled ` +
-      `back, ${p.forced} forced.`;
+    const p = chunk.pdt;
+    run.text = p.order.map(k => run.parts[k] || "").join("\n");
+    run.came_to = came_to(p.order, p);
     $("status").textContent = `Done: ${p.ended_by}, ${p.rounds} rounds.`;
     if (p.rounds > run.rounds.length)
       $("error").textContent = `The server told ${run.rounds.length} of ${p.rounds} rounds.`;
@@ -343,7 +356,9 @@
     const choose_session = () => {
       const s = data.sessions[pick.value];
       $("error").textContent = s.error || "";
-      $("status").textContent = s.prompt ? `Prompt: ${s.prompt}` : "";
+      $("status").textContent = (s.prompt ? `Prompt: ${s.prompt}` : "") +
+        (s.ended_by === "max_rounds" ? " (ended by max_rounds)" : "");
+      s.came_to = came_to(s.order, counts_of(s.rounds));
       show(s);
     };
     pick.addEventListener("change", choose_session);

@@ -66,12 +66,11 @@ static int go_through(pass *p, pdt_error *err) {
   return more;
 }
 
-/* The tokenizer of the model that the journal was written with. */
-static int load_tokenizer(const pass *p, pdt_tokenizer **tokenizer, pdt_error *err) {
+int pdt_answers_tokenizer(pdt_tokenizer **tokenizer, const char *journal, uint64_t recorded,
+                          const char *model, pdt_error *err) {
   uint64_t fingerprint;
-  const char *model = p->options->model;
   if (pdt_fingerprint_model(model, &fingerprint, err) ||
-      pdt_fingerprint_check(p->options->journal, "model", p->model, model, fingerprint, err))
+      pdt_fingerprint_check(journal, "model", recorded, model, fingerprint, err))
     return -1;
   return pdt_tokenizer_load_if_any(tokenizer, model, err);
 }
@@ -126,7 +125,8 @@ int pdt_answers_write(const pdt_answers_options *options, pdt_error *err) {
   pdt_tokenizer *tokenizer = NULL;
   pdt_replay_init(&p.replay);
   int status = go_through(&p, err);
-  if (!status && options->model) status = load_tokenizer(&p, &tokenizer, err);
+  if (!status && options->model)
+    status = pdt_answers_tokenizer(&tokenizer, options->journal, p.model, options->model, err);
   p.tokenizer = tokenizer;
   if (!status) status = write_all(&p, err);
   if (!status) name_unfinished(&p);

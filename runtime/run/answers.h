@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "text/tokenizer.h"
 
 typedef struct pdt_answers_options {
   const char *journal;
@@ -17,5 +18,10 @@ typedef struct pdt_answers_options {
  * damaged journal, another model than the one it was written with), IO, MEMORY; nothing is then
  * written to a regular file. */
 int pdt_answers_write(const pdt_answers_options *options, pdt_error *err);
+
+/* The tokenizer of the model that a journal was written with, whose fingerprint its header has;
+ * NULL where that model has none. Sets *tokenizer. Errors: INPUT (another model), IO, MEMORY. */
+int pdt_answers_tokenizer(pdt_tokenizer **tokenizer, const char *journal, uint64_t recorded,
+                          const char *model, pdt_error *err);
 
 #endif
