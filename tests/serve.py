@@ -7,7 +7,8 @@ A server of the default model is asked by twenty clients at once, in all its way
 away in the middle: what comes is, byte for byte, what pdt decode gives. Then what clients do wrong:
 bad bodies by the table below, half of one, one that is too long, random bytes, reading slowly or not
 at all, going away; limits; keys; TLS; signals; an idle server; the journal; curl, and OpenAI's own
-client where it is installed.
+client where it is installed. Rounds are what the trace of pdt decode has; what the page does with
+them is tested by page.py.
 """
 import argparse
 import concurrent.futures
@@ -249,6 +250,99 @@ def answers(pdt, layout, asked, wanted):
                 return "pages or lanes are still in use"
             status = server.stop()
             return f"status {status}: {server.said()}" if status else None
+
+    return check
+
+
+# ---- rounds ----
+
+
+def split_rounds(chunks):
+    """What began, what was decided, and the other chunks, without what differs from answer to answer."""
+    own = [c["pdt"] for c in chunks if not c["choices"] and "pdt" in c]
+    others = [{k: v for k, v in c.items() if k not in ("id", "created")} for c in chunks if c["choices"] or "pdt" not in c]
+    return [p["began"] for p in own if "began" in p], [p["decided"] for p in own if "decided" in p], others
+
+
+def committed_texts(rounds, K):
+    """The text that each stream has committed, by what was decided about its blocks."""
+    done, pending = [""] * K, [""] * K
+    for r in rounds:
+        for b in r["blocks"]:
+            k = b["stream"]
+            pending[k] = "" if b["action"] == "rollback" else pending[k] + b["text"]
+            if b["action"] == "force":
+                done[k], pending[k] = done[k] + pending[k], ""
+        if r["gate"]:
+            done, pending = [d + p for d, p in zip(done, pending)], [""] * K
+    return done
+
+
+def check_rounds(rounds, trace):
+    """Rounds as the trace has them."""
+    if len(rounds) != len(trace["rounds"]):
+        return f"{len(rounds)} rounds, the trace has {len(trace['rounds'])}"
+    for got, want in zip(rounds, trace["rounds"]):
+        blocks = [(b["stream"], b["attempt"], b["action"], b["readiness"], b["tokens"]) for b in got["blocks"]]
+        wanted = [(s["stream"], s["attempt"], want["actions"][str(s["stream"])], s["readiness"], len(s["tokens"])) for s in want["streams"]]
+        if blocks != wanted or any(got[k] != want[k] for k in ("round", "gate", "window")):
+            return f"round {got}, the trace has {wanted}, window {want['window']}"
+    return None
+
+
+def rounds(pdt, layout, asked):
+    """Who asks for rounds gets them as the trace has them, and all else as it is without."""
+
+    def check():
+        actions = set()
+        with Server(pdt, layout) as server, tempfile.TemporaryDirectory() as folder:
+            for i, request in enumerate(asked):
+                path = os.path.join(folder, "request.json")
+                with open(path, "w") as f:
+                    json.dump(request, f)
+                trace = harness.decode(pdt, MODEL, SIDECAR, path, os.path.join(folder, "trace"))
+                options = {"include_usage": True, "order": ["interleaved", "streams", "merged"][i % 3]}
+                plain = server.chunks(dict(request, stream_options=options))
+                began, decided, others = split_rounds(server.chunks(dict(request, stream_options=dict(options, rounds=True))))
+                if split_rounds(plain) != ([], [], others):
+                    return f"request {i}: other chunks with rounds than without"
+                if problem := check_rounds(decided, trace):
+                    return f"request {i}: {problem}"
+                settings = request["settings"]
+                if len(began) != 1 or began[0]["plan_ids"] != trace["plan_ids"] or any(began[0]["settings"][k] != v for k, v in settings.items()):
+                    return f"request {i}: began as {began}"
+                parts = parts_of(plain) if options["order"] == "interleaved" else None
+                texts = [s + t for s, t in zip(request["sections"], committed_texts(decided, len(request["sections"])))]
+                if parts and texts != [parts[k] for k in sorted(parts)]:
+                    return f"request {i}: rounds commit {texts}, chunks have {parts}"
+                actions |= {b["action"] for r in decided for b in r["blocks"]}
+            chunks = server.chunks(dict(asked[0], stop=".", stream_options={"rounds": True}))
+            if len(split_rounds(chunks)[1]) != chunks[-1]["pdt"]["rounds"]:
+                return f"of a cut answer: {chunks[-1]}"
+            whole = json.loads(server.good("/v1/completions", dict(asked[0], stream_options={"rounds": True})))
+            if "decided" in whole["pdt"]:
+                return "a whole answer has rounds"
+        return None if actions == {"commit", "hold", "rollback", "force"} else f"only {actions} were decided"
+
+    return check
+
+
+def page(pdt):
+    """GET / whatever the phase and without a key; its scripts can be no others."""
+
+    def check():
+        with Server(pdt, env={"PDT_API_KEY": "key"}) as server:
+            status, headers, text = server.ask("/")
+            policy = headers.get("Content-Security-Policy", "")
+            if status != 200 or headers["Content-Type"] != "text/html; charset=utf-8" or not text.startswith("<!doctype html>"):
+                return f"status {status}, {headers}"
+            if "default-src 'none'" not in policy or "unsafe" in policy or "frame-ancestors 'none'" not in policy:
+                return f"its policy: {policy}"
+            if re.search(r"https?:|\bsrc=|@[A-Z]+@", text):
+                return "it asks for something, or a mark was left in it"
+            status, _, text = server.ask("/", method="HEAD")
+            post = server.ask("/", b"", method="POST")[0]
+            return None if (status, text, post) == (200, "", 405) else f"HEAD {status} {text}, POST {post}"
 
     return check
 
@@ -869,8 +963,10 @@ def main():
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [(f"rounds {layouts[0]}", rounds(pdt, layouts[0], asked)), ("page", page(pdt))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,8 @@
 /* Of one request: texts of numbers become several times as large when they are read. */
 enum { MOST_LINE_BYTES = 1 << 30 };
 
+enum { PLACE_BYTES = PDT_WHERE_BYTES + 80 }; /* of what errors call a place in a line */
+
 /* What the readers of a line share. */
 typedef struct line {
   const char *where;
@@ -28,8 +30,8 @@ static int read_note(const line *l, const json_t *pair, const char *where, pdt_r
   int64_t of = 0, stream = 0;
   if (!json_is_array(pair) || json_array_size(pair) != 2)
     return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: window: expected notes as [round, stream], found %s of another form",
-                    where, pdt_json_type_name(pair));
+                    "%s: expected notes as [round, stream], found %s of another form", where,
+                    pdt_json_type_name(pair));
   if (pdt_json_element_integer(pair, where, 0, 0, round - 1, &of, err) ||
       pdt_json_element_integer(pair, where, 1, of == 0 ? PDT_PLANNER : 0,
                                of == 0 ? PDT_PLANNER : l->K - 1, &stream, err))
@@ -40,14 +42,16 @@ static int read_note(const line *l, const json_t *pair, const char *where, pdt_r
 
 static int read_window(const line *l, const json_t *object, const char *where,
                        pdt_page_round *round, pdt_note_name **notes, pdt_error *err) {
+  char place[PLACE_BYTES];
   const json_t *list;
   int status = 0;
+  snprintf(place, sizeof place, "%s: window", where);
   if (pdt_json_array(object, where, "window", &list, err) ||
       PDT_NEW(notes, json_array_size(list), "page", err))
     return -1;
   round->window = *notes;
   for (; (size_t)round->n_window < json_array_size(list) && !status; round->n_window++)
-    status = read_note(l, json_array_get(list, (size_t)round->n_window), where, round->round,
+    status = read_note(l, json_array_get(list, (size_t)round->n_window), place, round->round,
                        &(*notes)[round->n_window], err);
   return status;
 }
@@ -71,13 +75,15 @@ static int read_action(const json_t *actions, const char *where, pdt_stream k, p
 /* Appends the list `key` of token ids to l->tokens, behind the first *n. */
 static int read_tokens(line *l, const json_t *object, const char *where, const char *key, size_t *n,
                        pdt_error *err) {
+  char place[PLACE_BYTES];
   const json_t *list;
+  snprintf(place, sizeof place, "%s: %s", where, key);
   if (pdt_json_array(object, where, key, &list, err) ||
       PDT_GROW_BY(&l->tokens, *n, json_array_size(list), &l->room, err))
     return -1;
   for (size_t i = 0; i < json_array_size(list); i++) {
     int64_t id;
-    if (pdt_json_element_integer(list, where, i, 0, INT32_MAX, &id, err)) return -1;
+    if (pdt_json_element_integer(list, place, i, 0, INT32_MAX, &id, err)) return -1;
     l->tokens[(*n)++] = (pdt_token)id;
   }
   return 0;
@@ -124,7 +130,7 @@ static int read_blocks(line *l, const json_t *object, const char *where, pdt_blo
 }
 
 static int read_round(line *l, const json_t *object, int32_t number, pdt_error *err) {
-  char where[PDT_WHERE_BYTES + 40];
+  char where[PLACE_BYTES];
   pdt_page_round round = {.round = number};
   pdt_note_name *notes = NULL;
   pdt_block_verdict *blocks = NULL;
