@@ -11,7 +11,8 @@
 /* Of one request: texts of numbers become several times as large when they are read. */
 enum { MOST_LINE_BYTES = 1 << 30 };
 
-enum { PLACE_BYTES = PDT_WHERE_BYTES + 80 }; /* of what errors call a place in a line */
+/* Of what errors call a round, and a place in it. */
+enum { ROUND_BYTES = PDT_WHERE_BYTES + 40, PLACE_BYTES = ROUND_BYTES + 40 };
 
 /* What the readers of a line share. */
 typedef struct line {
@@ -130,7 +131,7 @@ static int read_blocks(line *l, const json_t *object, const char *where, pdt_blo
 }
 
 static int read_round(line *l, const json_t *object, int32_t number, pdt_error *err) {
-  char where[PLACE_BYTES];
+  char where[ROUND_BYTES];
   pdt_page_round round = {.round = number};
   pdt_note_name *notes = NULL;
   pdt_block_verdict *blocks = NULL;
