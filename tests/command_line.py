@@ -10,7 +10,7 @@ import tempfile
 import harness
 
 COMMANDS = (
-    "decode", "serve", "train", "eval", "doctor", "plan", "tokenize", "inspect", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
+    "decode", "serve", "train", "eval", "doctor", "plan", "tokenize", "inspect", "view", "model random", "sidecar init", "sidecar describe", "data atlas", "data check",
     "data tokenizer",
 )
 PARALLEL = ("decode", "serve", "train", "eval", "doctor")
@@ -20,6 +20,7 @@ PATHS = {
     "serve": ("model", "sidecar", "api-key-file", "tls-certificate", "tls-key", "journal"),
     "train": ("data", "valid", "config", "model", "tokenizer", "sidecar", "out"),
     "eval": ("model", "sidecar", "data", "out"), "doctor": ("model", "sidecar"), "plan": ("model", "config", "measured"), "tokenize": ("model",), "inspect": ("model", None),
+    "view": ("out", "model", None),
     "model random": ("config", "out", "tokenizer"), "sidecar init": ("model", "out"),
     "sidecar describe": ("model", "sidecar", "data", "out"), "data atlas": ("model", "out"),
     "data check": ("model", None), "data tokenizer": ("out",),
@@ -29,7 +30,7 @@ COUNTS = {
     "decode": "max-tokens", "serve": "max-queue", "train": "steps", "eval": "count", "plan": "ranks", "model random": "shard-bytes", "sidecar init": "streams",
     "data atlas": "count",
 }
-REALS = {"decode": "temperature", "serve": "request-timeout", "train": "rate", "eval": "gamma", "model random": "scale", "sidecar init": "gate"}
+REALS = {"decode": "temperature", "serve": "request-timeout", "train": "rate", "eval": "gamma", "view": "gamma", "model random": "scale", "sidecar init": "gate"}
 SEEDS = ("train", "model random", "sidecar init", "data atlas")
 
 
