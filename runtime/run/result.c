@@ -109,14 +109,14 @@ int pdt_result_part(const pdt_request *r, const pdt_stream_state *stream, int32_
   return status;
 }
 
-int pdt_result_growth(const pdt_request *r, pdt_stream k, const pdt_token *tokens, int32_t from,
-                      int32_t n, const pdt_tokenizer *tokenizer, char **text, size_t *bytes,
-                      pdt_error *err) {
+int pdt_result_growth(const pdt_request *request, pdt_stream k, const pdt_token *tokens,
+                      int32_t from, int32_t n, const pdt_tokenizer *tokenizer, char **text,
+                      size_t *bytes, pdt_error *err) {
   decoded_text before = {0}, after = {0};
   *text = NULL;
   *bytes = 0;
-  int status = decode_part(r, k, tokens, from, tokenizer, &before, err) ||
-               decode_part(r, k, tokens, n, tokenizer, &after, err);
+  int status = decode_part(request, k, tokens, from, tokenizer, &before, err) ||
+               decode_part(request, k, tokens, n, tokenizer, &after, err);
   if (!status) {
     size_t same = 0;
     while (same < before.bytes && same < after.bytes && before.text[same] == after.text[same])

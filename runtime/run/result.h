@@ -39,11 +39,11 @@ void pdt_result_free(pdt_result *r);
 int pdt_result_part(const pdt_request *request, const pdt_stream_state *stream, int32_t n,
                     const pdt_tokenizer *tokenizer, char **text, size_t *bytes, pdt_error *err);
 
-/* What tokens `from` to n of a stream add to its part: sets *text [*bytes], not zero-terminated,
+/* What tokens `from` to n of stream k add to its part: sets *text [*bytes], not zero-terminated,
  * freed by the caller. tokens [n]: all of the stream's, provisional ones too. The text of all parts
  * one behind another is that of pdt_result_part, a character that came in two among the last of
  * them, unless a tokenizer changes what came before. Errors: as above. */
-int pdt_result_growth(const pdt_request *request, pdt_stream stream, const pdt_token *tokens,
+int pdt_result_growth(const pdt_request *request, pdt_stream k, const pdt_token *tokens,
                       int32_t from, int32_t n, const pdt_tokenizer *tokenizer, char **text,
                       size_t *bytes, pdt_error *err);
 
