@@ -1,5 +1,6 @@
 /* What the server makes of blocks: pieces of text that are never taken back, texts to stop at that
- * are spread over blocks, and answers cut there. */
+ * are spread over blocks, and answers cut there; and of rounds, for who wants to be told of them.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -167,8 +168,87 @@ static void test_kept_back(void **state) {
   expect_piece(f, 2, 1, "a");
 }
 
+/* A round in which stream 0 writes a block and stream 1 waits. */
+static void decide(fixture *f, pdt_action action, const pdt_token tokens[2]) {
+  const float coverage[SLOTS] = {0};
+  pdt_stream_state streams[STREAMS] = {{0}};
+  pdt_note_name window[] = {{0, PDT_PLANNER}};
+  pdt_running running = {.window_names = window, .n_window = 1, .session = {.streams = streams}};
+  const pdt_stream_state *s = &f->job->streams[0];
+  const pdt_block_report block = {.action = action,
+                                  .attempt = s->attempt,
+                                  .tokens = tokens,
+                                  .n_tokens = 2,
+                                  .readiness = 0.5F,
+                                  .coverage = coverage};
+  const pdt_round_report report = {.running = &running,
+                                   .round = (pdt_round)f->job->counts.rounds + 1,
+                                   .gate = action == PDT_ACTION_COMMIT,
+                                   .blocks = &block,
+                                   .n_blocks = 1};
+  assert_int_equal(pdt_job_round(f->job, &report, NULL), 0);
+}
+
+/* The text of the block of a record, as JSON has it. */
+static void expect_record(const fixture *f, const pdt_record *r, const char *action,
+                          const char *wanted) {
+  char *text, expected[64];
+  size_t bytes;
+  FILE *out = open_memstream(&text, &bytes);
+  const pdt_job *job = f->job;
+  assert_non_null(r);
+  assert_int_equal(pdt_record_put(out, r, &job->request, job->streams, f->tokenizer, NULL), 0);
+  assert_int_equal(fclose(out), 0);
+  assert_non_null(strstr(text, "\"window\":[[0,-1]]"));
+  snprintf(expected, sizeof expected, "\"action\":\"%s\"", action);
+  assert_non_null(strstr(text, expected));
+  snprintf(expected, sizeof expected, "\"text\":\"%s\"}", wanted);
+  assert_non_null(strstr(text, expected));
+  free(text);
+}
+
+/* Records keep what was dropped, whatever is written in its place; a character that is in two
+ * blocks comes with the second. */
+static void test_rounds(void **state) {
+  fixture *f = *state;
+  f->job->keeps_rounds = true;
+  decide(f, PDT_ACTION_HOLD, (pdt_token[]){A, E_FIRST});
+  decide(f, PDT_ACTION_ROLLBACK, (pdt_token[]){E_SECOND, B});
+  decide(f, PDT_ACTION_HOLD, (pdt_token[]){C, C});
+  decide(f, PDT_ACTION_COMMIT, (pdt_token[]){B, B});
+  assert_int_equal(f->job->n_records, 4);
+  const pdt_record *r = f->job->records;
+  expect_record(f, r, "hold", "a");
+  expect_record(f, r->next, "rollback",
+                "\xC3\xA9"
+                "b");
+  expect_record(f, r->next->next, "hold", "cc");
+  expect_record(f, r->next->next->next, "commit", "bb");
+  assert_ptr_equal(r->next->next->next, f->job->last_record);
+}
+
+/* Nobody asked: nothing is kept. Where records have taken all that they may, the job goes on
+ * without them, and none follows a gap. */
+static void test_no_rounds(void **state) {
+  fixture *f = *state;
+  decide(f, PDT_ACTION_HOLD, (pdt_token[]){A, A});
+  assert_null(f->job->records);
+  f->job->keeps_rounds = true;
+  decide(f, PDT_ACTION_ROLLBACK, (pdt_token[]){A, A}); /* round 1 is missing */
+  assert_int_equal(f->job->n_records, 0);
+  f->job->counts.rounds = 0;
+  f->job->record_bytes = SIZE_MAX / 2;
+  decide(f, PDT_ACTION_HOLD, (pdt_token[]){A, A});
+  f->job->record_bytes = 0;
+  decide(f, PDT_ACTION_COMMIT, (pdt_token[]){B, B});
+  assert_int_equal(f->job->n_records, 0);
+  assert_int_equal(f->job->streams[0].n_committed, 4);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_rounds, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_no_rounds, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_pieces, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_stop, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_cut, set_up, tear_down),
