@@ -4,13 +4,13 @@
 #include <sys/stat.h>
 
 #include "base/buffer.h"
-#include "base/json.h"
 #include "base/memory.h"
 #include "data/data.h"
+#include "data/fields.h"
 #include "request/plan_hash.h"
 #include "sidecar/sidecar.h"
 
-enum { WHERE_BYTES = 400, LONGEST_TEXT = 1 << 24 };
+enum { LONGEST_TEXT = 1 << 24 };
 
 /* An entry being read: what it is checked against, and what errors call the value at hand. */
 typedef struct entry_reader {
@@ -20,70 +20,22 @@ typedef struct entry_reader {
   pdt_error *err;
 } entry_reader;
 
-static int copy_string(const json_t *object, const char *where, const char *key, char **out,
-                       pdt_error *err) {
-  const char *text;
-  if (pdt_json_string(object, where, key, &text, err)) return -1;
-  if (strlen(text) != json_string_length(json_object_get(object, key)))
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%s': a zero character in a text", where, key);
-  return pdt_data_copy(out, text, err);
-}
-
-/* The same for a key that may be absent: *out is then NULL. */
-static int copy_optional(const json_t *object, const char *where, const char *key, char **out,
-                         pdt_error *err) {
-  *out = NULL;
-  return pdt_json_get(object, key) ? copy_string(object, where, key, out, err) : 0;
-}
-
-static int get_int32(const json_t *object, const char *where, const char *key, int32_t low,
-                     int32_t high, int32_t *out, pdt_error *err) {
-  int64_t value;
-  if (pdt_json_integer(object, where, key, low, high, &value, err)) return -1;
-  *out = (int32_t)value;
-  return 0;
-}
-
-/* A list of objects with n in [low, high] elements. */
-static int get_list(const json_t *object, const char *where, const char *key, int32_t low,
-                    int32_t high, const json_t **list, int32_t *n, pdt_error *err) {
-  if (pdt_json_array(object, where, key, list, err)) return -1;
-  size_t size = json_array_size(*list);
-  if (size < (size_t)low || size > (size_t)high)
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: '%s': expected %d to %d elements, found %zu", where,
-                    key, low, high, size);
-  *n = (int32_t)size;
-  return 0;
-}
-
-/* Element i of a list as an object with no other keys than these; *where gets its name. */
-static int get_object(const json_t *list, const char *outer, const char *key, int32_t i,
-                      const char *const *keys, size_t n_keys, const json_t **out,
-                      char where[WHERE_BYTES], pdt_error *err) {
-  snprintf(where, WHERE_BYTES, "%.340s: %.40s[%d]", outer, key, i);
-  *out = json_array_get(list, (size_t)i);
-  return pdt_json_expect_object(*out, where, err) ||
-                 pdt_json_only_keys(*out, where, keys, n_keys, err)
-             ? -1
-             : 0;
-}
-
 /* Facts and plan need the number of sections: it bounds their streams. */
 static int read_facts(const entry_reader *in, const json_t *json) {
   static const char *const keys[] = {"stream", "type", "value"};
   const json_t *list, *item;
-  char where[WHERE_BYTES];
+  char where[PDT_DATA_WHERE_BYTES];
   int32_t n = 0;
-  if (get_list(json, in->where, "facts", 0, PDT_DATA_FACTS, &list, &n, in->err) ||
+  if (pdt_data_get_list(json, in->where, "facts", 0, PDT_DATA_FACTS, &list, &n, in->err) ||
       PDT_NEW(&in->e->facts, n, "facts", in->err))
     return -1;
   in->e->n_facts = n;
   for (int32_t i = 0; i < n; i++) {
     pdt_data_fact *f = &in->e->facts[i];
-    if (get_object(list, in->where, "facts", i, keys, 3, &item, where, in->err) ||
-        get_int32(item, where, "stream", 0, in->e->n_sections - 1, &f->stream, in->err) ||
-        copy_string(item, where, "type", &f->type, in->err) ||
-        copy_string(item, where, "value", &f->value, in->err))
+    if (pdt_data_get_object(list, in->where, "facts", i, keys, 3, &item, where, in->err) ||
+        pdt_data_get_int32(item, where, "stream", 0, in->e->n_sections - 1, &f->stream, in->err) ||
+        pdt_data_get_string(item, where, "type", &f->type, in->err) ||
+        pdt_data_get_string(item, where, "value", &f->value, in->err))
       return -1;
   }
   if (n == 0 && !in->header->notes_file)
@@ -96,20 +48,20 @@ static int read_facts(const entry_reader *in, const json_t *json) {
 static int read_plan(const entry_reader *in, const json_t *json) {
   static const char *const keys[] = {"stream", "text", "id"};
   const json_t *list, *item;
-  char where[WHERE_BYTES];
+  char where[PDT_DATA_WHERE_BYTES];
   pdt_sidecar_config hash = {.plan_vocab_size = in->header->plan_vocab_size};
   memcpy(hash.plan_hash_salt, in->header->plan_salt, PDT_SALT_BYTES);
   int32_t n = 0, id;
-  if (get_list(json, in->where, "plan", 0, in->header->plan_slots, &list, &n, in->err) ||
+  if (pdt_data_get_list(json, in->where, "plan", 0, in->header->plan_slots, &list, &n, in->err) ||
       PDT_NEW(&in->e->plan, n, "plan", in->err))
     return -1;
   in->e->n_plan = n;
   for (int32_t i = 0; i < n; i++) {
     pdt_data_plan_item *p = &in->e->plan[i];
-    if (get_object(list, in->where, "plan", i, keys, 3, &item, where, in->err) ||
-        get_int32(item, where, "stream", 0, in->e->n_sections - 1, &p->stream, in->err) ||
-        get_int32(item, where, "id", 0, hash.plan_vocab_size - 1, &p->id, in->err) ||
-        copy_string(item, where, "text", &p->text, in->err) ||
+    if (pdt_data_get_object(list, in->where, "plan", i, keys, 3, &item, where, in->err) ||
+        pdt_data_get_int32(item, where, "stream", 0, in->e->n_sections - 1, &p->stream, in->err) ||
+        pdt_data_get_int32(item, where, "id", 0, hash.plan_vocab_size - 1, &p->id, in->err) ||
+        pdt_data_get_string(item, where, "text", &p->text, in->err) ||
         pdt_plan_hash(&hash, p->stream, p->text, &id, in->err))
       return -1;
     if (id != p->id)
@@ -120,18 +72,14 @@ static int read_plan(const entry_reader *in, const json_t *json) {
   return 0;
 }
 
-static bool starts_character(const char *text, int32_t at) {
-  return ((unsigned char)text[at] & 0xC0) != 0x80;
-}
-
 static int read_mention(const entry_reader *in, const json_t *item, const char *where,
                         const pdt_data_section *s, int32_t after, pdt_data_mention *m) {
   const char *kind;
   const json_t *bytes;
-  char place[WHERE_BYTES + 16];
+  char place[PDT_DATA_WHERE_BYTES + 16];
   int64_t begin, end, length = (int64_t)strlen(s->text);
   snprintf(place, sizeof place, "%s: bytes", where);
-  if (get_int32(item, where, "fact", 0, in->e->n_facts - 1, &m->fact, in->err) ||
+  if (pdt_data_get_int32(item, where, "fact", 0, in->e->n_facts - 1, &m->fact, in->err) ||
       pdt_json_string(item, where, "kind", &kind, in->err) ||
       pdt_json_array(item, where, "bytes", &bytes, in->err))
     return -1;
@@ -145,7 +93,8 @@ static int read_mention(const entry_reader *in, const json_t *item, const char *
   if (pdt_json_element_integer(bytes, place, 0, after, length - 1, &begin, in->err) ||
       pdt_json_element_integer(bytes, place, 1, begin + 1, length, &end, in->err))
     return -1;
-  if (!starts_character(s->text, (int32_t)begin) || !starts_character(s->text, (int32_t)end))
+  if (!pdt_data_starts_character(s->text, (int32_t)begin) ||
+      !pdt_data_starts_character(s->text, (int32_t)end))
     return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: 'bytes': a place inside a character", where);
   m->begin = (int32_t)begin;
   m->end = (int32_t)end;
@@ -156,14 +105,14 @@ static int read_mentions(const entry_reader *in, const json_t *json, const char 
                          pdt_data_section *s) {
   static const char *const keys[] = {"fact", "kind", "bytes"};
   const json_t *list, *item;
-  char where[WHERE_BYTES];
+  char where[PDT_DATA_WHERE_BYTES];
   int32_t n = 0, after = 0;
-  if (get_list(json, outer, "mentions", 0, PDT_DATA_LINE_BYTES, &list, &n, in->err) ||
+  if (pdt_data_get_list(json, outer, "mentions", 0, PDT_DATA_LINE_BYTES, &list, &n, in->err) ||
       PDT_NEW(&s->mentions, n, "mentions", in->err))
     return -1;
   for (int32_t i = 0; i < n; i++, after = s->mentions[i - 1].end) {
     s->n_mentions = i + 1;
-    if (get_object(list, outer, "mentions", i, keys, 3, &item, where, in->err) ||
+    if (pdt_data_get_object(list, outer, "mentions", i, keys, 3, &item, where, in->err) ||
         read_mention(in, item, where, s, after, &s->mentions[i]))
       return -1;
   }
@@ -174,7 +123,7 @@ static int read_mentions(const entry_reader *in, const json_t *json, const char 
 static int read_set(const entry_reader *in, const json_t *json, const char *where, const char *key,
                     int32_t n, uint64_t *set) {
   const json_t *list;
-  char name[WHERE_BYTES + 16];
+  char name[PDT_DATA_WHERE_BYTES + 16];
   *set = 0;
   if (pdt_json_array_or(json, where, key, &list, in->err)) return -1;
   snprintf(name, sizeof name, "%s: %s", where, key);
@@ -224,9 +173,10 @@ static int read_blocks(const entry_reader *in, const json_t *json, const char *o
                        pdt_data_section *s) {
   static const char *const keys[] = {"stated", "used", "coverage", "ready", "note"};
   const json_t *list, *item;
-  char where[WHERE_BYTES];
+  char where[PDT_DATA_WHERE_BYTES];
   int32_t n = 0, tau = in->header->rounds.block_tokens, expected = 1 + (s->n_tokens - 1) / tau;
-  if (get_list(json, outer, "blocks", 0, PDT_DATA_LINE_BYTES, &list, &n, in->err)) return -1;
+  if (pdt_data_get_list(json, outer, "blocks", 0, PDT_DATA_LINE_BYTES, &list, &n, in->err))
+    return -1;
   if (n != expected)
     return pdt_fail(in->err, PDT_ERROR_INPUT,
                     "%s: 'blocks': expected %d, for %d tokens in blocks of %d, found %d", outer,
@@ -234,7 +184,7 @@ static int read_blocks(const entry_reader *in, const json_t *json, const char *o
   if (PDT_NEW(&s->blocks, n, "blocks", in->err)) return -1;
   s->n_blocks = n;
   for (int32_t i = 0; i < n; i++)
-    if (get_object(list, outer, "blocks", i, keys, 5, &item, where, in->err) ||
+    if (pdt_data_get_object(list, outer, "blocks", i, keys, 5, &item, where, in->err) ||
         read_block(in, item, where, k, &s->blocks[i]))
       return -1;
   return 0;
@@ -243,10 +193,10 @@ static int read_blocks(const entry_reader *in, const json_t *json, const char *o
 static int read_section(const entry_reader *in, const json_t *json, const char *where,
                         pdt_stream k) {
   pdt_data_section *s = &in->e->sections[k];
-  if (copy_string(json, where, "name", &s->name, in->err) ||
-      copy_string(json, where, "prefix", &s->prefix, in->err) ||
-      copy_string(json, where, "text", &s->text, in->err) ||
-      get_int32(json, where, "tokens", 1, LONGEST_TEXT, &s->n_tokens, in->err) ||
+  if (pdt_data_get_string(json, where, "name", &s->name, in->err) ||
+      pdt_data_get_string(json, where, "prefix", &s->prefix, in->err) ||
+      pdt_data_get_string(json, where, "text", &s->text, in->err) ||
+      pdt_data_get_int32(json, where, "tokens", 1, LONGEST_TEXT, &s->n_tokens, in->err) ||
       read_mentions(in, json, where, s))
     return -1;
   return read_blocks(in, json, where, k, s);
@@ -257,19 +207,20 @@ static int read_entry(const entry_reader *in, const json_t *json) {
   static const char *const section_keys[] = {"name",   "prefix",   "text",
                                              "tokens", "mentions", "blocks"};
   const json_t *list, *item;
-  char where[WHERE_BYTES];
+  char where[PDT_DATA_WHERE_BYTES];
   int32_t n = 0;
   if (pdt_json_expect_object(json, in->where, in->err) ||
       pdt_json_only_keys(json, in->where, keys, 6, in->err) ||
-      copy_string(json, in->where, "id", &in->e->id, in->err) ||
-      copy_string(json, in->where, "prompt", &in->e->prompt, in->err) ||
-      get_list(json, in->where, "sections", 1, PDT_DATA_SECTIONS, &list, &n, in->err) ||
+      pdt_data_get_string(json, in->where, "id", &in->e->id, in->err) ||
+      pdt_data_get_string(json, in->where, "prompt", &in->e->prompt, in->err) ||
+      pdt_data_get_list(json, in->where, "sections", 1, PDT_DATA_SECTIONS, &list, &n, in->err) ||
       PDT_NEW(&in->e->sections, n, "sections", in->err))
     return -1;
   in->e->n_sections = n;
   if (read_facts(in, json) || read_plan(in, json)) return -1;
   for (int32_t k = 0; k < n; k++)
-    if (get_object(list, in->where, "sections", k, section_keys, 6, &item, where, in->err) ||
+    if (pdt_data_get_object(list, in->where, "sections", k, section_keys, 6, &item, where,
+                            in->err) ||
         read_section(in, item, where, k))
       return -1;
   return 0;
@@ -308,13 +259,13 @@ static int check_tokenizer(const pdt_data_header *h, const char *where, pdt_erro
 static int read_notes(pdt_data_header *out, const json_t *json, const char *where, pdt_error *err) {
   static const char *const keys[] = {"file", "dim"};
   const json_t *notes;
-  char inner[WHERE_BYTES];
+  char inner[PDT_DATA_WHERE_BYTES];
   if (pdt_json_object_or(json, where, "notes", &notes, err)) return -1;
   if (!notes) return 0;
   snprintf(inner, sizeof inner, "%s: notes", where);
   if (pdt_json_only_keys(notes, inner, keys, 2, err) ||
-      copy_string(notes, inner, "file", &out->notes_file, err) ||
-      get_int32(notes, inner, "dim", 1, 1 << 16, &out->notes_dim, err))
+      pdt_data_get_string(notes, inner, "file", &out->notes_file, err) ||
+      pdt_data_get_int32(notes, inner, "dim", 1, 1 << 16, &out->notes_dim, err))
     return -1;
   if (*out->notes_file && !strchr(out->notes_file, '/')) return 0;
   return pdt_fail(err, PDT_ERROR_INPUT,
@@ -355,18 +306,18 @@ static int read_header(pdt_data_header *out, const json_t *json, const char *whe
   if (strcmp(format, "pdt-data") != 0)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: 'format': expected 'pdt-data', found '%.40s'", where,
                     format);
-  if (get_int32(json, where, "version", 1, 1, &version, err) ||
+  if (pdt_data_get_int32(json, where, "version", 1, 1, &version, err) ||
       pdt_json_only_keys(json, where, keys, sizeof keys / sizeof *keys, err) ||
-      copy_optional(json, where, "world", &out->world, err) ||
-      copy_optional(json, where, "split", &out->split, err) ||
-      copy_optional(json, where, "tokenizer", &out->tokenizer, err) ||
+      pdt_data_get_string_or(json, where, "world", &out->world, err) ||
+      pdt_data_get_string_or(json, where, "split", &out->split, err) ||
+      pdt_data_get_string_or(json, where, "tokenizer", &out->tokenizer, err) ||
       check_tokenizer(out, where, err) || read_seed(json, where, &out->seed, err) ||
       pdt_json_bool_or(json, where, "hard", &out->hard, err) ||
-      get_int32(json, where, "block_tokens", 1, 1 << 20, tau, err) ||
-      get_int32(json, where, "reveal_delay", 1, 1 << 20, &out->rounds.reveal_delay, err) ||
-      get_int32(json, where, "window", 0, 1 << 20, &out->rounds.window, err) ||
-      get_int32(json, where, "plan_slots", 1, PDT_DATA_SLOTS, &out->plan_slots, err) ||
-      get_int32(json, where, "plan_vocab_size", 2, 1 << 24, &out->plan_vocab_size, err) ||
+      pdt_data_get_int32(json, where, "block_tokens", 1, 1 << 20, tau, err) ||
+      pdt_data_get_int32(json, where, "reveal_delay", 1, 1 << 20, &out->rounds.reveal_delay, err) ||
+      pdt_data_get_int32(json, where, "window", 0, 1 << 20, &out->rounds.window, err) ||
+      pdt_data_get_int32(json, where, "plan_slots", 1, PDT_DATA_SLOTS, &out->plan_slots, err) ||
+      pdt_data_get_int32(json, where, "plan_vocab_size", 2, 1 << 24, &out->plan_vocab_size, err) ||
       read_salt(out, json, where, err))
     return -1;
   return read_notes(out, json, where, err);
