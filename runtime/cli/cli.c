@@ -186,6 +186,14 @@ error_t pdt_cli_integer(struct argp_state *state, const char *option, const char
   return 0;
 }
 
+error_t pdt_cli_int32(struct argp_state *state, const char *option, const char *arg, int32_t low,
+                      int32_t high, int32_t *out) {
+  int64_t value;
+  error_t rc = pdt_cli_integer(state, option, arg, low, high, &value);
+  if (!rc) *out = (int32_t)value;
+  return rc;
+}
+
 error_t pdt_cli_real(struct argp_state *state, const char *option, const char *arg, double low,
                      double high, double *out) {
   char *end;

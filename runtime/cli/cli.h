@@ -40,6 +40,7 @@ int pdt_cmd_model_random(const pdt_cli *cli, int argc, char **argv, pdt_error *e
 int pdt_cmd_sidecar_init(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_sidecar_describe(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_data_atlas(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_data_documents(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_data_check(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_data_tokenizer(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 
@@ -71,6 +72,8 @@ error_t pdt_cli_argument(struct argp_state *state, const char *word, const char 
  * (or a finite real number in that range); 0, or the error code that the parser returns. */
 error_t pdt_cli_integer(struct argp_state *state, const char *option, const char *arg, int64_t low,
                         int64_t high, int64_t *out);
+error_t pdt_cli_int32(struct argp_state *state, const char *option, const char *arg, int32_t low,
+                      int32_t high, int32_t *out);
 error_t pdt_cli_real(struct argp_state *state, const char *option, const char *arg, double low,
                      double high, double *out);
 

@@ -102,14 +102,6 @@ static const char doc[] =
     "  pdt data atlas --count 40000 --sequential --out text.jsonl\n"
     "  pdt data atlas --world words --model m --one-stream --out one.jsonl\n";
 
-static error_t parse_int32(struct argp_state *state, const char *option, const char *arg,
-                           int32_t low, int32_t high, int32_t *out) {
-  int64_t value;
-  error_t rc = pdt_cli_integer(state, option, arg, low, high, &value);
-  if (!rc) *out = (int32_t)value;
-  return rc;
-}
-
 static error_t parse_part(struct argp_state *state, const char *option, const char *arg,
                           pdt_atlas_part *out) {
   if (pdt_atlas_part_parse(arg, out)) return 0;
@@ -138,8 +130,8 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state) 
   };
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
     if (numbers[i].key == key)
-      return parse_int32(state, numbers[i].name, arg, numbers[i].low, numbers[i].high,
-                         numbers[i].out);
+      return pdt_cli_int32(state, numbers[i].name, arg, numbers[i].low, numbers[i].high,
+                           numbers[i].out);
   return ARGP_ERR_UNKNOWN;
 }
 

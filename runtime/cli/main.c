@@ -31,6 +31,7 @@ static const pdt_command commands[] = {
     {"sidecar init", "make a fresh sidecar for a model", false, pdt_cmd_sidecar_init},
     {"sidecar describe", "tell what a sidecar was trained with", false, pdt_cmd_sidecar_describe},
     {"data atlas", "write texts whose sections share facts", false, pdt_cmd_data_atlas},
+    {"data documents", "make training data of your own documents", false, pdt_cmd_data_documents},
     {"data check", "check a file of training or test data", false, pdt_cmd_data_check},
     {"data tokenizer", "write the tokenizer of those texts", false, pdt_cmd_data_tokenizer},
 };

@@ -27,7 +27,7 @@ static int encode(const pdt_tokenizer *tokenizer, const pdt_text_context *after,
   if (!rc && (*n_prefix > *n || memcmp(head, *ids, (size_t)*n_prefix * sizeof *head) != 0))
     rc = pdt_fail(err, PDT_ERROR_INPUT,
                   "a token of this tokenizer spans the end of the prefix '%.60s' and the start of "
-                  "the text '%.60s'",
+                  "the text '%.60s' (hint: a text begins with its space)",
                   prefix, text);
   pdt_buffer_free(&both);
   free(head);
