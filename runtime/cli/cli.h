@@ -42,6 +42,7 @@ int pdt_cmd_sidecar_describe(const pdt_cli *cli, int argc, char **argv, pdt_erro
 int pdt_cmd_data_atlas(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_data_documents(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_data_check(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
+int pdt_cmd_data_score(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 int pdt_cmd_data_tokenizer(const pdt_cli *cli, int argc, char **argv, pdt_error *err);
 
 /* Parses argv by argp (whose parser gets `input`; it has no children). Returns 0 to go on; 1 when

@@ -33,6 +33,7 @@ static const pdt_command commands[] = {
     {"data atlas", "write texts whose sections share facts", false, pdt_cmd_data_atlas},
     {"data documents", "make training data of your own documents", false, pdt_cmd_data_documents},
     {"data check", "check a file of training or test data", false, pdt_cmd_data_check},
+    {"data score", "what coordination buys on data of any kind", false, pdt_cmd_data_score},
     {"data tokenizer", "write the tokenizer of those texts", false, pdt_cmd_data_tokenizer},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
