@@ -7,6 +7,7 @@
 
 #include "atlas/parse.h"
 #include "data/data.h"
+#include "labels.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -27,26 +28,6 @@ static void fuzz_header(const char *text, size_t bytes) {
   pdt_data_header_free(&back);
 }
 
-/* Labels an entry as if tokens were three bytes each. */
-static void fuzz_labels(pdt_data_entry *e) {
-  pdt_data_tokens tokens[PDT_DATA_SECTIONS] = {{0}};
-  pdt_data_rounds rounds = {4, 1, 6};
-  pdt_data_shape shape;
-  pdt_error err = {0};
-  for (int32_t k = 0; k < e->n_sections; k++) {
-    int32_t length = (int32_t)strlen(e->sections[k].text);
-    tokens[k].n = (length + 2) / 3;
-    tokens[k].ends = calloc((size_t)tokens[k].n + 1, sizeof *tokens[k].ends);
-    if (!tokens[k].ends) abort();
-    for (int32_t i = 0; i < tokens[k].n; i++)
-      tokens[k].ends[i] = 3 * i + 3 < length ? 3 * i + 3 : length;
-  }
-  if (pdt_data_label(e, tokens, &rounds, &err) || pdt_data_shape_of(e, &rounds, &shape, &err))
-    abort();
-  if (shape.crowded > shape.blocks || shape.unseen > shape.uses) abort();
-  for (int32_t k = 0; k < e->n_sections; k++) free(tokens[k].ends);
-}
-
 static void fuzz_entry(const char *text, size_t bytes) {
   pdt_data_header header = {.rounds = {6, 1, 0},
                             .plan_slots = 16,
@@ -65,7 +46,7 @@ static void fuzz_entry(const char *text, size_t bytes) {
       pdt_data_entry_text(&back, &two, &n_two, &err))
     abort();
   if (n_one != n_two || memcmp(one, two, n_one) != 0) abort();
-  fuzz_labels(&e);
+  label_by_bytes(&e, &(pdt_data_rounds){4, 1, 6});
   free(one);
   free(two);
   pdt_data_entry_free(&e);
