@@ -1,0 +1,56 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# What the scripts share that train a sidecar beside a trunk, behind lib.sh. Sourced, never run.
+
+# Reads --out, --ranks and --scale into out, ranks and scale, which are set to what they are by default;
+# --help prints the script's manual.
+training_arguments() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --out | --ranks | --scale)
+        [ $# -ge 2 ] || usage_error "$1 needs a value"
+        case $1 in
+          --out) out=$2 ;;
+          --ranks) ranks=$2 ;;
+          --scale) scale=$2 ;;
+        esac
+        shift
+        ;;
+      -h | --help)
+        print_help "$0"
+        exit
+        ;;
+      *) usage_error "unknown argument '$1'" ;;
+    esac
+    shift
+  done
+  [[ $ranks =~ ^[1-9][0-9]*$ ]] || usage_error "--ranks: expected a number, found '$ranks'"
+  [[ $scale =~ ^[0-9]*\.?[0-9]+$ ]] || usage_error "--scale: expected a number, found '$scale'"
+}
+
+# so many of something, times --scale, at least 8
+times() { awk -v n="$1" -v x="$scale" 'BEGIN { n = int(n * x); print n < 8 ? 8 : n }'; }
+
+# A fresh sidecar for SmolLM2 with four streams, unless it is there: notes of 192, written from layer 14, read at five
+# layers of the upper half. `plan` is the plan's vocabulary and salt, as data has them.
+smollm2_sidecar() {
+  [ -f fresh.safetensors ] || "$pdt" sidecar init --model "$model" --streams 4 --layers 16,19,22,25,28 --pool-layer 14 \
+    --scale-text "$top/README.md" --read-codes 2 --notes-dim 192 --snc-heads 8 --snc-head-dim 32 --adapter-dim 64 \
+    --pool-heads 12 --pool-dim 48 --speculation-hidden 512 --agree-dim 64 "${plan[@]}" --plan-dim 32 \
+    --plan-places 32 --block-tokens 8 --window 64 --horizon 32 --gamma 0.5 --gate 0 --out fresh.safetensors
+}
+
+# stage NAME [OPTIONS]: trains a stage of the sidecar in folder $out/NAME from the one before, or what is left of it;
+# `previous` is then its folder. `model` is the trunk, `data` an array of --data FILE.
+previous=fresh.safetensors
+stage() {
+  local name=$1 resume=()
+  shift
+  if [ ! -f "$name/finished" ]; then
+    if [ -f "$name/checkpoint.safetensors" ]; then resume=(--resume); else rm -rf "$name"; fi
+    note "$name: $(date +%H:%M:%S)"
+    logged "$out/$name.log" "$top/launch/mpirun" -n "$ranks" "$pdt" train --model "$model" \
+      --sidecar "$previous" "${data[@]}" --out "$name" "${resume[@]}" "$@"
+    touch "$name/finished"
+  fi
+  previous=$name/sidecar.safetensors
+}
