@@ -205,16 +205,26 @@ static int by_text(const void *a, const void *b) {
   return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* Do prompt or prefixes have it already? */
-static bool is_told(const pdt_data_entry *e, const candidate *c) {
+/* What prompt and prefixes tell everybody, in small letters, freed by the caller. */
+static int lower_told(const pdt_data_entry *e, char **out, pdt_error *err) {
+  pdt_buffer told = {0};
+  int rc = pdt_buffer_put(&told, e->prompt, strlen(e->prompt), err);
+  for (pdt_stream k = 0; k < e->n_sections && !rc; k++)
+    rc = pdt_buffer_put(&told, "\n", 1, err) ||
+         pdt_buffer_put(&told, e->sections[k].prefix, strlen(e->sections[k].prefix), err);
+  if (!rc) rc = lower(told.data, told.bytes, out, err);
+  pdt_buffer_free(&told);
+  return rc ? -1 : 0;
+}
+
+/* *is: it is told everybody. */
+static int is_told(const char *told, const candidate *c, bool *is, pdt_error *err) {
+  char *small;
   size_t at = 0;
-  if (pdt_data_find(e->prompt, strlen(e->prompt), c->text, c->bytes, &at)) return true;
-  for (pdt_stream k = 0; k < e->n_sections; k++) {
-    at = 0;
-    if (pdt_data_find(e->sections[k].prefix, strlen(e->sections[k].prefix), c->text, c->bytes, &at))
-      return true;
-  }
-  return false;
+  if (lower(c->text, c->bytes, &small, err)) return -1;
+  *is = pdt_data_find(told, strlen(told), small, strlen(small), &at);
+  free(small);
+  return 0;
 }
 
 /* The candidate of a group of equal ones that stands earliest where no name is yet; NULL where the
@@ -228,7 +238,7 @@ static const candidate *owner_of(const pdt_data_places *p, const candidate *c, s
     telling |= c[i].telling;
     if (!owner || c[i].begin < owner->begin) owner = &c[i];
   }
-  return several && telling && !is_told(p->e, c) ? owner : NULL;
+  return several && telling ? owner : NULL;
 }
 
 /* Makes a fact of a group. */
@@ -249,7 +259,7 @@ static int keep(pdt_data_places *p, const candidate *c, size_t n, const candidat
   return 0;
 }
 
-static int choose(pdt_data_places *p, candidates *c, pdt_error *err) {
+static int choose(pdt_data_places *p, candidates *c, const char *told, pdt_error *err) {
   if (c->n > 1) qsort(c->all, c->n, sizeof *c->all, by_text);
   for (size_t first = 0, n; first < c->n && p->e->n_facts < PDT_DATA_FACTS; first += n) {
     const candidate *group = &c->all[first];
@@ -257,17 +267,21 @@ static int choose(pdt_data_places *p, candidates *c, pdt_error *err) {
                 memcmp(group[n].text, group->text, group->bytes) == 0;)
       n++;
     const candidate *owner = owner_of(p, group, n);
-    if (owner && keep(p, group, n, owner, err)) return -1;
+    bool known = false;
+    if (owner && is_told(told, owner, &known, err)) return -1;
+    if (owner && !known && keep(p, group, n, owner, err)) return -1;
   }
   return 0;
 }
 
 int pdt_data_find_names(pdt_data_places *p, const pdt_data_stop_words *stop, pdt_error *err) {
   candidates c = {0};
-  int rc = PDT_NEW(&p->e->facts, PDT_DATA_FACTS, "facts", err);
+  char *told = NULL;
+  int rc = PDT_NEW(&p->e->facts, PDT_DATA_FACTS, "facts", err) || lower_told(p->e, &told, err);
   for (pdt_stream k = 0; k < p->e->n_sections && !rc; k++)
     rc = gather(&c, p->e->sections[k].text, p->sections[k].length, k, stop, err);
-  if (!rc) rc = choose(p, &c, err);
+  if (!rc) rc = choose(p, &c, told, err);
   free(c.all);
+  free(told);
   return rc ? -1 : 0;
 }

@@ -138,7 +138,7 @@ static void names_are_found(void **state) {
                   true, "0:Porto-Novo:u:Porto-Novo\n1:Porto-Novo:s:Porto-Novo\n");
   /* two uses, three sections' worth of capitals in one: the prompt and prefixes tell */
   pdt_data_entry e =
-      sound("{\"prompt\": \"About Elbe.\", \"sections\": [{\"prefix\": \"\\nPrag:\", "
+      sound("{\"prompt\": \"About the ELBE.\", \"sections\": [{\"prefix\": \"\\nPrag:\", "
             "\"text\": \" an Elbe, a Prag, a Melk\"}, {\"prefix\": \"\\nB:\", "
             "\"text\": \" an Elbe, a Prag\"}]}",
             true);
