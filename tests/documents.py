@@ -215,11 +215,52 @@ def atlas(w):
     return None if again["entries"] == 5 and f"{again['other']['notes']['cross_entropy']:.3f}" == row[4] else f"{row}: {again}"
 
 
+def package(w):
+    """bench/own-text: documents of a package's tables, in this case of two invented countries, and its judge."""
+    own, folder = os.path.join(harness.ROOT, "bench", "own-text"), w.path("tables")
+    os.mkdir(folder)
+    parts = [("Zes", "Odal"), ("Zes", "Umber"), ("Zes", "Ilk"), ("Tharg", "Ostrel"), ("Tharg", "Wend")]
+    tables = {
+        "3166-1": [dict(alpha_2="ZQ", name="Zes"), dict(alpha_2="TQ", name="Tharg")],
+        "3166-2": [dict(code=f"{x[0]}Q-{n}", name=y, type="Province") for n, (x, y) in enumerate(parts)],
+    }
+    for number, rows in tables.items():
+        w.write(f"tables/iso_{number}.json", [{number: rows}])
+    result = harness.run([own, "make", "--folder", folder, "--count", 5, "--out", w.path("own.jsonl")])
+    if result.status or "5 documents of 5 parts" not in result.out:
+        return f"make: {result.status} {result.out} {result.err}"
+    said = w.make(w.path("own.jsonl"), "own-data.jsonl").out
+    if "5 entries of 5 documents; 25 facts" not in said:
+        return said
+    if harness.run([own, "requests", "--data", w.path("own-data.jsonl"), "--out", w.path("own-requests.jsonl")]).status:
+        return "requests"
+    w.run("decode", "--model", MODEL, "--sidecar", SIDECAR, "--requests", w.path("own-requests.jsonl"), "--max-tokens", "6", "--json", "--out", w.path("own-answers.jsonl"), "--overwrite")
+    # its own texts agree; one section that is another entry's does not
+    answers = [[x["text"] for x in e["sections"]] for e in w.read("own-data.jsonl")[1:]]
+    tharg = next(i for i, x in enumerate(answers) if "Tharg" in x[0])
+    zes = next(i for i, x in enumerate(answers) if "Zes" in x[0])
+    for swap, wrong in ((False, 0), (True, 1)):
+        if swap:
+            answers[zes][1] = answers[tharg][1]
+        w.write("judged.jsonl", [dict(type="artifact", request=r, stream=k, text=x) for r, texts in enumerate(answers) for k, x in enumerate(texts)])
+        judged = harness.run([own, "judge", "--data", w.path("own-data.jsonl"), w.path("judged.jsonl")]).out
+        if f"country: {wrong} of 15 uses contradict" not in judged or "code: 0 of 5 uses contradict" not in judged or "; 0 of 5 answers state none" not in judged:
+            return judged
+    return harness.refusals(
+        [
+            ("a folder without tables", [own, "make", "--folder", w.scratch, "--out", w.path("o")], 1, "expected a table of iso-codes"),
+            ("too few documents", [own, "make", "--folder", folder, "--out", w.path("o")], 1, "expected 500 documents or more, found 5"),
+            ("answers that are none", [own, "judge", "--data", w.path("own-data.jsonl"), w.write("nothing.jsonl", [])], 1, "found no artifact"),
+        ],
+        "bench/own-text: ",
+    )
+
+
 def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         w = World(pdt, max(ranks, default=0), scratch)
-        checks = [("labels", labels), ("splits", splits), ("refusals", refusals), ("training", training), ("atlas", atlas)]
+        checks = [("labels", labels), ("splits", splits), ("refusals", refusals), ("training", training), ("atlas", atlas), ("package", package)]
         harness.run_checks([(name, lambda check=check: check(w)) for name, check in checks])
 
 
