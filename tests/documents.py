@@ -177,6 +177,14 @@ def training(w):
         return f"{tokens} tokens of 20 entries: {trained['all']}"
     if trained["told"]["tokens"] == 0 or not math.isfinite(trained["all"]["notes"]["cross_entropy"]):
         return f"{trained}"
+    # one step over all entries, in lockstep, tells the same cross-entropy before it learns; its log has five digits
+    w.run(
+        "train", "--stage", "2", "--model", MODEL, "--sidecar", w.path("stage-all/sidecar.safetensors"), "--data", w.path("data.jsonl"),
+        "--steps", "1", "--batch", "20", "--lockstep", "1", "--stated", "1", "--log-every", "1", "--out", w.path("measured"),
+    )  # fmt: skip
+    measured = next(x["tokens"] for x in w.read("measured/log.jsonl") if x.get("step") == 1)
+    if abs(measured - trained["all"]["notes"]["cross_entropy"]) > 1e-4:
+        return f"training measures {measured}: {trained['all']}"
     harness.closed_sidecar(w.pdt, MODEL, w.path("closed.safetensors"), 2)
     w.make(w.path("docs.jsonl"), "closed.jsonl", "--plan-vocab", "97")
     closed = score(w, w.path("closed.safetensors"), "closed.jsonl")

@@ -341,7 +341,7 @@ int pdt_data_header_fits(const pdt_data_header *h, const char *path, const pdt_s
     return 0;
   return pdt_fail(err, PDT_ERROR_INPUT,
                   "%s: a plan of %d slots, vocabulary %d, salt '%s'; the sidecar's has %d, %d, "
-                  "'%s' (hint: pdt data atlas --plan-slots, --plan-vocab, --plan-salt)",
+                  "'%s' (hint: --plan-slots, --plan-vocab and --plan-salt of what made it)",
                   path, h->plan_slots, h->plan_vocab_size, h->plan_salt, c->plan_slots,
                   c->plan_vocab_size, c->plan_hash_salt);
 }
