@@ -13,72 +13,21 @@
 #include <cmocka.h>
 
 #include "atlas/check.h"
-#include "atlas/generate.h"
 #include "atlas/parse.h"
 #include "atlas/vocabulary.h"
+#include "atlas_entries.h"
 #include "base/buffer.h"
 #include "base/json.h"
 #include "data/sequence.h"
 #include "data/tokens.h"
-#include "scratch.h"
 
 /* Names of a type of the world of syllables, and those of one token. */
 enum { VALUES = 96, ONES = 48 };
 
-/* What every test needs: made once. */
-typedef struct fixture {
-  scratch *files;
-  pdt_atlas_world *world;
-  pdt_tokenizer *tokenizer;
-  uint64_t fingerprint;
-  pdt_error err;
-} fixture;
+enum { TAU = 6 }; /* tokens of a block */
 
 static int setup(void **state) {
-  fixture *f = calloc(1, sizeof *f);
-  void *files = NULL;
-  if (!f) return -1;
-  *state = f;
-  if (scratch_setup(&files)) return -1;
-  f->files = files;
-  return pdt_atlas_world_new(&f->world, PDT_ATLAS_SYLLABLES, &f->err) ||
-         pdt_atlas_tokenizer(f->world, &f->tokenizer, &f->fingerprint, &f->err);
-}
-
-static int teardown(void **state) {
-  fixture *f = *state;
-  void *files = f->files;
-  pdt_tokenizer_free(f->tokenizer);
-  pdt_atlas_world_free(f->world);
-  free(f);
-  return scratch_teardown(&files);
-}
-
-static pdt_atlas_options options_of(bool hard, pdt_atlas_split split, uint64_t seed) {
-  return (pdt_atlas_options){.seed = seed,
-                             .split = split,
-                             .hard = hard,
-                             .min_sections = 2,
-                             .max_sections = 6,
-                             .min_tokens = 30,
-                             .max_tokens = 90,
-                             .rounds = {6, 1, 0},
-                             .plan_slots = 16,
-                             .plan_vocab_size = 65536,
-                             .plan_salt = "parallel-decoder-v1"};
-}
-
-static pdt_atlas_generator generator_of(fixture *f, const pdt_atlas_options *options) {
-  pdt_atlas_generator g;
-  if (pdt_atlas_generator_init(&g, f->world, f->tokenizer, options, &f->err))
-    fail_msg("%s", f->err.message);
-  return g;
-}
-
-static pdt_data_entry draw(fixture *f, pdt_atlas_generator *g, uint32_t index) {
-  pdt_data_entry e = {0};
-  if (pdt_atlas_generate(g, index, &e, &f->err)) fail_msg("%s", f->err.message);
-  return e;
+  return atlas_setup(state, PDT_ATLAS_SYLLABLES);
 }
 
 /* Names, towns and words of sentences are all different. */
@@ -199,8 +148,8 @@ static void every_fact_is_read_back(void **state) {
   fixture *f = *state;
   pdt_atlas_reading r = {0};
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_VALID, 11);
-    pdt_atlas_generator g = generator_of(f, &o);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_VALID, 11);
+    pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
     for (uint32_t i = 0; i < 3000; i++) {
       pdt_data_entry e = draw(f, &g, i);
       check_roles(&e);
@@ -217,8 +166,8 @@ static void unfinished_texts_are_read(void **state) {
   fixture *f = *state;
   pdt_atlas_reading whole = {0}, part = {0};
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_TEST, 5);
-    pdt_atlas_generator g = generator_of(f, &o);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_TEST, 5);
+    pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
     for (uint32_t i = 0; i < 60; i++) {
       pdt_data_entry e = draw(f, &g, i);
       const char *text = e.sections[0].text;
@@ -366,8 +315,8 @@ static void labels_agree_with_a_simulation(void **state) {
   static const pdt_data_rounds rounds[] = {{6, 1, 0}, {4, 1, 9},  {5, 2, 0}, {8, 3, 20},
                                            {1, 1, 0}, {16, 1, 1}, {7, 1, 3}, {200, 1, 0}};
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_TRAIN, 3);
-    pdt_atlas_generator g = generator_of(f, &o);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_TRAIN, 3);
+    pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
     for (uint32_t i = 0; i < 40; i++) {
       pdt_data_entry e = draw(f, &g, i);
       pdt_data_tokens *tokens;
@@ -419,8 +368,8 @@ static void promises_are_kept(void **state) {
   fixture *f = *state;
   int32_t circles = 0, crowded = 0, unseen = 0;
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_TRAIN, 21);
-    pdt_atlas_generator g = generator_of(f, &o);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_TRAIN, 21);
+    pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
     for (uint32_t i = 0; i < 150; i++) {
       pdt_data_entry e = draw(f, &g, i);
       pdt_data_tokens *tokens;
@@ -450,9 +399,9 @@ static void promises_are_kept(void **state) {
 /* Blocks of 16 still complete one statement at most. */
 static void large_blocks_are_kept_apart(void **state) {
   fixture *f = *state;
-  pdt_atlas_options o = options_of(false, PDT_TRAIN, 2);
+  pdt_atlas_options o = options_of(TAU, false, PDT_TRAIN, 2);
   o.rounds = (pdt_data_rounds){16, 2, 0};
-  pdt_atlas_generator g = generator_of(f, &o);
+  pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
   for (uint32_t i = 0; i < 50; i++) {
     pdt_data_entry e = draw(f, &g, i);
     pdt_data_shape shape;
@@ -468,8 +417,8 @@ static void places_tell_nothing(void **state) {
   fixture *f = *state;
   enum { N = 3000 };
   int32_t ordinals[6][6] = {{0}}, forms[12][6] = {{0}}, first = 0, sections = 0;
-  pdt_atlas_options o = options_of(false, PDT_TRAIN, 8);
-  pdt_atlas_generator g = generator_of(f, &o);
+  pdt_atlas_options o = options_of(TAU, false, PDT_TRAIN, 8);
+  pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
   for (uint32_t i = 0; i < N; i++) {
     pdt_data_entry e = draw(f, &g, i);
     for (int32_t k = 0; k < e.n_sections; k++, sections++) {
@@ -506,8 +455,9 @@ static void entries_are_the_same_for_ever(void **state) {
   fixture *f = *state;
   static const char *const expected[] = {"bfe832f98f25aeb9", "555982b551da94a9"};
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_TEST, 77);
-    pdt_atlas_generator g = generator_of(f, &o), h = generator_of(f, &o);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_TEST, 77);
+    pdt_atlas_generator g = generator_of(f, f->tokenizer, &o),
+                        h = generator_of(f, f->tokenizer, &o);
     XXH3_state_t *sum = XXH3_createState();
     XXH3_64bits_reset(sum);
     for (uint32_t i = 0; i < 100; i++) {
@@ -540,8 +490,8 @@ static void splits_share_nothing(void **state) {
   fixture *f = *state;
   int32_t types[12], values[12], shares[3] = {0};
   for (int split = 0; split < 3; split++) {
-    pdt_atlas_options o = options_of(false, (pdt_atlas_split)split, 100 + (uint64_t)split);
-    pdt_atlas_generator g = generator_of(f, &o);
+    pdt_atlas_options o = options_of(TAU, false, (pdt_atlas_split)split, 100 + (uint64_t)split);
+    pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
     for (uint32_t i = 0; i < 300; i++) {
       pdt_data_entry e = draw(f, &g, i);
       char town[24];
@@ -646,7 +596,7 @@ static void other_tokenizers_serve(void **state) {
     pdt_tokenizer *t;
     pdt_atlas_generator g;
     pdt_data_entry e = {0};
-    pdt_atlas_options o = options_of(i % 2 == 1, PDT_TRAIN, i);
+    pdt_atlas_options o = options_of(TAU, i % 2 == 1, PDT_TRAIN, i);
     o.max_tokens = 400;
     snprintf(path, sizeof path, "tests/data/tokenizers/%s/tokenizer.json", names[i]);
     if (pdt_tokenizer_load(&t, path, &f->err)) fail_msg("%s", f->err.message);
@@ -685,8 +635,8 @@ static char *file_text(fixture *f) {
   size_t bytes;
   pdt_buffer all = {0};
   pdt_data_header h = header_of(f, tokenizer);
-  pdt_atlas_options o = options_of(false, PDT_TRAIN, 6);
-  pdt_atlas_generator g = generator_of(f, &o);
+  pdt_atlas_options o = options_of(TAU, false, PDT_TRAIN, 6);
+  pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
   assert_int_equal(pdt_data_header_text(&h, &line, &bytes, &f->err), 0);
   assert_int_equal(pdt_buffer_put(&all, line, bytes, &f->err), 0);
   free(line);
@@ -826,8 +776,8 @@ static void the_example_is_sound(void **state) {
   pdt_data_stats stats;
   pdt_data_reader r;
   pdt_data_entry e;
-  pdt_atlas_options o = options_of(false, PDT_TEST, 77);
-  pdt_atlas_generator g = generator_of(f, &o);
+  pdt_atlas_options o = options_of(TAU, false, PDT_TEST, 77);
+  pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
   if (pdt_atlas_check(path, NULL, &stats, &f->err)) fail_msg("%s", f->err.message);
   assert_true(stats.recut && stats.read_back);
   assert_int_equal(pdt_data_open(&r, path, &f->err), 0);
@@ -895,7 +845,7 @@ static void notes_may_stand_for_facts(void **state) {
 static void impossible_options_are_refused(void **state) {
   fixture *f = *state;
   pdt_atlas_options o[9];
-  for (int i = 0; i < 9; i++) o[i] = options_of(false, PDT_TRAIN, 0);
+  for (int i = 0; i < 9; i++) o[i] = options_of(TAU, false, PDT_TRAIN, 0);
   o[0].min_sections = 1;
   o[1].max_sections = 7;
   o[2].min_sections = 5;
@@ -968,7 +918,7 @@ static void check_sequence(fixture *f, const pdt_data_entry *e, const int32_t *o
 static void sequences_say_everything_once(void **state) {
   fixture *f = *state;
   pdt_atlas_generator g;
-  const pdt_atlas_options o = options_of(false, PDT_TRAIN, 5);
+  const pdt_atlas_options o = options_of(TAU, false, PDT_TRAIN, 5);
   const pdt_sequence_weights weights = pdt_sequence_weights_default();
   int straight = 0;
   assert_int_equal(pdt_atlas_generator_init(&g, f->world, f->tokenizer, &o, &f->err), 0);
@@ -1021,5 +971,5 @@ int main(void) {
       cmocka_unit_test(notes_may_stand_for_facts),
       cmocka_unit_test(impossible_options_are_refused),
   };
-  return cmocka_run_group_tests(tests, setup, teardown);
+  return cmocka_run_group_tests(tests, setup, atlas_teardown);
 }

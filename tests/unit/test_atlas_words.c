@@ -15,64 +15,19 @@
 
 #include <cmocka.h>
 
-#include "atlas/generate.h"
 #include "atlas/parse.h"
 #include "atlas/prompt.h"
 #include "atlas/vocabulary.h"
+#include "atlas_entries.h"
 #include "data/data.h"
 #include "eval/judge.h"
 
 enum { FOUNDER, ORIGIN, GOOD, EMBLEM };
 
-typedef struct fixture {
-  pdt_atlas_world *world;
-  pdt_tokenizer *tokenizer;
-  uint64_t fingerprint;
-  pdt_error err;
-} fixture;
+enum { TAU = 8 }; /* tokens of a block */
 
 static int setup(void **state) {
-  fixture *f = calloc(1, sizeof *f);
-  if (!f) return -1;
-  *state = f;
-  return pdt_atlas_world_new(&f->world, PDT_ATLAS_WORDS, &f->err) ||
-         pdt_atlas_tokenizer(f->world, &f->tokenizer, &f->fingerprint, &f->err);
-}
-
-static int teardown(void **state) {
-  fixture *f = *state;
-  pdt_tokenizer_free(f->tokenizer);
-  pdt_atlas_world_free(f->world);
-  free(f);
-  return 0;
-}
-
-static pdt_atlas_options options_of(bool hard, pdt_atlas_split split, uint64_t seed) {
-  return (pdt_atlas_options){.seed = seed,
-                             .split = split,
-                             .hard = hard,
-                             .min_sections = 2,
-                             .max_sections = 6,
-                             .min_tokens = 30,
-                             .max_tokens = 90,
-                             .rounds = {8, 1, 0},
-                             .plan_slots = 16,
-                             .plan_vocab_size = 65536,
-                             .plan_salt = "parallel-decoder-v1"};
-}
-
-static pdt_atlas_generator generator_of(fixture *f, const pdt_tokenizer *tokenizer,
-                                        const pdt_atlas_options *options) {
-  pdt_atlas_generator g;
-  if (pdt_atlas_generator_init(&g, f->world, tokenizer, options, &f->err))
-    fail_msg("%s", f->err.message);
-  return g;
-}
-
-static pdt_data_entry draw(fixture *f, pdt_atlas_generator *g, uint32_t index) {
-  pdt_data_entry e = {0};
-  if (pdt_atlas_generate(g, index, &e, &f->err)) fail_msg("%s", f->err.message);
-  return e;
+  return atlas_setup(state, PDT_ATLAS_WORDS);
 }
 
 /* ---- the world ---- */
@@ -249,10 +204,10 @@ static tally read_back(fixture *f, const pdt_atlas_options *o, uint32_t n) {
 
 static void every_fact_is_read_back(void **state) {
   fixture *f = *state;
-  pdt_atlas_options o = options_of(false, PDT_TRAIN, 11);
+  pdt_atlas_options o = options_of(TAU, false, PDT_TRAIN, 11);
   tally t = read_back(f, &o, 2000);
   assert_true(t.ones > 12000 && t.others == 0 && t.held_out == 0);
-  o = options_of(true, PDT_TRAIN, 11);
+  o = options_of(TAU, true, PDT_TRAIN, 11);
   t = read_back(f, &o, 2000); /* some 16,000 names, half of them hard, half of those invented */
   assert_in_range(1000 * t.others / (t.ones + t.others), 480, 520);
   assert_in_range(1000 * t.invented / t.others, 470, 530);
@@ -262,7 +217,7 @@ static void every_fact_is_read_back(void **state) {
 static void held_out_names_are_apart(void **state) {
   fixture *f = *state;
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_TEST, 3);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_TEST, 3);
     tally t = read_back(f, &o, 300);
     assert_int_equal(t.held_out, 0);
     o.names = PDT_ATLAS_HELD_OUT;
@@ -284,7 +239,7 @@ static void promises_are_kept(void **state) {
   fixture *f = *state;
   int32_t unseen = 0;
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_VALID, 21);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_VALID, 21);
     pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
     for (uint32_t i = 0; i < 100; i++) {
       pdt_data_entry e = draw(f, &g, i);
@@ -303,7 +258,7 @@ static void entries_are_the_same_for_ever(void **state) {
   fixture *f = *state;
   static const char *const expected[] = {"763f2df47837f8d9", "2866daf2377c544c"};
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_TEST, 77);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_TEST, 77);
     pdt_atlas_generator g = generator_of(f, f->tokenizer, &o);
     XXH3_state_t *sum = XXH3_createState();
     char found[17];
@@ -374,7 +329,7 @@ static int32_t wording_of(fixture *f, const pdt_data_entry *e) {
 static void held_out_wordings_are_apart(void **state) {
   fixture *f = *state;
   for (int part = 0; part < 3; part++) {
-    pdt_atlas_options o = options_of(false, PDT_VALID, 5);
+    pdt_atlas_options o = options_of(TAU, false, PDT_VALID, 5);
     int32_t times[PDT_ATLAS_WORDINGS] = {0};
     o.wordings = true;
     o.wordings_of = (pdt_atlas_part)part;
@@ -396,7 +351,7 @@ static void held_out_wordings_are_apart(void **state) {
 static void training_sees_nothing_held_out(void **state) {
   fixture *f = *state;
   pdt_atlas_options o[4];
-  for (int i = 0; i < 4; i++) o[i] = options_of(false, PDT_TRAIN, 0);
+  for (int i = 0; i < 4; i++) o[i] = options_of(TAU, false, PDT_TRAIN, 0);
   o[0].names = PDT_ATLAS_HELD_OUT;
   o[1].names = PDT_ATLAS_ALL;
   o[2].wordings = o[3].wordings = true;
@@ -441,7 +396,7 @@ static void names_in_pieces_are_left_out(void **state) {
   const pdt_atlas_world *w = f->world;
   const char *founder = w->names[FOUNDER][5], *good = w->names[GOOD][17];
   pdt_tokenizer *t = tokenizer_without(f, (const char *const[]){founder, good, NULL});
-  pdt_atlas_options o = options_of(false, PDT_TRAIN, 1);
+  pdt_atlas_options o = options_of(TAU, false, PDT_TRAIN, 1);
   pdt_atlas_generator g = generator_of(f, t, &o);
   char expected[64];
   assert_int_equal(g.n_left_out, 2);
@@ -466,7 +421,7 @@ static void small_tokenizers_are_refused(void **state) {
   fixture *f = *state;
   pdt_tokenizer *t;
   pdt_atlas_generator g;
-  pdt_atlas_options o = options_of(false, PDT_TRAIN, 1);
+  pdt_atlas_options o = options_of(TAU, false, PDT_TRAIN, 1);
   if (pdt_tokenizer_load(&t, "tests/data/tokenizers/gpt2/tokenizer.json", &f->err))
     fail_msg("%s", f->err.message);
   assert_int_equal(pdt_atlas_generator_init(&g, f->world, t, &o, &f->err), -1);
@@ -513,7 +468,7 @@ static void real_tokenizers_have_the_names(void **state) {
     }
   assert_int_equal(most, 3);
   for (int hard = 0; hard < 2; hard++) {
-    pdt_atlas_options o = options_of(hard, PDT_TRAIN, 9);
+    pdt_atlas_options o = options_of(TAU, hard, PDT_TRAIN, 9);
     pdt_atlas_generator g = generator_of(f, t, &o);
     pdt_atlas_reading r = {0};
     assert_int_equal(g.n_left_out, 0);
@@ -684,5 +639,5 @@ int main(void) {
       cmocka_unit_test(uses_are_counted_by_what_is_stated),
       cmocka_unit_test(unlisted_names_may_agree),
   };
-  return cmocka_run_group_tests(tests, setup, teardown);
+  return cmocka_run_group_tests(tests, setup, atlas_teardown);
 }
