@@ -9,22 +9,13 @@
 
 #include "base/json.h"
 #include "base/json_text.h"
+#include "byte_tokenizer.h"
 #include "request/message.h"
 #include "sidecar/sidecar.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { VOCABULARY = 300, POSITIONS = 5000, STREAMS = 4, SLOTS = 3, PLAN_VOCABULARY = 65536 };
-
-static pdt_tokenizer *new_tokenizer(void) {
-  static const char text[] =
-      "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
-      "\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,"
-      "\"z\":300},\"merges\":[\"a b\"]}}";
-  pdt_tokenizer *tokenizer;
-  if (pdt_tokenizer_parse(&tokenizer, text, strlen(text), "fuzz", NULL)) abort();
-  return tokenizer;
-}
 
 static void check_ids(const int32_t *ids, int32_t n, int32_t end) {
   if (n < 0) abort();
@@ -130,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
   }
   if (pdt_json_parse_wide(&json, (const char *)data + 1, size - 1, "fuzz", &err)) return 0;
-  pdt_tokenizer *tokenizer = data[0] % 2 ? new_tokenizer() : NULL;
+  pdt_tokenizer *tokenizer = data[0] % 2 ? byte_tokenizer(VOCABULARY) : NULL;
   context.tokenizer = tokenizer;
   if (!pdt_request_parse(&r, json, "fuzz", size, &context, &err)) {
     context.tokenizer = NULL;

@@ -6,22 +6,13 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "byte_tokenizer.h"
 #include "serve/ask.h"
 #include "serve/reply.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { VOCABULARY = 300, POSITIONS = 2000, STREAMS = 4, SLOTS = 3, PLAN_VOCABULARY = 65536 };
-
-static pdt_tokenizer *new_tokenizer(void) {
-  static const char text[] =
-      "{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
-      "\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,"
-      "\"z\":299},\"merges\":[\"a b\"]}}";
-  pdt_tokenizer *tokenizer;
-  if (pdt_tokenizer_parse(&tokenizer, text, strlen(text), "fuzz", NULL)) abort();
-  return tokenizer;
-}
 
 /* What is written must be JSON, whatever came in. */
 static void check_json(const pdt_buffer *text) {
@@ -73,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       .defaults = {
           .block_tokens = 16, .reveal_delay = 1, .window = 8, .horizon = 32, .gamma = 0.5}};
   if (size < 1) return 0;
-  pdt_tokenizer *tokenizer = new_tokenizer();
+  pdt_tokenizer *tokenizer = byte_tokenizer(VOCABULARY - 1);
   pdt_request_chat chat = {.model = "fuzz", .tokenizer = tokenizer};
   if (pdt_chat_template_parse(&chat.template, template, strlen(template), "fuzz", NULL, NULL))
     abort();
