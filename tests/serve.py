@@ -682,6 +682,44 @@ def death(pdt, layout):
     return check
 
 
+def stuck(pdt, layout):
+    """A rank that stands still is told of while a request is in flight, and forgotten when it goes on."""
+
+    def wait(server, status, seconds=20):
+        deadline = time.time() + seconds
+        while time.time() < deadline:
+            got, _, data = server.ask("/health")
+            if got == status:
+                return json.loads(data)
+            time.sleep(0.05)
+        raise harness.Failed(f"/health: no {status} within {seconds} s, but {got}: {data}")
+
+    def check():
+        with Server(pdt, layout, ["--stuck", 0.8]) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+            wanted = json.loads(server.good("/v1/completions", LONG))["choices"]
+            rank = ranks_of(server)[-1]
+            os.kill(rank, signal.SIGSTOP)
+            try:
+                time.sleep(1)
+                idle = json.loads(server.good("/health"))  # nobody waits for a round
+                job = pool.submit(server.ask, "/v1/completions", LONG)
+                began = time.time()
+                told, after = wait(server, 503), time.time() - began
+            finally:
+                os.kill(rank, signal.SIGCONT)
+            well = wait(server, 200)
+            if idle["status"] != "ok" or well["status"] != "ok" or idle["reason"] or well["reason"]:
+                return f"before {idle}, afterwards {well}"
+            if told["status"] != "stuck" or "1 requests are in flight, and no round has ended for" not in told["reason"] or after < 0.8:
+                return f"{told} after {after:.2f} s"
+            status, _, data = job.result()
+            if status != 200 or json.loads(data)["choices"] != wanted:
+                return f"the request: status {status}: {data[:300]}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
 def cpu_seconds(group):
     """Of all processes of a group."""
     total = 0
@@ -962,6 +1000,7 @@ def main():
     checks += [("packed", packed(pdt, asked)), ("bad input", bad_input(pdt)), ("rough clients", rough_clients(pdt)), ("many bodies", many_bodies(pdt)), ("limits", limits(pdt)), ("keys", keys(pdt)), ("TLS", tls(pdt))]
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
+    checks += [(f"stuck {x}", stuck(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [(f"rounds {layouts[0]}", rounds(pdt, layouts[0], asked)), ("page", page(pdt))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]

@@ -74,7 +74,10 @@ static const struct argp_option options[] = {
      "after SIGTERM, in which what was taken may finish (30)", 3},
     {"ping", KEY_PING, "SECONDS", 0,
      "of silence, after which a stream of chunks has a comment (10)", 3},
-    {"stuck", KEY_STUCK, "SECONDS", 0, "without progress, after which /health answers 503 (60)", 3},
+    {"stuck", KEY_STUCK, "SECONDS", 0,
+     "in which a round must end while requests are in flight; after them /health answers 503, with "
+     "the reason, until one does (60)",
+     3},
     {NULL, 0, NULL, 0, "Where it runs:", 4},
     PDT_ENGINE_OPTIONS(KEY_ENGINE, 4, "requests in flight at once (8)"),
     {"draft", KEY_ENGINE + PDT_FLAG_DRAFT, "DIR", 0,

@@ -35,26 +35,51 @@ static enum MHD_Result respond_json(const pdt_exchange *e, int status, FILE *out
   return MHD_NO;
 }
 
+/* How the server is. With the hub's lock. */
+typedef struct health {
+  const char *status;
+  char reason[160]; /* "": it is well */
+  double since;     /* seconds without progress, while there is any to make */
+} health;
+
+static health look_at(const pdt_http *http) {
+  const pdt_hub *hub = http->hub;
+  double since = hub->n_running > 0 ? pdt_seconds() - hub->progress : 0;
+  health h = {.status = "ok", .since = since};
+  if (hub->phase == PDT_HUB_LOADS) {
+    h.status = "loading";
+    snprintf(h.reason, sizeof h.reason, "the model is being loaded");
+  } else if (hub->phase == PDT_HUB_DRAINS) {
+    h.status = "draining";
+    snprintf(h.reason, sizeof h.reason, "the server is shutting down");
+  } else if (since > http->options->stuck_seconds) {
+    h.status = "stuck";
+    snprintf(h.reason, sizeof h.reason,
+             "%d requests are in flight, and no round has ended for %.1f s: expected one within "
+             "%g s (--stuck)",
+             hub->n_running, since, http->options->stuck_seconds);
+  }
+  return h;
+}
+
 /* 200 where it serves and gets on. */
 static enum MHD_Result answer_health(const pdt_exchange *e) {
-  const pdt_http *http = e->http;
-  pdt_hub *hub = http->hub;
+  pdt_hub *hub = e->http->hub;
   char *text;
   size_t bytes;
   FILE *out = open_memstream(&text, &bytes);
   if (!out) return MHD_NO;
   pthread_mutex_lock(&hub->lock);
-  double since = pdt_seconds() - hub->progress;
-  bool stuck = hub->n_running > 0 && since > http->options->stuck_seconds;
-  const char *status = hub->phase == PDT_HUB_LOADS    ? "loading"
-                       : hub->phase == PDT_HUB_DRAINS ? "draining"
-                       : stuck                        ? "stuck"
-                                                      : "ok";
-  fprintf(out,
-          "{\"status\":\"%s\",\"running\":%d,\"waiting\":%d,\"seconds_since_progress\":%.1f}\n",
-          status, hub->n_running, hub->n_queued, hub->n_running > 0 ? since : 0);
+  const health h = look_at(e->http);
+  fprintf(out, "{\"status\":\"%s\",\"reason\":", h.status);
+  if (*h.reason)
+    fprintf(out, "\"%s\"", h.reason);
+  else
+    fputs("null", out);
+  fprintf(out, ",\"running\":%d,\"waiting\":%d,\"seconds_since_progress\":%.1f}\n", hub->n_running,
+          hub->n_queued, h.since);
   pthread_mutex_unlock(&hub->lock);
-  return respond_json(e, strcmp(status, "ok") == 0 ? 200 : 503, out, &text, &bytes);
+  return respond_json(e, *h.reason ? 503 : 200, out, &text, &bytes);
 }
 
 static enum MHD_Result answer_metrics(const pdt_exchange *e) {

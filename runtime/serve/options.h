@@ -22,7 +22,7 @@ typedef struct pdt_serve_options {
   double request_seconds;  /* of a request, its wait included; 0: no limit */
   double shutdown_seconds; /* in which what runs may finish */
   double ping_seconds;     /* of silence in a stream of chunks */
-  double stuck_seconds;    /* without progress, after which the server says it is not well */
+  double stuck_seconds;    /* without a round that ends, after which the server is not well */
   const char *journal;     /* NULL: none */
   pdt_journal_sync journal_sync;
   bool overwrite, quiet, verbose;
