@@ -11,4 +11,11 @@
 void pdt_merge(const pdt_stream_state *streams, int32_t K, const int32_t *plan_ids, int32_t slots,
                pdt_stream *owner, pdt_stream *order);
 
+/* How many streams at the head of pdt_merge's order are certain already, whatever is yet to be
+ * committed by streams that are not `done`: their coverage can only rise. order [K] gets them, and
+ * placed [K] which they are. All of them, once every stream is done or where no plan slot is
+ * filled. Pure. */
+int32_t pdt_merge_known(const pdt_stream_state *streams, int32_t K, const int32_t *plan_ids,
+                        int32_t slots, bool *placed, pdt_stream *order);
+
 #endif
