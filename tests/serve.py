@@ -819,6 +819,31 @@ def stops(pdt):
     return check
 
 
+def early(pdt):
+    """Merged chunks come as soon as what stands before them in the answer is known and there."""
+
+    def check():
+        with Server(pdt) as server:
+            slots = len(json.loads(server.good("/v1/completions", GOOD))["pdt"]["plan_ids"])
+            body = dict(LONG, plan_ids=[0] * slots)  # no slot is anybody's: streams come by index
+            whole = json.loads(server.good("/v1/completions", body))
+            connection = server.connect()
+            connection.request("POST", "/v1/completions", json.dumps(dict(body, stream=True)))
+            response = connection.getresponse()
+            first = json.loads(next(line for line in response if line.startswith(b"data: "))[6:])
+            running = server.metric("num_requests_running")
+            rest = [json.loads(line[6:]) for line in response if line.startswith(b"data: {")]
+            connection.close()
+            if running != 1 or first["pdt"]["stream"] != 0 or first["pdt"]["round"] != 1:
+                return f"{running} requests run when {first} comes"
+            text = "".join(c["choices"][0]["text"] for c in [first] + rest)
+            if text != whole["choices"][0]["text"] or whole["pdt"]["order"] != [0, 1, 2, 3]:
+                return f"{text!r}, expected {whole['choices'][0]['text']!r}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
 def min_tokens(pdt):
     """A stream alone goes on behind ends that come too early, and stops at the first that does not."""
 
@@ -1001,7 +1026,7 @@ def main():
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [(f"stuck {x}", stuck(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
-    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("early", early(pdt)), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [(f"rounds {layouts[0]}", rounds(pdt, layouts[0], asked)), ("page", page(pdt))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])

@@ -10,7 +10,7 @@
 
 /* In what order the texts of a stream of chunks come. */
 typedef enum pdt_ask_order {
-  PDT_ORDER_MERGED,      /* as in the answer: known when the last stream is done */
+  PDT_ORDER_MERGED,      /* as in the answer, as far as it is known */
   PDT_ORDER_STREAMS,     /* by stream */
   PDT_ORDER_INTERLEAVED, /* as blocks are committed */
 } pdt_ask_order;

@@ -1,5 +1,6 @@
 #include "serve/parts.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,21 @@ static int read_section(pdt_parts *p, pdt_stream k, pdt_error *err) {
   return status;
 }
 
+/* Nothing has been read of any stream. */
+static int new_order(pdt_parts *p, pdt_error *err) {
+  const pdt_settings *s = &p->job->request.settings;
+  int64_t cells = s->streams * (int64_t)s->limits.slots;
+  if (PDT_NEW(&p->order, s->streams, "answer", err) ||
+      PDT_NEW(&p->seen, s->streams, "answer", err) ||
+      PDT_NEW(&p->placed, s->streams, "answer", err) || PDT_NEW(&p->best, cells, "answer", err))
+    return -1;
+  for (int64_t i = 0; i < cells; i++) p->best[i] = -INFINITY;
+  for (pdt_stream k = 0; k < s->streams; k++)
+    p->seen[k] =
+        (pdt_stream_state){.index = k, .best_coverage = p->best + k * (int64_t)s->limits.slots};
+  return 0;
+}
+
 int pdt_parts_new(pdt_parts *p, const pdt_ask *ask, const pdt_job *job,
                   const pdt_tokenizer *tokenizer, pdt_error *err) {
   int32_t K = job->request.settings.streams;
@@ -25,7 +41,7 @@ int pdt_parts_new(pdt_parts *p, const pdt_ask *ask, const pdt_job *job,
     size_t bytes = json_string_length(json_array_get(ask->stops, i));
     if (bytes > p->longest_stop) p->longest_stop = bytes;
   }
-  if (PDT_NEW(&p->parts, K, "answer", err) || PDT_NEW(&p->order, K, "answer", err)) return -1;
+  if (PDT_NEW(&p->parts, K, "answer", err) || new_order(p, err)) return -1;
   int status = 0;
   for (pdt_stream k = 0; k < K && !status; k++) status = read_section(p, k, err);
   return status;
@@ -36,6 +52,9 @@ void pdt_parts_free(pdt_parts *p) {
     free(p->parts[k].text);
   free(p->parts);
   free(p->order);
+  free(p->seen);
+  free(p->placed);
+  free(p->best);
   free(p->pieces);
   *p = (pdt_parts){0};
 }
@@ -115,13 +134,34 @@ static void look_for_cut(pdt_parts *p, size_t i, size_t n) {
   p->cut = i;
 }
 
+/* What block i adds to what is known of the order. A text to stop at ends a part, but not what its
+ * stream may come to cover. */
+static void see_block(pdt_parts *p, size_t i) {
+  const pdt_job_block *b = &p->job->blocks[i];
+  int32_t slots = p->job->request.settings.limits.slots;
+  pdt_stream_state *s = &p->seen[b->stream];
+  const float *coverage = p->job->coverage + (int64_t)i * slots;
+  for (int32_t slot = 0; slot < slots; slot++)
+    if (coverage[slot] > s->best_coverage[slot]) s->best_coverage[slot] = coverage[slot];
+  s->done = s->done || b->last;
+}
+
+static int read_block(pdt_parts *p, const pdt_job_block *b, size_t n, pdt_error *err) {
+  if (p->parts[b->stream].over) return 0;
+  if (grow_part(p, b, err) || add_piece(p, b->stream, b->round, b->attempt, err)) return -1;
+  if (p->longest_stop > 0) look_for_cut(p, p->n_blocks, n);
+  return 0;
+}
+
 int pdt_parts_read(pdt_parts *p, size_t n, pdt_error *err) {
+  const pdt_settings *s = &p->job->request.settings;
+  if (p->n_blocks == n || p->ended) return 0;
   for (; p->n_blocks < n && p->cut == 0; p->n_blocks++) {
-    const pdt_job_block *b = &p->job->blocks[p->n_blocks];
-    if (p->parts[b->stream].over) continue;
-    if (grow_part(p, b, err) || add_piece(p, b->stream, b->round, b->attempt, err)) return -1;
-    if (p->longest_stop > 0) look_for_cut(p, p->n_blocks, n);
+    see_block(p, p->n_blocks);
+    if (read_block(p, &p->job->blocks[p->n_blocks], n, err)) return -1;
   }
+  p->n_order =
+      pdt_merge_known(p->seen, s->streams, p->job->plan_ids, s->limits.slots, p->placed, p->order);
   return 0;
 }
 
@@ -135,6 +175,7 @@ static int merge(pdt_parts *p, pdt_error *err) {
   if (!status)
     pdt_merge(p->cut > 0 ? view : p->job->streams, s->streams, p->job->plan_ids, s->limits.slots,
               owner, p->order);
+  if (!status) p->n_order = s->streams;
   if (view) free(view[0].best_coverage);
   free(view);
   free(owner);

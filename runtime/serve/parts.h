@@ -36,7 +36,11 @@ typedef struct pdt_parts {
   size_t
       cut; /* > 0: all parts are over with those of so many blocks, one of them by a text to stop
               at: the answer is what there was then, whatever the session does until it is told */
-  pdt_stream *order; /* [K]: the order of the answer, once the job is over */
+  pdt_stream *order;      /* [K]: that of the answer, of which */
+  int32_t n_order;        /* so many are known: all of them once the job is over */
+  pdt_stream_state *seen; /* [K]: what the blocks that were read say of coverage, and of ends */
+  float *best;            /* [K, plan slots]: that coverage */
+  bool *placed;           /* [K]: which streams are known places of the order */
   bool ended;
 } pdt_parts;
 
@@ -45,7 +49,8 @@ int pdt_parts_new(pdt_parts *p, const pdt_ask *ask, const pdt_job *job,
                   const pdt_tokenizer *tokenizer, pdt_error *err);
 void pdt_parts_free(pdt_parts *p);
 
-/* Reads the job's blocks up to n. Errors: those of pdt_result_part, MEMORY. */
+/* Reads the job's blocks up to n; more of the order may be known then: what it begins with cannot
+ * change any more, whatever comes. Errors: those of pdt_result_part, MEMORY. */
 int pdt_parts_read(pdt_parts *p, size_t n, pdt_error *err);
 
 /* The job is over: what was kept back comes, and the order of the answer is known. Errors: MEMORY.

@@ -313,10 +313,9 @@ static void put_interleaved(writer *w, pdt_reply *r) {
 /* The pieces of the streams whose turn it is, each when the one before it is over. */
 static void put_in_order(writer *w, pdt_reply *r) {
   const pdt_parts *p = &r->parts;
-  int32_t K = r->job->request.settings.streams;
-  bool merged = r->ask->order == PDT_ORDER_MERGED && K > 1;
-  if (merged && !p->ended) return; /* nobody knows yet */
-  for (; r->turn < K; r->turn++) {
+  bool merged = r->ask->order == PDT_ORDER_MERGED;
+  int32_t known = merged ? p->n_order : r->job->request.settings.streams;
+  for (; r->turn < known; r->turn++) {
     pdt_stream k = merged ? p->order[r->turn] : r->turn;
     for (; r->next < p->n_pieces; r->next++) {
       if (p->pieces[r->next].stream != k) continue;

@@ -64,6 +64,11 @@ static void begin(fixture *f, const char *stop) {
   assert_int_equal(pdt_parts_new(&f->parts, &f->ask, f->job, f->tokenizer, NULL), 0);
 }
 
+/* The next block of a stream is its last. */
+static void end_next(fixture *f, pdt_stream k) {
+  f->job->streams[k].done = true;
+}
+
 /* A round commits a block of a stream, which covers a plan slot so well. */
 static void commit(fixture *f, pdt_stream k, const pdt_token *tokens, int32_t n, float covers) {
   pdt_stream_state *s = &f->job->streams[k];
@@ -71,9 +76,15 @@ static void commit(fixture *f, pdt_stream k, const pdt_token *tokens, int32_t n,
   memcpy(s->tokens + s->n_committed, tokens, (size_t)n * sizeof *tokens);
   s->n_tokens = s->n_committed += n;
   job->counts.rounds++;
-  job->coverage[job->n_blocks * SLOTS] = job->coverage[job->n_blocks * SLOTS + 1] = covers;
-  job->blocks[job->n_blocks++] = (pdt_job_block){
-      .stream = k, .round = (pdt_round)job->counts.rounds, .n_tokens = n, .counts = job->counts};
+  for (int slot = 0; slot < SLOTS; slot++) {
+    job->coverage[job->n_blocks * SLOTS + slot] = covers;
+    if (covers > s->best_coverage[slot]) s->best_coverage[slot] = covers;
+  }
+  job->blocks[job->n_blocks++] = (pdt_job_block){.stream = k,
+                                                 .round = (pdt_round)job->counts.rounds,
+                                                 .n_tokens = n,
+                                                 .last = s->done,
+                                                 .counts = job->counts};
   assert_int_equal(pdt_parts_read(&f->parts, job->n_blocks, NULL), 0);
 }
 
@@ -155,6 +166,49 @@ static void test_cut(void **state) {
   assert_true(view[0].n_committed == 2 && view[1].n_committed == 2);
   assert_true(view[0].best_coverage[0] == 1 && view[1].best_coverage[0] == 2);
   free(view[0].best_coverage);
+}
+
+/* The order is known when nothing can change it: with one stream left, as far as it leads; before,
+ * where no plan slot is filled. */
+static void test_order(void **state) {
+  fixture *f = *state;
+  f->job->plan_ids[1] = 7;
+  begin(f, NULL);
+  commit(f, 0, (pdt_token[]){A, B}, 2, 1);
+  assert_int_equal(f->parts.n_order, 0);
+  commit(f, 1, (pdt_token[]){B, C}, 2, 2);
+  assert_int_equal(f->parts.n_order, 0);
+  end_next(f, 0);
+  commit(f, 0, (pdt_token[]){C, C}, 2, 1.5F);
+  assert_int_equal(f->parts.n_order, 2); /* stream 1 covers it better, and will */
+  assert_true(f->parts.order[0] == 1 && f->parts.order[1] == 0);
+  commit(f, 1, (pdt_token[]){A, A}, 2, 1);
+  expect_answer(f, "abcaa\nabcc");
+}
+
+/* The other one may yet come to cover it. */
+static void test_order_open(void **state) {
+  fixture *f = *state;
+  f->job->plan_ids[1] = 7;
+  begin(f, NULL);
+  commit(f, 1, (pdt_token[]){B, C}, 2, 1);
+  end_next(f, 0);
+  commit(f, 0, (pdt_token[]){C, C}, 2, 2);
+  assert_int_equal(f->parts.n_order, 0);
+  commit(f, 1, (pdt_token[]){A, A}, 2, 2); /* on ties the lower index has it */
+  assert_int_equal(f->parts.n_order, 0);
+  end_next(f, 1);
+  commit(f, 1, (pdt_token[]){A, A}, 2, 1);
+  assert_int_equal(f->parts.n_order, 2);
+  expect_answer(f, "cc\nabcaaaa");
+}
+
+static void test_order_without_plan(void **state) {
+  fixture *f = *state;
+  begin(f, NULL);
+  commit(f, 1, (pdt_token[]){B, C}, 2, 1);
+  assert_int_equal(f->parts.n_order, 2);
+  expect_answer(f, "\nabc");
 }
 
 /* What was kept back for a text that did not come is told at the end. */
@@ -252,6 +306,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_pieces, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_stop, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_cut, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_order, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_order_open, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_order_without_plan, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_kept_back, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
