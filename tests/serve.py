@@ -373,7 +373,10 @@ def bad_bodies():
     yield "temperature", c, dict(GOOD, temperature="hot"), 400, "temperature", "temperature"
     yield "top_p", c, dict(GOOD, top_p=1.5), 400, "top_p: expected a number from", "top_p"
     yield "other model", c, dict(GOOD, model="gpt-4"), 404, "model: expected 'model', found 'gpt-4'", "model"
-    yield "n", c, dict(GOOD, n=2), 400, "n: not supported: expected 1", "n"
+    yield "n 0", c, dict(GOOD, n=0), 400, "n: expected 1 to 16 choices, found 0", "n"
+    yield "n 17", c, dict(GOOD, n=17), 400, "n: expected 1 to 16 choices, found 17", "n"
+    yield "n a text", c, dict(GOOD, n="2"), 400, "n: expected an integer, found string", "n"
+    yield "best_of", c, dict(GOOD, n=2, best_of=3), 400, "best_of: not supported: expected 1", "best_of"
     yield "logprobs", c, dict(GOOD, logprobs=3), 400, "logprobs: not supported", "logprobs"
     yield "penalty", c, dict(GOOD, presence_penalty=0.5), 400, "presence_penalty: not supported: expected 0", "presence_penalty"
     yield "echo", c, dict(GOOD, echo=True), 400, "echo: not supported", "echo"
@@ -819,6 +822,63 @@ def stops(pdt):
     return check
 
 
+def choices(pdt, layout):
+    """n choices are what n requests with seeds one above the other give, whole and in chunks; they wait, end and are
+    given up together."""
+    sampled = {"prompt": "Describe Velmora.", "sections": HEADS[:2], "max_tokens": 40, "temperature": 1.1, "seed": 2**64 - 2}
+
+    def of(chunks, i):
+        return [c for c in chunks if c["choices"] and c["choices"][0]["index"] == i]
+
+    def check():
+        with Server(pdt, layout, ["--max-sessions", 3, "--max-queue", 8, "--cache-positions", 1 << 14]) as server, concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for more in ({}, {"stop": ["."]}):
+                body = dict(sampled, **more)
+                alone = [json.loads(server.good("/v1/completions", dict(body, seed=(body["seed"] + i) % 2**64))) for i in range(4)]
+                got = json.loads(server.good("/v1/completions", dict(body, n=4)))
+                if [dict(c, index=0) for c in got["choices"]] != [a["choices"][0] for a in alone] or got["pdt"] != [a["pdt"] for a in alone]:
+                    return f"{got['choices']}, expected {[a['choices'] for a in alone]}"
+                if [c["index"] for c in got["choices"]] != [0, 1, 2, 3] or len({c["text"] for c in got["choices"]}) != 4:
+                    return f"choices {got['choices']}"
+                tokens, prompt = sum(a["usage"]["completion_tokens"] for a in alone), alone[0]["usage"]["prompt_tokens"]
+                if got["usage"] != {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}:
+                    return f"usage {got['usage']}: expected {prompt} and {tokens}"
+                for order in ("merged", "interleaved", "streams"):
+                    options = {"order": order, "include_usage": True}
+                    chunks = server.chunks(dict(body, n=4, stream_options=options))
+                    for i in range(4):
+                        want = server.chunks(dict(body, seed=(body["seed"] + i) % 2**64, stream_options=options))
+                        mine = [(c["choices"][0]["text"], c["choices"][0]["finish_reason"], c["pdt"]) for c in of(chunks, i)]
+                        if mine != [(c["choices"][0]["text"], c["choices"][0]["finish_reason"], c["pdt"]) for c in of(want, 0)]:
+                            return f"{order}, choice {i}: {mine}"
+                    if chunks[-1]["usage"] != got["usage"]:
+                        return f"{order}: usage {chunks[-1]['usage']}"
+            status, _, data = server.ask("/v1/completions", dict(GOOD, n=9))
+            if status != 400 or "n: expected at most 8, the queue's places" not in data:
+                return f"more than can wait: {status} {data}"
+            held = [pool.submit(server.ask, "/v1/completions", dict(LONG, max_tokens=300, session=i)) for i in range(3)]
+            while server.metric("num_requests_running") < 3:
+                time.sleep(0.01)
+            s = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            body = json.dumps(dict(LONG, max_tokens=300, n=6)).encode()
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            while server.metric("num_requests_waiting") < 6:
+                time.sleep(0.01)
+            status, _, data = server.ask("/v1/completions", dict(GOOD, n=3))
+            if status != 429:
+                return f"3 choices where 2 may wait: {status} {data}"
+            if [h.result()[0] for h in held] != [200, 200, 200]:
+                return "those before it fail"
+            while server.metric("num_requests_running") < 3:
+                time.sleep(0.01)
+            s.close()  # three run by now, three wait
+            server.idle()
+            gone = server.good("/metrics").split('reason="client_gone"} ')[1].split()[0]
+            return None if int(gone) == 6 and server.stop() == 0 else f"{gone} choices were given up, expected 6"
+
+    return check
+
+
 def early(pdt):
     """Merged chunks come as soon as what stands before them in the answer is known and there."""
 
@@ -992,7 +1052,7 @@ def openai_client(pdt):
             if "".join(c.delta.content for c in chunks) != whole.message.content or chunks[-1].finish_reason != whole.finish_reason:
                 return f"{chunks}, {whole} as a whole"
             ask = {"model": name, "prompt": "Describe Velmora."}
-            for kind, extra in ((openai.BadRequestError, {"n": 2}), (openai.NotFoundError, {"model": "other"})):
+            for kind, extra in ((openai.BadRequestError, {"n": 99}), (openai.NotFoundError, {"model": "other"})):
                 try:
                     client.completions.create(**{**ask, **extra})
                     return f"{extra} was taken"
@@ -1026,7 +1086,7 @@ def main():
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [(f"stuck {x}", stuck(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
-    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("early", early(pdt)), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("early", early(pdt)), (f"choices {layouts[0]}", choices(pdt, layouts[0])), (f"choices {layouts[-1]}", choices(pdt, layouts[-1])), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [(f"rounds {layouts[0]}", rounds(pdt, layouts[0], asked)), ("page", page(pdt))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])

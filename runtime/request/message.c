@@ -162,6 +162,16 @@ int pdt_request_from_message(pdt_request *r, const Pdt__Request *m, const char *
                   b.positions, positions);
 }
 
+int pdt_request_copy(pdt_request *copy, const pdt_request *r, const pdt_request_context *context,
+                     pdt_error *err) {
+  pdt_request_message m;
+  *copy = (pdt_request){0};
+  int status = pdt_request_message_new(&m, r, err) ||
+               pdt_request_from_message(copy, &m.message, "request", context, err);
+  pdt_request_message_free(&m);
+  return status ? -1 : 0;
+}
+
 int pdt_request_pack(pdt_buffer *to, const pdt_request *r, const char *where, pdt_error *err) {
   pdt_request_message m;
   int status = pdt_request_message_new(&m, r, err);

@@ -35,6 +35,11 @@ int pdt_request_pack(pdt_buffer *to, const pdt_request *r, const char *where, pd
 int pdt_request_unpack(pdt_request *r, const char *bytes, size_t n, size_t *at, const char *where,
                        const pdt_request_context *context, pdt_error *err);
 
+/* A request of its own memory that is as the one given, which was read against the context. Errors:
+ * MEMORY. */
+int pdt_request_copy(pdt_request *copy, const pdt_request *r, const pdt_request_context *context,
+                     pdt_error *err);
+
 /* What of a request is another than in a second one: "prompt", "seed"; NULL: nothing is.
  * For messages. Pure. */
 const char *pdt_request_difference(const Pdt__Request *a, const Pdt__Request *b);

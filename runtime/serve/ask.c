@@ -146,6 +146,16 @@ static int read_stop(const reader *in, const field *f, const json_t *value) {
   return n > 0 && json_array_size(stops) != n ? no_memory(in) : 0;
 }
 
+static int read_n(const reader *in, const field *f, const json_t *value) {
+  json_int_t n = json_integer_value(value);
+  if (!json_is_integer(value)) return bad_field(in->why, f->name, "an integer", value);
+  if (n < 1 || n > PDT_ASK_CHOICES)
+    return pdt_refuse(in->why, 400, NULL, f->name, "n: expected 1 to %d choices, found %lld",
+                      PDT_ASK_CHOICES, (long long)n);
+  in->ask->n = (int32_t)n;
+  return 0;
+}
+
 static int read_stream(const reader *in, const field *f, const json_t *value) {
   if (!json_is_boolean(value)) return bad_field(in->why, f->name, "true or false", value);
   in->ask->stream = json_is_true(value);
@@ -203,7 +213,7 @@ static const field fields[] = {
     {"stream", read_stream, NULL, BOTH},
     {"stream_options", read_stream_options, NULL, BOTH},
     {"user", ignore, NULL, BOTH},
-    {"n", refuse, "1", BOTH},
+    {"n", read_n, NULL, BOTH},
     {"best_of", refuse, "1", COMPLETION},
     {"repetition_penalty", refuse, "1", BOTH},
     {"length_penalty", refuse, "1", BOTH},
@@ -317,7 +327,7 @@ int pdt_ask_read(pdt_ask *ask, pdt_ask_form form, const char *body, size_t bytes
                  const pdt_ask_context *context, pdt_refusal *why) {
   pdt_error err = {0};
   json_t *json = NULL;
-  *ask = (pdt_ask){.form = form};
+  *ask = (pdt_ask){.form = form, .n = 1};
   if (pdt_json_parse_wide(&json, body, bytes, "body", &err)) return refuse_request(why, &err);
   int status = read_body(ask, json, context, why);
   json_decref(json);

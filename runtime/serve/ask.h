@@ -21,11 +21,12 @@ typedef enum pdt_ask_form {
   PDT_ASK_DECODE,     /* POST /v1/pdt/decode */
 } pdt_ask_form;
 
-enum { PDT_ASK_STOPS = 16 }; /* most texts to stop at */
+enum { PDT_ASK_STOPS = 16, PDT_ASK_CHOICES = 16 }; /* most texts to stop at; most choices */
 
 typedef struct pdt_ask {
   pdt_ask_form form;
   pdt_request request;
+  int32_t n;          /* choices: sessions of the request, each with a seed one above the last's */
   bool stream, usage; /* chunks; the last of them with the usage */
   bool rounds;        /* and one for every round that is decided */
   bool packed;        /* of PDT_ASK_DECODE: protobuf in place of JSON lines; whoever asks says so */

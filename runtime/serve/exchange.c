@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "request/message.h"
 #include "serve/http.h"
 
 enum { CHUNK_BYTES = 16 << 10 };
@@ -54,8 +55,9 @@ static enum MHD_Result answer_whole(pdt_exchange *e) {
   pdt_buffer body = {0};
   pdt_refusal why;
   pdt_error err = {0};
-  if (pdt_reply_failed(&e->reply)) {
-    pdt_reply_failure(e->job, &why);
+  const pdt_job *failed = pdt_reply_failed(&e->reply);
+  if (failed) {
+    pdt_reply_failure(failed, &why);
     return pdt_exchange_refuse(e, &why);
   }
   const char *type = e->ask.packed                   ? "application/x-protobuf"
@@ -78,13 +80,19 @@ void pdt_exchange_wake(void *exchange) {
 
 /* What has happened since the last look. */
 typedef struct news {
-  size_t n_blocks, n_records;
-  bool over, pings, gone;
+  size_t n_blocks[PDT_ASK_CHOICES], n_records[PDT_ASK_CHOICES];
+  bool over[PDT_ASK_CHOICES], all_over, pings, gone;
 } news;
 
 static news look(pdt_exchange *e) {
   pthread_mutex_lock(&e->http->hub->lock);
-  const news n = {e->job->n_blocks, e->job->n_records, pdt_job_over(e->job), e->pings, e->gone};
+  news n = {.all_over = true, .pings = e->pings, .gone = e->gone};
+  for (int32_t i = 0; i < e->n_jobs; i++) {
+    n.n_blocks[i] = e->jobs[i]->n_blocks;
+    n.n_records[i] = e->jobs[i]->n_records;
+    n.over[i] = pdt_job_over(e->jobs[i]);
+    n.all_over = n.all_over && n.over[i];
+  }
   e->stirred = e->pings = false;
   pthread_mutex_unlock(&e->http->hub->lock);
   return n;
@@ -100,10 +108,16 @@ static void sleep_on(pdt_exchange *e) {
   pthread_mutex_unlock(&e->http->hub->lock);
 }
 
-/* Reads what is new. Nobody needs more of a job whose parts are over. */
+/* Reads what is new. Nobody needs more of a job whose parts are over, nor of one beside another
+ * that failed. */
 static int read_news(pdt_exchange *e, const news *n, pdt_error *err) {
-  if (pdt_reply_read(&e->reply, n->n_blocks, n->n_records, n->over, err)) return -1;
-  if (!n->over && e->reply.parts.cut > 0) pdt_hub_withdraw(e->http->hub, e->job, PDT_HAS_ENOUGH);
+  for (int32_t i = 0; i < e->n_jobs; i++) {
+    if (pdt_reply_read(&e->reply, i, n->n_blocks[i], n->n_records[i], n->over[i], err)) return -1;
+    if (!n->over[i] && e->reply.choices[i].parts.cut > 0)
+      pdt_hub_withdraw(e->http->hub, e->jobs[i], PDT_HAS_ENOUGH);
+  }
+  for (int32_t i = 0; i < e->n_jobs && pdt_reply_failed(&e->reply); i++)
+    pdt_hub_withdraw(e->http->hub, e->jobs[i], PDT_CHOICE_FAILED);
   return 0;
 }
 
@@ -154,7 +168,7 @@ enum MHD_Result pdt_exchange_go_on(pdt_exchange *e) {
   news n = look(e);
   if (n.gone) return MHD_NO;
   if (read_news(e, &n, &err)) return refuse_error(e, &err);
-  if (n.over) return answer_whole(e);
+  if (n.all_over || pdt_reply_failed(&e->reply)) return answer_whole(e);
   sleep_on(e);
   return MHD_YES;
 }
@@ -177,32 +191,47 @@ static int read_ask(pdt_exchange *e, pdt_refusal *why) {
   e->has_ask = true;
   e->ask.packed = e->form == PDT_ASK_DECODE && wants_protobuf(e);
   pdt_exchange_drop_body(e);
+  if (e->ask.n > http->options->max_queue)
+    return pdt_refuse(why, 400, "too_large", "n", "n: expected at most %d, the queue's places",
+                      http->options->max_queue);
   if (!pdt_capacity_check(&http->capacity, &e->ask.request, http->spread, &err)) return 0;
   return pdt_refuse(why, 400, "too_large", NULL, "%s", err.message);
 }
 
-/* A job for what was asked. */
-static int make_job(pdt_exchange *e, pdt_error *err) {
+/* Takes the request over, also on failure. */
+static int add_job(pdt_exchange *e, pdt_request *request, pdt_error *err) {
   pdt_job *job;
-  if (pdt_job_new(&job, &e->ask.request, err)) return -1;
+  if (pdt_job_new(&job, request, err)) return -1;
   job->keeps_rounds = e->ask.stream && e->ask.rounds;
   job->wake = pdt_exchange_wake;
   job->context = e;
   pthread_mutex_lock(&e->http->hub->lock);
-  e->job = job;
+  e->jobs[e->n_jobs++] = job;
   pthread_mutex_unlock(&e->http->hub->lock);
+  return 0;
+}
+
+/* Jobs for what was asked: the request itself, and copies with other seeds. */
+static int make_jobs(pdt_exchange *e, pdt_error *err) {
+  if (add_job(e, &e->ask.request, err)) return -1;
+  while (e->n_jobs < e->ask.n) {
+    pdt_request copy;
+    if (pdt_request_copy(&copy, &e->jobs[0]->request, &e->http->context.request, err)) return -1;
+    copy.settings.seed += (uint64_t)e->n_jobs;
+    if (add_job(e, &copy, err)) return -1;
+  }
   return 0;
 }
 
 static int submit(pdt_exchange *e, pdt_refusal *why) {
   pdt_http *http = e->http;
   pdt_error err = {0};
-  if (make_job(e, &err)) return pdt_refuse(why, 503, NULL, NULL, "%s", err.message);
+  if (make_jobs(e, &err)) return pdt_refuse(why, 503, NULL, NULL, "%s", err.message);
   e->has_reply = true;
-  if (pdt_reply_new(&e->reply, &e->ask, e->job, http->context.request.tokenizer,
+  if (pdt_reply_new(&e->reply, &e->ask, e->jobs, http->context.request.tokenizer,
                     http->context.model, http->n_asked++, &err))
     return pdt_refuse(why, 503, NULL, NULL, "%s", err.message);
-  switch (pdt_hub_submit(http->hub, e->job)) {
+  switch (pdt_hub_submit(http->hub, e->jobs, e->n_jobs)) {
   case PDT_QUEUE_FULL:
     return pdt_refuse(why, 429, "queue_full", NULL, "%d requests wait: expected fewer than that",
                       http->options->max_queue);
@@ -235,7 +264,7 @@ void pdt_exchange_drop_body(pdt_exchange *e) {
 
 void pdt_exchange_free(pdt_exchange *e) {
   if (e->has_reply) pdt_reply_free(&e->reply);
-  pdt_hub_leave(e->http->hub, e->job);
+  for (int32_t i = 0; i < e->n_jobs; i++) pdt_hub_leave(e->http->hub, e->jobs[i]);
   if (e->has_ask) pdt_ask_free(&e->ask);
   pdt_exchange_drop_body(e);
   pdt_buffer_free(&e->out);

@@ -18,7 +18,8 @@ typedef struct pdt_exchange {
   pdt_refusal refusal;
   bool has_ask, has_reply;
   pdt_ask ask;
-  pdt_job *job; /* NULL: it asks for none, or not yet */
+  pdt_job *jobs[PDT_ASK_CHOICES]; /* of its choices; */
+  int32_t n_jobs;                 /* 0: it asks for none, or not yet */
   pdt_reply reply;
   pdt_buffer out; /* of a stream of chunks: what is yet to be sent, from `sent` on */
   size_t sent;
@@ -38,7 +39,8 @@ enum MHD_Result pdt_exchange_respond(const pdt_exchange *e, int status, const ch
 /* Answers that it is not served. */
 enum MHD_Result pdt_exchange_refuse(const pdt_exchange *e, const pdt_refusal *why);
 
-/* The body is there: its job goes into the hub, and is answered when there is something to tell. */
+/* The body is there: its jobs go into the hub, and it is answered when there is something to tell.
+ */
 enum MHD_Result pdt_exchange_ask(pdt_exchange *e);
 
 /* It was woken: answers, or sleeps on. */
@@ -50,7 +52,7 @@ void pdt_exchange_wake(void *exchange);
 /* Lets go of its body. */
 void pdt_exchange_drop_body(pdt_exchange *e);
 
-/* Lets go of all it has, its job included. */
+/* Lets go of all it has, its jobs included. */
 void pdt_exchange_free(pdt_exchange *e);
 
 #endif

@@ -274,7 +274,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
   if (*bytes > 0) return take_body(e, data, bytes);
   if (e->refused) return pdt_exchange_refuse(e, &e->refusal);
   if (!e->is_post) return answer_get(e, url);
-  return e->job ? pdt_exchange_go_on(e) : pdt_exchange_ask(e);
+  return e->n_jobs > 0 ? pdt_exchange_go_on(e) : pdt_exchange_ask(e);
 }
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **exchange,

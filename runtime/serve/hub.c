@@ -89,23 +89,25 @@ void pdt_hub_fail(pdt_hub *hub, const pdt_error *why) {
   while (hub->running) pdt_hub_end(hub, hub->running, why);
 }
 
-pdt_submission pdt_hub_submit(pdt_hub *hub, pdt_job *job) {
+static void enqueue(pdt_hub *hub, pdt_job *job) {
+  job->submitted = pdt_seconds();
+  job->state = PDT_JOB_QUEUED;
+  job->holders++;
+  job->next = NULL;
+  *hub->queue_end = job;
+  hub->queue_end = &job->next;
+  hub->n_queued++;
+}
+
+pdt_submission pdt_hub_submit(pdt_hub *hub, pdt_job *const *jobs, int32_t n) {
   pdt_submission answer = PDT_SUBMITTED;
   pthread_mutex_lock(&hub->lock);
   if (hub->phase != PDT_HUB_SERVES)
     answer = PDT_NOT_SERVING;
-  else if (hub->n_queued >= hub->most_queued)
+  else if (hub->n_queued + n > hub->most_queued)
     answer = PDT_QUEUE_FULL;
-  if (answer == PDT_SUBMITTED) {
-    job->submitted = pdt_seconds();
-    job->state = PDT_JOB_QUEUED;
-    job->holders++;
-    job->next = NULL;
-    *hub->queue_end = job;
-    hub->queue_end = &job->next;
-    hub->n_queued++;
-    pthread_cond_signal(&hub->work);
-  }
+  for (int32_t i = 0; i < n && answer == PDT_SUBMITTED; i++) enqueue(hub, jobs[i]);
+  if (answer == PDT_SUBMITTED) pthread_cond_signal(&hub->work);
   pthread_mutex_unlock(&hub->lock);
   return answer;
 }

@@ -55,10 +55,10 @@ void pdt_hub_enter(pdt_hub *hub, pdt_hub_phase phase);
 
 typedef enum pdt_submission { PDT_SUBMITTED, PDT_QUEUE_FULL, PDT_NOT_SERVING } pdt_submission;
 
-/* Puts a job into the queue, which becomes a holder of it. job->wake(context) is called, with the
- * lock, when blocks were committed, when a round was
- * kept and when it is over, until pdt_hub_leave. */
-pdt_submission pdt_hub_submit(pdt_hub *hub, pdt_job *job);
+/* Puts n jobs into the queue, one behind the other, which becomes a holder of them; all or none.
+ * job->wake(context) is called, with the lock, when blocks were committed, when a round was kept
+ * and when it is over, until pdt_hub_leave. */
+pdt_submission pdt_hub_submit(pdt_hub *hub, pdt_job *const *jobs, int32_t n);
 
 /* Nobody wants the job's answer any more: in the queue it fails now, in the engine at its next
  * boundary. Of a job that is over nothing is changed, and of two reasons the first stays. */

@@ -21,9 +21,10 @@ typedef enum pdt_withdrawal {
   PDT_CLIENT_GONE,
   PDT_OUT_OF_TIME,
   PDT_SHUT_DOWN,
-  PDT_HAS_ENOUGH, /* every stream is done, or has met a text to stop at */
+  PDT_HAS_ENOUGH,    /* every stream is done, or has met a text to stop at */
+  PDT_CHOICE_FAILED, /* another one of the same answer: there is none without it */
 } pdt_withdrawal;
-enum { PDT_WITHDRAWALS = PDT_HAS_ENOUGH + 1 };
+enum { PDT_WITHDRAWALS = PDT_CHOICE_FAILED + 1 };
 
 /* What was decided so far. */
 typedef struct pdt_job_counts {

@@ -74,10 +74,12 @@ static void put_requests(FILE *out, const pdt_hub_counts *c) {
                           {"failed", c->failed},
                           {"client_gone", c->withdrawn[PDT_CLIENT_GONE]},
                           {"timeout", c->withdrawn[PDT_OUT_OF_TIME]},
-                          {"shutdown", c->withdrawn[PDT_SHUT_DOWN]}};
+                          {"shutdown", c->withdrawn[PDT_SHUT_DOWN]},
+                          {"choice_failed", c->withdrawn[PDT_CHOICE_FAILED]}};
   put_labelled(out, "request_success_total", "finished_reason", "Requests that were answered.",
                good, 2);
-  put_labelled(out, "request_failure_total", "reason", "Requests that were not.", bad, 5);
+  put_labelled(out, "request_failure_total", "reason", "Requests that were not.", bad,
+               sizeof bad / sizeof *bad);
   put_times(out, "request_queue_time_seconds", "From a request's coming to its first round.",
             &c->queue);
   put_times(out, "time_to_first_token_seconds", "From a request's coming to its first commit.",

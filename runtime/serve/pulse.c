@@ -17,16 +17,20 @@ static bool has_gone(const pdt_exchange *e) {
   return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
+static void give_up(pdt_hub *hub, pdt_exchange *e, pdt_withdrawal reason) {
+  for (int32_t i = 0; i < e->n_jobs; i++) pdt_hub_give_up(hub, e->jobs[i], reason);
+}
+
 /* With the hub's lock. Connections that are not asleep are HTTP's to look after. */
 static void look_after(const pdt_http *http, pdt_exchange *e, double now) {
   const pdt_serve_options *o = http->options;
-  if (!e->job) return;
-  if (o->request_seconds > 0 && e->job->state != PDT_JOB_NEW &&
-      now - e->job->submitted > o->request_seconds)
-    pdt_hub_give_up(http->hub, e->job, PDT_OUT_OF_TIME);
+  if (e->n_jobs == 0) return;
+  if (o->request_seconds > 0 && e->jobs[0]->state != PDT_JOB_NEW &&
+      now - e->jobs[0]->submitted > o->request_seconds)
+    give_up(http->hub, e, PDT_OUT_OF_TIME);
   if (!e->sleeps) return;
   if (has_gone(e)) {
-    pdt_hub_give_up(http->hub, e->job, PDT_CLIENT_GONE);
+    give_up(http->hub, e, PDT_CLIENT_GONE);
     e->gone = true;
     pdt_exchange_wake(e);
   } else if (e->ask.stream && now - e->last > o->ping_seconds) {

@@ -15,24 +15,36 @@ static bool is_chat(const pdt_reply *r) {
   return r->ask->form == PDT_ASK_CHAT;
 }
 
-int pdt_reply_new(pdt_reply *r, const pdt_ask *ask, const pdt_job *job,
+int pdt_reply_new(pdt_reply *r, const pdt_ask *ask, pdt_job *const *jobs,
                   const pdt_tokenizer *tokenizer, const char *model, uint64_t number,
                   pdt_error *err) {
-  *r = (pdt_reply){.ask = ask, .job = job, .tokenizer = tokenizer, .model = model};
+  *r = (pdt_reply){.ask = ask, .tokenizer = tokenizer, .model = model};
   r->created = (int64_t)time(NULL);
   snprintf(r->id, sizeof r->id, "%s-%llx-%llx", is_chat(r) ? "chatcmpl" : "cmpl",
            (unsigned long long)r->created, (unsigned long long)number);
-  return pdt_parts_new(&r->parts, ask, job, tokenizer, err);
+  if (PDT_NEW(&r->choices, ask->n, "answer", err)) return -1;
+  for (; r->n_choices < ask->n; r->n_choices++) {
+    pdt_choice *c = &r->choices[r->n_choices];
+    c->job = jobs[r->n_choices];
+    if (!pdt_parts_new(&c->parts, ask, c->job, tokenizer, err)) continue;
+    pdt_parts_free(&c->parts);
+    return -1;
+  }
+  return 0;
 }
 
 void pdt_reply_free(pdt_reply *r) {
-  pdt_parts_free(&r->parts);
+  for (int32_t i = 0; i < r->n_choices; i++) pdt_parts_free(&r->choices[i].parts);
+  free(r->choices);
 }
 
-int pdt_reply_read(pdt_reply *r, size_t n, size_t n_records, bool over, pdt_error *err) {
-  r->n_records = n_records;
+int pdt_reply_read(pdt_reply *r, int32_t i, size_t n, size_t n_records, bool over,
+                   pdt_error *err) {
+  pdt_choice *c = &r->choices[i];
+  c->n_records = n_records;
+  c->over = over;
   if (!r->ask->stream && !r->ask->stops) return 0; /* all at once, at the end */
-  return pdt_parts_read(&r->parts, n, err) || (over && pdt_parts_end(&r->parts, err)) ? -1 : 0;
+  return pdt_parts_read(&c->parts, n, err) || (over && pdt_parts_end(&c->parts, err)) ? -1 : 0;
 }
 
 /* ---- text that grows ---- */
@@ -91,58 +103,65 @@ static void put_head(writer *w, const pdt_reply *r) {
   put_text(w, r->model, strlen(r->model));
 }
 
-/* The one choice: a text, or what an assistant says, whole or the next piece of it. */
-static void put_choice(writer *w, const pdt_reply *r, const char *text, size_t bytes,
-                       const char *reason) {
-  fputs(",\"choices\":[{\"index\":0,", w->out);
+/* A choice: a text, or what an assistant says, whole or the next piece of it. */
+static void put_choice(writer *w, const pdt_reply *r, const pdt_choice *c, const char *text,
+                       size_t bytes, const char *reason) {
+  fprintf(w->out, "{\"index\":%d,", (int)(c - r->choices));
   if (!is_chat(r))
     fputs("\"text\":", w->out);
   else if (!r->ask->stream)
     fputs("\"message\":{\"role\":\"assistant\",\"content\":", w->out);
   else
-    fprintf(w->out, "\"delta\":{%s\"content\":", r->n_chunks > 0 ? "" : "\"role\":\"assistant\",");
+    fprintf(w->out, "\"delta\":{%s\"content\":", c->begun ? "" : "\"role\":\"assistant\",");
   put_text(w, text, bytes);
   fputs(is_chat(r) ? "},\"logprobs\":null,\"finish_reason\":"
                    : ",\"logprobs\":null,\"finish_reason\":",
         w->out);
   put_word(w, reason);
-  fputs("}]", w->out);
+  fputc('}', w->out);
 }
 
-/* Of the streams as they are, or were where the answer is cut. */
+/* Of a choice's streams as they are, or were where the answer is cut. */
+static int64_t tokens_of(const pdt_choice *c) {
+  int64_t tokens = 0;
+  if (c->parts.cut == 0) return pdt_job_committed(c->job);
+  for (size_t i = 0; i < c->parts.cut; i++) tokens += c->job->blocks[i].n_tokens;
+  return tokens;
+}
+
+/* The prompt, which all choices share, counts once. */
 static void put_usage(writer *w, const pdt_reply *r) {
-  long long prompt = pdt_job_prompt_tokens(r->job), tokens = 0;
-  if (r->parts.cut == 0) tokens = pdt_job_committed(r->job);
-  for (size_t i = 0; i < r->parts.cut; i++) tokens += r->job->blocks[i].n_tokens;
+  long long prompt = pdt_job_prompt_tokens(r->choices[0].job), tokens = 0;
+  for (int32_t i = 0; i < r->n_choices; i++) tokens += tokens_of(&r->choices[i]);
   fprintf(w->out,
           ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld}",
           prompt, tokens, prompt + tokens);
 }
 
 /* What ended the session, or the answer before it. */
-static const char *ended_by(const pdt_reply *r) {
+static const char *ended_by(const pdt_choice *c) {
   bool done = true;
-  if (r->parts.cut > 0) return "stop";
-  for (pdt_stream k = 0; k < r->job->request.settings.streams; k++)
-    done = done && r->job->streams[k].done;
+  if (c->parts.cut > 0) return "stop";
+  for (pdt_stream k = 0; k < c->job->request.settings.streams; k++)
+    done = done && c->job->streams[k].done;
   return done ? "complete" : "max_rounds";
 }
 
 /* "stop": every part ended by itself, or where it was to; else "length". */
-static const char *finish_reason(const pdt_reply *r) {
+static const char *finish_reason(const pdt_choice *c) {
   bool good = true;
-  if (r->parts.cut == 0) return pdt_job_finish_reason(r->job);
-  for (pdt_stream k = 0; k < r->job->request.settings.streams; k++)
-    good = good && (r->parts.parts[k].stopped || r->job->streams[k].ended);
+  if (c->parts.cut == 0) return pdt_job_finish_reason(c->job);
+  for (pdt_stream k = 0; k < c->job->request.settings.streams; k++)
+    good = good && (c->parts.parts[k].stopped || c->job->streams[k].ended);
   return good ? "stop" : "length";
 }
 
-/* ,"pdt":{... without its end. */
-static void put_pdt(writer *w, const pdt_reply *r, const pdt_stream *order) {
-  const pdt_job *job = r->job;
+/* What a choice's session was, {... without its end. */
+static void put_pdt(writer *w, const pdt_choice *c, const pdt_stream *order) {
+  const pdt_job *job = c->job;
   const pdt_settings *s = &job->request.settings;
-  const pdt_job_counts *c = r->parts.cut > 0 ? &job->blocks[r->parts.cut - 1].counts : &job->counts;
-  fputs(",\"pdt\":{\"session\":", w->out);
+  const pdt_job_counts *n = c->parts.cut > 0 ? &job->blocks[c->parts.cut - 1].counts : &job->counts;
+  fputs("{\"session\":", w->out);
   pdt_json_put_u64(w->out, job->request.session);
   fputs(",\"order\":", w->out);
   pdt_json_put_i32s(w->out, order, (size_t)s->streams);
@@ -151,9 +170,9 @@ static void put_pdt(writer *w, const pdt_reply *r, const pdt_stream *order) {
   fprintf(w->out,
           ",\"ended_by\":\"%s\",\"rounds\":%lld,\"gates_passed\":%lld,\"commits\":%lld,"
           "\"holds\":%lld,\"rollbacks\":%lld,\"forced\":%lld",
-          ended_by(r), (long long)c->rounds, (long long)c->gates,
-          (long long)c->actions[PDT_ACTION_COMMIT], (long long)c->actions[PDT_ACTION_HOLD],
-          (long long)c->actions[PDT_ACTION_ROLLBACK], (long long)c->actions[PDT_ACTION_FORCE]);
+          ended_by(c), (long long)n->rounds, (long long)n->gates,
+          (long long)n->actions[PDT_ACTION_COMMIT], (long long)n->actions[PDT_ACTION_HOLD],
+          (long long)n->actions[PDT_ACTION_ROLLBACK], (long long)n->actions[PDT_ACTION_FORCE]);
 }
 
 /* ---- whole answers ---- */
@@ -177,76 +196,151 @@ static void put_artifacts(writer *w, const char *lines, int32_t K) {
     (void)fwrite(lines, 1, (size_t)(end - lines), w->out);
     lines = end + 1;
   }
-  fputs("]}}\n", w->out);
+  fputs("]}", w->out);
 }
 
-static int put_completion(pdt_reply *r, const pdt_result *result, const char *lines,
-                          pdt_buffer *out, pdt_error *err) {
-  writer w;
-  char *cut = NULL;
-  const char *text = result->answer.text;
-  size_t bytes = result->answer.n_text_bytes;
-  if (r->parts.ended) {
-    if (pdt_parts_answer(&r->parts, &cut, &bytes, err)) return -1;
-    text = cut;
-  }
-  if (open_writer(&w, err)) {
-    free(cut);
-    return -1;
-  }
-  put_head(&w, r);
-  put_choice(&w, r, text, bytes, finish_reason(r));
-  put_usage(&w, r);
-  put_pdt(&w, r, result->order);
-  put_artifacts(&w, lines, result->K);
-  free(cut);
-  return close_writer(&w, out, err);
-}
-
-/* The result of the session, or of what it had come to where the answer is cut. */
-static int make_result(const pdt_reply *r, pdt_result *result, pdt_error *err) {
-  const pdt_job *job = r->job;
+/* The result of a choice's session, or of what it had come to where the answer is cut. */
+static int make_result(const pdt_reply *r, const pdt_choice *c, pdt_result *result,
+                       pdt_error *err) {
+  const pdt_job *job = c->job;
   pdt_stream_state *view = NULL;
   pdt_outcome outcome = {.request = &job->request,
                          .streams = job->streams,
                          .plan_ids = job->plan_ids,
                          .slots = job->request.settings.limits.slots,
-                         .complete = strcmp(ended_by(r), "max_rounds") != 0};
+                         .complete = strcmp(ended_by(c), "max_rounds") != 0};
   *result = (pdt_result){0};
-  if (r->parts.cut > 0) {
+  if (c->parts.cut > 0) {
     if (PDT_NEW(&view, job->request.settings.streams, "answer", err)) return -1;
     outcome.streams = view;
   }
-  int status = (view && pdt_job_view(job, r->parts.cut, view, err)) ||
+  int status = (view && pdt_job_view(job, c->parts.cut, view, err)) ||
                pdt_result_make(result, &outcome, r->tokenizer, err);
   if (view) free(view[0].best_coverage);
   free(view);
   return status;
 }
 
-int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+/* The two lists that a whole answer has of its choices. */
+typedef struct lists {
+  writer choices, sessions;
+} lists;
+
+static int put_result(lists *l, const pdt_reply *r, const pdt_choice *c, const pdt_result *result,
+                      pdt_error *err) {
+  char *cut = NULL, *lines = NULL;
+  const char *text = result->answer.text, *comma = c == r->choices ? "" : ",";
+  size_t bytes = result->answer.n_text_bytes, n;
+  if (c->parts.ended) {
+    if (pdt_parts_answer(&c->parts, &cut, &bytes, err)) return -1;
+    text = cut;
+  }
+  int status = make_records(result, PDT_OUTPUT_JSONL, &lines, &n, err);
+  if (!status) {
+    fputs(comma, l->choices.out);
+    put_choice(&l->choices, r, c, text, bytes, finish_reason(c));
+    fputs(comma, l->sessions.out);
+    put_pdt(&l->sessions, c, result->order);
+    put_artifacts(&l->sessions, lines, result->K);
+  }
+  free(lines);
+  free(cut);
+  return status;
+}
+
+static int put_results(lists *l, const pdt_reply *r, pdt_error *err) {
+  for (int32_t i = 0; i < r->n_choices; i++) {
+    pdt_result result;
+    int status = make_result(r, &r->choices[i], &result, err) ||
+                 put_result(l, r, &r->choices[i], &result, err);
+    pdt_result_free(&result);
+    if (status) return -1;
+  }
+  return 0;
+}
+
+/* Around the lists, which it takes over: `pdt` is a list where there are several choices. */
+static int put_body(const pdt_reply *r, pdt_buffer *choices, pdt_buffer *sessions, pdt_buffer *out,
+                    pdt_error *err) {
+  bool several = r->n_choices > 1;
+  writer w;
+  if (open_writer(&w, err)) return -1;
+  put_head(&w, r);
+  fputs(",\"choices\":[", w.out);
+  (void)fwrite(choices->data, 1, choices->bytes, w.out);
+  fputc(']', w.out);
+  put_usage(&w, r);
+  fputs(several ? ",\"pdt\":[" : ",\"pdt\":", w.out);
+  (void)fwrite(sessions->data, 1, sessions->bytes, w.out);
+  fputs(several ? "]}\n" : "}\n", w.out);
+  return close_writer(&w, out, err);
+}
+
+static int put_completion(const pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+  pdt_buffer choices = {0}, sessions = {0};
+  pdt_error ignored = {0};
+  lists l;
+  if (open_writer(&l.choices, err)) return -1;
+  if (open_writer(&l.sessions, err)) {
+    close_writer(&l.choices, &choices, &ignored);
+    pdt_buffer_free(&choices);
+    return -1;
+  }
+  int status = put_results(&l, r, err);
+  if (close_writer(&l.choices, &choices, status ? &ignored : err)) status = -1;
+  if (close_writer(&l.sessions, &sessions, status ? &ignored : err)) status = -1;
+  if (!status) status = put_body(r, &choices, &sessions, out, err);
+  pdt_buffer_free(&choices);
+  pdt_buffer_free(&sessions);
+  return status;
+}
+
+/* The records of pdt decode. */
+static int put_records(const pdt_reply *r, pdt_buffer *out, pdt_error *err) {
   pdt_output_format format = r->ask->packed ? PDT_OUTPUT_PROTO : PDT_OUTPUT_JSONL;
   pdt_result result;
   char *records = NULL;
   size_t bytes = 0;
-  int status = make_result(r, &result, err) || make_records(&result, format, &records, &bytes, err);
-  if (!status)
-    status = r->ask->form == PDT_ASK_DECODE ? pdt_buffer_put(out, records, bytes, err)
-                                            : put_completion(r, &result, records, out, err);
+  int status = make_result(r, &r->choices[0], &result, err) ||
+               make_records(&result, format, &records, &bytes, err) ||
+               pdt_buffer_put(out, records, bytes, err);
   free(records);
   pdt_result_free(&result);
   return status ? -1 : 0;
 }
 
-bool pdt_reply_failed(const pdt_reply *r) {
-  return r->job->state == PDT_JOB_FAILED && r->parts.cut == 0;
+int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+  return r->ask->form == PDT_ASK_DECODE ? put_records(r, out, err) : put_completion(r, out, err);
+}
+
+/* Has a choice come to no answer? One that is cut needs no more of its job. */
+static bool has_failed(const pdt_choice *c) {
+  return c->over && c->parts.cut == 0 && c->job->state == PDT_JOB_FAILED;
+}
+
+const pdt_job *pdt_reply_failed(const pdt_reply *r) {
+  for (int32_t i = 0; i < r->n_choices; i++)
+    if (has_failed(&r->choices[i])) return r->choices[i].job;
+  return NULL;
 }
 
 /* ---- chunks ---- */
 
+/* A chunk of one choice, up to its own end. */
+static void put_chunk_choice(writer *w, const pdt_reply *r, pdt_choice *c, const char *text,
+                             size_t bytes, const char *reason) {
+  fputs("data: ", w->out);
+  put_head(w, r);
+  fputs(",\"choices\":[", w->out);
+  put_choice(w, r, c, text, bytes, reason);
+  fputc(']', w->out);
+  c->begun = true;
+}
+
 /* One piece of text; `joint`: a line break comes before it, as between parts of the answer. */
-static void put_chunk(writer *w, pdt_reply *r, const pdt_piece *piece, bool joint) {
-  const pdt_part *part = &r->parts.parts[piece->stream];
+static void put_chunk(writer *w, const pdt_reply *r, pdt_choice *c, const pdt_piece *piece,
+                      bool joint) {
+  const pdt_part *part = &c->parts.parts[piece->stream];
   const json_t *section = json_array_get(r->ask->sections, (size_t)piece->stream);
   size_t bytes = piece->end - piece->begin;
   char *text = malloc(bytes + 2);
@@ -254,86 +348,98 @@ static void put_chunk(writer *w, pdt_reply *r, const pdt_piece *piece, bool join
   if (!text) return;
   if (joint) text[0] = '\n';
   if (bytes > 0) memcpy(text + joint, part->text + piece->begin, bytes);
-  fputs("data: ", w->out);
-  put_head(w, r);
-  put_choice(w, r, text, bytes + joint, NULL);
+  put_chunk_choice(w, r, c, text, bytes + joint, NULL);
   fprintf(w->out, ",\"pdt\":{\"stream\":%d,\"section\":", piece->stream);
   if (section)
     put_text(w, json_string_value(section), json_string_length(section));
   else
     fputs("null", w->out);
   fprintf(w->out, ",\"round\":%d,\"attempt\":%d}}\n\n", piece->round, piece->attempt);
-  r->n_chunks++;
   free(text);
 }
 
-/* A chunk without a choice, up to what its "pdt" has. */
-static void begin_round_chunk(writer *w, const pdt_reply *r) {
+/* A chunk without text, up to what its "pdt" has of the round; `i`: whose it is, where there are several
+ * choices. */
+static void begin_round_chunk(writer *w, const pdt_reply *r, int32_t i) {
   fputs("data: ", w->out);
   put_head(w, r);
   fputs(",\"choices\":[],\"pdt\":{", w->out);
+  if (r->n_choices > 1) fprintf(w->out, "\"index\":%d,", i);
 }
 
 /* The session's settings, whatever of them was given, and its plan: before its first round. */
-static void put_began(writer *w, const pdt_reply *r) {
-  const pdt_settings *s = &r->job->request.settings;
+static void put_began(writer *w, const pdt_reply *r, int32_t i) {
+  const pdt_job *job = r->choices[i].job;
+  const pdt_settings *s = &job->request.settings;
   json_t *settings = pdt_settings_json(s);
   char *text = settings ? pdt_json_text(settings, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
   json_decref(settings);
   w->good = text && w->good;
-  begin_round_chunk(w, r);
+  begin_round_chunk(w, r, i);
   fprintf(w->out, "\"began\":{\"settings\":%s,\"plan_ids\":", text ? text : "");
-  pdt_json_put_i32s(w->out, r->job->plan_ids, (size_t)s->limits.slots);
+  pdt_json_put_i32s(w->out, job->plan_ids, (size_t)s->limits.slots);
   fputs("}}}\n\n", w->out);
   free(text);
 }
 
-/* The rounds that are known; where the answer is cut, up to there. */
-static int put_rounds(writer *w, pdt_reply *r, pdt_error *err) {
-  const pdt_job *job = r->job;
-  size_t n = r->n_records, cut = r->parts.cut;
+/* The rounds of choice i that are known; where the answer is cut, up to there. */
+static int put_rounds(writer *w, const pdt_reply *r, int32_t i, pdt_error *err) {
+  pdt_choice *c = &r->choices[i];
+  const pdt_job *job = c->job;
+  size_t n = c->n_records, cut = c->parts.cut;
   if (cut > 0 && n > (size_t)job->blocks[cut - 1].counts.rounds)
     n = (size_t)job->blocks[cut - 1].counts.rounds;
-  for (; r->n_rounds < n; r->n_rounds++) {
-    if (r->n_rounds == 0) put_began(w, r);
-    r->record = r->n_rounds == 0 ? job->records : r->record->next;
-    begin_round_chunk(w, r);
+  for (; c->n_rounds < n; c->n_rounds++) {
+    if (c->n_rounds == 0) put_began(w, r, i);
+    c->record = c->n_rounds == 0 ? job->records : c->record->next;
+    begin_round_chunk(w, r, i);
     fputs("\"decided\":", w->out);
-    if (pdt_record_put(w->out, r->record, &job->request, job->streams, r->tokenizer, err))
+    if (pdt_record_put(w->out, c->record, &job->request, job->streams, r->tokenizer, err))
       return -1;
     fputs("}}\n\n", w->out);
   }
   return 0;
 }
 
-static void put_interleaved(writer *w, pdt_reply *r) {
-  for (; r->next < r->parts.n_pieces; r->next++) put_chunk(w, r, &r->parts.pieces[r->next], false);
+static void put_interleaved(writer *w, const pdt_reply *r, pdt_choice *c) {
+  for (; c->next < c->parts.n_pieces; c->next++)
+    put_chunk(w, r, c, &c->parts.pieces[c->next], false);
 }
 
 /* The pieces of the streams whose turn it is, each when the one before it is over. */
-static void put_in_order(writer *w, pdt_reply *r) {
-  const pdt_parts *p = &r->parts;
+static void put_in_order(writer *w, const pdt_reply *r, pdt_choice *c) {
+  const pdt_parts *p = &c->parts;
   bool merged = r->ask->order == PDT_ORDER_MERGED;
-  int32_t known = merged ? p->n_order : r->job->request.settings.streams;
-  for (; r->turn < known; r->turn++) {
-    pdt_stream k = merged ? p->order[r->turn] : r->turn;
-    for (; r->next < p->n_pieces; r->next++) {
-      if (p->pieces[r->next].stream != k) continue;
-      put_chunk(w, r, &p->pieces[r->next], !r->told && r->turn > 0);
-      r->told = true;
+  int32_t known = merged ? p->n_order : c->job->request.settings.streams;
+  for (; c->turn < known; c->turn++) {
+    pdt_stream k = merged ? p->order[c->turn] : c->turn;
+    for (; c->next < p->n_pieces; c->next++) {
+      if (p->pieces[c->next].stream != k) continue;
+      put_chunk(w, r, c, &p->pieces[c->next], !c->told && c->turn > 0);
+      c->told = true;
     }
     if (!p->ended && !p->parts[k].over) return;
-    r->next = 0;
-    r->told = false;
+    c->next = 0;
+    c->told = false;
   }
 }
 
-static void put_last(writer *w, const pdt_reply *r) {
-  fputs("data: ", w->out);
-  put_head(w, r);
-  put_choice(w, r, "", 0, finish_reason(r));
-  put_pdt(w, r, r->parts.order);
+/* What can be told of a choice; the end of one that has come to it. */
+static void put_chunks(writer *w, const pdt_reply *r, pdt_choice *c) {
+  if (c->ended) return;
+  if (r->ask->order == PDT_ORDER_INTERLEAVED)
+    put_interleaved(w, r, c);
+  else if (!has_failed(c))
+    put_in_order(w, r, c);
+  if (!c->parts.ended || has_failed(c)) return;
+  put_chunk_choice(w, r, c, "", 0, finish_reason(c));
+  fputs(",\"pdt\":", w->out);
+  put_pdt(w, c, c->parts.order);
   fputs("}}\n\n", w->out);
+  c->ended = true;
+}
+
+static void put_last(writer *w, const pdt_reply *r) {
   if (r->ask->usage) {
     fputs("data: ", w->out);
     put_head(w, r);
@@ -354,20 +460,21 @@ static int put_failure(const pdt_job *job, pdt_buffer *out, pdt_error *err) {
 }
 
 int pdt_reply_chunks(pdt_reply *r, pdt_buffer *out, pdt_error *err) {
+  const pdt_job *failed = pdt_reply_failed(r);
+  bool all = true;
   writer w;
   pdt_error ignored = {0};
-  bool failed =
-      r->parts.ended && r->job->state == PDT_JOB_FAILED && r->job->withdrawal != PDT_HAS_ENOUGH;
   if (r->ended || open_writer(&w, err)) return r->ended ? 0 : -1;
-  int status = put_rounds(&w, r, err);
-  if (r->ask->order == PDT_ORDER_INTERLEAVED)
-    put_interleaved(&w, r);
-  else if (!failed)
-    put_in_order(&w, r);
-  if (r->parts.ended && !failed) put_last(&w, r);
-  r->ended = r->parts.ended;
+  int status = 0;
+  for (int32_t i = 0; i < r->n_choices && !status; i++) {
+    status = put_rounds(&w, r, i, err);
+    put_chunks(&w, r, &r->choices[i]);
+    all = all && r->choices[i].ended;
+  }
+  if (all) put_last(&w, r);
+  r->ended = all || failed != NULL;
   if (close_writer(&w, out, status ? &ignored : err) || status) return -1;
-  return r->ended && failed ? put_failure(r->job, out, err) : 0;
+  return failed ? put_failure(failed, out, err) : 0;
 }
 
 /* ---- errors ---- */

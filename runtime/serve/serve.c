@@ -209,7 +209,7 @@ static void flush(server *s) {
   while (waits && pdt_seconds() < until) {
     waits = false;
     pthread_mutex_lock(&s->hub.lock);
-    for (const pdt_exchange *e = s->http.exchanges; e; e = e->next) waits = waits || e->job;
+    for (const pdt_exchange *e = s->http.exchanges; e; e = e->next) waits = waits || e->n_jobs > 0;
     pthread_mutex_unlock(&s->hub.lock);
     if (waits) nanosleep(&pause, NULL);
   }

@@ -37,8 +37,9 @@ static void check_answer(pdt_ask *ask, const pdt_ask_context *context) {
   if (ask->request.settings.limits.max_tokens > POSITIONS) abort();
   if (pdt_job_new(&job, &ask->request, NULL)) abort();
   job->state = PDT_JOB_ENDED;
-  if (pdt_reply_new(&reply, ask, job, context->request.tokenizer, context->model, 1, NULL) ||
-      pdt_reply_read(&reply, 0, 0, true, NULL) || pdt_reply_whole(&reply, &text, NULL))
+  ask->n = 1; /* there is one job */
+  if (pdt_reply_new(&reply, ask, &job, context->request.tokenizer, context->model, 1, NULL) ||
+      pdt_reply_read(&reply, 0, 0, 0, true, NULL) || pdt_reply_whole(&reply, &text, NULL))
     abort();
   if (ask->form != PDT_ASK_DECODE) check_json(&text);
   if (ask->stream && (pdt_reply_chunks(&reply, &text, NULL) || !reply.ended)) abort();
