@@ -39,12 +39,13 @@ static const pdt_lane *faulty_lane(const pdt_round_buffers *b, const pdt_running
 }
 
 /* What ends the session in place of a round: a number that is none, or nobody who wants the answer;
- * *stream is the one that is named with it. */
+ * *stream is the one that is named with it, which must have emitted a block. Where all streams wait
+ * none has: the session is withdrawn in its next round, if it has one. */
 static pdt_fault fault_of(const pdt_run *run, const pdt_running *r, pdt_stream *stream) {
   const pdt_observer *o = &run->setup.observer;
+  if (r->n_lanes == 0) return PDT_FAULT_NONE;
   const pdt_lane *faulty = faulty_lane(&run->round, r);
-  const pdt_lane *named = faulty ? faulty : &run->round.lanes[r->first_lane];
-  *stream = named->stream;
+  *stream = faulty ? faulty->stream : run->round.lanes[r->first_lane].stream;
   if (faulty) return faulty->fault;
   return o->withdrawn && o->withdrawn(o->context, r->index) ? PDT_FAULT_WITHDRAWN : PDT_FAULT_NONE;
 }

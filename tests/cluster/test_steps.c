@@ -291,6 +291,38 @@ static void test_withdrawn_prompt(void **state) {
   }
 }
 
+static float first_is_ready(pdt_round round, pdt_stream stream) {
+  (void)round;
+  return stream == 0 ? 1 : 0;
+}
+
+/* A session whose streams all wait has no block in that round, and is withdrawn in none: stream 0
+ * has held its only block while stream 1 was forced, and there is no third. */
+static void test_withdrawn_while_waiting(void **state) {
+  const fixture *f = *state;
+  script waits, other;
+  script_new(&waits, 40, 2, 5, 41);
+  waits.request.settings.max_attempts = 1;
+  waits.request.settings.limits.max_tokens = waits.request.settings.limits.block_tokens;
+  script_new(&other, 41, 4, 5, 42);
+  for (int i = 0; i < 2 * LAYOUTS; i++) {
+    scene s = scene_of(f->model, SIDECAR);
+    ending e;
+    s.lets_fail = true;
+    s.assess = first_is_ready;
+    s.withdrawn = 1;
+    s.withdrawn_from = 1; /* the second round */
+    lay_out(&s, i % LAYOUTS);
+    scene_add(&s, &waits, 0);
+    if (i >= LAYOUTS) scene_add(&s, &other, 0); /* whose lanes are none of it */
+    play(&s, &e);
+    went_well(&e);
+    assert_true(e.sessions[0].n_ended == 1 && e.sessions[0].n_failed == 0);
+    assert_int_equal(e.sessions[0].rounds, 2);
+    ending_free(&e);
+  }
+}
+
 /* ---- runs that end ---- */
 
 /* A run of no requests, and one whose only request comes when several steps had nothing to do. */
@@ -438,6 +470,7 @@ int main(void) {
       cmocka_unit_test(test_bad_capacities),
       cmocka_unit_test(test_withdrawn),
       cmocka_unit_test(test_withdrawn_prompt),
+      cmocka_unit_test(test_withdrawn_while_waiting),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
