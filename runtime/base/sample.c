@@ -108,3 +108,33 @@ pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, do
   }
   return seek(&d, pdt_weight_goal_of_draw(total, u), &sum);
 }
+
+/* ---- how likely tokens are ---- */
+
+/* Puts a candidate into the list of the best, [*n] of at most `room`. */
+static void keep_best(pdt_candidate *best, int32_t *n, int32_t room, pdt_candidate c) {
+  int32_t at = *n < room ? (*n)++ : room - 1;
+  for (; at > 0 && before(c, best[at - 1]); at--) best[at] = best[at - 1];
+  best[at] = c;
+}
+
+/* The logarithm of the sum of exp(logit - highest): of whole numbers, and at least 0. */
+static double log_of_sum(const float *logits, int32_t n, float highest) {
+  pdt_weight total = 0;
+  for (int32_t i = 0; i < n; i++) total += pdt_weight_of(logits[i], highest, 1);
+  double whole = (double)(uint64_t)(total >> 64) * 0x1p64 + (double)(uint64_t)total;
+  return log(whole) - PDT_WEIGHT_BITS * 0.69314718055994530942;
+}
+
+void pdt_logprobs(const float *logits, int32_t n, pdt_token token, int32_t top, pdt_logprob *out) {
+  pdt_candidate best[PDT_MOST_LOGPROBS + 1] = {{logits[0], 0}};
+  int32_t n_best = 0, room = top > 0 ? top : 1;
+  for (int32_t i = 0; i < n; i++) {
+    const pdt_candidate c = {logits[i], i};
+    if (n_best < room || before(c, best[room - 1])) keep_best(best, &n_best, room, c);
+  }
+  double highest = best[0].logit, log_sum = log_of_sum(logits, n, best[0].logit);
+  out[0] = (pdt_logprob){token, (float)((double)logits[token] - highest - log_sum)};
+  for (int32_t i = 0; i < top; i++)
+    out[1 + i] = (pdt_logprob){best[i].id, (float)((double)best[i].logit - highest - log_sum)};
+}

@@ -26,4 +26,18 @@ pdt_token pdt_argmax(const float *logits, int32_t n);
 pdt_token pdt_sample(const float *logits, int32_t n, const pdt_sampling *how, double u,
                      pdt_candidate *scratch);
 
+/* How likely a token is: the logarithm of its share in the softmax of all logits. */
+typedef struct pdt_logprob {
+  pdt_token token;
+  float value;
+} pdt_logprob;
+
+enum { PDT_MOST_LOGPROBS = 20 }; /* of a row, beside the one of its token */
+
+/* out[0]: that of a token of n >= 1 logits, as they are: before temperature, top-k and top-p.
+ * out[1 .. top]: those of the likeliest, best first, the lower id on ties; 0 <= top <= n. The sum
+ * under them is one of whole numbers (weight.h), so no order of adding up makes another. What they
+ * are of logits of which one is NaN, or none is finite, is not said. Pure. */
+void pdt_logprobs(const float *logits, int32_t n, pdt_token token, int32_t top, pdt_logprob *out);
+
 #endif

@@ -12,7 +12,7 @@ enum { MESSAGE_BYTES = 1 << 28 }; /* of one broadcast */
 
 /* What is told before the requests themselves. */
 typedef struct admission {
-  int64_t bytes;   /* of all of them, each packed behind its index */
+  int64_t bytes;   /* of all of them, each packed behind its header */
   int32_t n;       /* how many; -1: rank 0 failed */
   int32_t no_more; /* no others will come */
 } admission;
@@ -64,11 +64,19 @@ static int look_for_one(pdt_run *run, bool idle, pdt_error *err) {
   }
 }
 
-/* Rank 0: puts the request that waits into the mail, behind its index: those that were refused or
- * passed over before it have one, too. */
+/* What stands before a request in the mail. */
+typedef struct request_header {
+  int32_t index; /* those that were refused or passed over before it have one, too */
+  int32_t logprobs;
+} request_header;
+
+/* Rank 0: puts the request that waits into the mail. */
 static int pack_one(pdt_run *run, pdt_error *err) {
+  const pdt_observer *o = &run->setup.observer;
   pdt_buffer *mail = &run->mail.requests;
-  if (pdt_buffer_put(mail, &run->n_taken, sizeof run->n_taken, err) ||
+  request_header header = {.index = run->n_taken};
+  if (run->tells_logprobs) header.logprobs = o->logprobs(o->context, run->n_taken);
+  if (pdt_buffer_put(mail, &header, sizeof header, err) ||
       pdt_request_pack(mail, run->waiting, "request", err))
     return -1;
   run->waiting = NULL;
@@ -127,10 +135,10 @@ static int join(pdt_run *run, size_t *at, pdt_error *err) {
   pdt_request request;
   pdt_error own = {0};
   char where[64];
-  int32_t index;
-  memcpy(&index, mail->data + *at, sizeof index);
-  *at += sizeof index;
-  snprintf(where, sizeof where, "request %d", index);
+  request_header header;
+  memcpy(&header, mail->data + *at, sizeof header);
+  *at += sizeof header;
+  snprintf(where, sizeof where, "request %d", header.index);
   if (!pdt_request_unpack(&request, mail->data, mail->bytes, at, where, &context, &own) &&
       PDT_NEW(&r, 1, "session", &own))
     pdt_request_free(&request);
@@ -140,12 +148,13 @@ static int join(pdt_run *run, size_t *at, pdt_error *err) {
     *err = own;
     return -1;
   }
-  if (pdt_running_new(r, &request, index, &run->machine->place, &run->loaded->sidecar, &run->kv,
-                      run->draft_tokens > 0 ? &run->draft.kv : NULL, &own))
+  if (pdt_running_new(r, &request, header.index, &run->machine->place, &run->loaded->sidecar,
+                      &run->kv, run->draft_tokens > 0 ? &run->draft.kv : NULL, &own))
     pdt_machine_fail_in(run->machine, &own);
+  r->logprobs = header.logprobs;
   run->sessions[run->n_sessions++] = r;
   if (!pdt_comm_agree(run->machine->world, &own)) return 0;
-  pdt_request_fail_in(&own, r->request, index);
+  pdt_request_fail_in(&own, r->request, header.index);
   if (own.code == PDT_ERROR_RUNTIME) {
     *err = own;
     return -1;

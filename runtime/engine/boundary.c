@@ -42,6 +42,7 @@ pdt_block_report pdt_report_of(const pdt_run *run, const pdt_lane *lane, int32_t
                             .coverage = lane->coverage,
                             .note = lane->note,
                             .states = states,
+                            .logprobs = lane->logprobs,
                             .last_hidden = states ? states + (int64_t)(lane->emitted - 1) *
                                                                  run->loaded->model.hidden_size
                                                   : NULL};
@@ -300,6 +301,7 @@ int pdt_run_settle(pdt_run *run, pdt_error *err) {
 /* A round whose decision the coordinator makes. */
 static int live_round(pdt_run *run, pdt_error *err) {
   pdt_round_emit(run, NULL);
+  pdt_logprobs_tell(run);
   return pdt_run_settle(run, err);
 }
 

@@ -135,6 +135,7 @@ int pdt_run_buffers_new(pdt_run *run, pdt_error *err) {
   const pdt_sidecar_limits sidecar = {run->round.max_rows, (int32_t)c->load.own_lanes,
                                       c->block_tokens, c->window};
   if (new_lane_buffers(run, err) || new_mail(run, err) || new_row_buffers(run, err) ||
+      pdt_logprobs_new(run, err) ||
       (m->place.rank == 0 && pdt_ledger_new(&run->ledger, pdt_machine_spread(m), err)))
     return -1;
   if (run->draft_tokens > 0 && pdt_draft_new(&run->draft, &run->loaded->draft, run->machine,
@@ -180,6 +181,7 @@ void pdt_run_buffers_free(pdt_run *run) {
   dev->ops->release(dev, b->hidden);
   dev->ops->release(dev, b->prompt_states);
   dev->ops->chosen_free(dev, b->ahead);
+  pdt_logprobs_free(run);
   pdt_buffer_free(&m->requests);
   pdt_arena_free(&m->draft);
   pdt_arena_free(&m->read);

@@ -167,15 +167,20 @@ static void dismiss(pdt_run *run) {
 static void share_setup(pdt_run *run) {
   struct {
     pdt_capacity capacity;
-    int32_t recorded, resumes, withdraws;
+    int32_t recorded, resumes, withdraws, tells_logprobs;
     uint64_t before;
-  } told = {run->setup.capacity, run->setup.decisions.next != NULL, run->setup.decisions.resumes,
-            run->setup.observer.withdrawn != NULL, run->setup.decisions.before};
+  } told = {run->setup.capacity,
+            run->setup.decisions.next != NULL,
+            run->setup.decisions.resumes,
+            run->setup.observer.withdrawn != NULL,
+            run->setup.observer.logprobs != NULL,
+            run->setup.decisions.before};
   pdt_comm_broadcast(run->machine->world, &told, sizeof told, 0);
   run->setup.capacity = told.capacity;
   run->recorded = told.recorded;
   run->resumes = told.resumes;
   run->withdraws = told.withdraws;
+  run->tells_logprobs = told.tells_logprobs && !told.recorded;
   run->boundary = told.before;
 }
 

@@ -14,10 +14,12 @@ typedef struct pdt_block_report {
   const pdt_token *tokens; /* [n_tokens] */
   int32_t n_tokens;
   float readiness;
-  const float *coverage;    /* [S] */
-  const float *note;        /* [dn], with details only */
-  const float *states;      /* [n_tokens, d] final-norm states of its steps, with details only */
-  const float *last_hidden; /* [d]: the last of them */
+  const float *coverage;       /* [S] */
+  const float *note;           /* [dn], with details only */
+  const float *states;         /* [n_tokens, d] final-norm states of its steps, with details only */
+  const float *last_hidden;    /* [d]: the last of them */
+  const pdt_logprob *logprobs; /* [n_tokens, running->logprobs], where those are asked for: of every
+                                  token (sample.h); NULL: they are not, or the round is recorded */
 } pdt_block_report;
 
 /* One round of one session, after the decision was applied. */
@@ -48,6 +50,11 @@ typedef struct pdt_observer {
    * a fault, which is decided like anything else. request_failed, which must be there, is told. Not
    * asked where rounds are recorded. */
   bool (*withdrawn)(void *context, int32_t index);
+  /* How many log-probabilities does the answer to request `index` want of every token: of itself,
+   * and of so many of the likeliest? 0: none; at most 1 + PDT_MOST_LOGPROBS. Asked when it is
+   * admitted. They cost a product with the head a token more, in its own session; tokens, and what
+   * else is in flight, do not depend on it. Not asked where rounds are recorded. */
+  int32_t (*logprobs)(void *context, int32_t index);
   /* Gets the bytes of a Decision that the coordinator made, before anybody acts on it: the
    * journal. */
   int (*decided)(void *context, const void *packed, pdt_bytes bytes, pdt_error *err);

@@ -28,6 +28,7 @@ typedef struct pdt_lane {
   float *note;       /* [dn] */
   float *coverage;   /* [S] */
   float readiness;
+  const pdt_logprob *logprobs; /* [emitted, running->logprobs]; on rank 0 once gathered, or NULL */
   const float *emitted_states; /* [emitted, d]; with details, on rank 0 once gathered */
 } pdt_lane;
 

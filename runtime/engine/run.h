@@ -40,12 +40,20 @@ typedef struct pdt_mail {
   pdt_buffer requests;         /* those that are admitted now, packed */
 } pdt_mail;
 
+/* How likely tokens were, where an observer may ask for it; else nothing. */
+typedef struct pdt_logprob_room {
+  int32_t rows;           /* of one product */
+  float *logits;          /* [rows, vocabulary] */
+  pdt_logprob *own, *all; /* [own tokens, 1 + PDT_MOST_LOGPROBS]; on rank 0, of all tokens */
+} pdt_logprob_room;
+
 typedef struct pdt_run {
   pdt_machine *machine; /* borrowed, as the next two */
   pdt_loaded *loaded;
   const pdt_engine_variant *variant;
-  bool listens;   /* to signals, that stop it */
-  bool withdraws; /* rank 0's observer knows of requests that nobody wants any more */
+  bool listens;        /* to signals, that stop it */
+  bool tells_logprobs; /* rank 0's observer may ask for them, where decisions are not recorded */
+  bool withdraws;      /* rank 0's observer knows of requests that nobody wants any more */
   pdt_run_setup setup;
   pdt_bytes kv_limit;   /* most bytes of cache; 0: what memory there is */
   bool details;         /* observers want notes and hidden states of every block */
@@ -56,6 +64,7 @@ typedef struct pdt_run {
   pdt_round_buffers round;
   pdt_notes_exchange exchange;
   pdt_mail mail;
+  pdt_logprob_room logprobs;
   pdt_ledger ledger;          /* on rank 0 */
   const pdt_request *waiting; /* on rank 0: the next request, for which there was no room yet */
   pdt_running **sessions;     /* [capacity.sessions] in the order of requests: the first n_decoding
@@ -117,6 +126,13 @@ void pdt_round_emit(pdt_run *run, const Pdt__Decision *recorded);
 int32_t pdt_lane_position(const pdt_lane *lane, int32_t i);
 pdt_token pdt_lane_token_at(const pdt_lane *lane, int32_t position);
 pdt_row_draw pdt_lane_draw(const pdt_lane *lane, int32_t i);
+
+/* logprobs.c: room for a run that may tell them; not collective; errors: MEMORY. And of all blocks
+ * that were emitted in sessions that want them, on rank 0 in lane->logprobs: collective over the
+ * world, where there is such a session, blocking. */
+int pdt_logprobs_new(pdt_run *run, pdt_error *err);
+void pdt_logprobs_free(pdt_run *run);
+void pdt_logprobs_tell(pdt_run *run);
 
 /* notes.c: starts the exchange of the round's notes over the world, unless they are few, and
  * records and a decision that is yet to be made can carry them; ends the one under way and fills

@@ -30,8 +30,9 @@ typedef struct pdt_running {
   int32_t first_lane, n_lanes;  /* and in pdt_round_buffers.lanes */
   pdt_fault fault;              /* ends the session; and of which stream */
   pdt_stream fault_stream;
-  bool computes; /* this rank's group has a stream of the session */
-  bool owns;     /* this rank owns one */
+  int32_t logprobs; /* of every token, that are wanted; 0: none */
+  bool computes;    /* this rank's group has a stream of the session */
+  bool owns;        /* this rank owns one */
 } pdt_running;
 
 /* World rank that owns stream k of any session. */
