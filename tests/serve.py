@@ -14,6 +14,7 @@ import argparse
 import concurrent.futures
 import http.client
 import json
+import math
 import os
 import random
 import re
@@ -377,7 +378,11 @@ def bad_bodies():
     yield "n 17", c, dict(GOOD, n=17), 400, "n: expected 1 to 16 choices, found 17", "n"
     yield "n a text", c, dict(GOOD, n="2"), 400, "n: expected an integer, found string", "n"
     yield "best_of", c, dict(GOOD, n=2, best_of=3), 400, "best_of: not supported: expected 1", "best_of"
-    yield "logprobs", c, dict(GOOD, logprobs=3), 400, "logprobs: not supported", "logprobs"
+    yield "logprobs 6", c, dict(GOOD, logprobs=6), 400, "logprobs: expected 0 to 5, found 6", "logprobs"
+    yield "logprobs true", c, dict(GOOD, logprobs=True), 400, "logprobs: expected an integer, found true", "logprobs"
+    yield "logprobs 1", "/v1/chat/completions", {"messages": [], "logprobs": 1}, 400, "logprobs: expected true or false", "logprobs"
+    yield "top_logprobs alone", "/v1/chat/completions", {"messages": [], "top_logprobs": 2}, 400, "top_logprobs: expected logprobs: true", "top_logprobs"
+    yield "top_logprobs 21", "/v1/chat/completions", {"messages": [], "logprobs": True, "top_logprobs": 21}, 400, "top_logprobs: expected 0 to 20, found 21", "top_logprobs"
     yield "penalty", c, dict(GOOD, presence_penalty=0.5), 400, "presence_penalty: not supported: expected 0", "presence_penalty"
     yield "echo", c, dict(GOOD, echo=True), 400, "echo: not supported", "echo"
     yield "stop", c, dict(GOOD, stop=["a", ""]), 400, "stop: expected texts that are not empty", "stop"
@@ -879,6 +884,83 @@ def choices(pdt, layout):
     return check
 
 
+def check_likely(choice, top, greedy, ids):
+    """What is wrong with a completion's logprobs."""
+    l, text = choice["logprobs"], choice["text"]
+    if len(l["tokens"]) != ids or any(l[key] is not None and len(l[key]) != ids for key in l) or (l["top_logprobs"] is None) != (top == 0):
+        return f"{ids} tokens: {l}"
+    last = -1
+    for i, (token, value, at) in enumerate(zip(l["tokens"], l["token_logprobs"], l["text_offset"])):
+        if at < last or not value <= 0 or (token != "<|end|>" and not token.startswith("<") and text[at : at + len(token)] != token):
+            return f"token {i}, {token!r} at {at}: {value}, {text[at:at + 20]!r}"
+        last = at
+        best = l["top_logprobs"][i] if top else {token: value}
+        values = list(best.values())
+        if not top <= len(best) <= top + 1 or best[token] != value or sum(map(math.exp, values)) > 1 + 1e-6 or values[:top] != sorted(values[:top], reverse=True):
+            return f"token {i}, {token!r}: {value}, {best}"
+        if greedy and value != max(values):
+            return f"token {i}, {token!r} is not the likeliest: {best}"
+    return None
+
+
+def logprobs(pdt, layouts):
+    """How likely tokens were: the same in every layout, whole and in chunks, and nothing else is changed by it."""
+    plain = {"prompt": "Describe Velmora. Sections: history; trade.", "sections": HEADS[:3], "max_tokens": 40, "seed": 4}
+    asked = [(plain, 0), (plain, 3), (dict(plain, temperature=1.2, top_p=0.8, settings={"policy": "stall", "gamma": 0.9}), 5), (dict(plain, stop=[" The"], temperature=0.7), 2)]
+
+    def joined(server, body, order):
+        """The lists of a stream's chunks, one behind the other."""
+        chunks = [c["choices"][0]["logprobs"] for c in server.chunks(dict(body, stream_options={"order": order})) if c["choices"]]
+        if chunks.pop() is not None:
+            raise harness.Failed("the last chunk has logprobs")
+        return {key: None if chunks[0][key] is None else sum((c[key] for c in chunks), []) for key in chunks[0]}
+
+    def ask_all(layout):
+        told = []
+        with Server(pdt, layout) as server, concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for body, top in asked:
+                whole = json.loads(server.good("/v1/completions", body))
+                beside = pool.submit(server.good, "/v1/completions", body)
+                choice = json.loads(server.good("/v1/completions", dict(body, logprobs=top)))
+                ids = sum(len(a["tokens"]) for a in choice["pdt"]["artifacts"])
+                if json.loads(beside.result())["choices"] != whole["choices"] or dict(choice["choices"][0], logprobs=None) != whole["choices"][0]:
+                    raise harness.Failed(f"{layout}: the text is another: {choice['choices']}, {whole['choices']}")
+                choice = choice["choices"][0]
+                ids = len(choice["logprobs"]["tokens"]) if "stop" in body else ids
+                problem = check_likely(choice, top, "temperature" not in body, ids)
+                if problem:
+                    raise harness.Failed(f"{layout}, {top} likeliest: {problem}")
+                if joined(server, dict(body, logprobs=top), "merged") != choice["logprobs"]:
+                    raise harness.Failed(f"{layout}, {top} likeliest, in chunks: {joined(server, dict(body, logprobs=top), 'merged')}, expected {choice['logprobs']}")
+                values = [sorted(joined(server, dict(body, logprobs=top), order)["token_logprobs"]) for order in ("streams", "interleaved")]
+                if values != [sorted(choice["logprobs"]["token_logprobs"])] * 2:
+                    raise harness.Failed(f"{layout}, {top} likeliest, by stream and interleaved: {values}")
+                told.append(choice["logprobs"])
+            if server.stop():
+                raise harness.Failed(server.said())
+        return told
+
+    def check():
+        told = {x: ask_all(x) for x in layouts}
+        for x in layouts[1:]:
+            if told[x] != told[layouts[0]]:
+                return f"{x} gives others than {layouts[0]}"
+        with tempfile.TemporaryDirectory() as folder, Server(pdt, model=chat_model(folder)) as server:
+            talk = {"messages": [{"role": "user", "content": "Describe Velmora."}], "max_tokens": 12, "logprobs": True, "top_logprobs": 2, "settings": {"streams": 1}}
+            choice = json.loads(server.good("/v1/chat/completions", talk))["choices"][0]
+            likely = choice["logprobs"]["content"]
+            chunks = server.chunks(talk, "/v1/chat/completions")
+            if sum((c["choices"][0]["logprobs"]["content"] for c in chunks[:-1]), []) != likely:
+                return f"chat in chunks: {chunks}"
+            for t in likely:
+                if len(t["top_logprobs"]) != 2 or t["top_logprobs"][0]["logprob"] != t["logprob"] or bytes(t["bytes"]).decode() != t["token"]:
+                    return f"chat: {t}"
+            text = "".join(t["token"] for t in likely)
+            return None if text == choice["message"]["content"] and server.stop() == 0 else f"chat: {text!r}, expected {choice['message']['content']!r}"
+
+    return check
+
+
 def early(pdt):
     """Merged chunks come as soon as what stands before them in the answer is known and there."""
 
@@ -1086,7 +1168,7 @@ def main():
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [(f"stuck {x}", stuck(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
-    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("early", early(pdt)), (f"choices {layouts[0]}", choices(pdt, layouts[0])), (f"choices {layouts[-1]}", choices(pdt, layouts[-1])), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("early", early(pdt)), ("logprobs", logprobs(pdt, layouts)), (f"choices {layouts[0]}", choices(pdt, layouts[0])), (f"choices {layouts[-1]}", choices(pdt, layouts[-1])), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [(f"rounds {layouts[0]}", rounds(pdt, layouts[0], asked)), ("page", page(pdt))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])

@@ -156,6 +156,36 @@ static int read_n(const reader *in, const field *f, const json_t *value) {
   return 0;
 }
 
+enum { MOST_OF_COMPLETION = 5 }; /* as OpenAI has it */
+
+/* How many of the likeliest tokens are told beside each. */
+static int read_likeliest(const reader *in, const field *f, const json_t *value, int most) {
+  json_int_t n = json_integer_value(value);
+  int32_t vocabulary = in->context->request.model->vocab_size;
+  if (!json_is_integer(value)) return bad_field(in->why, f->name, "an integer", value);
+  if (most > vocabulary) most = vocabulary;
+  if (n < 0 || n > most)
+    return pdt_refuse(in->why, 400, NULL, f->name, "%s: expected 0 to %d, found %lld", f->name,
+                      most, (long long)n);
+  in->ask->n_logprobs = 1 + (int32_t)n;
+  return 0;
+}
+
+/* Of a completion their number, of a chat whether there are any. */
+static int read_logprobs(const reader *in, const field *f, const json_t *value) {
+  if (in->ask->form != PDT_ASK_CHAT) return read_likeliest(in, f, value, MOST_OF_COMPLETION);
+  if (!json_is_boolean(value)) return bad_field(in->why, f->name, "true or false", value);
+  if (json_is_true(value) && in->ask->n_logprobs == 0) in->ask->n_logprobs = 1;
+  return 0;
+}
+
+static int read_top_logprobs(const reader *in, const field *f, const json_t *value) {
+  if (json_is_true(pdt_json_get(in->body, "logprobs")))
+    return read_likeliest(in, f, value, PDT_MOST_LOGPROBS);
+  if (json_is_integer(value) && json_integer_value(value) == 0) return 0;
+  return pdt_refuse(in->why, 400, NULL, f->name, "top_logprobs: expected logprobs: true beside it");
+}
+
 static int read_stream(const reader *in, const field *f, const json_t *value) {
   if (!json_is_boolean(value)) return bad_field(in->why, f->name, "true or false", value);
   in->ask->stream = json_is_true(value);
@@ -220,7 +250,7 @@ static const field fields[] = {
     {"presence_penalty", refuse, "0", BOTH},
     {"frequency_penalty", refuse, "0", BOTH},
     {"min_p", refuse, "0", BOTH},
-    {"logprobs", refuse, "null", BOTH},
+    {"logprobs", read_logprobs, NULL, BOTH},
     {"logit_bias", refuse, "null", BOTH},
     {"suffix", refuse, "null", COMPLETION},
     {"echo", refuse, "false", COMPLETION},
@@ -231,7 +261,7 @@ static const field fields[] = {
     {"chat_template_kwargs", pass, NULL, CHAT},
     {"max_completion_tokens", set, "max_tokens", CHAT},
     {"add_generation_prompt", refuse, "true", CHAT},
-    {"top_logprobs", refuse, "0", CHAT},
+    {"top_logprobs", read_top_logprobs, NULL, CHAT},
     {"tools", refuse, "null", CHAT},
     {"tool_choice", refuse, "null", CHAT},
     {"functions", refuse, "null", CHAT},

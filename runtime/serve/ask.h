@@ -27,6 +27,7 @@ typedef struct pdt_ask {
   pdt_ask_form form;
   pdt_request request;
   int32_t n;          /* choices: sessions of the request, each with a seed one above the last's */
+  int32_t n_logprobs; /* of every token: its own, and of the likeliest; 0: none */
   bool stream, usage; /* chunks; the last of them with the usage */
   bool rounds;        /* and one for every round that is decided */
   bool packed;        /* of PDT_ASK_DECODE: protobuf in place of JSON lines; whoever asks says so */

@@ -201,7 +201,7 @@ static int read_ask(pdt_exchange *e, pdt_refusal *why) {
 /* Takes the request over, also on failure. */
 static int add_job(pdt_exchange *e, pdt_request *request, pdt_error *err) {
   pdt_job *job;
-  if (pdt_job_new(&job, request, err)) return -1;
+  if (pdt_job_new(&job, request, e->ask.n_logprobs, err)) return -1;
   job->keeps_rounds = e->ask.stream && e->ask.rounds;
   job->wake = pdt_exchange_wake;
   job->context = e;

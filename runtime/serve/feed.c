@@ -62,6 +62,15 @@ static bool is_withdrawn(void *context, int32_t index) {
   return withdrawn;
 }
 
+static int32_t wanted_logprobs(void *context, int32_t index) {
+  pdt_feed *f = context;
+  pthread_mutex_lock(&f->hub->lock);
+  const pdt_job *job = find(f->hub, index);
+  int32_t n = job ? job->n_logprobs : 0;
+  pthread_mutex_unlock(&f->hub->lock);
+  return n;
+}
+
 /* ---- the journal ---- */
 
 static int write_header(pdt_feed *f, pdt_error *err) {
@@ -173,6 +182,7 @@ static int on_failed(void *context, const pdt_request *request, int32_t index, c
 pdt_observer pdt_feed_observer(pdt_feed *feed) {
   return (pdt_observer){.context = feed,
                         .withdrawn = is_withdrawn,
+                        .logprobs = wanted_logprobs,
                         .session_started = on_started,
                         .decided = on_decided,
                         .round_done = on_round,

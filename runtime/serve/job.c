@@ -23,14 +23,24 @@ static int new_streams(pdt_job *job, pdt_error *err) {
              : 0;
 }
 
-int pdt_job_new(pdt_job **out, pdt_request *request, pdt_error *err) {
+static int new_logprobs(pdt_job *job, pdt_error *err) {
+  int32_t K = job->request.settings.streams;
+  if (job->n_logprobs == 0) return 0;
+  int status = PDT_NEW(&job->logprobs, K, "request", err);
+  for (pdt_stream k = 0; k < K && !status; k++)
+    status = PDT_NEW(&job->logprobs[k], job->streams[k].max_tokens * (int64_t)job->n_logprobs,
+                     "request", err);
+  return status;
+}
+
+int pdt_job_new(pdt_job **out, pdt_request *request, int32_t n_logprobs, pdt_error *err) {
   if (PDT_NEW(out, 1, "request", err)) {
     pdt_request_free(request);
     return -1;
   }
-  **out = (pdt_job){.request = *request, .holders = 1};
+  **out = (pdt_job){.request = *request, .n_logprobs = n_logprobs, .holders = 1};
   *request = (pdt_request){0};
-  if (!new_streams(*out, err)) return 0;
+  if (!new_streams(*out, err) && !new_logprobs(*out, err)) return 0;
   pdt_job_free(*out);
   *out = NULL;
   return -1;
@@ -44,6 +54,9 @@ void pdt_job_free(pdt_job *job) {
     free(job->records);
     job->records = next;
   }
+  for (pdt_stream k = 0; job->logprobs && k < job->request.settings.streams; k++)
+    free(job->logprobs[k]);
+  free(job->logprobs);
   free(job->streams);
   free(job->blocks);
   free(job->coverage);
@@ -54,23 +67,38 @@ void pdt_job_free(pdt_job *job) {
 
 /* ---- rounds ---- */
 
+/* The block of stream k in a round; NULL when it emitted nothing. */
+static const pdt_block_report *block_of(const pdt_round_report *report, pdt_stream k) {
+  for (int32_t i = 0; i < report->n_blocks; i++)
+    if (report->blocks[i].stream == k) return &report->blocks[i];
+  return NULL;
+}
+
+/* How likely a block's tokens were goes where the tokens stand, or stood: what is rolled back is
+ * written over. */
+static void keep_logprobs(pdt_job *job, const pdt_round_report *report, pdt_stream k) {
+  const pdt_block_report *b = block_of(report, k);
+  const pdt_stream_state *s = &job->streams[k];
+  if (job->n_logprobs == 0 || !b || !b->logprobs || s->n_tokens + b->n_tokens > s->max_tokens)
+    return;
+  memcpy(job->logprobs[k] + s->n_tokens * (int64_t)job->n_logprobs, b->logprobs,
+         (size_t)b->n_tokens * (size_t)job->n_logprobs * sizeof *b->logprobs);
+}
+
 /* The verdict about stream k of a round; one of no action when it emitted nothing. Whether a block
  * that was rolled back had ended its stream is forgotten, and nothing depends on it. */
 static pdt_block_verdict verdict_about(const pdt_round_report *report, pdt_stream k) {
-  for (int32_t i = 0; i < report->n_blocks; i++) {
-    const pdt_block_report *b = &report->blocks[i];
-    if (b->stream == k)
-      return (pdt_block_verdict){.stream = k,
-                                 .attempt = b->attempt,
-                                 .readiness = b->readiness,
-                                 .action = b->action,
-                                 .tokens = b->tokens,
-                                 .n_tokens = b->n_tokens,
-                                 .ended = b->action == PDT_ACTION_ROLLBACK ||
-                                          report->running->session.streams[k].ended,
-                                 .coverage = b->coverage};
-  }
-  return (pdt_block_verdict){.stream = k};
+  const pdt_block_report *b = block_of(report, k);
+  if (!b) return (pdt_block_verdict){.stream = k};
+  return (pdt_block_verdict){.stream = k,
+                             .attempt = b->attempt,
+                             .readiness = b->readiness,
+                             .action = b->action,
+                             .tokens = b->tokens,
+                             .n_tokens = b->n_tokens,
+                             .ended = b->action == PDT_ACTION_ROLLBACK ||
+                                      report->running->session.streams[k].ended,
+                             .coverage = b->coverage};
 }
 
 /* Block i of those that a stream had pending when they were committed: they stand there still. */
@@ -93,6 +121,7 @@ static int apply(pdt_job *job, const pdt_round_report *report, pdt_stream k, pdt
   pdt_block_verdict v = verdict_about(report, k);
   int32_t committed = s->n_committed, attempt = s->attempt, n = s->n_pending;
   pdt_round withdrawn;
+  keep_logprobs(job, report, k);
   if (pdt_stream_apply(s, &job->request.settings.limits, report->round, report->gate, &v,
                        &withdrawn, err))
     return -1;

@@ -49,6 +49,8 @@ typedef struct pdt_job {
   float *coverage;           /* [room, plan slots]: logits of the blocks, */
   size_t n_blocks, room;     /* nor blocks below n_blocks: once known, they are read without the
                                 hub's lock, and all of it when the job is over */
+  int32_t n_logprobs;        /* of every token, that are asked for; 0: none */
+  pdt_logprob **logprobs;    /* [K], each [tokens of the stream, n_logprobs], as known as tokens */
   int32_t *plan_ids;         /* [plan slots], from the session's start */
   bool keeps_rounds;         /* whoever asked wants to be told of rounds: */
   pdt_record *records;       /* the first; the n_records that are known are read as blocks are. */
@@ -66,9 +68,9 @@ typedef struct pdt_job {
   struct pdt_job *next; /* in the hub's list */
 } pdt_job;
 
-/* A job for the request, which it takes over, also on failure. Its only holder is the caller.
- * Errors: MEMORY. */
-int pdt_job_new(pdt_job **out, pdt_request *request, pdt_error *err);
+/* A job for the request, which it takes over, also on failure, with so many log-probabilities of
+ * every token (0: none). Its only holder is the caller. Errors: MEMORY. */
+int pdt_job_new(pdt_job **out, pdt_request *request, int32_t n_logprobs, pdt_error *err);
 
 /* For pdt_hub_leave: frees it. */
 void pdt_job_free(pdt_job *job);

@@ -15,6 +15,17 @@ static bool is_chat(const pdt_reply *r) {
   return r->ask->form == PDT_ASK_CHAT;
 }
 
+static int new_choice(const pdt_reply *r, pdt_choice *c, pdt_error *err) {
+  if (pdt_parts_new(&c->parts, r->ask, c->job, r->tokenizer, err)) return -1;
+  if (c->job->n_logprobs == 0) return 0;
+  return PDT_NEW(&c->n_told, c->job->request.settings.streams, "answer", err);
+}
+
+static void free_choice(pdt_choice *c) {
+  pdt_parts_free(&c->parts);
+  free(c->n_told);
+}
+
 int pdt_reply_new(pdt_reply *r, const pdt_ask *ask, pdt_job *const *jobs,
                   const pdt_tokenizer *tokenizer, const char *model, uint64_t number,
                   pdt_error *err) {
@@ -26,15 +37,15 @@ int pdt_reply_new(pdt_reply *r, const pdt_ask *ask, pdt_job *const *jobs,
   for (; r->n_choices < ask->n; r->n_choices++) {
     pdt_choice *c = &r->choices[r->n_choices];
     c->job = jobs[r->n_choices];
-    if (!pdt_parts_new(&c->parts, ask, c->job, tokenizer, err)) continue;
-    pdt_parts_free(&c->parts);
+    if (!new_choice(r, c, err)) continue;
+    free_choice(c);
     return -1;
   }
   return 0;
 }
 
 void pdt_reply_free(pdt_reply *r) {
-  for (int32_t i = 0; i < r->n_choices; i++) pdt_parts_free(&r->choices[i].parts);
+  for (int32_t i = 0; i < r->n_choices; i++) free_choice(&r->choices[i]);
   free(r->choices);
 }
 
@@ -103,9 +114,10 @@ static void put_head(writer *w, const pdt_reply *r) {
   put_text(w, r->model, strlen(r->model));
 }
 
-/* A choice: a text, or what an assistant says, whole or the next piece of it. */
+/* A choice: a text, or what an assistant says, whole or the next piece of it; likely: how likely
+ * its tokens were, NULL: that is not asked for. */
 static void put_choice(writer *w, const pdt_reply *r, const pdt_choice *c, const char *text,
-                       size_t bytes, const char *reason) {
+                       size_t bytes, const pdt_likely *likely, const char *reason) {
   fprintf(w->out, "{\"index\":%d,", (int)(c - r->choices));
   if (!is_chat(r))
     fputs("\"text\":", w->out);
@@ -114,9 +126,12 @@ static void put_choice(writer *w, const pdt_reply *r, const pdt_choice *c, const
   else
     fprintf(w->out, "\"delta\":{%s\"content\":", c->begun ? "" : "\"role\":\"assistant\",");
   put_text(w, text, bytes);
-  fputs(is_chat(r) ? "},\"logprobs\":null,\"finish_reason\":"
-                   : ",\"logprobs\":null,\"finish_reason\":",
-        w->out);
+  fputs(is_chat(r) ? "},\"logprobs\":" : ",\"logprobs\":", w->out);
+  if (likely)
+    w->good = pdt_likely_put(likely, is_chat(r), w->out) && w->good;
+  else
+    fputs("null", w->out);
+  fputs(",\"finish_reason\":", w->out);
   put_word(w, reason);
   fputc('}', w->out);
 }
@@ -226,6 +241,38 @@ typedef struct lists {
   writer choices, sessions;
 } lists;
 
+/* Appends what is known of a part that is over, whose text begins behind *characters, and moves
+ * those behind it. */
+static int add_part(const pdt_reply *r, const pdt_choice *c, pdt_stream k, pdt_likely *likely,
+                    int64_t *characters, pdt_error *err) {
+  const pdt_part *part = &c->parts.parts[k];
+  const pdt_stream_state *s = &c->job->streams[k];
+  char *text = NULL;
+  size_t bytes = part->bytes, first = likely->n;
+  int32_t n = c->parts.ended ? part->n_tokens : s->n_committed;
+  if (!c->parts.ended &&
+      pdt_result_part(&c->job->request, s, n, r->tokenizer, &text, &bytes, err)) {
+    free(text);
+    return -1;
+  }
+  int status = pdt_likely_add(likely, k, 0, n, *characters, err);
+  if (part->stopped) pdt_likely_cut(likely, first, part->bytes);
+  *characters += pdt_likely_characters(text ? text : part->text, bytes) + 1;
+  free(text);
+  return status;
+}
+
+/* All of a choice, as its text has it. */
+static int find_likely(const pdt_reply *r, const pdt_choice *c, const pdt_stream *order,
+                       pdt_likely *likely, pdt_error *err) {
+  int64_t characters = 0;
+  *likely = (pdt_likely){.job = c->job, .tokenizer = r->tokenizer};
+  if (c->job->n_logprobs == 0) return 0;
+  for (int32_t i = 0; i < c->job->request.settings.streams; i++)
+    if (add_part(r, c, order[i], likely, &characters, err)) return -1;
+  return 0;
+}
+
 static int put_result(lists *l, const pdt_reply *r, const pdt_choice *c, const pdt_result *result,
                       pdt_error *err) {
   char *cut = NULL, *lines = NULL;
@@ -235,17 +282,20 @@ static int put_result(lists *l, const pdt_reply *r, const pdt_choice *c, const p
     if (pdt_parts_answer(&c->parts, &cut, &bytes, err)) return -1;
     text = cut;
   }
-  int status = make_records(result, PDT_OUTPUT_JSONL, &lines, &n, err);
+  pdt_likely likely;
+  int status = find_likely(r, c, result->order, &likely, err) ||
+               make_records(result, PDT_OUTPUT_JSONL, &lines, &n, err);
   if (!status) {
     fputs(comma, l->choices.out);
-    put_choice(&l->choices, r, c, text, bytes, finish_reason(c));
+    put_choice(&l->choices, r, c, text, bytes, c->n_told ? &likely : NULL, finish_reason(c));
     fputs(comma, l->sessions.out);
     put_pdt(&l->sessions, c, result->order);
     put_artifacts(&l->sessions, lines, result->K);
   }
+  pdt_likely_free(&likely);
   free(lines);
   free(cut);
-  return status;
+  return status ? -1 : 0;
 }
 
 static int put_results(lists *l, const pdt_reply *r, pdt_error *err) {
@@ -328,18 +378,47 @@ const pdt_job *pdt_reply_failed(const pdt_reply *r) {
 
 /* A chunk of one choice, up to its own end. */
 static void put_chunk_choice(writer *w, const pdt_reply *r, pdt_choice *c, const char *text,
-                             size_t bytes, const char *reason) {
+                             size_t bytes, const pdt_likely *likely, const char *reason) {
   fputs("data: ", w->out);
   put_head(w, r);
   fputs(",\"choices\":[", w->out);
-  put_choice(w, r, c, text, bytes, reason);
+  put_choice(w, r, c, text, bytes, likely, reason);
   fputc(']', w->out);
   c->begun = true;
+}
+
+/* Characters of the text before a stream's part, as it is told: interleaved, each is a text of its
+ * own. */
+static int64_t characters_before(const pdt_reply *r, const pdt_choice *c) {
+  int64_t n = 0;
+  for (int32_t i = 0; i < c->turn && r->ask->order != PDT_ORDER_INTERLEAVED; i++) {
+    pdt_stream k = r->ask->order == PDT_ORDER_MERGED ? c->parts.order[i] : i;
+    const pdt_part *part = &c->parts.parts[k];
+    n += 1 + pdt_likely_characters(part->text, part->bytes);
+  }
+  return n;
+}
+
+/* Tokens go with the piece in which what they write begins; what writes nothing any more, as the
+ * end of a sequence, with the last one. */
+static int find_told(const pdt_reply *r, pdt_choice *c, const pdt_piece *piece, pdt_likely *likely,
+                     pdt_error *err) {
+  pdt_stream k = piece->stream;
+  const pdt_part *part = &c->parts.parts[k];
+  bool last = part->over && !part->stopped && piece->end == part->bytes;
+  *likely = (pdt_likely){.job = c->job, .tokenizer = r->tokenizer};
+  if (!c->n_told) return 0;
+  if (pdt_likely_add(likely, k, c->n_told[k], part->n_tokens, characters_before(r, c), err))
+    return -1;
+  if (!last) pdt_likely_cut(likely, 0, piece->end);
+  c->n_told[k] += (int32_t)likely->n;
+  return 0;
 }
 
 /* One piece of text; `joint`: a line break comes before it, as between parts of the answer. */
 static void put_chunk(writer *w, const pdt_reply *r, pdt_choice *c, const pdt_piece *piece,
                       bool joint) {
+  pdt_likely likely;
   const pdt_part *part = &c->parts.parts[piece->stream];
   const json_t *section = json_array_get(r->ask->sections, (size_t)piece->stream);
   size_t bytes = piece->end - piece->begin;
@@ -348,7 +427,9 @@ static void put_chunk(writer *w, const pdt_reply *r, pdt_choice *c, const pdt_pi
   if (!text) return;
   if (joint) text[0] = '\n';
   if (bytes > 0) memcpy(text + joint, part->text + piece->begin, bytes);
-  put_chunk_choice(w, r, c, text, bytes + joint, NULL);
+  if (find_told(r, c, piece, &likely, NULL)) w->good = false;
+  put_chunk_choice(w, r, c, text, bytes + joint, c->n_told ? &likely : NULL, NULL);
+  pdt_likely_free(&likely);
   fprintf(w->out, ",\"pdt\":{\"stream\":%d,\"section\":", piece->stream);
   if (section)
     put_text(w, json_string_value(section), json_string_length(section));
@@ -432,7 +513,7 @@ static void put_chunks(writer *w, const pdt_reply *r, pdt_choice *c) {
   else if (!has_failed(c))
     put_in_order(w, r, c);
   if (!c->parts.ended || has_failed(c)) return;
-  put_chunk_choice(w, r, c, "", 0, finish_reason(c));
+  put_chunk_choice(w, r, c, "", 0, NULL, finish_reason(c));
   fputs(",\"pdt\":", w->out);
   put_pdt(w, c, c->parts.order);
   fputs("}}\n\n", w->out);

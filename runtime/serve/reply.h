@@ -5,6 +5,7 @@
 
 #include "base/buffer.h"
 #include "serve/ask.h"
+#include "serve/likely.h"
 #include "serve/parts.h"
 
 /* One of the choices of an answer, which a session of its own makes. */
@@ -16,6 +17,7 @@ typedef struct pdt_choice {
       next; /* piece that is to be told next, of those of its stream where streams have an order */
   int32_t turn;     /* place in the order of the stream whose turn it is */
   bool told;        /* one of its pieces was */
+  int32_t *n_told;  /* [K]: tokens whose log-probabilities were; NULL: none are asked for */
   bool begun;       /* a chunk of it was written */
   size_t n_records; /* of the job's, that are known, and those that were told; */
   size_t n_rounds;

@@ -35,7 +35,7 @@ static void check_answer(pdt_ask *ask, const pdt_ask_context *context) {
   pdt_job *job;
   pdt_buffer text = {0};
   if (ask->request.settings.limits.max_tokens > POSITIONS) abort();
-  if (pdt_job_new(&job, &ask->request, NULL)) abort();
+  if (pdt_job_new(&job, &ask->request, 0, NULL)) abort();
   job->state = PDT_JOB_ENDED;
   ask->n = 1; /* there is one job */
   if (pdt_reply_new(&reply, ask, &job, context->request.tokenizer, context->model, 1, NULL) ||

@@ -45,7 +45,7 @@ static int set_up(void **state) {
   r.n_prefix = calloc(STREAMS, sizeof *r.n_prefix);
   r.prefix[1] = calloc(1, sizeof **r.prefix); /* stream 1 has the section "a" */
   r.n_prefix[1] = 1;
-  assert_int_equal(pdt_job_new(&f.job, &r, NULL), 0);
+  assert_int_equal(pdt_job_new(&f.job, &r, 0, NULL), 0);
   *state = &f;
   return 0;
 }
