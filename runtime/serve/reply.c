@@ -49,8 +49,7 @@ void pdt_reply_free(pdt_reply *r) {
   free(r->choices);
 }
 
-int pdt_reply_read(pdt_reply *r, int32_t i, size_t n, size_t n_records, bool over,
-                   pdt_error *err) {
+int pdt_reply_read(pdt_reply *r, int32_t i, size_t n, size_t n_records, bool over, pdt_error *err) {
   pdt_choice *c = &r->choices[i];
   c->n_records = n_records;
   c->over = over;
@@ -439,8 +438,8 @@ static void put_chunk(writer *w, const pdt_reply *r, pdt_choice *c, const pdt_pi
   free(text);
 }
 
-/* A chunk without text, up to what its "pdt" has of the round; `i`: whose it is, where there are several
- * choices. */
+/* A chunk without text, up to what its "pdt" has of the round; `i`: whose it is, where there are
+ * several choices. */
 static void begin_round_chunk(writer *w, const pdt_reply *r, int32_t i) {
   fputs("data: ", w->out);
   put_head(w, r);

@@ -49,9 +49,9 @@ int pdt_reply_read(pdt_reply *r, int32_t i, size_t n, size_t n_records, bool ove
  * decode. Errors: those of pdt_result_make, MEMORY. */
 int pdt_reply_whole(pdt_reply *r, pdt_buffer *out, pdt_error *err);
 
-/* Appends the chunks that can be told by now: of a choice a round each and a piece each, when its job
- * has ended its last one, and when all have, those of the whole; or when one failed its error; then
- * r->ended. Errors: MEMORY. */
+/* Appends the chunks that can be told by now: of a choice a round each and a piece each, when its
+ * job has ended its last one, and when all have, those of the whole; or when one failed its error;
+ * then r->ended. Errors: MEMORY. */
 int pdt_reply_chunks(pdt_reply *r, pdt_buffer *out, pdt_error *err);
 
 /* A job that failed, so that there is no answer; NULL: none has, as far as was read. And why, as a
