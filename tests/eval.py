@@ -14,6 +14,8 @@ import tempfile
 import harness
 
 ARMS = ["sequential", "blind", "plan-only", "notes", "system", "no-snc", "text-bus", "parser-gate"]
+MODES = ["zero", "sign", "permute", "rotate", "swap", "one"]
+BORROWED = ("swap", "one")
 TRAINED = ("notes", "system", "parser-gate")
 CAUSES = ["unseen", "withdrawn", "crowded", "split", "second", "other"]
 ENTRIES = 4
@@ -45,6 +47,7 @@ class Evaluator:
         shutil.copy(self.path("tok/tokenizer.json"), self.path("m/tokenizer.json"))
         self.sidecar("s.safetensors", "--random", "--gate", "-3")
         self.data("test.jsonl", "--max-sections", "4")
+        self.data("lent.jsonl", "--max-sections", "4", count=16)
 
     def path(self, name):
         return os.path.join(self.scratch, name)
@@ -58,16 +61,16 @@ class Evaluator:
         self.run("sidecar", "init", "--model", self.path("m"), "--streams", "4", "--layers", "1", "--notes-dim", "16",
                  "--plan-vocab", "101", "--plan-dim", "8", "--block-tokens", "6", "--out", self.path(name), *more)
 
-    def data(self, name, *more, vocabulary="101"):
-        self.run("data", "atlas", "--count", ENTRIES, "--split", "test", "--seed", "3", "--overwrite", "--plan-vocab", vocabulary,
+    def data(self, name, *more, vocabulary="101", count=ENTRIES):
+        self.run("data", "atlas", "--count", count, "--split", "test", "--seed", "3", "--overwrite", "--plan-vocab", vocabulary,
                  "--out", self.path(name), *more)
 
     def command(self, *more, data="test.jsonl", model="m", sidecar="s.safetensors"):
         return [self.pdt, "eval", "--model", self.path(model), "--sidecar", self.path(sidecar), "--data", self.path(data),
                 "--temperature", "0.3", "--threads", "1", *more]
 
-    def rows(self, *more, ranks=0):
-        result = harness.run(self.command("--json", *more), ranks=ranks, timeout=120)
+    def rows(self, *more, ranks=0, **files):
+        result = harness.run(self.command("--json", *more, **files), ranks=ranks, timeout=120)
         if result.status != 0:
             raise harness.Failed(f"{more}, {ranks} ranks: status {result.status}: {result.err.strip()}")
         return [json.loads(line) for line in result.out.splitlines()]
@@ -152,12 +155,63 @@ def sampling(e):
 
 
 def ranks_agree(e, ranks):
-    for arms in ("all", "text-bus,sequential"):
-        one, many = timeless(e.rows("--arms", arms)), timeless(e.rows("--arms", arms, ranks=ranks))
+    for data, what in (("lent", ("--bus", "all")), ("test", ("--arms", "all")), ("test", ("--arms", "text-bus,sequential"))):
+        one, many = (timeless(e.rows(*what, ranks=n, data=f"{data}.jsonl")) for n in (0, ranks))
         for a, b in zip(one, many):
             if a != b:
                 return f"{a}\n{b}"
     return None if len(one) == len(many) == 2 else f"{len(many)} rows"
+
+
+def altered_notes(e):
+    """--bus: other notes are read, and by nobody where nothing is read of notes."""
+    rows = e.rows("--bus", "all", data="lent.jsonl")
+    if [row["row"] for row in rows] != ["notes"] + [f"notes bus={x}" for x in MODES]:
+        return f"rows {[row['row'] for row in rows]}"
+    if rows[0]["bus"] is not None or [row["bus"]["mode"] for row in rows[1:]] != MODES:
+        return f"modes {[row['bus'] for row in rows]}"
+    for row in rows[1:]:
+        bus, change = row["bus"], row["bus"]["change"]
+        if row["judged"] == rows[0]["judged"]:
+            return f"{row['row']}: nothing changes: {row}"
+        if not change["siblings"]["tokens"] > 0 or not change["others"]["tokens"] > 0:
+            return f"{row['row']}: no tokens: {change}"
+        if bus["mode"] in BORROWED and not 0 < bus["lent_uses"] <= row["judged"]["uses"]:
+            return f"{row['row']}: nobody uses what was lent: {bus}"
+        if bus["mode"] not in BORROWED and bus["lent_uses"] != 0:
+            return f"{row['row']}: lends: {bus}"
+        if bus["own"] + bus["followed"] > bus["lent_uses"]:
+            return f"{row['row']}: {bus}"
+        if not any(abs(change[x]["nats"]) > 1e-4 for x in ("siblings", "others")):
+            return f"{row['row']}: reading changes nothing: {change}"
+    rows = timeless(rows)
+    if rows != timeless(e.rows("--bus", "all", data="lent.jsonl")):
+        return "two runs differ"
+    if rows != timeless(e.rows("--bus", "all", "--max-sessions", "1", data="lent.jsonl")):
+        return "entries in flight change the figures"
+    # Where SNC's gates are shut nobody reads notes. Cross-entropies are sums of float32 products, of one entry or of two in a batch.
+    e.sidecar("shut.safetensors", "--random", "--no-snc")
+    shut = e.rows("--bus", "all", data="lent.jsonl", sidecar="shut.safetensors")
+    for row in shut[1:]:
+        change = row["bus"]["change"]
+        if row["judged"] != shut[0]["judged"] or any(abs(change[x]["nats"]) > 1e-5 for x in ("siblings", "others")):
+            return f"{row['row']}: changes what nobody reads: {row}"
+    one = e.rows("--bus", "zero,one", "--arms", "blind,system", "--count", "2", "--no-teacher")
+    if [row["row"] for row in one] != ["blind", "system", "system bus=zero", "system bus=one"] or one[2]["bus"]["change"] is not None:
+        return f"rows {[(row['row'], row['bus']) for row in one]}"
+    return None
+
+
+def told_bytes(e):
+    """bytes_per_entry: a note of 16 floats a block, a token's id, and keys and values of 2 layers of 2 heads of 16."""
+    for row in e.rows("--arms", "blind,system", "--no-teacher"):
+        run, told = row["run"], row["bytes_per_entry"]
+        tokens = run["tokens_committed"] / row["entries"]
+        wanted = {"notes": None if row["arm"] == "blind" else 64 * run["blocks"] / row["entries"], "tokens": 4 * tokens,
+                  "keys_values": 4 * 2 * 2 * 2 * 16 * tokens}
+        if told != wanted:
+            return f"{row['row']}: {told}, expected {wanted}"
+    return None
 
 
 def sweeps(e):
@@ -231,6 +285,9 @@ def refusals(e):
         ("sweep without values", e.command("--sweep", "gamma"), 2, "--sweep: expected gamma, delay"),
         ("sweep out of range", e.command("--sweep", "gamma=0.5,3"), 2, "--sweep gamma: expected a number from 0 to 1, found '3'"),
         ("sweep of no number", e.command("--sweep", "tau=x"), 2, "--sweep tau"),
+        ("unknown mode", e.command("--bus", "zero,magic"), 2, "--bus: expected all, or some of zero, sign, permute, rotate, swap, one, found 'magic'"),
+        ("plain mode", e.command("--bus", "plain"), 2, "found 'plain'"),
+        ("bus and sweep", e.command("--bus", "zero", "--sweep", "tau=4"), 2, "one of them at a time"),
         ("too many rows", e.command("--sweep", "tau=" + ",".join(map(str, range(1, 300)))), 2, "at most 256 rows"),
         ("no entries of so many", e.command("--sweep", "streams=9"), 2, "no entry has 9 sections"),
         ("gamma out of range", e.command("--gamma", "2"), 2, "--gamma"),
@@ -261,7 +318,8 @@ def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         e = Evaluator(pdt, scratch)
-        checks = [("all arms", lambda: all_arms(e)), ("sampling", lambda: sampling(e)), ("sweeps", lambda: sweeps(e)), ("outputs", lambda: outputs(e))]
+        checks = [("all arms", lambda: all_arms(e)), ("sampling", lambda: sampling(e)), ("sweeps", lambda: sweeps(e)),
+                  ("altered notes", lambda: altered_notes(e)), ("bytes", lambda: told_bytes(e)), ("outputs", lambda: outputs(e))]
         checks += [(f"{n} ranks", lambda n=n: ranks_agree(e, n)) for n in ranks]
         checks += [("refuses", lambda: refuses(e, 0))]
         checks += [(f"refuses on {n} ranks", lambda n=n: refuses(e, n)) for n in ranks]

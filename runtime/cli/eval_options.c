@@ -19,6 +19,7 @@ enum {
   KEY_COUNT,
   KEY_ARMS,
   KEY_SWEEP,
+  KEY_BUS,
   KEY_NO_TEACHER,
   KEY_JSON,
   KEY_OUT,
@@ -43,6 +44,12 @@ static const struct argp_option options[] = {
     {"sweep", KEY_SWEEP, "KEY=X,Y,...", 0,
      "a row of every arm for each value of gamma, delay, tau, window or streams (entries of so "
      "many sections alone)",
+     1},
+    {"bus", KEY_BUS, "MODE,...", 0,
+     "what do notes carry? Rows of every arm with notes (default notes) as they are, and with the "
+     "notes that siblings read altered, or all: zero; sign, permute, rotate (scrambled, norms "
+     "kept); "
+     "swap (a stream's are another entry's); one (a note tells another value of its fact)",
      1},
     {"no-teacher", KEY_NO_TEACHER, NULL, 0,
      "leave out the figures of heads that read the file's own text, as --chat does, whose prompts "
@@ -87,23 +94,34 @@ static error_t memory_error(struct argp_state *state) {
   return ENOMEM;
 }
 
-/* Adds a row for an arm; key NULL: nothing is swept. */
-static error_t add_row(pdt_eval_options *o, pdt_eval_arm arm, const sweep_key *key, char *value,
-                       struct argp_state *state) {
+/* Makes room for a row of an arm, as no flag but settings has it; NULL on an error. */
+static pdt_eval_row_options *new_row(pdt_eval_options *o, pdt_eval_arm arm,
+                                     struct argp_state *state) {
   if (o->n_rows == PDT_EVAL_ROWS) {
     argp_error(state, "expected at most %d rows", PDT_EVAL_ROWS);
-    return EINVAL;
+    return NULL;
   }
   pdt_eval_row_options *row = &o->rows[o->n_rows];
   json_t *settings = json_deep_copy(o->settings);
-  if (!settings) return memory_error(state);
+  if (!settings) {
+    memory_error(state);
+    return NULL;
+  }
   o->n_rows++;
   row->setup = (pdt_eval_setup){.arm = arm, .settings = settings};
-  snprintf(row->label, sizeof row->label, "%s%s%s%s%.20s", pdt_eval_arm_name(arm), key ? " " : "",
-           key ? key->name : "", key ? "=" : "", key ? value : "");
-  if (!key) return 0;
+  snprintf(row->label, sizeof row->label, "%s", pdt_eval_arm_name(arm));
+  return row;
+}
+
+/* Adds a row of a sweep. */
+static error_t add_swept(pdt_eval_options *o, pdt_eval_arm arm, const sweep_key *key, char *value,
+                         struct argp_state *state) {
+  pdt_eval_row_options *row = new_row(o, arm, state);
   char option[32];
   json_t *number;
+  if (!row) return EINVAL;
+  json_t *settings = (json_t *)(uintptr_t)row->setup.settings;
+  snprintf(row->label, sizeof row->label, "%s %s=%.20s", pdt_eval_arm_name(arm), key->name, value);
   snprintf(option, sizeof option, "sweep %s", key->name);
   error_t code = pdt_setting_value(
       &number, key->setting ? pdt_setting_find(key->setting) : &sections, option, value, state);
@@ -128,22 +146,60 @@ static const sweep_key *split_sweep(char *text, char **values, struct argp_state
   return NULL;
 }
 
+/* Adds a row of an arm whose notes are altered. */
+static error_t add_altered(pdt_eval_options *o, pdt_eval_arm arm, pdt_alter_mode mode,
+                           struct argp_state *state) {
+  pdt_eval_row_options *row = new_row(o, arm, state);
+  if (!row) return EINVAL;
+  row->setup.alter = mode;
+  snprintf(row->label, sizeof row->label, "%s bus=%s", pdt_eval_arm_name(arm),
+           pdt_alter_name(mode));
+  return 0;
+}
+
+/* Rows of one arm under --bus: as it is, and altered, where it has notes. */
+static error_t add_modes(pdt_eval_options *o, pdt_eval_arm arm, struct argp_state *state) {
+  bool all = strcmp(o->bus, "all") == 0;
+  error_t code = new_row(o, arm, state) ? 0 : EINVAL;
+  if (!pdt_eval_arm_has_notes(arm)) return code;
+  for (int mode = 1; mode < PDT_ALTER_MODES && all && !code; mode++)
+    code = add_altered(o, arm, (pdt_alter_mode)mode, state);
+  if (all || code) return code;
+  char *text = strdup(o->bus), *rest = NULL;
+  if (!text) return memory_error(state);
+  for (char *name = strtok_r(text, ",", &rest); name && !code; name = strtok_r(NULL, ",", &rest)) {
+    pdt_alter_mode mode = PDT_ALTER_NONE;
+    if (pdt_alter_parse(name, &mode) && mode != PDT_ALTER_NONE) {
+      code = add_altered(o, arm, mode, state);
+      continue;
+    }
+    argp_error(state,
+               "--bus: expected all, or some of zero, sign, permute, rotate, swap, one, found '%s'",
+               name);
+    code = EINVAL;
+  }
+  free(text);
+  return code;
+}
+
 /* Rows of one arm: one, or one a value. */
 static error_t add_rows(pdt_eval_options *o, pdt_eval_arm arm, struct argp_state *state) {
-  if (!o->sweep) return add_row(o, arm, NULL, NULL, state);
+  if (o->bus) return add_modes(o, arm, state);
+  if (!o->sweep) return new_row(o, arm, state) ? 0 : EINVAL;
   char *text = strdup(o->sweep), *values, *rest = NULL;
   if (!text) return memory_error(state);
   const sweep_key *key = split_sweep(text, &values, state);
   error_t code = key ? 0 : EINVAL;
   for (char *value = key ? strtok_r(values, ",", &rest) : NULL; value && !code;
        value = strtok_r(NULL, ",", &rest))
-    code = add_row(o, arm, key, value, state);
+    code = add_swept(o, arm, key, value, state);
   free(text);
   return code;
 }
 
 static error_t add_arms(pdt_eval_options *o, struct argp_state *state) {
-  const char *names = o->arms ? o->arms : o->sweep ? "system" : "sequential,blind,notes,system";
+  const char *usual = o->bus ? "notes" : o->sweep ? "system" : "sequential,blind,notes,system";
+  const char *names = o->arms ? o->arms : usual;
   bool all = strcmp(names, "all") == 0;
   error_t code = 0;
   for (int arm = 0; arm < PDT_EVAL_ARMS && all && !code; arm++)
@@ -177,6 +233,10 @@ static error_t finish(pdt_eval_options *o, struct argp_state *state) {
     argp_error(state, "%s is missing", missing);
     return EINVAL;
   }
+  if (o->bus && o->sweep) {
+    argp_error(state, "--bus and --sweep: one of them at a time");
+    return EINVAL;
+  }
   if (!json_object_get(o->settings, "temperature") &&
       json_object_set_new(o->settings, "temperature", json_real(0.8)))
     return memory_error(state);
@@ -190,9 +250,13 @@ static error_t finish(pdt_eval_options *o, struct argp_state *state) {
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_eval_options *o = state->input;
-  const pdt_cli_kept kept[] = {{KEY_DATA, &o->data, NULL},   {KEY_ARMS, &o->arms, NULL},
-                               {KEY_SWEEP, &o->sweep, NULL}, {KEY_NO_TEACHER, NULL, &o->no_teacher},
-                               {KEY_JSON, NULL, &o->json},   PDT_CHAT_KEPT(KEY_CHAT, &o->chat)};
+  const pdt_cli_kept kept[] = {{KEY_DATA, &o->data, NULL},
+                               {KEY_ARMS, &o->arms, NULL},
+                               {KEY_SWEEP, &o->sweep, NULL},
+                               {KEY_BUS, &o->bus, NULL},
+                               {KEY_NO_TEACHER, NULL, &o->no_teacher},
+                               {KEY_JSON, NULL, &o->json},
+                               PDT_CHAT_KEPT(KEY_CHAT, &o->chat)};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
     return pdt_setting_parse(o->settings, key - KEY_SETTINGS, arg, state);
@@ -229,6 +293,7 @@ static const char doc[] =
     "      --arms all --json --out figures.jsonl\n"
     "  pdt eval --model M --sidecar S.safetensors --data test.jsonl \\\n"
     "      --sweep gamma=0.3,0.5,0.7\n"
+    "  pdt eval --model M --sidecar S.safetensors --data test.jsonl --bus zero,swap\n"
     "  pdt eval --model M --sidecar S.safetensors --data test.jsonl \\\n"
     "      --sweep streams=2,4,6 --arms blind,system --max-attempts 12\n";
 

@@ -149,7 +149,9 @@ static int join(pdt_run *run, size_t *at, pdt_error *err) {
     return -1;
   }
   if (pdt_running_new(r, &request, header.index, &run->machine->place, &run->loaded->sidecar,
-                      &run->kv, run->draft_tokens > 0 ? &run->draft.kv : NULL, &own))
+                      &run->kv, run->draft_tokens > 0 ? &run->draft.kv : NULL, &own) ||
+      (run->variant->alter &&
+       pdt_running_alter(r, &run->machine->place, &run->loaded->sidecar, &own)))
     pdt_machine_fail_in(run->machine, &own);
   r->logprobs = header.logprobs;
   run->sessions[run->n_sessions++] = r;

@@ -85,9 +85,32 @@ static pdt_range own_lanes(const pdt_run *run) {
   return (pdt_range){begin[0], begin[1]};
 }
 
+/* What every own stream of a session reads where a variant alters its siblings' notes. */
+static int open_altered(pdt_run *run, pdt_running *r, pdt_error *err) {
+  const pdt_engine_variant *v = run->variant;
+  const pdt_bus *bus = &r->session.bus;
+  int64_t dn = run->loaded->sidecar.config.notes_dim;
+  size_t bytes = (size_t)dn * sizeof(float);
+  for (int32_t j = 0; j < r->n_window; j++)
+    memcpy(r->altered_notes + j * dn, bus->notes[r->window_notes[j]].vector, bytes);
+  if (v->alter(v->alter_context, r, r->altered_notes, err)) return -1;
+  for (pdt_stream k = 0; k < r->session.settings.streams; k++) {
+    pdt_window *w = &r->altered[k];
+    if (!w->device) continue; /* another rank's */
+    for (int32_t j = 0; j < r->n_window; j++) {
+      pdt_stream from = r->window_names[j].stream;
+      const float *plain = bus->notes[r->window_notes[j]].vector;
+      bool kept = from == k || from == PDT_PLANNER;
+      memcpy(w->notes + j * dn, kept ? plain : r->altered_notes + j * dn, bytes);
+    }
+    pdt_window_project(w, &run->loaded->sidecar, r->n_window);
+  }
+  return 0;
+}
+
 /* The round's window of every session: which notes, and on ranks that own a stream their
- * projections. */
-static void open_windows(pdt_run *run) {
+ * projections. Fails alike on all ranks of the group, and only where notes are altered. */
+static int open_windows(pdt_run *run, pdt_error *err) {
   size_t note_bytes = (size_t)run->loaded->sidecar.config.notes_dim * sizeof(float);
   double start = pdt_seconds();
   for (int32_t i = 0; i < run->n_decoding; i++) {
@@ -96,13 +119,15 @@ static void open_windows(pdt_run *run) {
     r->n_window = pdt_bus_window(bus, r->session.round, r->window_notes);
     for (int32_t j = 0; j < r->n_window; j++)
       r->window_names[j] = bus->notes[r->window_notes[j]].name;
-    if (!r->owns) continue;
+    if (r->altered && err->code == PDT_ERROR_NONE) open_altered(run, r, err);
+    if (!r->owns || r->altered) continue;
     for (int32_t j = 0; j < r->n_window; j++)
       memcpy((char *)r->window.notes + (size_t)j * note_bytes,
              bus->notes[r->window_notes[j]].vector, note_bytes);
     pdt_window_project(&r->window, &run->loaded->sidecar, r->n_window);
   }
   run->stats.sidecar_seconds += pdt_seconds() - start;
+  return run->variant->alter ? pdt_comm_agree(&run->machine->group, err) : 0;
 }
 
 /* ---- rows ---- */
@@ -123,6 +148,10 @@ static void condition_ffn(void *context, pdt_layer layer, pdt_array h, int32_t r
                         run->round.inner);
 }
 
+static pdt_conditioning conditioning_of(const pdt_lane *lane) {
+  return (pdt_conditioning){pdt_running_window(lane->running, lane->stream), lane->stream};
+}
+
 /* Runs rows 0 .. n-1 of the buffers, whose lanes are row_lanes (by owner), under their
  * conditioning; `reads`: their tokens are at these places of round.ahead, unless NULL. This rank's
  * hidden states go to `hidden`, unless none. */
@@ -135,9 +164,7 @@ static int run_rows(pdt_run *run, int32_t n, const int32_t *reads, pdt_array hid
   for (pdt_rank t = 0; t < group->size; t++) {
     b->begin[t] = at;
     for (; at < n && b->row_lanes[at]->owner == run->machine->place.group_begin + t; at++)
-      if (t == group->rank)
-        b->conditioning[own++] =
-            (pdt_conditioning){&b->row_lanes[at]->running->window, b->row_lanes[at]->stream};
+      if (t == group->rank) b->conditioning[own++] = conditioning_of(b->row_lanes[at]);
   }
   b->begin[group->size] = n;
   const pdt_trunk_hooks hooks = {run, v->plain || v->no_snc ? NULL : condition_attention,
@@ -451,7 +478,8 @@ static void close_blocks(pdt_run *run, const Pdt__Decision *recorded) {
   for (int32_t i = own.begin; i < own.end; i++) {
     pdt_lane *lane = b->by_owner[i];
     if (!is_kept(run, recorded, lane)) continue;
-    b->blocks[n] = pdt_sidecar_block(&lane->running->window, &lane->running->plan);
+    b->blocks[n] =
+        pdt_sidecar_block(pdt_running_window(lane->running, lane->stream), &lane->running->plan);
     b->blocks[n].states = pdt_array_at(b->states, lane->states * d);
     if (b->pooled.at) b->blocks[n].pooled = pdt_array_at(b->pooled, lane->states * d);
     b->blocks[n].n_states = lane->emitted;
@@ -513,8 +541,7 @@ static void take_recorded(pdt_run *run, const Pdt__Decision *d) {
 void pdt_round_emit(pdt_run *run, const Pdt__Decision *recorded) {
   pdt_error err = {0};
   pdt_round_list(run);
-  open_windows(run);
-  int32_t n = read_leads(run, &err) ? -1 : 1;
+  int32_t n = open_windows(run, &err) || read_leads(run, &err) ? -1 : 1;
   if (n > 0 && recorded)
     n = replay_blocks(run, recorded, &err) ? -1 : 0;
   else if (n > 0 && run->round.ahead)

@@ -68,6 +68,13 @@ typedef struct pdt_engine_variant {
   bool no_draft;  /* nothing is drafted, where there is a draft */
   int32_t n_ends; /* > 0: these end a stream, and not the model's end-of-sequence ids */
   pdt_token ends[PDT_MAX_EOS];
+  /* Not NULL: changes what streams read of their siblings. Gets the notes [running->n_window, dn]
+   * of a round's window, named by running->window_names, and may overwrite them; the plan's and a
+   * stream's own are read as they are, and those on the bus stay. Called on every rank for every
+   * session and round, and must do the same on all; windows take K times the memory. Failing ends
+   * the run. */
+  int (*alter)(void *context, const pdt_running *running, float *notes, pdt_error *err);
+  void *alter_context;
 } pdt_engine_variant;
 
 /* Holds for the runs that follow. The same on every rank; not collective. */

@@ -72,7 +72,29 @@ int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const p
              : 0;
 }
 
+int pdt_running_alter(pdt_running *r, const pdt_place *place, pdt_sidecar *sidecar,
+                      pdt_error *err) {
+  int32_t budget = pdt_settings_window(&r->request->settings);
+  int32_t K = r->request->settings.streams;
+  if (PDT_NEW(&r->altered_notes, (int64_t)budget * sidecar->config.notes_dim, "window", err) ||
+      PDT_NEW(&r->altered, K, "window", err))
+    return -1;
+  for (pdt_stream k = 0; k < K; k++)
+    if (pdt_owner_of(k, place->ranks) == place->rank &&
+        pdt_window_new(&r->altered[k], sidecar, budget, err))
+      return -1;
+  return 0;
+}
+
+const pdt_window *pdt_running_window(const pdt_running *r, pdt_stream k) {
+  return r->altered ? &r->altered[k] : &r->window;
+}
+
 void pdt_running_free(pdt_running *r, pdt_kv_cache *kv, pdt_kv_cache *draft_kv) {
+  for (pdt_stream k = 0; r->altered && k < r->request->settings.streams; k++)
+    pdt_window_free(&r->altered[k]);
+  free(r->altered);
+  free(r->altered_notes);
   for (pdt_stream k = 0; r->sequences && r->drafts && k < r->request->settings.streams; k++) {
     pdt_kv_sequence_free(&r->sequences[k], kv);
     pdt_kv_sequence_free(&r->drafts[k], draft_kv);

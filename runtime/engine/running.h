@@ -19,6 +19,9 @@ typedef struct pdt_running {
                                   change when notes are published or withdrawn; these do not */
   int32_t n_window;
   pdt_window window;            /* its projections; on ranks that own a stream of the session */
+  pdt_window *altered;          /* [K] what each own stream reads in place of it, where a variant
+                                   alters siblings' notes (engine.h); NULL: none does */
+  float *altered_notes;         /* [pdt_settings_window, dn] on every rank; likewise */
   pdt_kv_sequence prompt;       /* on ranks whose group has a stream of the session */
   pdt_kv_sequence *sequences;   /* [K]; those of streams in this group */
   pdt_kv_sequence draft_prompt; /* the same of the draft model, where there is one (draft.h); */
@@ -57,6 +60,13 @@ typedef struct pdt_place {
  * is then to be freed, too. */
 int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const pdt_place *place,
                     pdt_sidecar *sidecar, pdt_kv_cache *kv, pdt_kv_cache *draft_kv, pdt_error *err);
+
+/* Room for windows of each stream's own, where siblings' notes are altered. Not collective. Errors:
+ * MEMORY; r is then to be freed, too. */
+int pdt_running_alter(pdt_running *r, const pdt_place *place, pdt_sidecar *sidecar, pdt_error *err);
+
+/* What stream k reads. Pure. */
+const pdt_window *pdt_running_window(const pdt_running *r, pdt_stream k);
 void pdt_running_free(pdt_running *r, pdt_kv_cache *kv, pdt_kv_cache *draft_kv);
 
 #endif

@@ -104,7 +104,48 @@ static void vary(const pdt_eval_trial *t) {
     variant.n_ends = 1;
     variant.ends[0] = model->eos[model->n_eos - 1];
   }
+  if (t->alteration) {
+    variant.alter = t->recording ? pdt_alteration_record : pdt_alteration_act;
+    variant.alter_context = t->alteration;
+  }
   pdt_engine_vary(t->eval->engine, &variant);
+}
+
+/* The same run once more, with nothing altered and nobody told: what its streams write is lent. */
+static int record(const pdt_eval_trial *t, pdt_error *err) {
+  pdt_eval_figures unread = {0};
+  pdt_eval silent = *t->eval;
+  pdt_eval_trial first = *t;
+  silent.listen = NULL;
+  first.eval = &silent;
+  first.figures = &unread;
+  first.recording = true;
+  vary(&first);
+  int rc = run_engine(&first, err);
+  pdt_judge_scores_free(&first.scores);
+  if (rc) return -1;
+  pdt_alteration_pair(t->alteration, err);
+  return pdt_comm_agree(t->eval->world, err);
+}
+
+/* Runs the arm, whose notes are altered. */
+static int run_altered(pdt_eval_trial *t, pdt_error *err) {
+  pdt_alteration alteration;
+  pdt_alteration_new(&alteration, t, err);
+  int rc = pdt_comm_agree(t->eval->world, err);
+  t->alteration = &alteration;
+  if (!rc && pdt_alter_borrows(alteration.mode)) rc = record(t, err);
+  vary(t);
+  if (!rc) rc = run_engine(t, err);
+  t->alteration = NULL;
+  pdt_alteration_free(&alteration);
+  return rc;
+}
+
+static int run_arm(pdt_eval_trial *t, pdt_error *err) {
+  vary(t);
+  if (t->setup->alter != PDT_ALTER_NONE) return run_altered(t, err);
+  return t->setup->arm == PDT_EVAL_TEXT_BUS ? pdt_eval_run_text_bus(t, err) : run_engine(t, err);
 }
 
 int pdt_eval_run(const pdt_eval *eval, const pdt_eval_setup *setup, pdt_eval_figures *out,
@@ -112,15 +153,14 @@ int pdt_eval_run(const pdt_eval *eval, const pdt_eval_setup *setup, pdt_eval_fig
   static const pdt_engine_variant as_ever = {0};
   PDT_CHECK_SAME(eval->world, setup->arm);
   PDT_CHECK_SAME(eval->world, setup->streams);
+  PDT_CHECK_SAME(eval->world, setup->alter);
   *out = (pdt_eval_figures){.auc = NAN, .auc_agrees = NAN};
   pdt_eval_trial t = {
       .eval = eval, .setup = setup, .rules = pdt_eval_rules_of(setup->arm), .figures = out};
   pdt_eval_make_requests(&t, err);
   int rc = pdt_comm_agree(eval->world, err);
   if (!rc) out->settings = t.requests[0].settings;
-  vary(&t);
-  if (!rc)
-    rc = setup->arm == PDT_EVAL_TEXT_BUS ? pdt_eval_run_text_bus(&t, err) : run_engine(&t, err);
+  if (!rc) rc = run_arm(&t, err);
   pdt_engine_vary(eval->engine, &as_ever);
   if (!t.rules->plain) {
     out->auc = pdt_judge_auc(&t.scores, false);

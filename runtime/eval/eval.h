@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "engine/engine.h"
+#include "eval/alter.h"
 #include "eval/entries.h"
 #include "eval/judge.h"
 #include "request/chat.h"
@@ -33,6 +34,9 @@ bool pdt_eval_arm_parse(const char *name, pdt_eval_arm *out);
 /* Does it decode under notes as training has them, so that teacher-forced figures stand beside it?
  */
 bool pdt_eval_arm_is_trained(pdt_eval_arm arm);
+
+/* Do its streams read each other's notes? */
+bool pdt_eval_arm_has_notes(pdt_eval_arm arm);
 
 /* A block that a stream has emitted, with what the parser says of it and what was decided. */
 typedef struct pdt_eval_heard {
@@ -67,6 +71,7 @@ typedef struct pdt_eval_setup {
                              Without max_tokens: 128 a section, 700 for all in one stream, or what
                              the model's positions leave */
   int32_t streams;        /* > 0: entries of so many sections alone */
+  pdt_alter_mode alter;   /* what is done to notes; of an arm that has some */
 } pdt_eval_setup;
 
 /* What came out; on rank 0. */

@@ -2,6 +2,7 @@
 #ifndef PDT_EVAL_INTERNAL_H
 #define PDT_EVAL_INTERNAL_H
 
+#include "eval/alter_run.h"
 #include "eval/eval.h"
 
 /* What makes an arm. */
@@ -31,6 +32,8 @@ typedef struct pdt_eval_trial {
   pdt_request *requests;      /* [n] */
   pdt_eval_session *sessions; /* [n]; on rank 0, those in flight */
   pdt_judge_scores scores;
+  pdt_alteration *alteration; /* of notes; NULL: none */
+  bool recording;             /* it keeps what is written, and changes nothing */
   pdt_eval_figures *figures;
 } pdt_eval_trial;
 

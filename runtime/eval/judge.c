@@ -17,6 +17,7 @@ typedef struct court {
   const pdt_atlas_world *world;
   const pdt_rollout_owners *owners;
   const pdt_judge_section *sections;
+  const pdt_judge_lent *lent;
   pdt_judge_counts *counts;
   const pdt_rollout_mention *statements[PDT_ATLAS_TYPES]; /* by the owner; NULL: none */
 } court;
@@ -100,6 +101,17 @@ static void count_kind(court *c, const pdt_rollout_mention *told, bool contradic
       contradicted;
 }
 
+/* Counts a use of a fact that was lent. */
+static void count_lent(court *c, pdt_stream k, const pdt_rollout_mention *m) {
+  const pdt_rollout_stream *own = c->sections[k].stream;
+  const pdt_rollout_block *here = own ? pdt_rollout_block_of(own, m->first) : NULL;
+  bool lent = c->lent && c->lent->types >> m->type & 1;
+  if (!lent || !here || !(here->seen >> m->type & 1)) return;
+  c->counts->lent_uses++;
+  c->counts->lent_own += m->value >= 0 && m->value == c->statements[m->type]->value;
+  c->counts->lent_followed += m->value >= 0 && m->value == c->lent->value[m->type];
+}
+
 /* What section k says of its siblings' facts. */
 static void judge_uses(court *c, pdt_stream k, int64_t *uses, int64_t *contradictions) {
   const pdt_rollout_text *text = c->sections[k].text;
@@ -119,6 +131,7 @@ static void judge_uses(court *c, pdt_stream k, int64_t *uses, int64_t *contradic
     ++*uses;
     bool same = is_same_name(c, text, m, c->sections[owner].text, c->statements[m->type]);
     count_kind(c, c->statements[m->type], !same);
+    count_lent(c, k, m);
     if (same) continue;
     ++*contradictions;
     c->counts->mistaken += m->value >= 0;
@@ -133,8 +146,10 @@ static int64_t count_flaws(const pdt_judge_counts *c) {
 }
 
 void pdt_judge_entry(const pdt_atlas_world *world, const pdt_rollout_owners *owners,
-                     const pdt_judge_section *sections, pdt_judge_counts *counts) {
-  court c = {.world = world, .owners = owners, .sections = sections, .counts = counts};
+                     const pdt_judge_section *sections, const pdt_judge_lent *lent,
+                     pdt_judge_counts *counts) {
+  court c = {
+      .world = world, .owners = owners, .sections = sections, .lent = lent, .counts = counts};
   int64_t uses = 0, contradictions = 0, before = count_flaws(counts);
   for (pdt_stream k = 0; k < owners->streams; k++) {
     judge_statements(&c, k);
@@ -145,19 +160,11 @@ void pdt_judge_entry(const pdt_atlas_world *world, const pdt_rollout_owners *own
   counts->uses += uses;
   counts->contradictions += contradictions;
   counts->flawed += count_flaws(counts) > before;
-  counts->squares += (double)(contradictions * contradictions);
-  counts->products += (double)(contradictions * uses);
-  counts->use_squares += (double)(uses * uses);
+  pdt_ratio_add(&counts->contradicted, (double)contradictions, (double)uses);
 }
 
-pdt_judge_share pdt_judge_contradictions(const pdt_judge_counts *c) {
-  double n = (double)c->entries, uses = (double)c->uses;
-  if (c->uses == 0) return (pdt_judge_share){NAN, NAN};
-  double share = (double)c->contradictions / uses;
-  if (c->entries < 2) return (pdt_judge_share){share, NAN};
-  double residuals = c->squares - 2 * share * c->products + share * share * c->use_squares;
-  double variance = n / (n - 1) * fmax(residuals, 0) / (uses * uses);
-  return (pdt_judge_share){share, 1.959964 * sqrt(variance)};
+pdt_ratio pdt_judge_contradictions(const pdt_judge_counts *c) {
+  return pdt_ratio_of(&c->contradicted);
 }
 
 /* ---- plan and coverage ---- */

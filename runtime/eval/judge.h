@@ -3,6 +3,7 @@
 #ifndef PDT_EVAL_JUDGE_H
 #define PDT_EVAL_JUDGE_H
 
+#include "eval/ratio.h"
 #include "eval/rollout.h"
 
 /* Why a name contradicts its owner's statement: the first of these that holds. */
@@ -40,7 +41,10 @@ typedef struct pdt_judge_counts {
   /* Of uses and contradictions, those of facts whose owner states a name that is held out of
    * training, and a name that the world does not list. */
   int64_t held_out_uses, held_out_contradictions, unlisted_uses, unlisted_contradictions;
-  double squares, products, use_squares; /* sums over entries of c c, c u, u u */
+  /* Of uses of facts that were lent (pdt_judge_lent), where the fact was visible: those that tell
+   * what the owner states, and those that tell what was lent; the rest tell neither. */
+  int64_t lent_uses, lent_own, lent_followed;
+  pdt_ratio_sums contradicted; /* contradictions of uses, by entry */
 } pdt_judge_counts;
 
 /* A section as it was written. */
@@ -51,17 +55,19 @@ typedef struct pdt_judge_section {
   int32_t place; /* > 0: in one text of all sections, which begin by ascending places; 0: not */
 } pdt_judge_section;
 
-/* Adds an entry with sections[owners->streams]. */
-void pdt_judge_entry(const pdt_atlas_world *world, const pdt_rollout_owners *owners,
-                     const pdt_judge_section *sections, pdt_judge_counts *counts);
+/* Facts of which the notes told siblings otherwise than their owner states (eval/alter.h). */
+typedef struct pdt_judge_lent {
+  uint32_t types;                 /* set of them */
+  int32_t value[PDT_ATLAS_TYPES]; /* what was told */
+} pdt_judge_lent;
 
-/* Contradictions as a share of uses, and half the width of its 95% interval: that of a ratio of
- * sums over independent entries, of which the uses of one do not count as independent (delta
- * method, residuals by entry). NaN without uses; half is NaN with fewer than two entries. */
-typedef struct pdt_judge_share {
-  double share, half;
-} pdt_judge_share;
-pdt_judge_share pdt_judge_contradictions(const pdt_judge_counts *counts);
+/* Adds an entry with sections[owners->streams]. lent: NULL where notes told the truth. */
+void pdt_judge_entry(const pdt_atlas_world *world, const pdt_rollout_owners *owners,
+                     const pdt_judge_section *sections, const pdt_judge_lent *lent,
+                     pdt_judge_counts *counts);
+
+/* Contradictions as a share of uses. */
+pdt_ratio pdt_judge_contradictions(const pdt_judge_counts *counts);
 
 /* How well a set is found: members that were named, others that were named, members that were not.
  */

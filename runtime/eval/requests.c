@@ -42,9 +42,13 @@ bool pdt_eval_arm_parse(const char *name, pdt_eval_arm *out) {
   return false;
 }
 
-bool pdt_eval_arm_is_trained(pdt_eval_arm arm) {
+bool pdt_eval_arm_has_notes(pdt_eval_arm arm) {
   const pdt_eval_rules *r = &all_rules[arm];
-  return !r->plain && !r->no_snc && !r->no_notes;
+  return !r->plain && !r->no_notes;
+}
+
+bool pdt_eval_arm_is_trained(pdt_eval_arm arm) {
+  return pdt_eval_arm_has_notes(arm) && !all_rules[arm].no_snc;
 }
 
 /* The request's JSON; NULL without memory. */

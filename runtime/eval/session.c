@@ -96,7 +96,10 @@ int pdt_eval_session_end(pdt_eval_trial *t, int32_t i, const bool *ended, const 
   texts x;
   int rc =
       texts_new(&x, owners->streams, err) || read_streams(&t->sessions[i].rollout, &x, ended, err);
-  if (!rc) pdt_judge_entry(t->eval->atlas, owners, x.sections, &t->figures->counts);
+  const pdt_alteration *a = t->alteration;
+  const pdt_judge_lent lent =
+      a && a->pairs ? pdt_alteration_lent(a, t->entries[i]) : (pdt_judge_lent){0};
+  if (!rc) pdt_judge_entry(t->eval->atlas, owners, x.sections, &lent, &t->figures->counts);
   if (!rc && plan_ids) judge_plan(t, i, plan_ids);
   texts_free(&x);
   pdt_eval_session_free(&t->sessions[i]);
@@ -146,7 +149,7 @@ int pdt_eval_judge_sequence(pdt_eval_trial *t, int32_t i, const pdt_token *token
   int rc = texts_new(&x, e->n_sections, err) ||
            pdt_rollout_read(&whole, &reader, NULL, 0, tokens, n, ended, err) ||
            read_sections(t, e, &whole, tokens, ended, &x, err);
-  if (!rc) pdt_judge_entry(t->eval->atlas, owners_of(t, i), x.sections, &t->figures->counts);
+  if (!rc) pdt_judge_entry(t->eval->atlas, owners_of(t, i), x.sections, NULL, &t->figures->counts);
   texts_free(&x);
   pdt_rollout_text_free(&whole);
   return rc ? -1 : 0;

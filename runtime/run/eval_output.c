@@ -39,7 +39,7 @@ void pdt_eval_print_row(FILE *out, const pdt_eval_row *row) {
   const pdt_eval_figures *f = &row->figures;
   const pdt_judge_counts *c = &f->counts;
   const pdt_run_stats *s = &f->stats;
-  const pdt_judge_share contradictions = pdt_judge_contradictions(c);
+  const pdt_ratio contradictions = pdt_judge_contradictions(c);
   int64_t blocks = blocks_of(s);
   fprintf(out, "%-22s", row->options->label);
   cell(out, 7, 2, 100 * contradictions.share);
@@ -119,6 +119,75 @@ void pdt_eval_print_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
   print_read_names(out, rows, n);
 }
 
+/* What an altered row's notes did to the file's own text; NULL: not known. */
+static const pdt_altered *altered_of(const pdt_eval_row *row) {
+  pdt_alter_mode mode = row->options->setup.alter;
+  return row->teacher && mode != PDT_ALTER_NONE ? &row->teacher->altered[mode] : NULL;
+}
+
+static void print_altered(FILE *out, const pdt_eval_row *row) {
+  const pdt_judge_counts *c = &row->figures.counts;
+  const pdt_ratio contradictions = pdt_judge_contradictions(c);
+  const pdt_altered *a = altered_of(row);
+  const pdt_ratio none = {NAN, NAN};
+  const pdt_ratio siblings = a ? pdt_ratio_of(&a->siblings) : none;
+  const pdt_ratio elsewhere = a ? pdt_ratio_of(&a->elsewhere) : none;
+  fprintf(out, "%-22s", row->options->label);
+  cell(out, 7, 2, 100 * contradictions.share);
+  cell(out, 5, 2, 100 * contradictions.half);
+  cell(out, 8, 3, siblings.share);
+  cell(out, 6, 3, siblings.half);
+  cell(out, 8, 3, elsewhere.share);
+  cell(out, 6, 3, elsewhere.half);
+  fprintf(out, " %6lld", (long long)c->lent_uses);
+  cell(out, 6, 2, 100 * share(c->lent_own, c->lent_uses));
+  cell(out, 6, 2, 100 * share(c->lent_followed, c->lent_uses));
+  fputc('\n', out);
+}
+
+/* What its streams told each other, if what they told were their notes; their tokens; or these
+ * tokens' keys and values: bytes an entry. */
+typedef struct told_bytes {
+  double notes, tokens, keys_values;
+} told_bytes;
+
+static told_bytes told_of(const pdt_eval_row *row) {
+  const pdt_eval_figures *f = &row->figures;
+  double entries = (double)f->counts.entries, tokens = (double)f->stats.committed_tokens / entries;
+  double notes = pdt_eval_arm_has_notes(row->options->setup.arm)
+                     ? (double)blocks_of(&f->stats) / entries
+                     : NAN; /* none was written */
+  return (told_bytes){notes * (double)row->note_bytes, tokens * (double)sizeof(pdt_token),
+                      tokens * (double)row->kv_bytes};
+}
+
+void pdt_eval_print_bus(FILE *out, const pdt_eval_row *rows, int32_t n) {
+  bool any = false;
+  for (int32_t r = 0; r < n; r++) any = any || rows[r].options->setup.alter != PDT_ALTER_NONE;
+  if (!any) return;
+  fprintf(out,
+          "# what notes carry: contradictions; change of cross-entropy on the file's own text, "
+          "nats a token, of tokens that depend on siblings (facts that their notes have told) "
+          "and of all others; of uses of facts that were lent, those that tell the owner's "
+          "value, and those that follow the notes. The author's marks: zero 0.75 or more on "
+          "dependent tokens, 0.25 or less elsewhere; swap: the receiver follows\n");
+  fprintf(out, "%-22s %7s %5s %8s %6s %8s %6s %6s %6s %6s\n", "#arm", "contra%", "+-", "siblings",
+          "+-", "others", "+-", "lent", "own%", "swap%");
+  for (int32_t r = 0; r < n; r++) print_altered(out, &rows[r]);
+  fprintf(out, "# bytes an entry, if what siblings are told were\n");
+  fprintf(out, "%-22s %7s %8s %8s %10s\n", "#arm", "contra%", "notes", "tokens", "their-k/v");
+  for (int32_t r = 0; r < n; r++) {
+    if (rows[r].options->setup.alter != PDT_ALTER_NONE) continue;
+    const told_bytes told = told_of(&rows[r]);
+    fprintf(out, "%-22s", rows[r].options->label);
+    cell(out, 7, 2, 100 * pdt_judge_contradictions(&rows[r].figures.counts).share);
+    cell(out, 8, 0, told.notes);
+    cell(out, 8, 0, told.tokens);
+    cell(out, 10, 0, told.keys_values);
+    fputc('\n', out);
+  }
+}
+
 void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
   fprintf(out,
           "# tokens emitted, committed, and read as prompts (a text bus reads everything again "
@@ -164,7 +233,7 @@ static json_t *names_json(const pdt_judge_counts *c) {
 }
 
 static json_t *judged_json(const pdt_judge_counts *c) {
-  const pdt_judge_share share = pdt_judge_contradictions(c);
+  const pdt_ratio share = pdt_judge_contradictions(c);
   json_t *causes = json_object();
   for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
     json_object_set_new(causes, pdt_judge_cause_name((pdt_judge_cause)i),
@@ -221,6 +290,31 @@ static json_t *teacher_json(const pdt_teacher_forced *t) {
       (json_int_t)t->entries);
 }
 
+static json_t *change_json(const pdt_ratio_sums *s) {
+  const pdt_ratio change = pdt_ratio_of(s);
+  return json_pack("{s:o,s:o,s:I}", "nats", pdt_json_number(change.share), "half_95",
+                   pdt_json_number(change.half), "tokens", (json_int_t)s->x);
+}
+
+/* What was done to notes; null where they are as they were written. */
+static json_t *bus_json(const pdt_eval_row *row) {
+  const pdt_judge_counts *c = &row->figures.counts;
+  const pdt_altered *a = altered_of(row);
+  if (row->options->setup.alter == PDT_ALTER_NONE) return json_null();
+  json_t *change = a ? json_pack("{s:I,s:o,s:o}", "entries", (json_int_t)a->entries, "siblings",
+                                 change_json(&a->siblings), "others", change_json(&a->elsewhere))
+                     : json_null();
+  return json_pack("{s:s,s:o,s:I,s:I,s:I}", "mode", pdt_alter_name(row->options->setup.alter),
+                   "change", change, "lent_uses", (json_int_t)c->lent_uses, "own",
+                   (json_int_t)c->lent_own, "followed", (json_int_t)c->lent_followed);
+}
+
+static json_t *told_json(const pdt_eval_row *row) {
+  const told_bytes told = told_of(row);
+  return json_pack("{s:o,s:o,s:o}", "notes", pdt_json_number(told.notes), "tokens",
+                   pdt_json_number(told.tokens), "keys_values", pdt_json_number(told.keys_values));
+}
+
 /* Those of every entry alike: how many streams there are, its sections say. */
 static json_t *settings_json(const pdt_settings *s) {
   json_t *json = pdt_settings_json(s);
@@ -231,13 +325,13 @@ static json_t *settings_json(const pdt_settings *s) {
 int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {
   const pdt_eval_figures *f = &row->figures;
   json_t *json = json_pack(
-      "{s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o}", "row", row->options->label, "arm",
-      pdt_eval_arm_name(row->options->setup.arm), "entries", (json_int_t)f->counts.entries,
+      "{s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o,s:o}", "row", row->options->label,
+      "arm", pdt_eval_arm_name(row->options->setup.arm), "entries", (json_int_t)f->counts.entries,
       "settings", settings_json(&f->settings), "judged", judged_json(&f->counts), "readiness",
       readiness_json(f), "coverage", "blocks", retrieval_json(&f->block_coverage), "sections",
       retrieval_json(&f->section_coverage), "slots",
       pdt_json_number(share(f->right_slots, f->true_slots)), "run", run_json(f), "teacher_forced",
-      teacher_json(row->teacher));
+      teacher_json(row->teacher), "bus", bus_json(row), "bytes_per_entry", told_json(row));
   int bad = !json || pdt_json_print(json, out, JSON_COMPACT | JSON_REAL_PRECISION(9));
   json_decref(json);
   if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", row->options->label);

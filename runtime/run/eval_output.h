@@ -9,6 +9,7 @@ typedef struct pdt_eval_row {
   const pdt_eval_row_options *options;
   pdt_eval_figures figures;
   const pdt_teacher_forced *teacher; /* NULL: not this arm's, or not asked for */
+  int64_t note_bytes, kv_bytes;      /* of one note; of one token's keys and values */
 } pdt_eval_row;
 
 /* The line with the names of the columns, a row, and the tables of causes, of names and of work
@@ -17,6 +18,9 @@ void pdt_eval_print_head(FILE *out, const pdt_eval_entries *data, const pdt_eval
 void pdt_eval_print_row(FILE *out, const pdt_eval_row *row);
 void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n);
 void pdt_eval_print_causes(FILE *out, const pdt_eval_row *rows, int32_t n);
+
+/* What altered notes do (--bus), and what notes take beside text; nothing without such rows. */
+void pdt_eval_print_bus(FILE *out, const pdt_eval_row *rows, int32_t n);
 void pdt_eval_print_names(FILE *out, const pdt_eval_row *rows, int32_t n);
 
 /* Everything as one line of JSON; figures that there are none of are null. Errors: MEMORY. */

@@ -116,6 +116,7 @@ static void put_head(evaluation *e) {
 
 /* The tables under the rows. */
 static void put_tables(const evaluation *e, FILE *out) {
+  pdt_eval_print_bus(out, e->rows, e->options->n_rows);
   pdt_eval_print_causes(out, e->rows, e->options->n_rows);
   if (e->atlas->held_out > 0) pdt_eval_print_names(out, e->rows, e->options->n_rows);
   pdt_eval_print_work(out, e->rows, e->options->n_rows);
@@ -136,15 +137,21 @@ static int teach(evaluation *e, pdt_error *err) {
     e->taught = e->taught || (!o->no_teacher && pdt_eval_arm_is_trained(o->rows[i].setup.arm));
   uint64_t seed = 0;
   (void)pdt_json_u64_of(json_object_get(o->settings, "seed"), &seed);
-  const pdt_teacher_forced_use use = {.data = o->data,
-                                      .most = o->count,
-                                      .model = &pdt_engine_loaded(e->engine)->model,
-                                      .checkpoint = pdt_engine_loaded(e->engine)->checkpoint,
-                                      .config = &pdt_engine_loaded(e->engine)->sidecar.config,
-                                      .sidecar = pdt_engine_loaded(e->engine)->sidecar_file,
-                                      .tokenizer = e->tokenizer,
-                                      .seed = seed,
-                                      .threads = pdt_engine_layout_of(e->engine).threads};
+  pdt_teacher_forced_use use = {.data = o->data,
+                                .most = o->count,
+                                .model = &pdt_engine_loaded(e->engine)->model,
+                                .checkpoint = pdt_engine_loaded(e->engine)->checkpoint,
+                                .config = &pdt_engine_loaded(e->engine)->sidecar.config,
+                                .sidecar = pdt_engine_loaded(e->engine)->sidecar_file,
+                                .tokenizer = e->tokenizer,
+                                .seed = seed,
+                                .entries = &e->data,
+                                .world = e->atlas,
+                                .threads = pdt_engine_layout_of(e->engine).threads};
+  for (int32_t i = 0; i < o->n_rows; i++) {
+    pdt_alter_mode mode = o->rows[i].setup.alter;
+    use.altered[mode] = mode != PDT_ALTER_NONE;
+  }
   if (e->taught && e->world->rank == 0 && !pdt_teacher_forced_read(&use, &e->teacher, err))
     pdt_loaded_unchanged(pdt_engine_loaded(e->engine), err);
   return pdt_comm_agree(e->world, err);
@@ -154,6 +161,14 @@ static int teach(evaluation *e, pdt_error *err) {
 static void print_notices(evaluation *e) {
   if (e->world->rank == 0) pdt_notices_print(&e->notices, stderr, e->name, false);
   e->notices = (pdt_notices){0};
+}
+
+/* What a note takes, and what a token's keys and values do. */
+static void measure(const evaluation *e, pdt_eval_row *row) {
+  const pdt_loaded *loaded = pdt_engine_loaded(e->engine);
+  const pdt_kv_shape shape = {loaded->model.layers, loaded->model.kv_heads, loaded->model.head_dim};
+  row->note_bytes = loaded->sidecar.config.notes_dim * (int64_t)sizeof(float);
+  row->kv_bytes = pdt_kv_bytes(&shape, 1) / PDT_PAGE_TOKENS;
 }
 
 static int run_rows(evaluation *e, pdt_error *err) {
@@ -172,6 +187,7 @@ static int run_rows(evaluation *e, pdt_error *err) {
   for (int32_t i = 0; i < e->options->n_rows; i++) {
     pdt_eval_row *row = &e->rows[i];
     row->options = &e->options->rows[i];
+    measure(e, row);
     if (pdt_eval_run(&eval, &row->options->setup, &row->figures, err))
       return pdt_fail_in(err, "%s", row->options->label);
     print_notices(e);

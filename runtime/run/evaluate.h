@@ -17,7 +17,7 @@ typedef struct pdt_eval_options {
   pdt_engine_options engine;
   const char *data, *out; /* files; out may be NULL */
   int64_t count;          /* most entries */
-  const char *arms, *sweep;
+  const char *arms, *sweep, *bus;
   pdt_chat_flags chat;
   json_t *settings; /* those that flags give; never NULL */
   bool json, no_teacher;

@@ -50,7 +50,7 @@ static int load(training *t, pdt_error *err) {
 /* What the system's own readiness is worth before it is trained on. */
 static int report_rollouts(training *t, const char *path, const pdt_eval_figures *f,
                            pdt_error *err) {
-  pdt_judge_share contradictions = pdt_judge_contradictions(&f->counts);
+  pdt_ratio contradictions = pdt_judge_contradictions(&f->counts);
   double ready = f->labelled > 0 ? (double)f->ready / (double)f->labelled : NAN;
   if (t->world->rank != 0) return 0;
   json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "rollouts", path, "entries",

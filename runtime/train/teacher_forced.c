@@ -1,7 +1,9 @@
 #include "train/teacher_forced.h"
 
 #include <math.h>
+#include <stdlib.h>
 
+#include "base/memory.h"
 #include "train/dataset.h"
 
 enum { BATCH = 4 };
@@ -81,6 +83,34 @@ static int read_batch(lesson *l, int64_t first, int32_t n, pdt_error *err) {
   return count_blocks(l, &batch, &results, err);
 }
 
+/* The first n entries once more under altered notes, one by one. */
+static int read_altered(lesson *l, int64_t n, pdt_error *err) {
+  const pdt_teacher_forced_use *use = l->use;
+  pdt_alter_facts *facts = NULL;
+  pdt_altered_nats *plain = NULL;
+  const pdt_train_rounds rounds = rounds_of(l);
+  int rc = PDT_NEW(&facts, n, "facts", err) || PDT_NEW(&plain, n, "entries", err);
+  for (int64_t i = 0; i < n && !rc; i++)
+    facts[i] = pdt_alter_facts_of_entry(use->world, &use->entries->entries[i]);
+  const pdt_alter_entries entries = {n, use->entries->owners, facts};
+  const pdt_altered_use altered = {&l->trunk, &l->sidecar, &l->data, n,
+                                   &rounds,   &entries,    use->seed};
+  if (!rc) rc = pdt_altered_plain(&altered, plain, &l->arena, err);
+  for (int mode = 0; mode < PDT_ALTER_MODES && !rc; mode++)
+    if (use->altered[mode])
+      rc = pdt_altered_read(&altered, (pdt_alter_mode)mode, plain, &l->out->altered[mode],
+                            &l->arena, err);
+  free(facts);
+  free(plain);
+  return rc ? -1 : 0;
+}
+
+static bool wants_altered(const pdt_teacher_forced_use *use) {
+  bool wanted = false;
+  for (int mode = 0; mode < PDT_ALTER_MODES; mode++) wanted = wanted || use->altered[mode];
+  return wanted;
+}
+
 static int read_all(lesson *l, pdt_error *err) {
   const pdt_teacher_forced_use *use = l->use;
   const pdt_dataset_use dataset = {
@@ -97,7 +127,7 @@ static int read_all(lesson *l, pdt_error *err) {
   int64_t n = l->data.n < use->most ? l->data.n : use->most;
   for (int64_t i = 0; i < n; i += BATCH)
     if (read_batch(l, i, (int32_t)(n - i < BATCH ? n - i : BATCH), err)) return -1;
-  return 0;
+  return wants_altered(l->use) ? read_altered(l, n, err) : 0;
 }
 
 int pdt_teacher_forced_read(const pdt_teacher_forced_use *use, pdt_teacher_forced *out,

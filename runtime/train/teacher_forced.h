@@ -3,10 +3,12 @@
 #ifndef PDT_TRAIN_TEACHER_FORCED_H
 #define PDT_TRAIN_TEACHER_FORCED_H
 
+#include "eval/entries.h"
 #include "eval/judge.h"
 #include "model/config.h"
 #include "sidecar/config.h"
 #include "store/checkpoint.h"
+#include "train/altered.h"
 #include "train/nn/losses.h"
 
 typedef struct pdt_teacher_forced {
@@ -15,6 +17,7 @@ typedef struct pdt_teacher_forced {
   pdt_judge_retrieval coverage; /* filled slots of all blocks */
   int64_t slots, slots_right;   /* of the planner */
   int64_t tokens[PDT_NN_KINDS], right[PDT_NN_KINDS]; /* predicted; the likeliest is the file's */
+  pdt_altered altered[PDT_ALTER_MODES];              /* of the modes that were asked for */
 } pdt_teacher_forced;
 
 /* What is read; everything is borrowed. */
@@ -27,6 +30,9 @@ typedef struct pdt_teacher_forced_use {
   const pdt_safetensors *sidecar;
   const pdt_tokenizer *tokenizer;
   uint64_t seed; /* of the rounds in which blocks are emitted, drawn as in training */
+  bool altered[PDT_ALTER_MODES];   /* what altered notes do is asked for */
+  const pdt_eval_entries *entries; /* then: those of the file, and */
+  const pdt_atlas_world *world;    /* what they are of */
   int threads;
 } pdt_teacher_forced_use;
 

@@ -543,7 +543,7 @@ static void judge(fixture *f, const char *stated, const char *used, pdt_judge_co
   snprintf(text[1], sizeof text[1], " A statue of %s stands nearby.", used);
   for (int i = 0; i < 2; i++) read_text(f, text[i], &texts[i]);
   const pdt_judge_section sections[2] = {{.text = &texts[0]}, {.text = &texts[1]}};
-  pdt_judge_entry(f->world, &owners, sections, counts);
+  pdt_judge_entry(f->world, &owners, sections, NULL, counts);
   for (int i = 0; i < 2; i++) pdt_rollout_text_free(&texts[i]);
 }
 

@@ -393,7 +393,7 @@ static void judge_playback(fixture *f, const playback *p) {
     for (int32_t i = 0; i < p->e->sections[k].n_mentions; i++)
       uses += p->e->sections[k].mentions[i].kind == PDT_USES;
   }
-  pdt_judge_entry(f->world, &p->rollout.owners, sections, &counts);
+  pdt_judge_entry(f->world, &p->rollout.owners, sections, NULL, &counts);
   assert_int_equal(counts.uses, uses);
   assert_int_equal(counts.contradictions, 0);
   assert_int_equal(counts.missing + counts.duplicates + counts.malformed + counts.unfinished, 0);
@@ -464,7 +464,8 @@ static void labels_are_those_of_data(void **state) {
 /* ---- the judge ---- */
 
 /* Adds what the fixture's session wrote to counts. */
-static void judge(fixture *f, bool unfinished, bool blocks, pdt_judge_counts *counts) {
+static void judge_lent(fixture *f, bool unfinished, bool blocks, const pdt_judge_lent *lent,
+                       pdt_judge_counts *counts) {
   pdt_rollout_text texts[STREAMS] = {{.n_tokens = 0}};
   pdt_judge_section sections[STREAMS];
   for (pdt_stream k = 0; k < STREAMS; k++) {
@@ -473,8 +474,12 @@ static void judge(fixture *f, bool unfinished, bool blocks, pdt_judge_counts *co
     check(f, pdt_rollout_read(&texts[k], &f->rollout.reader, NULL, 0, s->tokens, s->n_tokens,
                               !unfinished, &f->err));
   }
-  pdt_judge_entry(f->world, &f->rollout.owners, sections, counts);
+  pdt_judge_entry(f->world, &f->rollout.owners, sections, lent, counts);
   for (pdt_stream k = 0; k < STREAMS; k++) pdt_rollout_text_free(&texts[k]);
+}
+
+static void judge(fixture *f, bool unfinished, bool blocks, pdt_judge_counts *counts) {
+  judge_lent(f, unfinished, blocks, NULL, counts);
 }
 
 /* A whole round of committed blocks. */
@@ -572,7 +577,7 @@ static void sections_of_one_text_have_an_order(void **state) {
       check(f, pdt_rollout_read(&texts[k], &f->rollout.reader, NULL, 0, s->tokens, s->n_tokens,
                                 true, &f->err));
     }
-    pdt_judge_entry(f->world, &f->rollout.owners, sections, &c);
+    pdt_judge_entry(f->world, &f->rollout.owners, sections, NULL, &c);
     assert_int_equal(c.contradictions, 1);
     assert_int_equal(c.mistaken, 0);
     assert_int_equal(c.causes[second == 0 ? PDT_CAUSE_UNSEEN : PDT_CAUSE_OTHER], 1);
@@ -638,29 +643,49 @@ static void split_and_second(void **state) {
   assert_int_equal(c.causes[PDT_CAUSE_SPLIT], 1);
 }
 
+/* Of uses of a fact that notes told otherwise: the owner's name, what was lent, another; one that
+ * was made before any note told it does not count. */
+static void uses_of_lent_facts_are_told_apart(void **state) {
+  fixture *f = *state;
+  const char *use = " By all accounts the founder was _.";
+  pdt_judge_lent lent = {.types = bit(FOUNDER)};
+  pdt_judge_counts c = {0};
+  lent.value[FOUNDER] = 2;
+  begin(f);
+  write_round(f, with(f, " It was _ who first settled here.", FOUNDER, 1),
+              with(f, use, FOUNDER, 2));
+  write_round(f, " The roads are good.", " Rain is common in spring.");
+  write_round(f, " The roads are good.", with(f, use, FOUNDER, 1));
+  write_round(f, " The roads are good.", with(f, use, FOUNDER, 2));
+  write_round(f, with(f, " It was finished in _.", YEAR, 1), with(f, use, FOUNDER, 3));
+  judge_lent(f, true, true, &lent, &c);
+  assert_int_equal(c.uses, 4);
+  assert_int_equal(c.lent_uses, 3);
+  assert_int_equal(c.lent_own, 1);
+  assert_int_equal(c.lent_followed, 1);
+  c = (pdt_judge_counts){0};
+  judge(f, true, true, &c);
+  assert_int_equal(c.lent_uses, 0);
+}
+
 /* Half the interval against its definition. */
 static void the_interval_is_that_of_clusters(void **state) {
   (void)state;
   static const int uses[] = {10, 12, 8, 11}, wrong[] = {10, 0, 1, 5};
-  pdt_judge_counts c = {.entries = 4};
+  pdt_ratio_sums c = {0}, one = {0};
   double sum = 0, all = 0, bad = 0;
   for (int i = 0; i < 4; i++) {
-    c.uses += uses[i];
-    c.contradictions += wrong[i];
-    c.squares += wrong[i] * wrong[i];
-    c.products += wrong[i] * uses[i];
-    c.use_squares += uses[i] * uses[i];
+    pdt_ratio_add(&c, wrong[i], uses[i]);
     all += uses[i];
     bad += wrong[i];
   }
   for (int i = 0; i < 4; i++) sum += pow(wrong[i] - bad / all * uses[i], 2);
-  pdt_judge_share s = pdt_judge_contradictions(&c);
+  pdt_ratio s = pdt_ratio_of(&c);
   assert_true(fabs(s.share - bad / all) < 1e-12);
   assert_true(fabs(s.half - 1.959964 * sqrt(4.0 / 3 * sum) / all) < 1e-9);
-  c.entries = 1;
-  assert_true(isnan(pdt_judge_contradictions(&c).half));
-  c = (pdt_judge_counts){0};
-  assert_true(isnan(pdt_judge_contradictions(&c).share));
+  assert_true(isnan(pdt_ratio_of(&one).share));
+  pdt_ratio_add(&one, 1, 2);
+  assert_true(isnan(pdt_ratio_of(&one).half));
 }
 
 static void auc_counts_pairs(void **state) {
@@ -737,6 +762,7 @@ int main(void) {
       cmocka_unit_test(sections_of_one_text_have_an_order),
       cmocka_unit_test(crowded_and_withdrawn),
       cmocka_unit_test(split_and_second),
+      cmocka_unit_test(uses_of_lent_facts_are_told_apart),
       cmocka_unit_test(the_interval_is_that_of_clusters),
       cmocka_unit_test(auc_counts_pairs),
       cmocka_unit_test(coverage_is_by_the_true_plan),

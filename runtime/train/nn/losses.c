@@ -56,6 +56,7 @@ static void row_loss(const head_room *room, int64_t r, int64_t vocab, const pdt_
   sums->rows[kind]++;
   if (log_softmax(logp, vocab, p) == token) sums->right[kind]++;
   sums->ce -= (double)ce * (double)logp[token];
+  sums->nats[kind] -= (double)logp[token];
   if (kd == 0) {
     for (int64_t i = 0; i < vocab; i++) p[i] *= ce;
     p[token] -= ce;

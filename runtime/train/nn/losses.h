@@ -45,6 +45,7 @@ typedef struct pdt_nn_head_sums {
   int64_t right[PDT_NN_KINDS]; /* rows whose largest logit is the token's (the lowest on ties); of
                                   a subset, shifts included */
   int64_t rows[PDT_NN_KINDS];
+  double nats[PDT_NN_KINDS]; /* sum of -log p(token), whatever the weights */
 } pdt_nn_head_sums;
 
 /* Head and both token losses at once, a bounded number of rows at a time: logits = hidden W^T, for

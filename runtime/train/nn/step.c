@@ -132,6 +132,7 @@ static int token_losses(step *s, pdt_error *err) {
   s->sums->kd = head.kd;
   memcpy(s->sums->right, head.right, sizeof head.right);
   memcpy(s->sums->tokens, head.rows, sizeof head.rows);
+  memcpy(s->sums->nats, head.nats, sizeof head.nats);
   return 0;
 }
 
@@ -242,13 +243,20 @@ static int step_back(step *s, pdt_error *err) {
                                 s->arena, err);
 }
 
-/* Notes of a pass: the plans', then `notes` of the blocks. */
+/* Notes of a pass: the plans', then `notes` of the blocks, and where some are altered, what
+ * siblings read of these: of the first pass, whose plans' are yet to come, the same. */
 static int gather_notes(step *s, const pdt_real *plan_notes, const pdt_real *notes, pdt_real **out,
                         pdt_error *err) {
+  const pdt_nn_step_options *o = s->options;
   int64_t plans = s->entries * s->dn, blocks = s->Nb * s->dn;
-  if (PDT_TAKE(s->arena, out, plans + blocks, err)) return -1;
+  if (PDT_TAKE(s->arena, out, plans + (o->alter ? 2 : 1) * blocks, err)) return -1;
+  pdt_real *own = *out + plans, *read = own + blocks;
   if (plan_notes) memcpy(*out, plan_notes, (size_t)plans * sizeof **out);
-  memcpy(*out + plans, notes, (size_t)blocks * sizeof **out);
+  memcpy(own, notes, (size_t)blocks * sizeof **out);
+  if (o->alter && plan_notes)
+    o->alter(o->alter_context, own, read);
+  else if (o->alter)
+    memcpy(read, notes, (size_t)blocks * sizeof **out);
   return 0;
 }
 

@@ -33,6 +33,12 @@ typedef struct pdt_nn_sidecar_batch {
 } pdt_nn_sidecar_batch;
 
 typedef struct pdt_nn_step_options {
+  /* Not NULL, of a step without gradients: the batch has 2 Nb notes of blocks, of which it numbers
+   * the second half, from n_entries + Nb on, as what siblings read. With student_notes the last
+   * pass reads there what this makes of the notes that were written, [Nb, dn] both; other passes
+   * read notes as they are. */
+  void (*alter)(void *context, const pdt_real *notes, pdt_real *altered);
+  void *alter_context;
   bool student_notes; /* stage 2: a second pass reads the notes that the first one writes; where
                          notes do not depend on what is read, one pass reads its own */
   bool through_trunk; /* gradients go back through the trunk: SNC, adapters, plan notes */
@@ -42,6 +48,7 @@ typedef struct pdt_nn_step_options {
 typedef struct pdt_nn_step_sums {
   double plan, notes, speculation, ce, kd, coverage, ready; /* weighted as the batch says */
   int64_t right[PDT_NN_KINDS], tokens[PDT_NN_KINDS]; /* tokens predicted, as pdt_nn_head_sums */
+  double nats[PDT_NN_KINDS];                         /* likewise */
   int64_t slots_right;                               /* slots whose largest logit is the target's */
 } pdt_nn_step_sums;
 

@@ -1,0 +1,163 @@
+#include "train/altered.h"
+
+#include <string.h>
+
+/* An entry, and behind it the one that lends it notes, on their way through the trunk. */
+typedef struct reading {
+  const pdt_altered_use *use;
+  pdt_alter_mode mode;
+  const pdt_scramble *scramble;
+  pdt_alter_pair pair; /* of a mode that borrows */
+  int64_t number;      /* of the entry */
+  pdt_nn_sidecar_batch batch;
+  int32_t n_streams;  /* of the entry: those of its donor follow */
+  int32_t *sequences; /* [Nb] whose blocks they are */
+} reading;
+
+static int32_t dim_of(const reading *r) {
+  return r->use->sidecar->config.notes_dim;
+}
+
+/* The first block of the sequence that stream k has among those from `from` on. */
+static int32_t first_block(const reading *r, int32_t from, pdt_stream k) {
+  int32_t sequence = from, b = 0;
+  while (r->batch.conditioning.run_stream[sequence] != k) sequence++;
+  while (r->sequences[b] != sequence) b++;
+  return b;
+}
+
+/* How many blocks follow one another in the sequence of block b. */
+static int32_t count_blocks(const reading *r, int32_t b) {
+  int32_t n = 0;
+  while (b + n < r->batch.blocks.n && r->sequences[b + n] == r->sequences[b]) n++;
+  return n;
+}
+
+/* As decoding has it (eval/alter_run.c): note j is the donor's note j, or its last one. */
+static void lend(const reading *r, const float *notes, float *altered) {
+  const pdt_alter_facts *facts = r->use->entries->facts;
+  int32_t own = first_block(r, 0, r->pair.stream), n = count_blocks(r, own);
+  int32_t donor = first_block(r, r->n_streams, r->pair.stream), most = count_blocks(r, donor) - 1;
+  int32_t type = __builtin_ctz(r->pair.types);
+  size_t dn = (size_t)dim_of(r);
+  for (int32_t j = 0; j < n; j++) {
+    int32_t from = j;
+    if (r->mode == PDT_ALTER_ONE) {
+      if (j != facts[r->number].block[type]) continue;
+      from = facts[r->pair.donor].block[type];
+    }
+    from = donor + (from < most ? from : most);
+    memcpy(altered + (size_t)(own + j) * dn, notes + (size_t)from * dn, dn * sizeof *notes);
+  }
+}
+
+static void alter(void *context, const pdt_real *notes, pdt_real *altered) {
+  const reading *r = context;
+  int64_t dn = dim_of(r), blocks = r->batch.blocks.n;
+  memcpy(altered, notes, (size_t)(blocks * dn) * sizeof *notes);
+  if (pdt_alter_borrows(r->mode)) {
+    lend(r, notes, altered);
+    return;
+  }
+  for (int64_t b = 0; b < blocks; b++)
+    pdt_scramble_note(r->scramble, notes + b * dn, altered + b * dn);
+}
+
+/* Numbers siblings' notes in windows as the altered ones (train/nn/step.h). */
+static int number_altered(reading *r, pdt_arena *arena, pdt_error *err) {
+  pdt_nn_sidecar_batch *b = &r->batch;
+  pdt_nn_windows *w = &b->conditioning.windows;
+  int32_t *items, blocks = b->blocks.n, plans = b->plans.n;
+  if (PDT_TAKE(arena, &r->sequences, blocks, err) || PDT_TAKE(arena, &items, w->first[w->n], err))
+    return -1;
+  for (int32_t i = 0, s = 0; i < blocks; i++) {
+    while (b->blocks.begin[i] >= b->sequences.begin[s + 1]) s++;
+    r->sequences[i] = s;
+  }
+  for (int32_t i = 0; i < blocks; i++)
+    for (int32_t j = w->first[i]; j < w->first[i + 1]; j++) {
+      int32_t from = w->items[j] - plans;
+      bool siblings = from >= 0 && r->sequences[from] != r->sequences[i];
+      items[j] = w->items[j] + (siblings ? blocks : 0);
+    }
+  w->items = items;
+  b->conditioning.n_notes += blocks;
+  return 0;
+}
+
+/* Targets of the entry alone, whose rows come first. */
+static void drop_donor(reading *r) {
+  pdt_nn_targets *t = &r->batch.targets;
+  while (t->n > 0 && t->rows[t->n - 1] >= r->batch.sequences.begin[r->n_streams]) t->n--;
+}
+
+static int read_entry(reading *r, pdt_altered_nats *out, pdt_arena *arena, pdt_error *err) {
+  static const pdt_train_losses losses = {.ce = 1, .use = 1, .later = 1, .unseen = 1};
+  const pdt_altered_use *use = r->use;
+  const pdt_sidecar_config *config = &use->sidecar->config;
+  const uint64_t numbers[] = {(uint64_t)r->number, (uint64_t)r->pair.donor};
+  const pdt_nn_step_options options = {
+      .student_notes = true, .alter = r->mode == PDT_ALTER_NONE ? NULL : alter, .alter_context = r};
+  const pdt_train_entry *entries[2];
+  int32_t n = pdt_alter_borrows(r->mode) ? 2 : 1;
+  pdt_train_totals totals = {0};
+  pdt_nn_step_sums sums;
+  for (int32_t i = 0; i < n; i++) {
+    entries[i] = use->data->entries[numbers[i]];
+    pdt_train_count(entries[i], use->rounds->block_tokens, config->plan_slots, &losses, &totals);
+  }
+  r->n_streams = entries[0]->n_streams;
+  pdt_arena_reset(arena);
+  if (pdt_train_batch(&r->batch, entries, numbers, n, config, use->rounds, &losses, &totals, arena,
+                      err) ||
+      (options.alter && number_altered(r, arena, err)))
+    return -1;
+  drop_donor(r);
+  if (pdt_nn_sidecar_step(use->trunk, use->sidecar, &r->batch, &options, false, &sums, NULL, arena,
+                          err))
+    return -1;
+  memcpy(out->nats, sums.nats, sizeof sums.nats);
+  memcpy(out->tokens, sums.tokens, sizeof sums.tokens);
+  return 0;
+}
+
+int pdt_altered_plain(const pdt_altered_use *use, pdt_altered_nats *plain, pdt_arena *arena,
+                      pdt_error *err) {
+  for (int64_t i = 0; i < use->n; i++) {
+    reading r = {.use = use, .number = i};
+    if (read_entry(&r, &plain[i], arena, err)) return -1;
+  }
+  return 0;
+}
+
+static void compare(const pdt_altered_nats *altered, const pdt_altered_nats *plain,
+                    pdt_altered *out) {
+  double change[2] = {0}, tokens[2] = {0};
+  for (int kind = 0; kind < PDT_NN_KINDS; kind++) {
+    int of = kind == PDT_NN_USE || kind == PDT_NN_LATER;
+    change[of] += altered->nats[kind] - plain->nats[kind];
+    tokens[of] += (double)altered->tokens[kind];
+  }
+  pdt_ratio_add(&out->elsewhere, change[0], tokens[0]);
+  pdt_ratio_add(&out->siblings, change[1], tokens[1]);
+  out->entries++;
+}
+
+int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, const pdt_altered_nats *plain,
+                     pdt_altered *out, pdt_arena *arena, pdt_error *err) {
+  pdt_scramble scramble = {0};
+  int rc = 0;
+  *out = (pdt_altered){0};
+  if (!pdt_alter_borrows(mode))
+    rc = pdt_scramble_new(&scramble, mode, use->sidecar->config.notes_dim, use->seed, err);
+  for (int64_t i = 0; i < use->n && !rc; i++) {
+    reading r = {.use = use, .mode = mode, .scramble = &scramble, .number = i};
+    pdt_altered_nats altered;
+    if (pdt_alter_borrows(mode)) r.pair = pdt_alter_pair_of(use->entries, i, mode, use->seed);
+    if (r.pair.donor < 0) continue;
+    rc = read_entry(&r, &altered, arena, err);
+    if (!rc) compare(&altered, &plain[i], out);
+  }
+  pdt_scramble_free(&scramble);
+  return rc;
+}

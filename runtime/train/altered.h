@@ -1,0 +1,44 @@
+/* What altered notes do to the prediction of a data file's own text: entries read under the notes
+ * that the streams write, as they are and as an intervention leaves them (eval/alter.h). */
+#ifndef PDT_TRAIN_ALTERED_H
+#define PDT_TRAIN_ALTERED_H
+
+#include "eval/alter.h"
+#include "eval/ratio.h"
+#include "train/dataset.h"
+#include "train/nn/sidecar.h"
+
+/* What is read; everything is borrowed. */
+typedef struct pdt_altered_use {
+  const pdt_nn_trunk *trunk;
+  const pdt_nn_sidecar *sidecar;
+  const pdt_dataset *data;
+  int64_t n; /* of its first entries, >= 1 */
+  const pdt_train_rounds *rounds;
+  const pdt_alter_entries *entries; /* the same, with what they state */
+  uint64_t seed;                    /* of the interventions */
+} pdt_altered_use;
+
+/* Nats of an entry's tokens, by kind. */
+typedef struct pdt_altered_nats {
+  double nats[PDT_NN_KINDS];
+  int64_t tokens[PDT_NN_KINDS];
+} pdt_altered_nats;
+
+/* Change of cross-entropy, nats a token, over entries that were altered. */
+typedef struct pdt_altered {
+  int64_t entries;
+  pdt_ratio_sums siblings;  /* of tokens of facts that a sibling states and a note has told */
+  pdt_ratio_sums elsewhere; /* of all others, facts that no note has told yet among them */
+} pdt_altered;
+
+/* Reads entries under notes as they are: plain[n]. Not collective. Errors: MEMORY, those of
+ * pdt_train_batch. */
+int pdt_altered_plain(const pdt_altered_use *use, pdt_altered_nats *plain, pdt_arena *arena,
+                      pdt_error *err);
+
+/* Reads them under altered notes, and compares. A mode that is not PDT_ALTER_NONE. Likewise. */
+int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, const pdt_altered_nats *plain,
+                     pdt_altered *out, pdt_arena *arena, pdt_error *err);
+
+#endif
