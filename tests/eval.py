@@ -6,18 +6,20 @@ usage: eval.py PDT [--ranks 2]   (0: one process only)
 The trunk is trained for seconds, until it writes sentences of the Atlas, and they contradict each other; the sidecar is random, so gates
 fail. So there is something to judge, every path is taken, and the figures of every number of ranks must be equal.
 """
+import itertools
 import json
+import math
 import os
 import shutil
 import tempfile
 
 import harness
 
-ARMS = ["sequential", "blind", "plan-only", "notes", "system", "no-snc", "text-bus", "parser-gate"]
+ARMS = ["sequential", "blind", "plan-only", "notes", "system", "no-snc", "text-bus", "parser-gate", "agree-gate"]
 MODES = ["zero", "sign", "permute", "rotate", "swap", "one"]
 BORROWED = ("swap", "one")
-TRAINED = ("notes", "system", "parser-gate")
-CAUSES = ["unseen", "withdrawn", "crowded", "split", "second", "other"]
+TRAINED = ("notes", "system", "parser-gate", "agree-gate")
+CAUSES = ["unseen", "withdrawn", "crowded", "split", "second", "name", "other"]
 ENTRIES = 4
 TIMES = ("seconds", "tokens_per_s", "read_per_s")
 
@@ -91,6 +93,7 @@ def shape_of(row):
         "entries": row["entries"] == ENTRIES,
         "causes": list(judged["causes"]) == CAUSES,
         "causes add up": sum(judged["causes"].values()) == judged["contradictions"],
+        "names": judged["causes"]["name"] <= judged["mistaken"],
         "mistaken": judged["mistaken"] <= judged["contradictions"],
         "flawed": 0 <= judged["flawed_entries"] <= ENTRIES and judged["flawed_entries"] >= (judged["contradictions"] > 0),
         "share": judged["contradiction"] is None or 0 <= judged["contradiction"] <= 1,
@@ -98,7 +101,7 @@ def shape_of(row):
         "facts": judged["missing"] <= judged["facts"] == 2 * judged["sections"],
         "teacher": (row["teacher_forced"] is not None) == trained,
         "teacher's entries": not trained or row["teacher_forced"]["entries"] == ENTRIES,
-        "gate": (settings["gamma"] == 0) == (row["arm"] not in ("system", "no-snc", "parser-gate")),
+        "gate": (settings["gamma"] == 0) == (row["arm"] not in ("system", "no-snc", "parser-gate", "agree-gate")),
         "tokens": 0 < run["tokens_committed"] <= run["tokens_emitted"],
         "actions": abs(run["commit"] + run["rollback"] + run["hold"] + run["forced"] - 1) < 1e-6,
         "no gate": settings["gamma"] > 0 or run["commit"] == 1,
@@ -127,6 +130,8 @@ def all_arms(e):
         return f"the random gate never failed: {system}"
     if timeless(rows) != timeless(e.rows("--arms", "all")):
         return "two runs differ"
+    if rows[0]["difference"] is not None or any(row["difference"] is None for row in rows[1:] if row["judged"]["uses"]):
+        return f"differences: {[row['difference'] for row in rows]}"
     few = timeless(e.rows("--arms", "all", "--max-sessions", "1"))
     return None if few == rows else "entries in flight change the figures"
 
@@ -202,6 +207,75 @@ def altered_notes(e):
     return None
 
 
+def interval(parts):
+    """A ratio of sums of (contradictions, uses) by entry, and half its 95% interval, as eval/ratio.h defines them."""
+    n, y, x = len(parts), sum(p[0] for p in parts), sum(p[1] for p in parts)
+    squares = sum((p[0] - y / x * p[1]) ** 2 for p in parts)
+    return y / x, 1.959964 * math.sqrt(n / (n - 1) * squares) / x
+
+
+def seeds(e):
+    """--seeds and --texts: the runs of single seeds together, an entry's seeds as one; the texts are those of the data's sections."""
+    both = e.rows("--arms", "sequential,text-bus,system", "--seeds", "2", "--no-teacher", "--texts", e.path("texts.jsonl"))
+    first = e.rows("--arms", "sequential,text-bus,system", "--no-teacher")
+    second = e.rows("--arms", "sequential,text-bus,system", "--no-teacher", "--seed", str(2 ** 32))
+    with open(e.path("texts.jsonl")) as f:
+        texts = [json.loads(line) for line in f]
+    with open(e.path("test.jsonl")) as f:
+        names = {x["id"]: [s["name"] for s in x["sections"]] for x in map(json.loads, list(f)[1:])}
+    parts = {}
+    for a, b, c in zip(both, first, second):
+        for key in ("uses", "contradictions", "facts", "missing", "sentences", "malformed"):
+            if a["judged"][key] != b["judged"][key] + c["judged"][key]:
+                return f"{a['row']}: {key}: {a['judged'][key]} of {b['judged'][key]} and {c['judged'][key]}"
+        if a["run"]["tokens_committed"] != b["run"]["tokens_committed"] + c["run"]["tokens_committed"]:
+            return f"{a['row']}: tokens: {a['run']}"
+        if b["judged"] == c["judged"]:
+            return f"{a['row']}: both seeds write the same"
+        mine = [t for t in texts if t["row"] == a["row"]]
+        if sorted((t["entry"], t["seed"]) for t in mine) != sorted((i, s) for i in names for s in (0, 2 ** 32)):
+            return f"{a['row']}: texts of {[(t['entry'], t['seed']) for t in mine]}"
+        if any([s["name"] for s in t["sections"]] != names[t["entry"]] for t in mine):
+            return f"{a['row']}: texts of other sections"
+        unfinished = sum(not s["finished"] for t in mine for s in t["sections"])
+        if unfinished != a["judged"]["unfinished"] or not any(s["text"] for t in mine for s in t["sections"]):
+            return f"{a['row']}: {unfinished} unfinished texts, judged {a['judged']['unfinished']}"
+        parts[a["row"]] = [tuple(sum(t[key] for t in mine if t["entry"] == i) for key in ("contradictions", "uses")) for i in names]
+        share, half = interval(parts[a["row"]])
+        if abs(share - a["judged"]["contradiction"]) > 1e-8 or abs(half - a["judged"]["half_95"]) > 1e-8:
+            return f"{a['row']}: {share} +- {half}, found {a['judged']}"
+    shares = {row: interval(p)[0] for row, p in parts.items()}
+    for row in both[1:]:
+        if abs(row["difference"]["share"] - (shares[row["row"]] - shares["sequential"])) > 1e-8:
+            return f"{row['row']}: {row['difference']}, expected that of {shares}"
+    return None
+
+
+def curves(e):
+    """--curves beside what is counted elsewhere: coverage at one half, the gate at the gamma of the run, and labels where they are the gate."""
+    rows = e.rows("--arms", "blind,system,parser-gate,agree-gate", "--curves", "--gamma", "0.5", "--no-teacher")
+    if "coverage_curve" in e.rows("--arms", "blind", "--no-teacher")[0] or rows[0]["coverage_curve"] is not None:
+        return "there are curves that nobody asked for"
+    for row in rows[1:]:
+        curve, gate, run = row["coverage_curve"], row["gate_curve"], row["run"]
+        at, cover = next(p for p in curve["points"] if p["threshold"] == 0.5), row["coverage"]["blocks"]
+        if at["precision"] != cover["precision"]:  # the random planner has no slot right: there is no recall
+            return f"{row['row']}: {at}, counted {cover}"
+        falling = [[p["missing"] for p in curve["points"]]]
+        rising = [[p["twice"] for p in curve["points"]], [p["caught"] for p in gate], [p["rejected"] for p in gate]]
+        if any(x != sorted(x) for x in rising) or any(x != sorted(x, reverse=True) for x in falling):
+            return f"{row['row']}: not monotonic: {curve}, {gate}"
+        if any(p["good"] + p["bad"] != row["readiness"]["blocks"] for p in gate):
+            return f"{row['row']}: {gate}, of {row['readiness']}"
+        half = next(p for p in gate if p["gamma"] == 0.5)
+        weak = {"system": half["caught"] + half["rejected"], "parser-gate": row["readiness"]["blocks"] - row["readiness"]["ready"],
+                "agree-gate": half["bad"]}[row["row"]]
+        if round((run["rollback"] + run["forced"]) * run["blocks"]) != weak:
+            return f"{row['row']}: {weak} weak blocks, {run}"
+    parser, agree = rows[2], rows[3]
+    return None if agree["run"] != parser["run"] and agree["gate_curve"][0]["bad"] > 0 else "no block misreads what is visible"
+
+
 def told_bytes(e):
     """bytes_per_entry: a note of 16 floats a block, a token's id, and keys and values of 2 layers of 2 heads of 16."""
     for row in e.rows("--arms", "blind,system", "--no-teacher"):
@@ -223,6 +297,11 @@ def sweeps(e):
     rows = e.rows("--sweep", "tau=4,8", "--arms", "blind,text-bus")
     if [(row["arm"], row["settings"]["block_tokens"]) for row in rows] != [("blind", 4), ("blind", 8), ("text-bus", 4), ("text-bus", 8)]:
         return f"tau: {[row['row'] for row in rows]}"
+    for key, setting, values in (("horizon", "horizon", [6, 24]), ("attempts", "max_attempts", [1, 3]), ("temperature", "temperature", [0.0, 1.0]),
+                                 ("top-p", "top_p", [0.5, 1.0])):
+        rows = e.rows("--sweep", f"{key}={values[0]},{values[1]}", "--no-teacher", "--count", "2")
+        if [row["settings"][setting] for row in rows] != values or timeless(rows)[0]["run"] == rows[1]["run"]:
+            return f"{key}: {rows}"
     with open(e.path("test.jsonl")) as f:
         sections = [len(json.loads(line)["sections"]) for line in list(f)[1:]]
     for k in sorted(set(sections)):
@@ -240,7 +319,7 @@ def outputs(e):
             return "--out has other tables than standard output"
     lines = table.out.splitlines()
     heads = [line for line in lines if line.startswith("#arm")]
-    if len(heads) != 3 or [line.split()[0] for line in lines if line[:1] != "#"] != 3 * ["blind", "system"]:
+    if len(heads) != 4 or [line.split()[0] for line in lines if line[:1] != "#"] != ["blind", "system", "system"] + 2 * ["blind", "system"]:
         return f"tables: {table.out}"
     if any(len(a) != len(b) for a, b in zip(lines[1:3], lines[2:4])):
         return f"not aligned: {table.out}"
@@ -252,7 +331,12 @@ def outputs(e):
         return f"left behind: {os.listdir(e.scratch)}"
     help_text = harness.run([e.pdt, "eval", "--help"])
     missing = [arm for arm in ARMS if arm not in help_text.out]
-    return f"--help says nothing of {missing}" if missing else None
+    if missing:
+        return f"--help says nothing of {missing}"
+    curves = harness.run(e.command("--arms", "system", "--no-teacher", "--count", "2", "--curves")).out.splitlines()
+    lengths = [len([*itertools.takewhile(lambda line: line[:1] != "#", curves[i + 1:])]) for i, line in enumerate(curves)
+               if line.startswith(("#threshold", "#gamma"))]
+    return None if lengths == [14, 14] else f"curves of {lengths} lines"
 
 
 def refusals(e):
@@ -280,7 +364,7 @@ def refusals(e):
         ("no data", [*bare, "--model", e.path("m"), "--sidecar", e.path("s.safetensors")], 2, "--data is missing"),
         ("unknown arm", e.command("--arms", "system,magic"), 2, "found 'magic'"),
         ("no arm", e.command("--arms", ","), 2, "--arms: expected at least one"),
-        ("unknown sweep", e.command("--sweep", "horizon=3"), 2, "--sweep: expected gamma, delay"),
+        ("unknown sweep", e.command("--sweep", "policy=3"), 2, "--sweep: expected gamma, delay"),
         ("sweep of nothing", e.command("--sweep", "gamma="), 2, "--sweep: expected gamma, delay"),
         ("sweep without values", e.command("--sweep", "gamma"), 2, "--sweep: expected gamma, delay"),
         ("sweep out of range", e.command("--sweep", "gamma=0.5,3"), 2, "--sweep gamma: expected a number from 0 to 1, found '3'"),
@@ -295,6 +379,8 @@ def refusals(e):
         ("top-p out of range", e.command("--top-p", "1.5"), 2, "--top-p"),
         ("top-k below none", e.command("--top-k=-1"), 2, "--top-k"),
         ("horizon below a block", e.command("--horizon", "3"), 2, "horizon"),
+        ("no seeds", e.command("--seeds", "0"), 2, "--seeds"),
+        ("one file for two", e.command("--out", e.path("same"), "--texts", e.path("same")), 2, "--texts"),
         ("no such file", e.command(data="absent.jsonl"), 1, "absent.jsonl"),
         ("no such model", e.command(model="absent"), 1, "absent"),
         ("a sidecar that is none", e.command(sidecar="m/model.safetensors"), 1, "model.safetensors"),
@@ -319,7 +405,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         e = Evaluator(pdt, scratch)
         checks = [("all arms", lambda: all_arms(e)), ("sampling", lambda: sampling(e)), ("sweeps", lambda: sweeps(e)),
-                  ("altered notes", lambda: altered_notes(e)), ("bytes", lambda: told_bytes(e)), ("outputs", lambda: outputs(e))]
+                  ("seeds", lambda: seeds(e)), ("curves", lambda: curves(e)), ("altered notes", lambda: altered_notes(e)), ("bytes", lambda: told_bytes(e)), ("outputs", lambda: outputs(e))]
         checks += [(f"{n} ranks", lambda n=n: ranks_agree(e, n)) for n in ranks]
         checks += [("refuses", lambda: refuses(e, 0))]
         checks += [(f"refuses on {n} ranks", lambda n=n: refuses(e, n)) for n in ranks]

@@ -20,6 +20,9 @@ enum {
   KEY_ARMS,
   KEY_SWEEP,
   KEY_BUS,
+  KEY_SEEDS,
+  KEY_CURVES,
+  KEY_TEXTS,
   KEY_NO_TEACHER,
   KEY_JSON,
   KEY_OUT,
@@ -37,19 +40,22 @@ static const struct argp_option options[] = {
     {"count", KEY_COUNT, "N", 0, "the first N entries (default: all)", 1},
     {"arms", KEY_ARMS, "A,B,...", 0,
      "ways of decoding, a row each, or all: sequential, blind, plan-only, notes, system, no-snc, "
-     "text-bus, parser-gate; one-stream, with a sidecar that was trained so, comes when named "
-     "alone "
-     "(default sequential,blind,notes,system; with --sweep system)",
+     "text-bus, parser-gate, agree-gate; one-stream, with a sidecar that was trained so, comes when "
+     "named alone (default sequential,blind,notes,system; with --sweep system)",
      1},
     {"sweep", KEY_SWEEP, "KEY=X,Y,...", 0,
-     "a row of every arm for each value of gamma, delay, tau, window or streams (entries of so "
-     "many sections alone)",
+     "a row of every arm for each value of gamma, delay, tau, window, horizon, attempts, "
+     "temperature, top-p or streams (entries of so many sections alone)",
      1},
     {"bus", KEY_BUS, "MODE,...", 0,
      "what do notes carry? Rows of every arm with notes (default notes) as they are, and with the "
      "notes that siblings read altered, or all: zero; sign, permute, rotate (scrambled, norms "
      "kept); "
      "swap (a stream's are another entry's); one (a note tells another value of its fact)",
+     1},
+    {"seeds", KEY_SEEDS, "N", 0,
+     "decode every entry N times (1), with seeds S, S + 2^32, S + 2 * 2^32 ... of --seed S; "
+     "intervals take an entry's seeds as one",
      1},
     {"no-teacher", KEY_NO_TEACHER, NULL, 0,
      "leave out the figures of heads that read the file's own text, as --chat does, whose prompts "
@@ -61,6 +67,12 @@ static const struct argp_option options[] = {
     PDT_ENGINE_OPTIONS(KEY_ENGINE, 3, "entries in flight at once (16)"),
     {NULL, 0, NULL, 0, "What comes out:", 4},
     {"json", KEY_JSON, NULL, 0, "all figures, a JSON object a row, in place of the tables", 4},
+    {"curves", KEY_CURVES, NULL, 0,
+     "also precision and recall of coverage over its threshold, and blocks that a gate of "
+     "readiness "
+     "catches and rejects over gamma",
+     4},
+    {"texts", KEY_TEXTS, "FILE", 0, "what was written and judged, a JSON object an entry", 4},
     {"out", KEY_OUT, "FILE", 0, "write it there; standard output then has the tables in any case",
      4},
     {0}};
@@ -83,8 +95,15 @@ typedef struct sweep_key {
 } sweep_key;
 
 static const sweep_key sweep_keys[] = {
-    {"gamma", "gamma"},   {"delay", "reveal_delay"}, {"tau", "block_tokens"},
-    {"window", "window"}, {"streams", NULL},
+    {"gamma", "gamma"},
+    {"delay", "reveal_delay"},
+    {"tau", "block_tokens"},
+    {"window", "window"},
+    {"horizon", "horizon"},
+    {"attempts", "max_attempts"},
+    {"temperature", "temperature"},
+    {"top-p", "top_p"},
+    {"streams", NULL},
 };
 
 static const pdt_setting sections = {.kind = PDT_SETTING_INTEGER, .low = 1, .high = 64};
@@ -108,7 +127,7 @@ static pdt_eval_row_options *new_row(pdt_eval_options *o, pdt_eval_arm arm,
     return NULL;
   }
   o->n_rows++;
-  row->setup = (pdt_eval_setup){.arm = arm, .settings = settings};
+  row->setup = (pdt_eval_setup){.arm = arm, .settings = settings, .seeds = (int32_t)o->seeds};
   snprintf(row->label, sizeof row->label, "%s", pdt_eval_arm_name(arm));
   return row;
 }
@@ -141,7 +160,8 @@ static const sweep_key *split_sweep(char *text, char **values, struct argp_state
     if (strcmp(text, sweep_keys[i].name) == 0 && **values) return &sweep_keys[i];
   argp_error(
       state,
-      "--sweep: expected gamma, delay, tau, window or streams, '=' and values, found '%s%s%s'",
+      "--sweep: expected gamma, delay, tau, window, horizon, attempts, temperature, top-p or "
+      "streams, '=' and values, found '%s%s%s'",
       text, equals ? "=" : "", equals ? *values : "");
   return NULL;
 }
@@ -215,7 +235,7 @@ static error_t add_arms(pdt_eval_options *o, struct argp_state *state) {
     }
     argp_error(state,
                "--arms: expected all, or some of sequential, one-stream, blind, plan-only, notes, "
-               "system, no-snc, text-bus, parser-gate, found '%s'",
+               "system, no-snc, text-bus, parser-gate, agree-gate, found '%s'",
                name);
     code = EINVAL;
   }
@@ -256,6 +276,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
                                {KEY_BUS, &o->bus, NULL},
                                {KEY_NO_TEACHER, NULL, &o->no_teacher},
                                {KEY_JSON, NULL, &o->json},
+                               {KEY_CURVES, NULL, &o->curves},
+                               {KEY_TEXTS, &o->texts, NULL},
                                PDT_CHAT_KEPT(KEY_CHAT, &o->chat)};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= KEY_SETTINGS && key < KEY_SETTINGS + PDT_SETTINGS)
@@ -266,6 +288,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case KEY_OUT: /* what goes to standard output is there without */
     o->out = pdt_sink_descriptor(arg) == STDOUT_FILENO ? NULL : arg;
     return 0;
+  case KEY_SEEDS:
+    return pdt_cli_integer(state, "seeds", arg, 1, 1 << 20, &o->seeds);
   case KEY_COUNT:
     return pdt_cli_integer(state, "count", arg, 1, INT32_MAX, &o->count);
   case ARGP_KEY_ARG:
@@ -305,7 +329,7 @@ int pdt_eval_options_parse(pdt_eval_options *o, const pdt_cli *cli, int argc, ch
   memcpy(all, options, sizeof options);
   pdt_setting_options(&all[OPTIONS - 1], &texts, KEY_SETTINGS, 2, own_words,
                       sizeof own_words / sizeof *own_words);
-  *o = (pdt_eval_options){.count = INT32_MAX, .settings = json_object()};
+  *o = (pdt_eval_options){.count = INT32_MAX, .seeds = 1, .settings = json_object()};
   o->engine.max_sessions = 16;
   if (!o->settings) return pdt_fail(err, PDT_ERROR_MEMORY, "no memory");
   return pdt_cli_parse(cli, &argp, argc, argv, o, err);

@@ -21,10 +21,6 @@ static int on_block(void *context, const pdt_running *running, const pdt_block_r
   if (t->rules->no_gate) *readiness = 1;
   if (t->rules->one_stream) return 0;
   const pdt_model_config *model = &pdt_engine_loaded(t->eval->engine)->model;
-  int32_t slots = pdt_engine_loaded(t->eval->engine)->sidecar.config.plan_slots;
-  uint64_t covered = 0;
-  for (int32_t i = 0; i < slots && i < PDT_DATA_SLOTS; i++)
-    if (block->coverage[i] > 0) covered |= (uint64_t)1 << i;
   const pdt_rollout_emission emission = {
       .stream = block->stream,
       .round = running->session.round,
@@ -33,9 +29,10 @@ static int on_block(void *context, const pdt_running *running, const pdt_block_r
       .ended = pdt_model_is_eos(model, block->tokens[block->n_tokens - 1]),
       .window = running->window_names,
       .n_window = running->n_window};
-  if (pdt_eval_session_block(t, running->index, &emission, said, covered, err)) return -1;
+  if (pdt_eval_session_block(t, running->index, &emission, said, block->coverage, err)) return -1;
+  const pdt_rollout_block *label = &t->sessions[running->index].blocks[block->stream];
   if (t->rules->parser_gate)
-    *readiness = t->sessions[running->index].blocks[block->stream].ready ? 1 : 0;
+    *readiness = label->ready && (label->agrees || !t->rules->agree_gate) ? 1 : 0;
   return 0;
 }
 
@@ -89,9 +86,10 @@ static int run_engine(pdt_eval_trial *t, pdt_error *err) {
                                  .assess = on_block,
                                  .round_done = on_round,
                                  .session_ended = on_end};
-  int rc =
-      pdt_engine_run_list(t->eval->engine, t->requests, t->n, &observer, &t->figures->stats, err);
-  t->figures->rounds = t->figures->stats.rounds;
+  pdt_run_stats stats;
+  int rc = pdt_engine_run_list(t->eval->engine, t->requests, t->n, &observer, &stats, err);
+  pdt_eval_add_stats(&t->figures->stats, &stats);
+  t->figures->rounds += stats.rounds;
   return rc;
 }
 
@@ -117,12 +115,13 @@ static int record(const pdt_eval_trial *t, pdt_error *err) {
   pdt_eval silent = *t->eval;
   pdt_eval_trial first = *t;
   silent.listen = NULL;
+  silent.written = NULL;
   first.eval = &silent;
   first.figures = &unread;
   first.recording = true;
   vary(&first);
   int rc = run_engine(&first, err);
-  pdt_judge_scores_free(&first.scores);
+  pdt_eval_figures_free(&unread);
   if (rc) return -1;
   pdt_alteration_pair(t->alteration, err);
   return pdt_comm_agree(t->eval->world, err);
@@ -148,25 +147,100 @@ static int run_arm(pdt_eval_trial *t, pdt_error *err) {
   return t->setup->arm == PDT_EVAL_TEXT_BUS ? pdt_eval_run_text_bus(t, err) : run_engine(t, err);
 }
 
+/* All entries once. */
+static int run_seed(const pdt_eval *eval, const pdt_eval_setup *setup, int32_t seed,
+                    pdt_eval_figures *out, pdt_error *err) {
+  static const pdt_engine_variant as_ever = {0};
+  pdt_eval_trial t = {.eval = eval,
+                      .setup = setup,
+                      .rules = pdt_eval_rules_of(setup->arm),
+                      .seed = seed,
+                      .figures = out};
+  pdt_eval_make_requests(&t, err);
+  int rc = pdt_comm_agree(eval->world, err);
+  if (!rc && seed == 0) out->settings = t.requests[0].settings;
+  if (!rc) rc = run_arm(&t, err);
+  pdt_engine_vary(eval->engine, &as_ever);
+  pdt_eval_free_requests(&t);
+  return rc;
+}
+
 int pdt_eval_run(const pdt_eval *eval, const pdt_eval_setup *setup, pdt_eval_figures *out,
                  pdt_error *err) {
-  static const pdt_engine_variant as_ever = {0};
+  int64_t n = eval->data->n;
   PDT_CHECK_SAME(eval->world, setup->arm);
   PDT_CHECK_SAME(eval->world, setup->streams);
   PDT_CHECK_SAME(eval->world, setup->alter);
+  PDT_CHECK_SAME(eval->world, setup->seeds);
   *out = (pdt_eval_figures){.auc = NAN, .auc_agrees = NAN};
-  pdt_eval_trial t = {
-      .eval = eval, .setup = setup, .rules = pdt_eval_rules_of(setup->arm), .figures = out};
-  pdt_eval_make_requests(&t, err);
+  (void)PDT_NEW(&out->tally, n, "entries", err);
   int rc = pdt_comm_agree(eval->world, err);
-  if (!rc) out->settings = t.requests[0].settings;
-  if (!rc) rc = run_arm(&t, err);
-  pdt_engine_vary(eval->engine, &as_ever);
-  if (!t.rules->plain) {
-    out->auc = pdt_judge_auc(&t.scores, false);
-    out->auc_agrees = pdt_judge_auc(&t.scores, true);
+  for (int32_t seed = 0; (seed == 0 || seed < setup->seeds) && !rc; seed++)
+    rc = run_seed(eval, setup, seed, out, err);
+  if (rc) return -1;
+  out->counts.contradicted = (pdt_ratio_sums){0};
+  for (int64_t i = 0; i < n; i++)
+    if (out->tally[i].taken)
+      pdt_ratio_add(&out->counts.contradicted, out->tally[i].contradictions, out->tally[i].uses);
+  out->coverage_auc = pdt_judge_auc(&out->block_scores, false);
+  out->coverage_precision = pdt_judge_average_precision(&out->block_scores);
+  if (pdt_eval_rules_of(setup->arm)->plain) return 0;
+  out->auc = pdt_judge_auc(&out->readiness, false);
+  out->auc_agrees = pdt_judge_auc(&out->readiness, true);
+  return 0;
+}
+
+/* ---- figures ---- */
+
+void pdt_eval_figures_free(pdt_eval_figures *f) {
+  free(f->tally);
+  pdt_judge_scores_free(&f->readiness);
+  pdt_judge_scores_free(&f->block_scores);
+  pdt_judge_scores_free(&f->slot_scores);
+  *f = (pdt_eval_figures){0};
+}
+
+int pdt_eval_difference(const pdt_eval_figures *a, const pdt_eval_figures *b, int64_t n,
+                        pdt_ratio *out, pdt_error *err) {
+  double *x;
+  int64_t m = 0;
+  if (PDT_NEW(&x, 4 * n, "differences", err)) return -1;
+  for (int64_t i = 0; i < n; i++) {
+    if (!a->tally[i].taken || !b->tally[i].taken) continue;
+    x[m] = a->tally[i].contradictions;
+    x[n + m] = a->tally[i].uses;
+    x[2 * n + m] = b->tally[i].contradictions;
+    x[3 * n + m] = b->tally[i].uses;
+    m++;
   }
-  pdt_judge_scores_free(&t.scores);
-  pdt_eval_free_requests(&t);
-  return rc;
+  *out = pdt_ratio_difference(x, x + n, x + 2 * n, x + 3 * n, m);
+  free(x);
+  return 0;
+}
+
+void pdt_eval_add_stats(pdt_run_stats *sum, const pdt_run_stats *s) {
+  sum->boundaries += s->boundaries;
+  sum->rounds += s->rounds;
+  sum->commits += s->commits;
+  sum->holds += s->holds;
+  sum->rollbacks += s->rollbacks;
+  sum->forced += s->forced;
+  sum->stalls += s->stalls;
+  sum->out_of_rounds += s->out_of_rounds;
+  sum->stopped += s->stopped;
+  sum->failed += s->failed;
+  sum->committed_tokens += s->committed_tokens;
+  sum->emitted_tokens += s->emitted_tokens;
+  sum->prompt_tokens += s->prompt_tokens;
+  sum->draft_steps += s->draft_steps;
+  sum->drafted += s->drafted;
+  sum->drafts_right += s->drafts_right;
+  sum->seconds += s->seconds;
+  sum->prompt_seconds += s->prompt_seconds;
+  sum->round_seconds += s->round_seconds;
+  sum->trunk_seconds += s->trunk_seconds;
+  sum->draft_seconds += s->draft_seconds;
+  sum->sidecar_seconds += s->sidecar_seconds;
+  sum->exchange_seconds += s->exchange_seconds;
+  sum->boundary_seconds += s->boundary_seconds;
 }

@@ -11,7 +11,7 @@ typedef struct pdt_eval_rules {
   bool plain, no_snc; /* as pdt_engine_variant */
   bool one_stream;    /* writes every section */
   bool no_plan, no_notes, no_gate;
-  bool parser_gate;
+  bool parser_gate, agree_gate;
 } pdt_eval_rules;
 const pdt_eval_rules *pdt_eval_rules_of(pdt_eval_arm arm);
 
@@ -29,9 +29,9 @@ typedef struct pdt_eval_trial {
   const pdt_eval_rules *rules;
   int32_t n;                  /* entries that take part */
   int32_t *entries;           /* [n] */
+  int32_t seed;               /* number of the seed at hand */
   pdt_request *requests;      /* [n] */
   pdt_eval_session *sessions; /* [n]; on rank 0, those in flight */
-  pdt_judge_scores scores;
   pdt_alteration *alteration; /* of notes; NULL: none */
   bool recording;             /* it keeps what is written, and changes nothing */
   pdt_eval_figures *figures;
@@ -45,9 +45,13 @@ void pdt_eval_free_requests(pdt_eval_trial *t);
 /* session.c: begins to follow entry i of the trial. */
 int pdt_eval_session_begin(pdt_eval_trial *t, int32_t i, pdt_error *err);
 
-/* What a stream has emitted, before the decision: labels it, keeps its score. */
+/* What a stream has emitted, before the decision: labels it, keeps its score. coverage: logits of
+ * the plan's slots; NULL without a head. */
 int pdt_eval_session_block(pdt_eval_trial *t, int32_t i, const pdt_rollout_emission *emission,
-                           float readiness, uint64_t covered, pdt_error *err);
+                           float readiness, const float *coverage, pdt_error *err);
+
+/* Adds what a run of the engine did to what others did. */
+void pdt_eval_add_stats(pdt_run_stats *sum, const pdt_run_stats *s);
 
 /* Judges what was written, and ends. ended[streams]: did an end-of-section token end them?
  * plan_ids[S]: the session's plan; NULL: it had none. */

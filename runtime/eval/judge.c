@@ -5,8 +5,8 @@
 #include <string.h>
 
 const char *pdt_judge_cause_name(pdt_judge_cause cause) {
-  static const char *const names[PDT_JUDGE_CAUSES] = {"unseen", "withdrawn", "crowded",
-                                                      "split",  "second",    "other"};
+  static const char *const names[PDT_JUDGE_CAUSES] = {"unseen", "withdrawn", "crowded", "split",
+                                                      "second", "name",      "other"};
   return names[cause];
 }
 
@@ -80,7 +80,8 @@ static pdt_judge_cause cause_of(const court *c, pdt_stream k, const pdt_rollout_
     if (count_types(there->stated) > 1) return PDT_CAUSE_CROWDED;
     if (reads(owner, told->first) != there) return PDT_CAUSE_SPLIT;
   }
-  return starts_right(c, c->sections[k].text, m, told->value) ? PDT_CAUSE_SECOND : PDT_CAUSE_OTHER;
+  if (starts_right(c, c->sections[k].text, m, told->value)) return PDT_CAUSE_SECOND;
+  return m->value >= 0 ? PDT_CAUSE_NAME : PDT_CAUSE_OTHER;
 }
 
 /* Does a use tell the name that the owner states? Of names that are not listed, the text tells. */
@@ -205,11 +206,17 @@ pdt_judge_plan pdt_judge_plan_of(const pdt_atlas_world *world, const pdt_data_en
   return out;
 }
 
+/* The true plan's slots of a set of types. */
+static uint64_t slots_of(const pdt_judge_plan *plan, uint32_t stated) {
+  uint64_t slots = 0;
+  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
+    if (stated >> t & 1) slots |= plan->slots[t];
+  return slots;
+}
+
 static void compare(const pdt_judge_plan *plan, uint64_t covered, uint32_t stated,
                     pdt_judge_retrieval *out) {
-  uint64_t target = 0;
-  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++)
-    if (stated >> t & 1) target |= plan->slots[t];
+  uint64_t target = slots_of(plan, stated);
   uint64_t found = covered & plan->filled, hit = found & target & plan->right;
   out->hit += __builtin_popcountll(hit);
   out->wrong += __builtin_popcountll(found & ~hit);
@@ -231,6 +238,38 @@ void pdt_judge_coverage(const pdt_judge_plan *plan, const pdt_rollout_stream *st
 
 /* ---- scores ---- */
 
+int pdt_judge_coverage_scores(const pdt_judge_plan *plan, const pdt_rollout_stream *streams,
+                              int32_t n, pdt_judge_scores *blocks, pdt_judge_scores *slots,
+                              pdt_error *err) {
+  for (int32_t s = 0; s < PDT_DATA_SLOTS; s++) {
+    pdt_judge_score best = {-INFINITY, false, false};
+    if (!(plan->filled >> s & 1)) continue;
+    for (int32_t k = 0; k < n; k++)
+      for (int32_t b = 0; b < streams[k].n_committed; b++) {
+        const pdt_rollout_block *block = &streams[k].blocks[b];
+        bool stated = (slots_of(plan, block->stated) & plan->right) >> s & 1;
+        const pdt_judge_score score = {block->coverage[s], stated, stated};
+        if (pdt_judge_add_score(blocks, score, err)) return -1;
+        best.score = score.score > best.score ? score.score : best.score;
+        best.label = best.other_label = best.label || stated;
+      }
+    if (pdt_judge_add_score(slots, best, err)) return -1;
+  }
+  return 0;
+}
+
+pdt_judge_cut pdt_judge_cut_at(const pdt_judge_scores *s, double threshold, bool other) {
+  pdt_judge_cut cut = {0};
+  for (size_t i = 0; i < s->n; i++) {
+    bool label = other ? s->items[i].other_label : s->items[i].label;
+    bool above = (double)s->items[i].score > threshold;
+    ++*(above   ? label ? &cut.true_above : &cut.false_above
+        : label ? &cut.true_below
+                : &cut.false_below);
+  }
+  return cut;
+}
+
 int pdt_judge_add_score(pdt_judge_scores *s, pdt_judge_score item, pdt_error *err) {
   if (PDT_GROW(&s->items, s->n, &s->room, err)) return -1;
   s->items[s->n++] = item;
@@ -245,6 +284,22 @@ void pdt_judge_scores_free(pdt_judge_scores *s) {
 static int by_score(const void *a, const void *b) {
   float x = ((const pdt_judge_score *)a)->score, y = ((const pdt_judge_score *)b)->score;
   return x < y ? -1 : x > y;
+}
+
+double pdt_judge_average_precision(pdt_judge_scores *s) {
+  int64_t above = 0, right = 0; /* items from here on, and the true ones among them */
+  double sum = 0;
+  if (s->n > 0) qsort(s->items, s->n, sizeof *s->items, by_score);
+  for (size_t i = s->n; i > 0;) {
+    int64_t before = right;
+    float score = s->items[i - 1].score; /* those alike come together */
+    for (; i > 0 && !(s->items[i - 1].score < score); i--) {
+      above++;
+      right += s->items[i - 1].label;
+    }
+    sum += (double)(right - before) * (double)right / (double)above;
+  }
+  return right > 0 ? sum / (double)right : NAN;
 }
 
 double pdt_judge_auc(pdt_judge_scores *s, bool other) {

@@ -14,11 +14,12 @@ typedef enum pdt_judge_cause {
   PDT_CAUSE_CROWDED,   /* the statement's block states two facts */
   PDT_CAUSE_SPLIT,     /* the stated name was read in two blocks */
   PDT_CAUSE_SECOND,    /* its first token is right, a later one is wrong */
-  PDT_CAUSE_OTHER,
+  PDT_CAUSE_NAME,      /* another name of the type */
+  PDT_CAUSE_OTHER,     /* no name of it */
   PDT_JUDGE_CAUSES
 } pdt_judge_cause;
 
-/* "unseen", "withdrawn", "crowded", "split", "second", "other". */
+/* "unseen", "withdrawn", "crowded", "split", "second", "name", "other". */
 const char *pdt_judge_cause_name(pdt_judge_cause cause);
 
 /* Sums over entries. */
@@ -112,6 +113,25 @@ typedef struct pdt_judge_scores {
 /* Errors: MEMORY. */
 int pdt_judge_add_score(pdt_judge_scores *s, pdt_judge_score item, pdt_error *err);
 void pdt_judge_scores_free(pdt_judge_scores *s);
+
+/* What coverage says and should say, as scores: its logits of every filled slot of every committed
+ * block, true where the block states the slot (as pdt_judge_coverage); and the largest of each slot
+ * over all blocks of streams[n], true where one of them states it. Errors: MEMORY. */
+int pdt_judge_coverage_scores(const pdt_judge_plan *plan, const pdt_rollout_stream *streams,
+                              int32_t n, pdt_judge_scores *blocks, pdt_judge_scores *slots,
+                              pdt_error *err);
+
+/* How a threshold cuts scores: items above it, and the rest. */
+typedef struct pdt_judge_cut {
+  int64_t true_above, false_above, true_below, false_below;
+} pdt_judge_cut;
+
+/* other: by other_label. Pure. */
+pdt_judge_cut pdt_judge_cut_at(const pdt_judge_scores *s, double threshold, bool other);
+
+/* Area under the curve of precision over recall, as the sum of precision at every step of recall
+ * (average precision). NaN without true items. Sorts the items. */
+double pdt_judge_average_precision(pdt_judge_scores *s);
 
 /* Area under the curve of hits over false alarms: the chance that a true item has a higher score
  * than a false one, ties counting half. NaN when all are alike. Sorts the items. other: by

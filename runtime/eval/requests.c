@@ -23,6 +23,7 @@ static const pdt_eval_rules all_rules[PDT_EVAL_ARMS] = {
     [PDT_EVAL_TEXT_BUS] = {"text-bus", .plain = true, .no_plan = true, .no_notes = true,
                            .no_gate = true},
     [PDT_EVAL_PARSER_GATE] = {"parser-gate", .parser_gate = true},
+    [PDT_EVAL_AGREE_GATE] = {"agree-gate", .parser_gate = true, .agree_gate = true},
 };
 
 const pdt_eval_rules *pdt_eval_rules_of(pdt_eval_arm arm) {
@@ -99,6 +100,7 @@ static int make_request(const pdt_eval_trial *t, int32_t i, pdt_error *err) {
   json_decref(json);
   if (rc) return -1;
   limit_tokens(t, r);
+  r->settings.seed += (uint64_t)t->seed << 32;    /* a text bus counts its rounds below that */
   if (t->rules->no_gate) r->settings.gamma = 0;   /* and every block is called ready */
   if (t->rules->no_notes) r->settings.window = 1; /* the plan's note alone */
   if (!t->rules->no_plan) return 0;

@@ -88,7 +88,9 @@ typedef struct pdt_rollout_block {
   /* Of `stated`, where the world has names that are not listed: such a name; else empty. */
   char unlisted[PDT_ATLAS_TYPES][PDT_ROLLOUT_NAME_BYTES];
   pdt_round seen_in[PDT_ATLAS_TYPES]; /* of `seen`: round of the first statement that shows */
-  uint64_t covered; /* for the caller: plan slots that the coverage head says it covers */
+  /* For the caller: logits of the coverage head, and the plan slots that it says are covered. */
+  float coverage[PDT_DATA_SLOTS];
+  uint64_t covered;
 } pdt_rollout_block;
 
 /* One stream's output so far. */

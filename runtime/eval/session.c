@@ -34,19 +34,23 @@ void pdt_eval_session_free(pdt_eval_session *s) {
 }
 
 int pdt_eval_session_block(pdt_eval_trial *t, int32_t i, const pdt_rollout_emission *emission,
-                           float readiness, uint64_t covered, pdt_error *err) {
+                           float readiness, const float *coverage, pdt_error *err) {
   pdt_eval_session *s = &t->sessions[i];
   pdt_rollout_block *block = &s->blocks[emission->stream];
   if (pdt_rollout_label(&s->rollout, emission, block, err)) return -1;
-  block->covered = covered;
+  int32_t slots = pdt_engine_loaded(t->eval->engine)->sidecar.config.plan_slots;
+  for (int32_t j = 0; j < slots && j < PDT_DATA_SLOTS && coverage; j++) {
+    block->coverage[j] = coverage[j];
+    block->covered |= (uint64_t)(coverage[j] > 0) << j;
+  }
   t->figures->labelled++;
   t->figures->ready += block->ready;
   const pdt_judge_score score = {readiness, block->ready, block->ready && block->agrees};
-  return pdt_judge_add_score(&t->scores, score, err);
+  return pdt_judge_add_score(&t->figures->readiness, score, err);
 }
 
 /* Adds plan and coverage of a session. */
-static void judge_plan(pdt_eval_trial *t, int32_t i, const int32_t *plan_ids) {
+static int judge_plan(pdt_eval_trial *t, int32_t i, const int32_t *plan_ids, pdt_error *err) {
   const pdt_rollout *r = &t->sessions[i].rollout;
   int32_t slots = pdt_engine_loaded(t->eval->engine)->sidecar.config.plan_slots;
   const pdt_judge_plan plan =
@@ -56,6 +60,32 @@ static void judge_plan(pdt_eval_trial *t, int32_t i, const int32_t *plan_ids) {
   for (pdt_stream k = 0; k < r->owners.streams; k++)
     pdt_judge_coverage(&plan, &r->streams[k], &t->figures->block_coverage,
                        &t->figures->section_coverage);
+  return pdt_judge_coverage_scores(&plan, r->streams, r->owners.streams, &t->figures->block_scores,
+                                   &t->figures->slot_scores, err);
+}
+
+/* Judges the sections of entry i of the trial, and tells of them. */
+static int judge_sections(pdt_eval_trial *t, int32_t i, const pdt_judge_section *sections,
+                          pdt_error *err) {
+  const pdt_eval *eval = t->eval;
+  const pdt_alteration *a = t->alteration;
+  const pdt_judge_lent lent =
+      a && a->pairs ? pdt_alteration_lent(a, t->entries[i]) : (pdt_judge_lent){0};
+  pdt_judge_counts *counts = &t->figures->counts, before = *counts;
+  pdt_judge_entry(eval->atlas, owners_of(t, i), sections, &lent, counts);
+  const pdt_eval_written written = {.entry = entry_of(t, i),
+                                    .seed = t->requests[i].settings.seed,
+                                    .sections = sections,
+                                    .uses = counts->uses - before.uses,
+                                    .contradictions =
+                                        counts->contradictions - before.contradictions};
+  if (t->figures->tally) {
+    pdt_eval_tally *tally = &t->figures->tally[t->entries[i]];
+    tally->taken = true;
+    tally->uses += (double)written.uses;
+    tally->contradictions += (double)written.contradictions;
+  }
+  return eval->written ? eval->written(eval->written_context, &written, err) : 0;
 }
 
 /* Texts of an entry's sections on their way to the judge. */
@@ -96,11 +126,8 @@ int pdt_eval_session_end(pdt_eval_trial *t, int32_t i, const bool *ended, const 
   texts x;
   int rc =
       texts_new(&x, owners->streams, err) || read_streams(&t->sessions[i].rollout, &x, ended, err);
-  const pdt_alteration *a = t->alteration;
-  const pdt_judge_lent lent =
-      a && a->pairs ? pdt_alteration_lent(a, t->entries[i]) : (pdt_judge_lent){0};
-  if (!rc) pdt_judge_entry(t->eval->atlas, owners, x.sections, &lent, &t->figures->counts);
-  if (!rc && plan_ids) judge_plan(t, i, plan_ids);
+  if (!rc) rc = judge_sections(t, i, x.sections, err);
+  if (!rc && plan_ids) rc = judge_plan(t, i, plan_ids, err);
   texts_free(&x);
   pdt_eval_session_free(&t->sessions[i]);
   return rc ? -1 : 0;
@@ -149,7 +176,7 @@ int pdt_eval_judge_sequence(pdt_eval_trial *t, int32_t i, const pdt_token *token
   int rc = texts_new(&x, e->n_sections, err) ||
            pdt_rollout_read(&whole, &reader, NULL, 0, tokens, n, ended, err) ||
            read_sections(t, e, &whole, tokens, ended, &x, err);
-  if (!rc) pdt_judge_entry(t->eval->atlas, owners_of(t, i), x.sections, NULL, &t->figures->counts);
+  if (!rc) rc = judge_sections(t, i, x.sections, err);
   texts_free(&x);
   pdt_rollout_text_free(&whole);
   return rc ? -1 : 0;

@@ -165,21 +165,6 @@ static int on_end(void *context, const pdt_running *running, pdt_error *err) {
   return 0;
 }
 
-static void add_stats(pdt_run_stats *sum, const pdt_run_stats *s) {
-  sum->boundaries += s->boundaries;
-  sum->commits += s->commits;
-  sum->committed_tokens += s->committed_tokens;
-  sum->emitted_tokens += s->emitted_tokens;
-  sum->prompt_tokens += s->prompt_tokens;
-  sum->seconds += s->seconds;
-  sum->prompt_seconds += s->prompt_seconds;
-  sum->round_seconds += s->round_seconds;
-  sum->trunk_seconds += s->trunk_seconds;
-  sum->sidecar_seconds += s->sidecar_seconds;
-  sum->exchange_seconds += s->exchange_seconds;
-  sum->boundary_seconds += s->boundary_seconds;
-}
-
 /* What rank 0 follows of a block, as if its text were its note: everything of siblings that is
  * revealed is in the window. */
 static int follow(text_bus *b, const writer *w, const pdt_token *tokens, int32_t n,
@@ -200,7 +185,7 @@ static int follow(text_bus *b, const writer *w, const pdt_token *tokens, int32_t
                                          .ended = pdt_model_is_eos(model_of(b), tokens[n - 1]),
                                          .window = window,
                                          .n_window = n_window};
-  int rc = pdt_eval_session_block(b->trial, w->entry, &emission, 1, 0, err);
+  int rc = pdt_eval_session_block(b->trial, w->entry, &emission, 1, NULL, err);
   free(window);
   return rc;
 }
@@ -243,7 +228,7 @@ static int run_round(text_bus *b, bool *more, pdt_error *err) {
   if (!*more) return 0;
   if (pdt_engine_run_list(eval->engine, b->requests, b->n_requests, &observer, &stats, err))
     return -1;
-  add_stats(&b->trial->figures->stats, &stats);
+  pdt_eval_add_stats(&b->trial->figures->stats, &stats);
   pdt_comm_broadcast(eval->world, b->written,
                      (pdt_bytes)b->n_requests * (1 + b->tau) * (pdt_bytes)sizeof *b->written, 0);
   take_written(b, err);

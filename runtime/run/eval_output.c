@@ -67,7 +67,8 @@ void pdt_eval_print_causes(FILE *out, const pdt_eval_row *rows, int32_t n) {
   fprintf(out, "# why contradictions came about: no statement's note was visible at the name's "
                "first token (in one text, none was written yet); it was withdrawn later; its block "
                "states two facts; the stated name was split over two blocks; first token right, a "
-               "later one wrong; other; mistaken: all that tell another name of the type\n");
+               "later one wrong; another name of the type; none of its names; mistaken: all that "
+               "tell another name of the type\n");
   fprintf(out, "%-22s %7s", "#arm", "all");
   for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
     fprintf(out, " %9s", pdt_judge_cause_name((pdt_judge_cause)i));
@@ -186,6 +187,97 @@ void pdt_eval_print_bus(FILE *out, const pdt_eval_row *rows, int32_t n) {
     cell(out, 10, 0, told.keys_values);
     fputc('\n', out);
   }
+}
+
+void pdt_eval_print_differences(FILE *out, const pdt_eval_row *rows, int32_t n) {
+  if (n < 2) return;
+  fprintf(out, "# contradictions less those of %s, points, paired by entry (95%% interval)\n",
+          rows[0].options->label);
+  fprintf(out, "%-22s %7s %5s\n", "#arm", "points", "+-");
+  for (int32_t r = 1; r < n; r++) {
+    fprintf(out, "%-22s", rows[r].options->label);
+    cell(out, 7, 2, 100 * rows[r].difference.share);
+    cell(out, 5, 2, 100 * rows[r].difference.half);
+    fputc('\n', out);
+  }
+}
+
+/* Where curves have their points: chances, of coverage those of its logits. */
+static const double thresholds[] = {0.01, 0.05, 0.1, 0.2, 0.3,  0.4,  0.5,
+                                    0.6,  0.7,  0.8, 0.9, 0.95, 0.99, 0.999};
+enum { THRESHOLDS = sizeof thresholds / sizeof *thresholds };
+
+/* A threshold's point on the curve of coverage. */
+typedef struct coverage_point {
+  pdt_judge_retrieval blocks;
+  int64_t slots, missing, twice;
+} coverage_point;
+
+/* Over a plan's slots: where slots that no block is said to cover were asked for again, and the
+ * others not, so many facts would stay missing, and so many come twice. */
+static coverage_point coverage_at(const pdt_eval_figures *f, double chance) {
+  double logit = log(chance / (1 - chance));
+  const pdt_judge_cut b = pdt_judge_cut_at(&f->block_scores, logit, false);
+  const pdt_judge_cut s = pdt_judge_cut_at(&f->slot_scores, logit, false);
+  return (coverage_point){{b.true_above, b.false_above, b.true_below},
+                          (int64_t)f->slot_scores.n,
+                          s.false_above,
+                          s.true_below};
+}
+
+void pdt_eval_print_curves(FILE *out, const pdt_eval_row *row) {
+  const pdt_eval_figures *f = &row->figures;
+  if (f->block_scores.n > 0) {
+    fprintf(out,
+            "# %s: coverage over its threshold: of blocks; and of the plan's slots, facts that "
+            "would stay missing or come twice, if those that no block covers were asked for "
+            "again, and only those (average precision %.4f, AUC %.4f)\n",
+            row->options->label, f->coverage_precision, f->coverage_auc);
+    fprintf(out, "%-10s %9s %9s %9s %9s\n", "#threshold", "precision", "recall", "missing%",
+            "twice%");
+    for (int i = 0; i < THRESHOLDS; i++) {
+      const coverage_point p = coverage_at(f, thresholds[i]);
+      fprintf(out, "%-10g", thresholds[i]);
+      cell(out, 9, 4, pdt_judge_precision(&p.blocks));
+      cell(out, 9, 4, pdt_judge_recall(&p.blocks));
+      cell(out, 9, 3, 100 * share(p.missing, p.slots));
+      cell(out, 9, 3, 100 * share(p.twice, p.slots));
+      fputc('\n', out);
+    }
+  }
+  if (!pdt_eval_arm_has_notes(row->options->setup.arm)) return;
+  fprintf(out,
+          "# %s: of blocks that are not ready, or contradict what is visible, those that a gate "
+          "at gamma catches; of the others, those that it rejects\n",
+          row->options->label);
+  fprintf(out, "%-10s %9s %9s\n", "#gamma", "caught%", "rejected%");
+  for (int i = 0; i < THRESHOLDS; i++) {
+    const pdt_judge_cut c = pdt_judge_cut_at(&f->readiness, thresholds[i], true);
+    fprintf(out, "%-10g", thresholds[i]);
+    cell(out, 9, 2, 100 * share(c.false_below, c.false_below + c.false_above));
+    cell(out, 9, 2, 100 * share(c.true_below, c.true_below + c.true_above));
+    fputc('\n', out);
+  }
+}
+
+int pdt_eval_print_text(FILE *out, const char *row, const pdt_eval_written *w, pdt_error *err) {
+  json_t *sections = json_array();
+  for (int32_t k = 0; k < w->entry->n_sections; k++) {
+    const pdt_judge_section *s = &w->sections[k];
+    const pdt_buffer *text = &s->text->text;
+    json_array_append_new(sections, json_pack("{s:s,s:s%,s:b}", "name", w->entry->sections[k].name,
+                                              "text", text->data ? text->data : "",
+                                              (size_t)text->bytes, "finished", !s->unfinished));
+  }
+  json_t *json = json_pack("{s:s,s:s,s:o,s:I,s:I,s:o}", "row", row, "entry", w->entry->id, "seed",
+                           pdt_json_u64(w->seed), "uses", (json_int_t)w->uses, "contradictions",
+                           (json_int_t)w->contradictions, "sections", sections);
+  bool whole = json && json_array_size(sections) == (size_t)w->entry->n_sections;
+  int bad = !whole || pdt_json_print(json, out, JSON_COMPACT);
+  json_decref(json);
+  if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", w->entry->id);
+  fputc('\n', out);
+  return 0;
 }
 
 void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
@@ -315,6 +407,44 @@ static json_t *told_json(const pdt_eval_row *row) {
                    pdt_json_number(told.tokens), "keys_values", pdt_json_number(told.keys_values));
 }
 
+static json_t *coverage_curve_json(const pdt_eval_figures *f) {
+  json_t *points = json_array();
+  if (f->block_scores.n == 0) {
+    json_decref(points);
+    return json_null();
+  }
+  for (int i = 0; i < THRESHOLDS; i++) {
+    const coverage_point p = coverage_at(f, thresholds[i]);
+    json_array_append_new(points,
+                          json_pack("{s:f,s:o,s:o,s:I,s:I,s:I}", "threshold", thresholds[i],
+                                    "precision", pdt_json_number(pdt_judge_precision(&p.blocks)),
+                                    "recall", pdt_json_number(pdt_judge_recall(&p.blocks)), "slots",
+                                    (json_int_t)p.slots, "missing", (json_int_t)p.missing, "twice",
+                                    (json_int_t)p.twice));
+  }
+  return json_pack("{s:o,s:o,s:o}", "average_precision", pdt_json_number(f->coverage_precision),
+                   "auc", pdt_json_number(f->coverage_auc), "points", points);
+}
+
+static json_t *gate_curve_json(const pdt_eval_figures *f) {
+  json_t *points = json_array();
+  for (int i = 0; i < THRESHOLDS; i++) {
+    const pdt_judge_cut c = pdt_judge_cut_at(&f->readiness, thresholds[i], true);
+    json_array_append_new(points, json_pack("{s:f,s:I,s:I,s:I,s:I}", "gamma", thresholds[i], "bad",
+                                            (json_int_t)(c.false_below + c.false_above), "caught",
+                                            (json_int_t)c.false_below, "good",
+                                            (json_int_t)(c.true_below + c.true_above), "rejected",
+                                            (json_int_t)c.true_below));
+  }
+  return points;
+}
+
+static json_t *difference_json(const pdt_eval_row *row) {
+  if (!isfinite(row->difference.share)) return json_null();
+  return json_pack("{s:f,s:o}", "share", row->difference.share, "half_95",
+                   pdt_json_number(row->difference.half));
+}
+
 /* Those of every entry alike: how many streams there are, its sections say. */
 static json_t *settings_json(const pdt_settings *s) {
   json_t *json = pdt_settings_json(s);
@@ -322,16 +452,21 @@ static json_t *settings_json(const pdt_settings *s) {
   return json;
 }
 
-int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, pdt_error *err) {
+int pdt_eval_print_json(FILE *out, const pdt_eval_row *row, bool curves, pdt_error *err) {
   const pdt_eval_figures *f = &row->figures;
   json_t *json = json_pack(
-      "{s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o,s:o}", "row", row->options->label,
+      "{s:s,s:s,s:I,s:o,s:o,s:o,s:{s:o,s:o},s:o,s:o,s:o,s:o,s:o,s:o}", "row", row->options->label,
       "arm", pdt_eval_arm_name(row->options->setup.arm), "entries", (json_int_t)f->counts.entries,
       "settings", settings_json(&f->settings), "judged", judged_json(&f->counts), "readiness",
       readiness_json(f), "coverage", "blocks", retrieval_json(&f->block_coverage), "sections",
       retrieval_json(&f->section_coverage), "slots",
       pdt_json_number(share(f->right_slots, f->true_slots)), "run", run_json(f), "teacher_forced",
-      teacher_json(row->teacher), "bus", bus_json(row), "bytes_per_entry", told_json(row));
+      teacher_json(row->teacher), "bus", bus_json(row), "bytes_per_entry", told_json(row),
+      "difference", difference_json(row));
+  if (json && curves) {
+    json_object_set_new(json, "coverage_curve", coverage_curve_json(f));
+    json_object_set_new(json, "gate_curve", gate_curve_json(f));
+  }
   int bad = !json || pdt_json_print(json, out, JSON_COMPACT | JSON_REAL_PRECISION(9));
   json_decref(json);
   if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", row->options->label);

@@ -1,6 +1,7 @@
 #include "run/evaluate.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,16 @@
 #include "journal/sink.h"
 #include "run/eval_output.h"
 #include "run/outputs.h"
+
+/* A file that appears whole, when all is done. */
+typedef struct written_file {
+  pdt_sink sink;
+  FILE *file; /* what it gets, in memory; NULL without */
+  char *text;
+  size_t bytes;
+} written_file;
+
+static const written_file no_file = {.sink = {.fd = -1, .file = {.fd = -1}}};
 
 /* Everything a run holds. */
 typedef struct evaluation {
@@ -25,10 +36,8 @@ typedef struct evaluation {
   pdt_eval_row *rows; /* [n_rows] */
   bool taught;
   pdt_teacher_forced teacher; /* on rank 0 */
-  pdt_sink sink;              /* of --out, on rank 0 */
-  FILE *file;                 /* what it gets, in memory; NULL without */
-  char *text;
-  size_t bytes;
+  written_file out, texts;    /* of --out and --texts, on rank 0 */
+  const char *row;            /* the label of the row at hand */
 } evaluation;
 
 /* With --chat, prompts must not be conversations yet: of these, special tokens are part. */
@@ -68,21 +77,28 @@ static void share_date(evaluation *e) {
   e->chat.date.tm_zone = NULL; /* a pointer of rank 0 */
 }
 
-/* Rank 0's part before anything is loaded: --out is opened, and costs nothing that is read. */
-static int open_file(evaluation *e, pdt_error *err) {
+static int open_file(written_file *f, const char *option, const char *path, pdt_error *err) {
+  if (!path) return 0;
+  if (pdt_output_may_replace(option, path, PDT_KIND_OTHER, true, err) ||
+      pdt_sink_open(&f->sink, path, err))
+    return -1;
+  f->file = open_memstream(&f->text, &f->bytes);
+  return f->file ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
+}
+
+/* Rank 0's part before anything is loaded: outputs are opened, and cost nothing that is read. */
+static int open_files(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   pdt_named_files outputs = {0}, inputs = {0};
-  if (!o->out) return 0;
-  pdt_files_add(&outputs, "--out", o->out);
+  if (o->out) pdt_files_add(&outputs, "--out", o->out);
+  if (o->texts) pdt_files_add(&outputs, "--texts", o->texts);
   pdt_files_add_model(&inputs, "--model", o->engine.model);
   pdt_files_add(&inputs, "--sidecar", o->engine.sidecar);
   pdt_files_add(&inputs, "--data", o->data);
-  if (pdt_outputs_check(&outputs, &inputs, err) ||
-      pdt_output_may_replace("--out", o->out, PDT_KIND_OTHER, true, err) ||
-      pdt_sink_open(&e->sink, o->out, err))
-    return -1;
-  e->file = open_memstream(&e->text, &e->bytes);
-  return e->file ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", o->out);
+  return pdt_outputs_check(&outputs, &inputs, err) || open_file(&e->out, "--out", o->out, err) ||
+                 open_file(&e->texts, "--texts", o->texts, err)
+             ? -1
+             : 0;
 }
 
 /* A row for everybody who reads. */
@@ -90,33 +106,43 @@ static int put_row(evaluation *e, const pdt_eval_row *row, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   bool tables = !o->json || o->out;
   if (tables) pdt_eval_print_row(stdout, row);
-  if (o->json && pdt_eval_print_json(e->file ? e->file : stdout, row, err)) return -1;
-  if (e->file && !o->json) pdt_eval_print_row(e->file, row);
+  FILE *file = e->out.file;
+  if (o->json && pdt_eval_print_json(file ? file : stdout, row, o->curves, err)) return -1;
+  if (file && !o->json) pdt_eval_print_row(file, row);
   fflush(stdout);
   return 0;
 }
 
-static int finish_file(evaluation *e, pdt_error *err) {
-  if (!e->file) return 0;
-  bool bad = fclose(e->file) != 0;
-  e->file = NULL;
-  if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", e->options->out);
-  return pdt_sink_write(&e->sink, e->text, (pdt_bytes)e->bytes, err) ||
-                 pdt_sink_commit(&e->sink, err)
+static int finish_file(written_file *f, const char *path, pdt_error *err) {
+  if (!f->file) return 0;
+  bool bad = fclose(f->file) != 0;
+  f->file = NULL;
+  if (bad) return pdt_fail(err, PDT_ERROR_MEMORY, "%s: no memory", path);
+  return pdt_sink_write(&f->sink, f->text, (pdt_bytes)f->bytes, err) ||
+                 pdt_sink_commit(&f->sink, err)
              ? -1
              : 0;
+}
+
+static void discard_file(written_file *f) {
+  if (f->file) fclose(f->file);
+  pdt_sink_discard(&f->sink);
+  free(f->text);
 }
 
 /* Rank 0's part of the beginning and of the end. */
 static void put_head(evaluation *e) {
   const pdt_eval_options *o = e->options;
   if (!o->json || o->out) pdt_eval_print_head(stdout, &e->data, o);
-  if (e->file && !o->json) pdt_eval_print_head(e->file, &e->data, o);
+  if (e->out.file && !o->json) pdt_eval_print_head(e->out.file, &e->data, o);
 }
 
 /* The tables under the rows. */
 static void put_tables(const evaluation *e, FILE *out) {
+  pdt_eval_print_differences(out, e->rows, e->options->n_rows);
   pdt_eval_print_bus(out, e->rows, e->options->n_rows);
+  for (int32_t i = 0; i < e->options->n_rows && e->options->curves; i++)
+    pdt_eval_print_curves(out, &e->rows[i]);
   pdt_eval_print_causes(out, e->rows, e->options->n_rows);
   if (e->atlas->held_out > 0) pdt_eval_print_names(out, e->rows, e->options->n_rows);
   pdt_eval_print_work(out, e->rows, e->options->n_rows);
@@ -125,8 +151,8 @@ static void put_tables(const evaluation *e, FILE *out) {
 static int put_end(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   if (!o->json || o->out) put_tables(e, stdout);
-  if (e->file && !o->json) put_tables(e, e->file);
-  return finish_file(e, err);
+  if (e->out.file && !o->json) put_tables(e, e->out.file);
+  return finish_file(&e->out, o->out, err) || finish_file(&e->texts, o->texts, err) ? -1 : 0;
 }
 
 /* The heads on the file's own text, on rank 0, when a row is of an arm that they were trained for.
@@ -171,6 +197,12 @@ static void measure(const evaluation *e, pdt_eval_row *row) {
   row->kv_bytes = pdt_kv_bytes(&shape, 1) / PDT_PAGE_TOKENS;
 }
 
+/* On rank 0: an entry was judged. */
+static int on_written(void *context, const pdt_eval_written *written, pdt_error *err) {
+  evaluation *e = context;
+  return pdt_eval_print_text(e->texts.file, e->row, written, err);
+}
+
 static int run_rows(evaluation *e, pdt_error *err) {
   const pdt_comm *world = e->world;
   uint32_t told = 0;
@@ -180,6 +212,8 @@ static int run_rows(evaluation *e, pdt_error *err) {
                          .tokenizer = e->tokenizer,
                          .data = &e->data,
                          .chat = &e->chat,
+                         .written = e->texts.file ? on_written : NULL,
+                         .written_context = e,
                          .told = &told,
                          .notices = &e->notices};
   bool lead = world->rank == 0;
@@ -188,11 +222,15 @@ static int run_rows(evaluation *e, pdt_error *err) {
     pdt_eval_row *row = &e->rows[i];
     row->options = &e->options->rows[i];
     measure(e, row);
+    e->row = row->options->label;
     if (pdt_eval_run(&eval, &row->options->setup, &row->figures, err))
       return pdt_fail_in(err, "%s", row->options->label);
     print_notices(e);
     if (e->taught && pdt_eval_arm_is_trained(row->options->setup.arm)) row->teacher = &e->teacher;
-    if (lead) put_row(e, row, err);
+    row->difference = (pdt_ratio){NAN, NAN};
+    if (lead && (i == 0 || !pdt_eval_difference(&row->figures, &e->rows[0].figures, e->data.n,
+                                                &row->difference, err)))
+      put_row(e, row, err);
     if (pdt_comm_agree(world, err)) return -1;
   }
   if (lead) put_end(e, err);
@@ -201,7 +239,7 @@ static int run_rows(evaluation *e, pdt_error *err) {
 
 static int evaluate(evaluation *e, pdt_error *err) {
   const pdt_comm *world = e->world;
-  if (world->rank == 0) open_file(e, err);
+  if (world->rank == 0) open_files(e, err);
   if (pdt_comm_agree(world, err)) return -1;
   pdt_engine_options engine = e->options->engine;
   engine.notices = &e->notices;
@@ -216,9 +254,10 @@ static int evaluate(evaluation *e, pdt_error *err) {
 }
 
 static void end(evaluation *e) {
-  if (e->file) fclose(e->file);
-  pdt_sink_discard(&e->sink);
-  free(e->text);
+  discard_file(&e->out);
+  discard_file(&e->texts);
+  for (int32_t i = 0; e->rows && i < e->options->n_rows; i++)
+    pdt_eval_figures_free(&e->rows[i].figures);
   free(e->rows);
   pdt_eval_entries_free(&e->data);
   pdt_request_chat_free(&e->chat);
@@ -230,7 +269,7 @@ static void end(evaluation *e) {
 int pdt_evaluate(const pdt_comm *world, const char *name, const pdt_eval_options *options,
                  pdt_error *err) {
   evaluation e = {
-      .world = world, .name = name, .options = options, .sink = {.fd = -1, .file = {.fd = -1}}};
+      .world = world, .name = name, .options = options, .out = no_file, .texts = no_file};
   int status = evaluate(&e, err);
   end(&e);
   return status;

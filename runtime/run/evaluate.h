@@ -15,17 +15,19 @@ typedef struct pdt_eval_row_options {
 
 typedef struct pdt_eval_options {
   pdt_engine_options engine;
-  const char *data, *out; /* files; out may be NULL */
-  int64_t count;          /* most entries */
+  const char *data, *out, *texts; /* files; the last two may be NULL */
+  int64_t count;                  /* most entries */
   const char *arms, *sweep, *bus;
   pdt_chat_flags chat;
   json_t *settings; /* those that flags give; never NULL */
-  bool json, no_teacher;
+  bool json, no_teacher, curves;
+  int64_t seeds; /* decode seeds of every row */
   int32_t n_rows;
   pdt_eval_row_options rows[PDT_EVAL_ROWS];
 } pdt_eval_options;
 
-/* Runs every row, prints the figures as they come, on rank 0, and writes them to `out`. `name` is
+/* Runs every row, prints the figures as they come, on rank 0, and writes them to `out`, and what
+ * was judged to `texts`, JSON lines. `name` is
  * what messages call the program. Collective over world, blocking; all ranks fail alike. Errors:
  * USAGE (an output that would cost an input), INPUT, IO, MEMORY, RUNTIME. */
 int pdt_evaluate(const pdt_comm *world, const char *name, const pdt_eval_options *options,

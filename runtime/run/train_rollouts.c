@@ -102,7 +102,7 @@ static int read_data(training *t, const char *path, pdt_error *err) {
 
 static int collect(training *t, const char *path, pdt_error *err) {
   const pdt_comm *world = t->world;
-  pdt_eval_figures figures;
+  pdt_eval_figures figures = {0};
   read_data(t, path, err);
   int rc = pdt_comm_agree(world, err);
   const pdt_eval eval = {.world = world,
@@ -115,6 +115,7 @@ static int collect(training *t, const char *path, pdt_error *err) {
     if (!report_rollouts(t, path, &figures, err)) keep_lessons(t, &figures.settings, err);
     rc = pdt_comm_agree(world, err);
   }
+  pdt_eval_figures_free(&figures);
   pdt_eval_entries_free(&t->data);
   return rc;
 }

@@ -553,12 +553,12 @@ static void contradictions_have_causes(void **state) {
   assert_int_equal(c.contradictions, 3);
   assert_int_equal(c.strays, 1);
   assert_int_equal(c.causes[PDT_CAUSE_UNSEEN], 1);
-  assert_int_equal(c.causes[PDT_CAUSE_OTHER], 2);
+  assert_int_equal(c.causes[PDT_CAUSE_NAME], 2);
   assert_int_equal(c.mistaken, 3);
   c = (pdt_judge_counts){0};
   judge(f, true, false, &c); /* without blocks, nothing is known of what was visible */
   assert_int_equal(c.contradictions, 3);
-  assert_int_equal(c.causes[PDT_CAUSE_OTHER], 3);
+  assert_int_equal(c.causes[PDT_CAUSE_NAME], 3);
 }
 
 /* In one text what stands before the statement could not know it. */
@@ -714,9 +714,32 @@ static void auc_counts_pairs(void **state) {
   pdt_judge_scores_free(&s);
 }
 
+/* Down the list 1 of 1, 1 of 2, 2 of 3, then a tie of one each: 3 of 5. What is at a threshold is
+ * not above it. */
+static void thresholds_cut_and_precision_is_averaged(void **state) {
+  fixture *f = *state;
+  static const pdt_judge_score items[] = {{0.9f, true, false},  {0.5f, false, true},
+                                          {0.5f, true, true},   {0.1f, false, false},
+                                          {0.7f, false, false}, {0.6f, true, true}};
+  pdt_judge_scores s = {0};
+  assert_true(isnan(pdt_judge_average_precision(&s)));
+  for (size_t i = 0; i < sizeof items / sizeof *items; i++)
+    check(f, pdt_judge_add_score(&s, items[i], &f->err));
+  assert_true(fabs(pdt_judge_average_precision(&s) - (1 + 2.0 / 3 + 3.0 / 5) / 3) < 1e-12);
+  pdt_judge_cut c = pdt_judge_cut_at(&s, 0.5, false);
+  assert_int_equal(c.true_above, 2);
+  assert_int_equal(c.false_above, 1);
+  assert_int_equal(c.true_below, 1);
+  assert_int_equal(c.false_below, 2);
+  c = pdt_judge_cut_at(&s, 0.5, true);
+  assert_int_equal(c.true_above, 1);
+  assert_int_equal(c.false_below, 1);
+  pdt_judge_scores_free(&s);
+}
+
 /* Slots: 0 founder, 1 year, 2 good, which the session plans otherwise, 3 empty but planned. */
 static void coverage_is_by_the_true_plan(void **state) {
-  const fixture *f = *state;
+  fixture *f = *state;
   pdt_data_plan_item items[] = {
       {0, (char[]){"founder"}, 11}, {0, (char[]){"year"}, 12}, {1, (char[]){"good"}, 13}};
   const pdt_data_entry e = {.n_plan = 3, .plan = items};
@@ -733,6 +756,9 @@ static void coverage_is_by_the_true_plan(void **state) {
       {.stated = bit(FOUNDER), .covered = 1},     /* not committed */
   };
   const pdt_rollout_stream s = {.blocks = blocks, .n_blocks = 5, .n_committed = 4};
+  for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++)
+    for (int32_t i = 0; i < PDT_DATA_SLOTS; i++)
+      blocks[b].coverage[i] = blocks[b].covered >> i & 1 ? 1 : -1;
   pdt_judge_retrieval by_block = {0}, by_section = {0};
   pdt_judge_coverage(&plan, &s, &by_block, &by_section);
   assert_int_equal(by_block.hit, 1);
@@ -741,6 +767,19 @@ static void coverage_is_by_the_true_plan(void **state) {
   assert_int_equal(by_section.hit, 2);
   assert_int_equal(by_section.wrong, 2);
   assert_int_equal(by_section.missed, 1);
+  pdt_judge_scores each = {0}, whole = {0};
+  check(f, pdt_judge_coverage_scores(&plan, &s, 1, &each, &whole, &f->err));
+  pdt_judge_cut cut = pdt_judge_cut_at(&each, 0, false);
+  assert_int_equal(each.n, 16);
+  assert_int_equal(cut.true_above, by_block.hit);
+  assert_int_equal(cut.false_above, by_block.wrong);
+  assert_int_equal(cut.true_below, 1); /* the slot that is planned otherwise cannot be missed */
+  cut = pdt_judge_cut_at(&whole, 0, false);
+  assert_int_equal(whole.n, 4);
+  assert_int_equal(cut.true_above, 2); /* year is covered, by the wrong block */
+  assert_int_equal(cut.false_above, 2);
+  pdt_judge_scores_free(&each);
+  pdt_judge_scores_free(&whole);
   assert_true(fabs(pdt_judge_precision(&by_block) - 0.25) < 1e-12);
   assert_true(fabs(pdt_judge_recall(&by_block) - 1.0 / 3) < 1e-12);
   assert_true(fabs(pdt_judge_f1(&by_block) - 2.0 / 7) < 1e-12);
@@ -765,6 +804,7 @@ int main(void) {
       cmocka_unit_test(uses_of_lent_facts_are_told_apart),
       cmocka_unit_test(the_interval_is_that_of_clusters),
       cmocka_unit_test(auc_counts_pairs),
+      cmocka_unit_test(thresholds_cut_and_precision_is_averaged),
       cmocka_unit_test(coverage_is_by_the_true_plan),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
