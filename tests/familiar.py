@@ -70,6 +70,8 @@ def decode_tells(w, ranks):
         ([*asked(), "--reveal-delay", "5"], ["reveal_delay is 5"]),
         ([*asked(), "--window", "8", "--max-tokens", "96"], ["window is 8"]),
         ([*asked(), "--temperature", "1.3"], ["temperature is 1.3"]),
+        ([*asked(), "--gamma", "0.998"], []),
+        ([*asked(), "--gamma", "0.9991"], ["gamma is 0.9991: from 0.999 on"]),
         (asked(sections=SECTIONS[:1]), ["the number of streams is 1"]),
     ]
     wrong = []

@@ -1011,6 +1011,28 @@ def min_tokens(pdt):
     return check
 
 
+def strict_gamma(pdt, layout):
+    """A gamma at which blocks are forced: the operator hears of it once, and answers tell how many there were."""
+
+    def check():
+        body = {"prompt": "Describe Velmora. Sections: history; trade.", "sections": HEADS[:2], "max_tokens": 48}
+        with Server(pdt, layout) as server:
+            found = []
+            for gamma in (0.5, 1, 0.9995):
+                artifacts = [json.loads(x) for x in server.good("/v1/pdt/decode", dict(
+                    prompt=body["prompt"], sections=body["sections"], settings={"max_tokens": 48, "gamma": gamma})).splitlines()][:2]
+                told = json.loads(server.good("/v1/completions", dict(body, settings={"gamma": gamma})))["pdt"]["forced"]
+                if told != sum(len(a["forced_rounds"]) for a in artifacts):
+                    return f"gamma {gamma}: {told} forced, {artifacts}"
+                found.append(told)
+            warnings = [x for x in server.said().splitlines() if "gamma is" in x]
+            if found[0] > 0 or not found[1] > 0 or len(warnings) != 1 or "gamma is 1: from 0.999 on" not in warnings[0]:
+                return f"forced {found}, {warnings}"
+            return None if server.stop() == 0 else server.said()
+
+    return check
+
+
 def journal(pdt, asked, wanted, layout):
     def check():
         with tempfile.TemporaryDirectory() as folder:
@@ -1168,7 +1190,7 @@ def main():
     checks += [(f"signals {x}", signals(pdt, x)) for x in layouts[:2]] + [(f"idle {x}", idle(pdt, x)) for x in layouts]
     checks += [(f"death {x}", death(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
     checks += [(f"stuck {x}", stuck(pdt, x)) for x in layouts if harness.Layout(x).ranks > 1][:1]
-    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("early", early(pdt)), ("logprobs", logprobs(pdt, layouts)), (f"choices {layouts[0]}", choices(pdt, layouts[0])), (f"choices {layouts[-1]}", choices(pdt, layouts[-1])), ("min_tokens", min_tokens(pdt)), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
+    checks += [("refusals", refusals(pdt)), ("stop", stops(pdt)), ("early", early(pdt)), ("logprobs", logprobs(pdt, layouts)), (f"choices {layouts[0]}", choices(pdt, layouts[0])), (f"choices {layouts[-1]}", choices(pdt, layouts[-1])), ("min_tokens", min_tokens(pdt)), ("strict gamma", strict_gamma(pdt, layouts[-1])), ("chat", chat(pdt)), (f"journal {layouts[-1]}", journal(pdt, asked, wanted, layouts[-1]))]
     checks += [(f"rounds {layouts[0]}", rounds(pdt, layouts[0], asked)), ("page", page(pdt))]
     checks += [("curl", curl(pdt)), ("openai", openai_client(pdt))]
     harness.run_checks([c for c in checks if args.only in c[0]])

@@ -7,7 +7,19 @@
 
 #include "base/json.h"
 
-enum kind { UNTRAINED, BLOCK, DELAY, WINDOW, STREAMS, TEMPERATURE, HEADING, PROMPT, PLAN, KINDS };
+enum kind {
+  UNTRAINED,
+  BLOCK,
+  DELAY,
+  WINDOW,
+  STREAMS,
+  TEMPERATURE,
+  GAMMA,
+  HEADING,
+  PROMPT,
+  PLAN,
+  KINDS
+};
 
 /* What the looks at one request share. */
 typedef struct look {
@@ -119,6 +131,27 @@ static void look_at_temperature(const look *l) {
              "%s: temperature is %g; above %g the trunk's text is hardly what the sidecar was "
              "trained with",
              l->where, found, most);
+}
+
+/* From here on a gate rejects a good part of the blocks that nothing is wrong with, until they are
+ * out of attempts and forced (README.md, the curves of gates). */
+static const double strict_gamma = 0.999;
+
+static void look_at_gamma(const look *l) {
+  double gamma = l->r->settings.gamma;
+  if (gamma < strict_gamma || json_object_size(l->trained) == 0 || !first_of(l, GAMMA)) return;
+  pdt_notice(l->notices, PDT_NOTICE_WARNING,
+             "%s: gamma is %.15g: from %g on, good blocks are rejected until they are forced: text "
+             "gets worse, and takes several times as long",
+             l->where, gamma, strict_gamma);
+}
+
+void pdt_request_compare_gamma(const pdt_request *r, const char *where,
+                               const pdt_sidecar_config *sidecar, uint32_t *told,
+                               pdt_notices *notices) {
+  const look l = {
+      .r = r, .trained = sidecar->trained, .where = where, .told = told, .notices = notices};
+  look_at_gamma(&l);
 }
 
 /* ---- texts ---- */
@@ -246,6 +279,7 @@ void pdt_request_compare(const pdt_request *r, const json_t *json, const char *w
   look_at_numbers(&l);
   look_at_window(&l);
   look_at_temperature(&l);
+  look_at_gamma(&l);
   look_at_headings(&l);
   look_at_prompt(&l);
   look_at_plan(&l);

@@ -1,11 +1,13 @@
 #include "serve/feed.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/text_safe.h"
 #include "pdt_version.h"
+#include "request/familiar.h"
 
 static pdt_job *find(const pdt_hub *hub, int32_t index) {
   pdt_job *job = hub->running;
@@ -114,6 +116,15 @@ static void count_load(pdt_feed *f, const pdt_request *r, int64_t sign) {
   f->hub->pages += sign * pdt_running_pages(r, 0, f->spread.group_size, f->spread.ranks);
 }
 
+/* Tells the operator, once, of a gamma at which blocks are forced. */
+static void warn(pdt_feed *f, const pdt_running *s) {
+  char where[64];
+  pdt_notices notices = {0};
+  snprintf(where, sizeof where, "session %llu", (unsigned long long)s->request->session);
+  pdt_request_compare_gamma(s->request, where, f->sidecar, &f->told, &notices);
+  pdt_notices_print(&notices, stderr, f->name, false);
+}
+
 static int on_started(void *context, const pdt_running *s, pdt_error *err) {
   pdt_feed *f = context;
   pthread_mutex_lock(&f->hub->lock);
@@ -126,6 +137,7 @@ static int on_started(void *context, const pdt_running *s, pdt_error *err) {
     count_load(f, s->request, 1);
   }
   pthread_mutex_unlock(&f->hub->lock);
+  warn(f, s);
   if (!f->journal) return 0;
   return write_header(f, err) || pdt_decode_journal_start(f->journal, &f->order, s, f->sidecar, err)
              ? -1

@@ -16,6 +16,8 @@ typedef struct pdt_feed {
   pdt_spread spread;
   pdt_journal_order order; /* of the journal */
   bool begun;              /* it has its header */
+  const char *name;        /* what warnings call the program; borrowed */
+  uint32_t told;           /* kinds of warnings (request/familiar.h) that were given */
 } pdt_feed;
 
 /* Requests of the hub, first come first; the wait for one takes no processor's time. It ends when

@@ -153,6 +153,7 @@ static int set_up(server *s, const pdt_comm *world, pdt_engine *engine, pdt_run_
   http->context.chat = &s->chat;
   http->context.no_logprobs = !pdt_engine_machine(engine)->device.host_memory;
   s->feed = (pdt_feed){.hub = &s->hub,
+                       .name = s->name,
                        .sidecar = &loaded->sidecar.config,
                        .engine = engine,
                        .world = world,

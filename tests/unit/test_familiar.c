@@ -272,6 +272,10 @@ static void what_is_far_is_told(void **state) {
   expect_one(&w.r, NULL, "window is 15 notes");
   usual(&w)->settings.sampling.temperature = 1.1;
   expect_one(&w.r, NULL, "temperature is 1.1");
+  usual(&w)->settings.gamma = 0.999;
+  expect_one(&w.r, NULL, "gamma is 0.999: ");
+  usual(&w)->settings.gamma = 0.998;
+  assert_int_equal(tell(trained_text, &w.r, NULL, NULL).n, 0);
   usual(&w)->n_prompt = 2;
   expect_one(&w.r, NULL,
              "prompt, 2 tokens, is unlike those that the sidecar was trained with: "
