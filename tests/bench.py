@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The benches of scaling, throughput and serving run, and what they tell is consistent: what sessions write does not depend on rate,
+"""The benches of scaling, throughput, curves and serving run, and what they tell is consistent: what sessions write does not depend on rate,
 sessions in flight or layout, and figures belong together.
 
 usage: bench.py PDT [--ranks 2]   (0: without mpirun; the benches are beside PDT)
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import xml.dom.minidom
 
 import harness
 
@@ -137,6 +138,32 @@ def against(pdt, _):
     return None
 
 
+def curves(pdt, _):
+    """bench/curves: a row and a line a value, of the entries and seeds asked for, and plots that are XML."""
+    with tempfile.TemporaryDirectory() as scratch:
+        result = subprocess.run([sys.executable, os.path.join(harness.ROOT, "bench", "curves"), "--pdt", os.path.abspath(pdt), "--count", "3", "--seeds",
+                                 "2", "--ranks", "0", "--only", "thresholds,attempts", "--out", scratch, "--plots", scratch],
+                                capture_output=True, text=True)
+        if result.returncode != 0:
+            return f"status {result.returncode}: {result.stderr.strip()}"
+        with open(os.path.join(scratch, "curves.jsonl")) as f:
+            rows = [json.loads(x) for x in f]
+        values = [1, 2, 4, 8, 12, 24]
+        if [(r["curve"], r["settings"]["max_attempts"]) for r in rows] != [("thresholds", 12)] + [("attempts", x) for x in values]:
+            return f"rows {[(r['curve'], r['row']) for r in rows]}"
+        if any(r["entries"] != 6 or r["arm"] != "system" for r in rows):
+            return f"entries {[r['entries'] for r in rows]}"
+        with open(os.path.join(scratch, "curves.txt")) as f:
+            told = [x.split() for x in f if x[0] != "#"]
+        if [float(x[0]) for x in told[-6:]] != values or any(abs(float(x[1]) - 100 * r["judged"]["contradiction"]) > 0.005 for x, r in zip(told[-6:], rows[1:])):
+            return f"table {told}"
+        for name in ("thresholds", "attempts"):
+            plot = xml.dom.minidom.parse(os.path.join(scratch, f"{name}.svg"))
+            if len(plot.getElementsByTagName("circle")) != (14 + 28 + 28 if name == "thresholds" else 6 + 12 + 12):
+                return f"{name}.svg: {len(plot.getElementsByTagName('circle'))} points"
+    return None
+
+
 def serve(pdt, ranks):
     """Every request is answered with all of its tokens, in a closed loop and as requests come by themselves."""
     if "microhttpd  not built in" in harness.run([pdt, "--version"]).out:
@@ -171,7 +198,7 @@ def misuse(pdt, _):
 
 def main():
     pdt, ranks = harness.arguments("2")
-    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, against, serve, misuse)])
+    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, against, curves, serve, misuse)])
 
 
 if __name__ == "__main__":
