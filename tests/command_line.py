@@ -83,7 +83,7 @@ def settings(pdt):
     rows = [re.fullmatch(r"\| `(\w+)` \| (.*) \| (.*) \|", line) for line in table.splitlines()]
     told = {row[1]: (row[2].replace("`", ""), row[3]) for row in rows if row}
     known = settings_of_help(pdt)
-    if len(known) != 15 or not all(rows) or len(rows) != len(told):
+    if len(known) != 16 or not all(rows) or len(rows) != len(told):
         return f"cannot read {known} or {table}"
     wrong = [key for key in {**known, **told} if known.get(key) != told.get(key)]
     return "\n".join(f"{key}: README has {told.get(key)}, --help {known.get(key)}" for key in wrong) or None

@@ -108,6 +108,20 @@ class Checks:
                 return f"no '{want}' in {shown[-400:]}"
         return None
 
+    def order_of_sections(self):
+        """The plan names history first; with keep_order the answer has the sections as the request does, and nothing else changes."""
+        heads = ["\nTrade:", "\nHistory:"]
+        request = {"prompt": "Describe Velmora. Sections: history; trade.", "sections": heads, "settings": {"max_tokens": 12}}
+        found = {}
+        for keep in (0, 1):
+            request["settings"]["keep_order"] = keep
+            out = harness.run([self.pdt, "decode", "--model", MODEL, "--sidecar", f"{MODEL}/sidecar.safetensors", "--request",
+                               self.file("order.json", request), "--threads", "1", "--json", "--quiet"]).out
+            *found[keep], answer = [json.loads(line) for line in out.splitlines()]
+            if answer["order"] != [1 - keep, keep] or not answer["text"].startswith(heads[answer["order"][0]]):
+                return f"keep_order {keep}: {answer}"
+        return None if found[0] == found[1] and len(found[0]) == 2 else f"other artifacts: {found}"
+
     # ---- memory in proportion ----
 
     def peaks(self, requests, *flags, ranks=0):
@@ -370,6 +384,7 @@ class Checks:
             ("two requests may name one session", self.twice_the_same_number),
             ("a failing lane names its session", self.a_failing_lane),
             ("max_rounds ends a session, and it is said", self.out_of_rounds),
+            ("sections keep their order where that is asked for", self.order_of_sections),
             ("large settings take no memory", self.large_settings),
             ("many requests cost a few times their file", self.many_requests),
             ("load that grows takes no memory", self.load_that_grows),

@@ -83,6 +83,7 @@ enum { OPTIONS = sizeof options / sizeof *options }; /* their end included */
 static const pdt_setting_words own_words[] = {
     {"streams", NULL},
     {"min_tokens", NULL},
+    {"keep_order", NULL},
     {"max_tokens", "128 a section, 700 for all in one stream"},
     {"temperature", "0.8"},
 };

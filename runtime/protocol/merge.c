@@ -11,7 +11,7 @@ static int32_t add(pdt_stream *order, int32_t n, int32_t before, pdt_stream k) {
 }
 
 void pdt_merge(const pdt_stream_state *streams, int32_t K, const int32_t *plan_ids, int32_t slots,
-               pdt_stream *owner, pdt_stream *order) {
+               bool keep_order, pdt_stream *owner, pdt_stream *order) {
   for (int32_t i = 0; i < slots; i++) {
     float best = -INFINITY;
     owner[i] = -1;
@@ -22,7 +22,7 @@ void pdt_merge(const pdt_stream_state *streams, int32_t K, const int32_t *plan_i
       }
   }
   int32_t n = 0;
-  for (int32_t slot = 0; slot < slots; slot++)
+  for (int32_t slot = 0; slot < slots && !keep_order; slot++)
     if (owner[slot] >= 0) n = add(order, n, n, owner[slot]);
   int32_t owners = n; /* no more of them than slots: the time is that of reading the coverage */
   for (pdt_stream k = 0; k < K; k++) n = add(order, n, owners, k);

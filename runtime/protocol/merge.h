@@ -7,9 +7,10 @@
 
 /* owner[i]: the stream whose committed blocks cover slot i best, the lowest on ties; -1 for an
  * empty slot (plan_ids[i] == 0) or when nothing was committed. order[K]: streams by the first slot
- * they own, then by index; those that own none come last. Pure. */
+ * they own, then by index; those that own none come last; keep_order: by index alone, as a request
+ * names its sections. Pure. */
 void pdt_merge(const pdt_stream_state *streams, int32_t K, const int32_t *plan_ids, int32_t slots,
-               pdt_stream *owner, pdt_stream *order);
+               bool keep_order, pdt_stream *owner, pdt_stream *order);
 
 /* How many streams at the head of pdt_merge's order are certain already, whatever is yet to be
  * committed by streams that are not `done`: their coverage can only rise. order [K] gets them, and

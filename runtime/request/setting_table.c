@@ -65,6 +65,10 @@ const pdt_setting pdt_setting_table[PDT_SETTINGS] = {
     {"retry_temperature", "X", "temperature at which a block that was rolled back is written again",
      .fallback_words = "0: that of the first attempt",
      REAL(0, 1e6, retry_temperature, retry_temperature)},
+    {"keep_order", "N",
+     "1: the answer has the streams in the order of the request's sections; 0: in that of the plan "
+     "slots that they cover",
+     .fallback = 0, INTEGER(0, 1, keep_order, keep_order)},
 };
 
 const pdt_setting *pdt_setting_find(const char *key) {

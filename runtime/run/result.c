@@ -170,7 +170,8 @@ int pdt_result_make(pdt_result *r, const pdt_outcome *o, const pdt_tokenizer *to
   r->K = K;
   if (PDT_NEW(&r->order, K, "result", err) || PDT_NEW(&r->owner, o->slots, "result", err))
     return -1;
-  pdt_merge(o->streams, K, o->plan_ids, o->slots, r->owner, r->order);
+  pdt_merge(o->streams, K, o->plan_ids, o->slots, o->request->settings.keep_order == 1, r->owner,
+            r->order);
   for (pdt_stream k = 0; k < K; k++)
     if (make_artifact(o, tokenizer, r->owner, k, &r->artifacts[k], err)) return -1;
   int status = make_text(o, tokenizer, r, &text, err);

@@ -174,7 +174,7 @@ static int merge(pdt_parts *p, pdt_error *err) {
                (p->cut > 0 && pdt_job_view(p->job, p->cut, view, err));
   if (!status)
     pdt_merge(p->cut > 0 ? view : p->job->streams, s->streams, p->job->plan_ids, s->limits.slots,
-              owner, p->order);
+              s->keep_order == 1, owner, p->order);
   if (!status) p->n_order = s->streams;
   if (view) free(view[0].best_coverage);
   free(view);

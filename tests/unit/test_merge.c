@@ -22,9 +22,12 @@ static void expect(const float *best, int32_t K, const int32_t *plan_ids, int32_
   pdt_stream owner_found[MOST], order_found[MOST];
   for (int32_t i = 0; i < K * slots; i++) copy[i] = best[i];
   for (pdt_stream k = 0; k < K; k++) streams[k].best_coverage = copy + (ptrdiff_t)k * slots;
-  pdt_merge(streams, K, plan_ids, slots, owner_found, order_found);
+  pdt_merge(streams, K, plan_ids, slots, false, owner_found, order_found);
   for (int32_t i = 0; i < slots; i++) assert_int_equal(owner_found[i], owner[i]);
   for (pdt_stream k = 0; k < K; k++) assert_int_equal(order_found[k], order[k]);
+  pdt_merge(streams, K, plan_ids, slots, true, owner_found, order_found);
+  for (int32_t i = 0; i < slots; i++) assert_int_equal(owner_found[i], owner[i]);
+  for (pdt_stream k = 0; k < K; k++) assert_int_equal(order_found[k], k);
 }
 
 static void known(void **state) {
@@ -149,7 +152,7 @@ static void many_slots(void **state) {
     best[SLOTS + i] = 0.5F;
   }
   for (pdt_stream k = 0; k < 2; k++) streams[k].best_coverage = best + (ptrdiff_t)k * SLOTS;
-  pdt_merge(streams, 2, ids, SLOTS, owner, order);
+  pdt_merge(streams, 2, ids, SLOTS, false, owner, order);
   assert_true(owner[0] == 1 && owner[SLOTS / 2] == 0 && order[0] == 1 && order[1] == 0);
   free(ids);
   free(owner);

@@ -488,7 +488,7 @@ static void check_end(const replay *p, const json_t *trace) {
     check_stream(&p->streams[k], at(json_object_get(trace, "streams"), k));
   for (int32_t i = 0; i < p->slots; i++)
     plan_ids[i] = int_at(json_object_get(trace, "plan_ids"), i);
-  pdt_merge(p->streams, p->K, plan_ids, p->slots, owner, order);
+  pdt_merge(p->streams, p->K, plan_ids, p->slots, false, owner, order);
   for (int32_t i = 0; i < p->slots; i++) {
     char name[16];
     snprintf(name, sizeof name, "%d", i);
