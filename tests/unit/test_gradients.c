@@ -749,7 +749,8 @@ static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, i
   if (pdt_nn_trunk_new(&e->trunk, &config, NULL, true, &err)) fail_msg("%s", err.message);
   for (int64_t i = 0; i < e->trunk.parameters.n_elems; i++)
     e->trunk.parameters.value[i] = 0.5 * draw(f);
-  e->options = (pdt_nn_step_options){student, true, true};
+  e->options =
+      (pdt_nn_step_options){.student_notes = student, .through_trunk = true, .close_reaches = true};
   e->batch = (pdt_nn_sidecar_batch){
       .sequences = {3, s_begin},
       .tokens = s_tokens,
