@@ -160,8 +160,9 @@ int pdt_parts_read(pdt_parts *p, size_t n, pdt_error *err) {
     see_block(p, p->n_blocks);
     if (read_block(p, &p->job->blocks[p->n_blocks], n, err)) return -1;
   }
-  p->n_order =
-      pdt_merge_known(p->seen, s->streams, p->job->plan_ids, s->limits.slots, p->placed, p->order);
+  /* Sections that keep their order ask no slot for it, and are certain from the start. */
+  int32_t slots = s->keep_order == 1 ? 0 : s->limits.slots;
+  p->n_order = pdt_merge_known(p->seen, s->streams, p->job->plan_ids, slots, p->placed, p->order);
   return 0;
 }
 
