@@ -114,7 +114,8 @@ static int finish(pdt_story *story, const pdt_replay_session *s, const char *end
   pdt_stream *owner = NULL, *order = NULL;
   int status = PDT_NEW(&owner, s->slots, "page", err) || PDT_NEW(&order, K, "page", err);
   if (!status && s->session.streams) {
-    pdt_merge(s->session.streams, K, s->plan_ids, s->slots, owner, order);
+    pdt_merge(s->session.streams, K, s->plan_ids, s->slots, s->request.settings.keep_order == 1,
+              owner, order);
     end.order = order;
   }
   if (!status) status = pdt_story_finish(story, &end, err);

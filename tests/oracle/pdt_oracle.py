@@ -376,7 +376,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
 
     cfg: streams, block_tokens (tau), reveal_delay (Delta >= 1), window (B), horizon (H tokens),
          gamma, policy (selective|stall|global), max_attempts, max_tokens (per stream), max_rounds,
-         temperature, top_k, top_p, seed; optional: retry_temperature.
+         temperature, top_k, top_p, seed; optional: retry_temperature, keep_order.
     plan_ids: slot ids given by the caller instead of the planner's. prefixes: token ids, one list
     a stream, that the stream reads after the prompt before it generates (not counted as output).
     """
@@ -504,5 +504,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
     first = [min([i for i, k in owner.items() if k == s.index], default=len(ids)) for s in streams]
     trace["slot_owner"] = {str(i): k for i, k in owner.items()}
     trace["best_coverage"] = np.maximum(best_coverage, -1e300).tolist()  # [K, S]
-    trace["merge_order"] = sorted(range(len(streams)), key=lambda k: (first[k], k))
+    # EXTENSIONS.md: sections may keep the order in which they were asked for
+    kept = cfg.get("keep_order", 0) == 1
+    trace["merge_order"] = sorted(range(len(streams)), key=lambda k: (0 if kept else first[k], k))
     return trace

@@ -127,7 +127,7 @@ static void known_early(void **state) {
     point_at(streams, later, K, slots);
     for (int i = 0; i < FUTURES; i++) {
       go_on(&r, best, later, streams, K, slots);
-      pdt_merge(streams, K, ids, slots, owner, order);
+      pdt_merge(streams, K, ids, slots, false, owner, order);
       for (int32_t j = 0; j < n; j++) assert_int_equal(known[j], order[j]);
       if (n == K) continue;
       if (first < 0) first = order[n];
