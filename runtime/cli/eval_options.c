@@ -40,7 +40,8 @@ static const struct argp_option options[] = {
     {"count", KEY_COUNT, "N", 0, "the first N entries (default: all)", 1},
     {"arms", KEY_ARMS, "A,B,...", 0,
      "ways of decoding, a row each, or all: sequential, blind, plan-only, notes, system, no-snc, "
-     "text-bus, parser-gate, agree-gate; one-stream, with a sidecar that was trained so, comes when "
+     "text-bus, parser-gate, agree-gate; one-stream, with a sidecar that was trained so, comes "
+     "when "
      "named alone (default sequential,blind,notes,system; with --sweep system)",
      1},
     {"sweep", KEY_SWEEP, "KEY=X,Y,...", 0,
@@ -81,10 +82,8 @@ enum { OPTIONS = sizeof options / sizeof *options }; /* their end included */
 
 /* What is otherwise here: how many streams there are, an entry's sections say. */
 static const pdt_setting_words own_words[] = {
-    {"streams", NULL},
-    {"min_tokens", NULL},
-    {"keep_order", NULL},
-    {"max_tokens", "128 a section, 700 for all in one stream"},
+    {"streams", NULL},      {"min_tokens", NULL},
+    {"keep_order", NULL},   {"max_tokens", "128 a section, 700 for all in one stream"},
     {"temperature", "0.8"},
 };
 

@@ -175,8 +175,8 @@ static void settings_are_written(void **state) {
   assert_true(s->streams == 2 && s->block_tokens == 5 && s->reveal_delay == 3 && s->window == 7 &&
               s->horizon == 9 && s->gamma == 0.1 && s->policy == PDT__POLICY__POLICY_GLOBAL);
   assert_true(s->max_attempts == 6 && s->max_tokens == 21 && s->max_rounds == INT32_MAX &&
-              s->temperature == 0.3 && s->top_k == 40 && s->top_p == 0.95 && s->seed == 1ULL << 63 &&
-              s->retry_temperature == 1.5);
+              s->temperature == 0.3 && s->top_k == 40 && s->top_p == 0.95 &&
+              s->seed == 1ULL << 63 && s->retry_temperature == 1.5);
   pdt_request_message_free(&m);
   json_t *json = pdt_settings_json(&r.settings);
   char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
