@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   pdt_request_chat chat = {.model = "fuzz", .tokenizer = tokenizer};
   if (pdt_chat_template_parse(&chat.template, template, strlen(template), "fuzz", NULL, NULL))
     abort();
-  const pdt_ask_context context = {{&model, &sidecar, tokenizer}, "fuzz", &chat};
+  const pdt_ask_context context = {{&model, &sidecar, tokenizer}, "fuzz", &chat, false};
   pdt_ask ask;
   pdt_refusal why;
   pdt_ask_form form = data[0] == 'd'   ? PDT_ASK_DECODE
