@@ -54,3 +54,19 @@ stage() {
   fi
   previous=$name/sidecar.safetensors
 }
+
+# The stages of such a sidecar up to the heads that close a block, of so many steps. File `states` keeps what lies below.
+common=(--states states --log-every 10 --checkpoint-every 50 --empty-slots --stated 1)
+smollm2_stages() {
+  local plan_steps=$1 note_steps=$2 together_steps=$3
+  # The planner, from states of prompts alone.
+  stage plan --stage 0 --steps "$plan_steps" --batch 16 --rate 0.01 --weight notes=0 "${common[@]}"
+  # The note head alone: below all that is conditioned, nothing of the trunk is run. Most blocks tell nothing.
+  stage speculate --stage 2 --passes 1 --steps "$note_steps" --batch 16 --rate 0.004 --part-rate condition=0 \
+    --part-rate plan=0 --weight plan=0 --weight notes=0 --weight tokens=0 --weight speculation=1 --weight quiet=0.1 \
+    "${common[@]}"
+  # Streams learn the style of the texts and to read the notes that they write, which stay as they are.
+  stage together --stage all --steps "$together_steps" --batch 8 --rate 0.002 --warmup 40 --part-rate pool=0 \
+    --part-rate speculation=0 --weight speculation=0 --weight notes=0 --softmax-sample 4000 --weight use=3 \
+    --weight later=8 --weight unseen=0.03 "${common[@]}"
+}

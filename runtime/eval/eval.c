@@ -142,8 +142,8 @@ static int run_altered(pdt_eval_trial *t, pdt_error *err) {
 }
 
 static int run_arm(pdt_eval_trial *t, pdt_error *err) {
-  vary(t);
   if (t->setup->alter != PDT_ALTER_NONE) return run_altered(t, err);
+  vary(t);
   return t->setup->arm == PDT_EVAL_TEXT_BUS ? pdt_eval_run_text_bus(t, err) : run_engine(t, err);
 }
 

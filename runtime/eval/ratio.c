@@ -13,16 +13,21 @@ void pdt_ratio_add(pdt_ratio_sums *s, double y, double x) {
   s->xx += x * x;
 }
 
-/* Half an interval from the sum of squared residuals of n entries. */
-static double half_of(double squares, int64_t n) {
-  return n < 2 ? NAN : normal_975 * sqrt((double)n / (double)(n - 1) * fmax(squares, 0));
+/* A standard error from the sum of squared residuals of n entries. */
+static double error_of(double squares, int64_t n) {
+  return n < 2 ? NAN : sqrt((double)n / (double)(n - 1) * fmax(squares, 0));
+}
+
+double pdt_ratio_error(const pdt_ratio_sums *s) {
+  if (s->x == 0) return NAN;
+  double share = s->y / s->x;
+  double squares = (s->yy - 2 * share * s->yx + share * share * s->xx) / (s->x * s->x);
+  return error_of(squares, s->n);
 }
 
 pdt_ratio pdt_ratio_of(const pdt_ratio_sums *s) {
   if (s->x == 0) return (pdt_ratio){NAN, NAN};
-  double share = s->y / s->x;
-  double squares = (s->yy - 2 * share * s->yx + share * share * s->xx) / (s->x * s->x);
-  return (pdt_ratio){share, half_of(squares, s->n)};
+  return (pdt_ratio){s->y / s->x, normal_975 * pdt_ratio_error(s)};
 }
 
 pdt_ratio pdt_ratio_difference(const double *y, const double *x, const double *y0, const double *x0,
@@ -38,5 +43,5 @@ pdt_ratio pdt_ratio_difference(const double *y, const double *x, const double *y
     double residual = (y[i] - share * x[i]) / a.x - (y0[i] - share0 * x0[i]) / b.x;
     squares += residual * residual;
   }
-  return (pdt_ratio){share - share0, half_of(squares, n)};
+  return (pdt_ratio){share - share0, normal_975 * error_of(squares, n)};
 }

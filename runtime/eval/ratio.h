@@ -20,6 +20,10 @@ typedef struct pdt_ratio {
 } pdt_ratio;
 pdt_ratio pdt_ratio_of(const pdt_ratio_sums *s);
 
+/* The standard error of that share: half its interval in units of the normal distribution. NaN
+ * alike. Pure. */
+double pdt_ratio_error(const pdt_ratio_sums *s);
+
 /* The difference of two ratios over the same n entries, y[i] of x[i] less y0[i] of x0[i], and half
  * its 95% interval, residuals paired by entry. NaN as above. Pure. */
 pdt_ratio pdt_ratio_difference(const double *y, const double *x, const double *y0, const double *x0,

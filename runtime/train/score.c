@@ -1,10 +1,10 @@
 #include "train/score.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "eval/ratio.h"
 #include "train/dataset.h"
 
 /* An entry's sums. */
@@ -147,29 +147,24 @@ static sums add_kinds(const scoring *s, int64_t i, int first, int end) {
   return all;
 }
 
-/* Figures over all entries; errors are those of a ratio of sums whose entries are drawn. */
+/* Figures over all entries. */
 static pdt_score_figures figures_of(const scoring *s, int first, int end) {
   pdt_score_figures f = {0};
+  pdt_ratio_sums saved[PDT_SCORE_ARMS] = {{0}};
   for (int64_t i = 0; i < s->n; i++) {
     sums one = add_kinds(s, i, first, end);
     f.tokens += one.tokens;
     for (int arm = 0; arm < PDT_SCORE_ARMS; arm++) {
       f.loss[arm] += one.loss[arm];
       f.right[arm] += one.right[arm];
+      pdt_ratio_add(&saved[arm], one.loss[arm] - one.loss[PDT_SCORE_NOTES], (double)one.tokens);
     }
   }
   if (f.tokens == 0) return f;
-  double tokens = (double)f.tokens, n = (double)s->n;
-  for (int arm = 0; arm < PDT_SCORE_ARMS; arm++) f.loss[arm] /= tokens;
+  for (int arm = 0; arm < PDT_SCORE_ARMS; arm++) f.loss[arm] /= (double)f.tokens;
   for (int arm = 0; arm < PDT_SCORE_ARMS; arm++) {
-    double squares = 0;
     f.saved[arm] = f.loss[arm] - f.loss[PDT_SCORE_NOTES];
-    for (int64_t i = 0; i < s->n; i++) {
-      sums one = add_kinds(s, i, first, end);
-      double off = one.loss[arm] - one.loss[PDT_SCORE_NOTES] - f.saved[arm] * (double)one.tokens;
-      squares += off * off;
-    }
-    f.error[arm] = s->n > 1 ? sqrt(squares * n / (n - 1)) / tokens : 0;
+    f.error[arm] = s->n > 1 ? pdt_ratio_error(&saved[arm]) : 0;
   }
   return f;
 }
