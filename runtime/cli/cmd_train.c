@@ -128,9 +128,9 @@ static const struct argp_option options[] = {
      5},
     {"temperature", KEY_TEMPERATURE, "X", 0, "of sampling (default 0.8)", 5},
     {"label", KEY_LABEL, "KIND", 0,
-     "what counts as ready: visible, when all facts that a block uses were, or agrees, when they "
-     "are "
-     "also told right (default visible)",
+     "what counts as ready: visible, when all facts that a block uses were, or agrees, when it "
+     "also "
+     "tells them right and keeps to what its stream has stated (default visible)",
      5},
     {0},
 };

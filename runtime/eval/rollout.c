@@ -176,14 +176,26 @@ static bool is_name(const pdt_rollout *r, const pdt_rollout_mention *m,
   return strncmp(name, r->scratch.text.data + m->begin, bytes) == 0;
 }
 
-/* What one name makes the block do. */
+/* Is a name what the stream's own first statement says, or the beginning of it while it is open? */
+static bool is_name_again(const pdt_rollout *r, const pdt_rollout_mention *m,
+                          const pdt_rollout_mention *first) {
+  size_t bytes = m->end - m->begin, whole = first->end - first->begin;
+  const char *text = r->scratch.text.data;
+  return (m->open ? bytes <= whole : bytes == whole) &&
+         memcmp(text + first->begin, text + m->begin, bytes) == 0;
+}
+
+/* What one name makes the block do. first: the statement of the type that the stream's text has
+ * before it; NULL: none. */
 static void count_mention(const pdt_rollout *r, const pdt_rollout_emission *e,
-                          const pdt_rollout_mention *m, const pdt_rollout_block *const *told,
-                          pdt_rollout_block *out) {
+                          const pdt_rollout_mention *m, const pdt_rollout_mention *first,
+                          const pdt_rollout_block *const *told, pdt_rollout_block *out) {
   pdt_stream owner = r->owners.of[m->type];
   uint32_t bit = 1u << m->type;
   int32_t end = out->begin + out->n, reads = m->last + 1;
   if (owner == e->stream) {
+    bool emitted = m->first < end && m->last >= out->begin;
+    if (first && emitted && !is_name_again(r, m, first)) out->agrees = false;
     if (m->kind != PDT_STATES || reads < out->begin || reads >= end || out->stated & bit) return;
     out->stated |= bit;
     out->value[m->type] = (int16_t)m->value;
@@ -209,14 +221,18 @@ int pdt_rollout_label(pdt_rollout *r, const pdt_rollout_emission *e, pdt_rollout
                       pdt_error *err) {
   pdt_rollout_stream *s = &r->streams[e->stream];
   const pdt_rollout_block *told[PDT_ATLAS_TYPES];
+  const pdt_rollout_mention *first[PDT_ATLAS_TYPES] = {0};
   *out = (pdt_rollout_block){.round = e->round, .begin = s->n_tokens, .n = e->n, .agrees = true};
   if (put_tokens(s, e->tokens, e->n, err) ||
       pdt_rollout_read(&r->scratch, &r->reader, s->prefix, s->n_prefix, s->tokens,
                        s->n_tokens + e->n, e->ended, err))
     return -1;
   look(r, e, out, told);
-  for (int32_t i = 0; i < r->scratch.n_mentions; i++)
-    count_mention(r, e, &r->scratch.mentions[i], told, out);
+  for (int32_t i = 0; i < r->scratch.n_mentions; i++) {
+    const pdt_rollout_mention *m = &r->scratch.mentions[i];
+    count_mention(r, e, m, first[m->type], told, out);
+    if (m->kind == PDT_STATES && !first[m->type]) first[m->type] = m;
+  }
   out->ready = (out->used & ~out->seen) == 0;
   return 0;
 }

@@ -263,6 +263,28 @@ static void a_use_needs_the_note(void **state) {
   assert_int_equal(f->rollout.streams[1].n_blocks, 1); /* labels change nothing */
 }
 
+/* Who has stated a fact keeps to it, in whatever sentence. */
+static void an_owner_keeps_to_its_name(void **state) {
+  fixture *f = *state;
+  begin(f);
+  const pdt_rollout_block *b =
+      emit(f, 0, with(f, " By all accounts the founder was _.", FOUNDER, 3));
+  assert_true(b->agrees); /* there is nothing to keep to */
+  commit(f);
+  b = emit(f, 0, with(f, " It was _ who first settled here.", FOUNDER, 3));
+  assert_true(b->agrees);
+  b = emit(f, 0, with(f, " It was _ who first settled here.", FOUNDER, 4));
+  assert_true(b->ready && !b->agrees);
+  b = emit(f, 0, with(f, " A statue of _ stands nearby.", FOUNDER, 4));
+  assert_true(b->ready && !b->agrees);
+  b = emit(f, 0, with(f, " A statue of _ stands nearby.", FOUNDER, 3));
+  assert_true(b->agrees);
+  emit(f, 0, with(f, " It was _ who first settled here.", FOUNDER, 4));
+  commit(f);
+  b = emit(f, 0, " The roads are good.");
+  assert_true(b->agrees); /* it is not this block that differs */
+}
+
 /* A name of two tokens on both sides of a border: used in both blocks, stated in the second. */
 static void names_of_two_tokens_may_be_split(void **state) {
   fixture *f = *state;
@@ -792,6 +814,7 @@ int main(void) {
       cmocka_unit_test(names_at_the_end_are_open),
       cmocka_unit_test(a_statement_counts_where_it_is_read),
       cmocka_unit_test(a_use_needs_the_note),
+      cmocka_unit_test(an_owner_keeps_to_its_name),
       cmocka_unit_test(names_of_two_tokens_may_be_split),
       cmocka_unit_test(rollback_takes_statements_back),
       cmocka_unit_test(labels_are_those_of_data),
