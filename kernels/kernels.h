@@ -158,6 +158,7 @@ typedef struct pdt_block_heads {
   int32_t width, notes_dim, slots, coverage_dim, agree_dim; /* d, dn, S, dc, da */
   int32_t pool_heads, pool_dim;  /* 0: the summary is the last state, p = d */
   int32_t hidden_dim;            /* h, of the speculation's hidden layer; 0: there is none */
+  bool note_query;               /* is there agree_note_query? */
   pdt_matrix pool_query;         /* [pool_heads, d] */
   pdt_matrix *pool_value;        /* host array [pool_heads] of [pool_dim, d] */
   pdt_matrix speculation;        /* [dn, p] */
@@ -167,7 +168,7 @@ typedef struct pdt_block_heads {
   pdt_matrix coverage_block;     /* [dc, p] */
   float coverage_bias;
   pdt_matrix agree_hidden, agree_pool, agree_note, agree_coverage; /* [da, d|p|dn|S] */
-  pdt_matrix agree_query;                                          /* [da, d] */
+  pdt_matrix agree_query, agree_note_query;                        /* [da, d|dn] */
   pdt_array agree_bias, agree_out;                                 /* [da] */
   float agree_out_bias;
 } pdt_block_heads;
@@ -419,7 +420,8 @@ struct pdt_kernels {
    *   ready    sigmoid(agree_out . gelu(agree_bias + agree_hidden last + agree_pool summary +
    *            agree_note note + agree_coverage sigmoid(coverage) + attended) + bias), with 0 for
    *            sigmoid(coverage) of empty slots, and attended = the sum over the window's notes of
-   *            softmax(agree_query last . agree_keys / sqrt(da)) agree_values
+   *            softmax((agree_query last [+ agree_note_query note]) . agree_keys / sqrt(da))
+   *            agree_values
    * Blocking. */
   void (*close_blocks)(pdt_device *dev, const pdt_block_heads *heads, const pdt_block *blocks,
                        int32_t n);

@@ -494,6 +494,13 @@ static double attended(const closing *c, int64_t o) {
   return sum;
 }
 
+/* Element o of what is asked of the window. */
+static double asked(const closing *c, int64_t o) {
+  const pdt_block_heads *h = c->heads;
+  double sum = product(&h->agree_query, o, c->last);
+  return h->note_query ? sum + product(&h->agree_note_query, o, c->note) : sum;
+}
+
 static double agree(const closing *c) {
   const pdt_block_heads *h = c->heads;
   const pdt_block *b = c->block;
@@ -502,7 +509,7 @@ static double agree(const closing *c) {
   for (int64_t i = 0; i < b->n_notes; i++) {
     c->scores[i] = 0;
     for (int64_t o = 0; o < da; o++)
-      c->scores[i] += product(&h->agree_query, o, c->last) * (double)b->agree_keys.at[i * da + o];
+      c->scores[i] += asked(c, o) * (double)b->agree_keys.at[i * da + o];
     c->scores[i] /= sqrt((double)da);
   }
   softmax(c->scores, b->n_notes);

@@ -35,7 +35,7 @@ times() { awk -v n="$1" -v x="$scale" 'BEGIN { n = int(n * x); print n < 8 ? 8 :
 smollm2_sidecar() {
   [ -f fresh.safetensors ] || "$pdt" sidecar init --model "$model" --streams 4 --layers 16,19,22,25,28 --pool-layer 14 \
     --scale-text "$top/README.md" --read-codes 2 --notes-dim 192 --snc-heads 8 --snc-head-dim 32 --adapter-dim 64 \
-    --pool-heads 12 --pool-dim 48 --speculation-hidden 512 --agree-dim 64 "${plan[@]}" --plan-dim 32 \
+    --pool-heads 12 --pool-dim 48 --speculation-hidden 512 --agree-dim 64 --note-query "${plan[@]}" --plan-dim 32 \
     --plan-places 32 --block-tokens 8 --window 64 --horizon 32 --gamma 0.5 --gate 0 --out fresh.safetensors
 }
 

@@ -117,14 +117,17 @@ static void cover(const closing *c) {
   }
 }
 
-/* Attention of the last state over the window, added to the readiness sum. */
+/* Attention of the last state, and of the note where it asks too, over the window, added to the
+ * readiness sum. */
 static void add_window(const closing *c) {
   const pdt_block *b = c->block;
   int32_t da = c->heads->agree_dim;
   if (b->n_notes == 0) return;
-  c->k->matmul(&c->heads->agree_query, c->last, c->heads->width, 1, c->wide, da, 1);
+  float *query = c->wide + widest_product(c->heads);
+  c->k->matmul(&c->heads->agree_query, c->last, c->heads->width, 1, query, da, 1);
+  if (c->heads->note_query) add_product(c, &c->heads->agree_note_query, b->note, query);
   for (int32_t i = 0; i < b->n_notes; i++)
-    c->scores[i] = (float)(dot(c->wide, b->agree_keys.at + (int64_t)i * da, da) / sqrt((double)da));
+    c->scores[i] = (float)(dot(query, b->agree_keys.at + (int64_t)i * da, da) / sqrt((double)da));
   c->k->softmax(c->scores, b->n_notes);
   for (int32_t i = 0; i < b->n_notes; i++)
     for (int32_t j = 0; j < da; j++)

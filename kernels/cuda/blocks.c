@@ -15,7 +15,7 @@ typedef struct block_room {
   float *hidden;    /* [n, h] */
   float *projected; /* [n, dc] */
   float *covered;   /* [n, S] */
-  float *parts;     /* [5, n, da] */
+  float *parts;     /* [6, n, da] */
 } block_room;
 
 typedef struct closing {
@@ -53,7 +53,7 @@ static int64_t lay_out(const closing *k, float *base, block_room *room) {
   room->hidden = take(base, &next, n * h->hidden_dim);
   room->projected = take(base, &next, n * h->coverage_dim);
   room->covered = take(base, &next, n * h->slots);
-  room->parts = take(base, &next, 5 * n * h->agree_dim);
+  room->parts = take(base, &next, 6 * n * h->agree_dim);
   if (h->pool_heads == 0) room->summary = room->last;
   return next;
 }
@@ -153,6 +153,18 @@ static void speculate(const closing *k) {
               "notes");
 }
 
+/* What the note asks of the window, beside what the last state does. */
+static void ask_of_note(const closing *k) {
+  const pdt_block_heads *h = k->heads;
+  int64_t part = (int64_t)k->n * h->agree_dim;
+  float *query = k->room.parts + 4 * part, *more = query + part;
+  if (!h->note_query) return;
+  multiply(k, &h->agree_note_query, k->room.note, more);
+  pdt_cuda_ok(k->c,
+              pdt_launch_add(query, more, h->agree_dim, NULL, 1, k->n, h->agree_dim, &k->c->queue),
+              "queries of blocks");
+}
+
 static void judge(const closing *k) {
   const pdt_block_heads *h = k->heads;
   const block_room *room = &k->room;
@@ -167,6 +179,7 @@ static void judge(const closing *k) {
   multiply(k, &h->agree_note, room->note, room->parts + 2 * part);
   multiply(k, &h->agree_coverage, room->covered, room->parts + 3 * part);
   multiply(k, &h->agree_query, room->last, room->parts + 4 * part);
+  ask_of_note(k);
   pdt_cuda_ok(k->c,
               pdt_launch_agree(k->blocks, k->n, k->most_notes, h->agree_dim, room->parts,
                                h->agree_bias.at, h->agree_out.at, h->agree_out_bias, k->readiness,

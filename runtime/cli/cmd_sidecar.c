@@ -24,6 +24,7 @@ enum {
   OPT_GAMMA,
   OPT_RANDOM,
   OPT_OVERWRITE,
+  OPT_NOTE_QUERY,
   OPT_SIZE = 512
 };
 
@@ -100,6 +101,9 @@ static const struct argp_option options[] = {
      "hidden layer of the note head, 0 for none (default 0)", 1},
     {"plan-places", OPT_SIZE + 13, "N", 0,
      "first tokens of a prompt that every plan slot weighs by itself, 0 for none (default 0)", 1},
+    {"note-query", OPT_NOTE_QUERY, NULL, 0,
+     "readiness asks the window about the block's own note, too: has its stream told that already?",
+     1},
     {NULL, 0, NULL, 0, "Defaults that a request may override:", 2},
     {"block-tokens", OPT_SIZE + 14, "N", 0, "tokens of a block, tau (default 16)", 2},
     {"reveal-delay", OPT_SIZE + 15, "N", 0, "rounds until a note is seen (default 1)", 2},
@@ -162,10 +166,13 @@ static error_t parse_kind(pdt_fresh_sidecar *a, int key, const char *arg,
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_fresh_sidecar *a = state->input;
-  const pdt_cli_kept kept[] = {
-      {OPT_MODEL, &a->model, NULL},         {OPT_OUT, &a->out, NULL},
-      {OPT_LAYERS, &a->layers, NULL},       {OPT_SCALE_TEXT, &a->scale_text, NULL},
-      {OPT_OVERWRITE, NULL, &a->overwrite}, {OPT_NO_SNC, NULL, &a->init.snc_closed}};
+  const pdt_cli_kept kept[] = {{OPT_MODEL, &a->model, NULL},
+                               {OPT_OUT, &a->out, NULL},
+                               {OPT_LAYERS, &a->layers, NULL},
+                               {OPT_SCALE_TEXT, &a->scale_text, NULL},
+                               {OPT_OVERWRITE, NULL, &a->overwrite},
+                               {OPT_NO_SNC, NULL, &a->init.snc_closed},
+                               {OPT_NOTE_QUERY, NULL, &a->config.note_query}};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   if (key >= OPT_SIZE && key < OPT_SIZE + N_SIZES)
     return parse_size(a, &size_options[key - OPT_SIZE], arg, state);

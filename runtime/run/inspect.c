@@ -263,6 +263,7 @@ static void add_config(json_t *report, const pdt_sidecar_config *c) {
   json_t *config = text ? json_loads(text, 0, NULL) : NULL;
   if (config) {
     json_object_set_new(config, "speculation_hidden", json_integer(c->speculation_hidden));
+    if (c->note_query) json_object_set_new(config, "note_query", json_true());
     if (c->plan_places) json_object_set_new(config, "plan_places", json_integer(c->plan_places));
     json_object_set_new(report, "config", config);
     if (c->trained) json_object_set(report, "trained", json_object_get(config, "trained"));

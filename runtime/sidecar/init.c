@@ -19,7 +19,8 @@ typedef struct writer {
 /* The last matrix of a path that must add nothing at first. */
 static bool is_last(const char *name) {
   return pdt_ends_with(name, ".o_proj.weight") || pdt_ends_with(name, ".up.weight") ||
-         strcmp(name, "speculation.out.weight") == 0 || strcmp(name, "agree.out.weight") == 0;
+         strcmp(name, "speculation.out.weight") == 0 || strcmp(name, "agree.out.weight") == 0 ||
+         strcmp(name, "agree.note_query.weight") == 0;
 }
 
 /* Mean and deviation of a tensor's elements. */

@@ -113,6 +113,8 @@ static int load_coverage_and_agreement(pdt_sidecar *s, const pdt_safetensors *f,
          matrix(s, &s->heads.agree_note, find(f, "agree", -1, "note.weight"), err) ||
          matrix(s, &s->heads.agree_coverage, find(f, "agree", -1, "coverage.weight"), err) ||
          matrix(s, &s->heads.agree_query, find(f, "agree", -1, "query.weight"), err) ||
+         (s->config.note_query &&
+          matrix(s, &s->heads.agree_note_query, find(f, "agree", -1, "note_query.weight"), err)) ||
          matrix(s, &s->agree_key, find(f, "agree", -1, "key.weight"), err) ||
          matrix(s, &s->agree_value, find(f, "agree", -1, "value.weight"), err) ||
          vector(s, &s->heads.agree_bias, find(f, "agree", -1, "bias"), err) ||
@@ -156,7 +158,8 @@ static void size_heads(pdt_sidecar *s) {
                                .agree_dim = c->agree_dim,
                                .pool_heads = attends ? c->pool_heads : 0,
                                .pool_dim = attends ? c->pool_dim : 0,
-                               .hidden_dim = c->speculation_hidden};
+                               .hidden_dim = c->speculation_hidden,
+                               .note_query = c->note_query};
 }
 
 int pdt_sidecar_load(pdt_sidecar *s, pdt_device *device, const pdt_safetensors *file,
@@ -194,9 +197,10 @@ static void free_layer(pdt_device *dev, pdt_sidecar_layer *layer, int32_t stream
 }
 
 static void free_heads(pdt_device *dev, pdt_block_heads *h) {
-  pdt_matrix *matrices[] = {&h->pool_query,     &h->speculation,  &h->hidden,     &h->hidden_out,
-                            &h->coverage_block, &h->agree_hidden, &h->agree_pool, &h->agree_note,
-                            &h->agree_coverage, &h->agree_query};
+  pdt_matrix *matrices[] = {&h->pool_query,  &h->speculation,     &h->hidden,
+                            &h->hidden_out,  &h->coverage_block,  &h->agree_hidden,
+                            &h->agree_pool,  &h->agree_note,      &h->agree_coverage,
+                            &h->agree_query, &h->agree_note_query};
   for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
     dev->ops->matrix_free(dev, matrices[i]);
   for (int32_t j = 0; h->pool_value && j < h->pool_heads; j++)

@@ -26,7 +26,7 @@ enum extent {
 };
 
 /* Which sidecars have a tensor. */
-enum presence { ALWAYS, FULL, TIED, PLACED, POOLED, HIDDEN, TRAINING };
+enum presence { ALWAYS, FULL, TIED, PLACED, POOLED, HIDDEN, ASKING, TRAINING };
 
 static const pdt_tensor_row rows[] = {
     {"snc.%d.norm.weight", PDT_ROLE_NORM, ALWAYS, {E_D}},
@@ -62,6 +62,7 @@ static const pdt_tensor_row rows[] = {
     {"agree.note.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_DN}},
     {"agree.coverage.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_S}},
     {"agree.query.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_D}},
+    {"agree.note_query.weight", PDT_ROLE_MATRIX, ASKING, {E_DA, E_DN}},
     {"agree.key.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_DN}},
     {"agree.value.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DA, E_DN}},
     {"agree.bias", PDT_ROLE_BIAS, ALWAYS, {E_DA}},
@@ -107,6 +108,7 @@ static pdt_need need_of(const void *config, int when) {
       [PLACED] = c->plan_places > 0,
       [POOLED] = c->pool == PDT_POOL_ATTENTION,
       [HIDDEN] = c->speculation_hidden > 0,
+      [ASKING] = c->note_query,
       [TRAINING] = true,
   };
   if (!present[when]) return PDT_NONE;
@@ -207,6 +209,7 @@ int pdt_sidecar_config_load(pdt_sidecar_config *out, const pdt_safetensors *file
   char where[320];
   snprintf(where, sizeof where, "%.256s: config", file->path);
   if (pdt_sidecar_config_parse(out, text, where, trunk, err)) return -1;
+  out->note_query = pdt_safetensors_find(file, "agree.note_query.weight") != NULL;
   if (find_hidden(out, file, err) || find_places(out, file, err) || check_tensors(out, file, err)) {
     pdt_sidecar_config_free(out);
     return -1;

@@ -288,9 +288,9 @@ static void adapt(pdt_device *dev, const pdt_conditions *conditions, const pdt_a
 
 static pdt_block_heads near_heads(const pdt_block_heads *heads, pdt_matrix *pool_value) {
   pdt_block_heads h = *heads;
-  pdt_matrix *matrices[] = {&h.pool_query,     &h.speculation,  &h.hidden,     &h.hidden_out,
-                            &h.coverage_block, &h.agree_hidden, &h.agree_pool, &h.agree_note,
-                            &h.agree_coverage, &h.agree_query};
+  pdt_matrix *matrices[] = {&h.pool_query,     &h.speculation,  &h.hidden,          &h.hidden_out,
+                            &h.coverage_block, &h.agree_hidden, &h.agree_pool,      &h.agree_note,
+                            &h.agree_coverage, &h.agree_query,  &h.agree_note_query};
   pdt_array *arrays[] = {&h.speculation_bias, &h.hidden_bias, &h.agree_bias, &h.agree_out};
   for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
     *matrices[i] = near_matrix(matrices[i]);

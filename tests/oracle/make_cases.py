@@ -118,7 +118,7 @@ def make_trunk(path, rng, dtype, vocab=259, **over):
     return c
 
 
-def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, pool_layer=None, scales=None):
+def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, pool_layer=None, scales=None, note_query=False):
     d, n = trunk["hidden_size"], trunk["num_hidden_layers"]
     c = dict(
         format="pdt-sidecar", version=1, hidden_size=d, streams=streams, notes_dim=24, snc_heads=4, snc_head_dim=8,
@@ -166,6 +166,8 @@ def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", ga
     for name, n_in in [("hidden", d), ("pool", pooled), ("note", dn), ("coverage", s), ("query", d)]:
         w[f"agree.{name}.weight"] = mat(a, n_in)
     w["agree.key.weight"], w["agree.value.weight"] = mat(a, dn), mat(a, dn)
+    if note_query:
+        w["agree.note_query.weight"] = mat(a, dn)
     w["agree.bias"], w["agree.out.weight"] = rng.normal(0, 0.1, a), mat(1, a)
     w["agree.out.bias"] = np.zeros(1)
     if dtype == "BF16":  # the oracle must see what the file holds
@@ -198,6 +200,8 @@ CASES = {
     # a pool that reads a layer's output (EXTENSIONS.md): below all that is conditioned, and amid it
     "pool-below": ("llama", "F32", dict(streams=3, pool_layer=0), dict(gamma="mid", prefixes=True)),
     "pool-amid": ("qwen3", "BF16", dict(streams=3, layers=[0, 1, 2], pool_layer=1, dtype="BF16", scales=[0.5, 3.0, 1.75]), dict(gamma="mid", horizon=8)),
+    # readiness that asks the window about the block's note (EXTENSIONS.md)
+    "note-query": ("qwen3", "F32", dict(streams=3, note_query=True), dict(gamma="mid")),
     # what was rolled back is drawn, where first attempts are not (EXTENSIONS.md)
     "retry-temperature": ("llama", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=5, retry_temperature=1.2, seed=3)),
     # sliding windows (EXTENSIONS.md): rollbacks put the position back behind where a window began

@@ -299,6 +299,8 @@ class Sidecar:
         x = x + w["agree.coverage.weight"] @ np.where(ids != 0, sigmoid(coverage), 0.0) + w["agree.bias"]
         if len(window):
             q = w["agree.query.weight"] @ last
+            if "agree.note_query.weight" in w:
+                q = q + w["agree.note_query.weight"] @ note
             p = softmax(window @ w["agree.key.weight"].T @ q / math.sqrt(q.size))
             x = x + p @ (window @ w["agree.value.weight"].T)
         return float(sigmoid(w["agree.out.weight"][0] @ gelu(x) + w["agree.out.bias"][0]))

@@ -498,7 +498,8 @@ static pdt_sidecar_config sidecar_config(bool rich) {
                               .coverage_dim = 4,
                               .agree_dim = 5,
                               .speculation_hidden = rich ? 7 : 0,
-                              .plan_places = rich ? PLACES : 0};
+                              .plan_places = rich ? PLACES : 0,
+                              .note_query = rich};
 }
 
 /* Arrays that modules read, each with its gradient behind it. */
@@ -677,7 +678,7 @@ static void test_heads(void **state) {
     check_module(&s, "pool", pool_module, rich ? 2 : 0);
     check_module(&s, "notes", note_module, rich ? 7 : 4);
     check_module(&s, "coverage", coverage_module, 4);
-    check_module(&s, "agreement", agree_module, 10);
+    check_module(&s, "agreement", agree_module, rich ? 11 : 10);
     check_module(&s, "planner", planner_module, rich ? 4 : 1);
     check_module(&s, "plan notes", plan_note_module, 2);
     side_free(&s);

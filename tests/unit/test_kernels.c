@@ -1148,7 +1148,7 @@ static void chains(trial *t) {
 
 /* ---- blocks and plans ---- */
 
-enum { BLOCKS = 6, MOST_STEPS = 20, MOST_SLOTS = 9, MOST_DIM = 60, POOLS = 3, HEAD_MATRICES = 10 };
+enum { BLOCKS = 6, MOST_STEPS = 20, MOST_SLOTS = 9, MOST_DIM = 60, POOLS = 3, HEAD_MATRICES = 11 };
 
 /* Heads and blocks on both sides. */
 typedef struct closing {
@@ -1164,9 +1164,10 @@ typedef struct closing {
 /* Puts the weights where the heads of one side have them. */
 static void place_weights(closing *c, bool ref) {
   pdt_block_heads *h = &c->heads[ref];
-  pdt_matrix *at[HEAD_MATRICES] = {
-      &h->pool_query,   &h->speculation, &h->hidden,     &h->hidden_out,     &h->coverage_block,
-      &h->agree_hidden, &h->agree_pool,  &h->agree_note, &h->agree_coverage, &h->agree_query};
+  pdt_matrix *at[HEAD_MATRICES] = {&h->pool_query,  &h->speculation,     &h->hidden,
+                                   &h->hidden_out,  &h->coverage_block,  &h->agree_hidden,
+                                   &h->agree_pool,  &h->agree_note,      &h->agree_coverage,
+                                   &h->agree_query, &h->agree_note_query};
   pdt_array *vectors[4] = {&h->speculation_bias, &h->hidden_bias, &h->agree_bias, &h->agree_out};
   for (int i = 0; i < HEAD_MATRICES; i++) *at[i] = ref ? c->all[i].ref : c->all[i].dev;
   for (int i = 0; i < 4; i++) *vectors[i] = ref ? c->vectors[i].ref : c->vectors[i].dev;
@@ -1184,14 +1185,16 @@ static void open_heads(trial *t, closing *c) {
                        .pool_heads = between(t, 0, POOLS),
                        .pool_dim = between(t, 1, 20),
                        .hidden_dim = between(t, 0, 1) ? between(t, 1, 40) : 0,
+                       .note_query = between(t, 0, 1),
                        .coverage_bias = 0.3f,
                        .agree_out_bias = -0.2f};
   int32_t p = h.pool_heads > 0 ? h.pool_heads * h.pool_dim : h.width;
-  const int32_t shapes[HEAD_MATRICES][2] = {{h.pool_heads, h.width}, {h.notes_dim, p},
-                                            {h.hidden_dim, p},       {h.notes_dim, h.hidden_dim},
-                                            {h.coverage_dim, p},     {h.agree_dim, h.width},
-                                            {h.agree_dim, p},        {h.agree_dim, h.notes_dim},
-                                            {h.agree_dim, h.slots},  {h.agree_dim, h.width}};
+  const int32_t shapes[HEAD_MATRICES][2] = {{h.pool_heads, h.width},   {h.notes_dim, p},
+                                            {h.hidden_dim, p},         {h.notes_dim, h.hidden_dim},
+                                            {h.coverage_dim, p},       {h.agree_dim, h.width},
+                                            {h.agree_dim, p},          {h.agree_dim, h.notes_dim},
+                                            {h.agree_dim, h.slots},    {h.agree_dim, h.width},
+                                            {h.agree_dim, h.notes_dim}};
   for (int i = 0; i < HEAD_MATRICES; i++)
     if (shapes[i][0] > 0 && shapes[i][1] > 0)
       c->all[i] = random_matrices(t, shapes[i][0], shapes[i][1]);

@@ -350,6 +350,28 @@ static void test_places(void **state) {
   assert_non_null(strstr(err.message, "planner.place.weight"));
 }
 
+/* Readiness asks about the note or not; a fresh tensor asks nothing, another shape is refused. */
+static void test_note_query(void **state) {
+  scratch *s = *state;
+  pdt_error err = {0};
+  for (int asks = 0; asks < 2; asks++) {
+    pdt_sidecar_config c = small(), out;
+    const pdt_sidecar_init_options o = {.dtype = PDT_F32, .start = PDT_SIDECAR_FRESH};
+    pdt_safetensors *file;
+    c.note_query = asks;
+    assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), &c, &o, NULL, NULL, &err), 0);
+    assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
+    if (pdt_sidecar_config_load(&out, file, &trunk, &err)) fail_msg("%s", err.message);
+    assert_int_equal(out.note_query, asks);
+    if (asks)
+      assert_true(all_equal(file, "agree.note_query.weight", 0));
+    else
+      assert_null(pdt_safetensors_find(file, "agree.note_query.weight"));
+    pdt_safetensors_close(file);
+    pdt_sidecar_config_free(&out);
+  }
+}
+
 static void test_normal(void **state) {
   (void)state;
   enum { N = 1 << 18 };
@@ -482,6 +504,7 @@ int main(void) {
       SCRATCH(test_fresh),
       SCRATCH(test_reader),
       SCRATCH(test_places),
+      SCRATCH(test_note_query),
       cmocka_unit_test(test_normal),
       SCRATCH(test_random_model),
       cmocka_unit_test(test_random_tokenizer),

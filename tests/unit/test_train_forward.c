@@ -381,6 +381,7 @@ static void test_hidden_layer(void **state) {
                                      .agree_dim = 10,
                                      .speculation_hidden = 13,
                                      .plan_places = 5,
+                                     .note_query = true,
                                      .defaults = {4, 1, 9, 8, 0.3}};
   const pdt_sidecar_init_options options = {
       .dtype = PDT_F32, .seed = 5, .gate = 0.5, .start = PDT_SIDECAR_RANDOM};

@@ -243,6 +243,7 @@ int pdt_nn_agree(const pdt_nn_sidecar *s, const pdt_nn_agree_input *in, pdt_nn_a
   if (agree_room(s, in, pass, arena, err)) return -1;
   fill_inputs(s, in, pass);
   pdt_nn_linear(&s->agree_query, pass->state, n, false, pass->query);
+  if (s->config.note_query) pdt_nn_linear(&s->agree_note_query, in->note, n, true, pass->query);
   pdt_nn_linear(&s->agree_key, in->notes, in->n_notes, false, pass->key);
   pdt_nn_linear(&s->agree_value, in->notes, in->n_notes, false, pass->value);
   pdt_nn_windows windows = block_windows(in, pass);
@@ -275,6 +276,8 @@ static int agree_window_back(const pdt_nn_sidecar *s, const pdt_nn_agree_input *
                                    dcontext, dquery, dkey, dvalue, arena, err))
     return -1;
   pdt_nn_linear_back(&s->agree_query, pass->state, n, dquery, true, dstate);
+  if (s->config.note_query)
+    pdt_nn_linear_back(&s->agree_note_query, in->note, n, dquery, true, in->dnote);
   pdt_nn_linear_back(&s->agree_key, in->notes, in->n_notes, dkey, true, in->dnotes);
   pdt_nn_linear_back(&s->agree_value, in->notes, in->n_notes, dvalue, true, in->dnotes);
   return 0;

@@ -84,6 +84,7 @@ static void bind(pdt_nn_sidecar *s) {
   s->agree_note = pdt_nn_parameters_affine(p, "agree.note");
   s->agree_coverage = pdt_nn_parameters_affine(p, "agree.coverage");
   s->agree_query = pdt_nn_parameters_affine(p, "agree.query");
+  s->agree_note_query = pdt_nn_parameters_affine(p, "agree.note_query");
   s->agree_key = pdt_nn_parameters_affine(p, "agree.key");
   s->agree_value = pdt_nn_parameters_affine(p, "agree.value");
   s->agree_bias = pdt_nn_parameters_bind(p, "agree.bias");

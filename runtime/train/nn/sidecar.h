@@ -43,8 +43,9 @@ typedef struct pdt_nn_sidecar {
   pdt_nn_weight coverage_bias;                                        /* [1] */
   pdt_nn_affine agree_hidden, agree_pool, agree_note, agree_coverage; /* [da, d|p|dn|S] */
   pdt_nn_affine agree_query, agree_key, agree_value;                  /* [da, d|dn|dn] */
-  pdt_nn_weight agree_bias;                                           /* [da] */
-  pdt_nn_affine agree_out;                                            /* [1, da] */
+  pdt_nn_affine agree_note_query; /* [da, dn]; not there without note_query */
+  pdt_nn_weight agree_bias;       /* [da] */
+  pdt_nn_affine agree_out;        /* [1, da] */
 } pdt_nn_sidecar;
 
 /* A sidecar with the tensors of an opened file, whose config was loaded from it by
