@@ -82,9 +82,9 @@ typedef struct pdt_rollout_block {
   uint32_t used;   /* types of siblings of whose name, told or used, a token is emitted in it */
   uint32_t seen;   /* types of siblings whose statement's note was in its window, used or not */
   bool ready;      /* everything in `used` is in `seen` */
-  bool agrees;     /* every name of a type in both `used` and `seen` is its owner's, and every one of
-                      the stream's own facts, where it has stated that before, is the one it stated
-                      first; or, while the name is open, begins so */
+  bool agrees; /* every name of a type in both `used` and `seen` is its owner's, and every one of
+                  the stream's own facts, where it has stated that before, is the one it stated
+                  first; or, while the name is open, begins so */
   int16_t value[PDT_ATLAS_TYPES]; /* of `stated`: the first there; PDT_UNKNOWN_VALUE: no name */
   /* Of `stated`, where the world has names that are not listed: such a name; else empty. */
   char unlisted[PDT_ATLAS_TYPES][PDT_ROLLOUT_NAME_BYTES];
