@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# What the scripts share that train a sidecar beside a trunk, behind lib.sh. Sourced, never run.
+# What the scripts share that train, behind lib.sh: a trunk, and a sidecar beside it. Sourced, never run.
 
 # Reads --out, --ranks and --scale into out, ranks and scale, which are set to what they are by default;
 # --help prints the script's manual.
@@ -39,19 +39,24 @@ smollm2_sidecar() {
     --plan-places 32 --block-tokens 8 --window 64 --horizon 32 --gamma 0.5 --gate 0 --out fresh.safetensors
 }
 
-# stage NAME [OPTIONS]: trains a stage of the sidecar in folder $out/NAME from the one before, or what is left of it;
-# `previous` is then its folder. `model` is the trunk, `data` an array of --data FILE.
+# trained NAME [OPTIONS]: trains on all ranks what the options say in folder $out/NAME, unless that is finished; what
+# was interrupted goes on from its last checkpoint, to the same bits.
+trained() {
+  local name=$1
+  shift
+  [ ! -f "$name/finished" ] || return 0
+  note "$name: $(date +%H:%M:%S)"
+  logged "$out/$name.log" "$top/launch/mpirun" -n "$ranks" "$pdt" train "$@" --out "$name" --resume
+  touch "$name/finished"
+}
+
+# stage NAME [OPTIONS]: a stage of the sidecar, from the one before; `previous` is then what it made. `model` is the
+# trunk, `data` an array of --data FILE.
 previous=fresh.safetensors
 stage() {
-  local name=$1 resume=()
+  local name=$1
   shift
-  if [ ! -f "$name/finished" ]; then
-    if [ -f "$name/checkpoint.safetensors" ]; then resume=(--resume); else rm -rf "$name"; fi
-    note "$name: $(date +%H:%M:%S)"
-    logged "$out/$name.log" "$top/launch/mpirun" -n "$ranks" "$pdt" train --model "$model" \
-      --sidecar "$previous" "${data[@]}" --out "$name" "${resume[@]}" "$@"
-    touch "$name/finished"
-  fi
+  trained "$name" --model "$model" --sidecar "$previous" "${data[@]}" "$@"
   previous=$name/sidecar.safetensors
 }
 
