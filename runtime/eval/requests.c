@@ -18,7 +18,7 @@ static const pdt_eval_rules all_rules[PDT_EVAL_ARMS] = {
     [PDT_EVAL_BLIND] = {"blind", .no_plan = true, .no_notes = true, .no_gate = true},
     [PDT_EVAL_PLAN_ONLY] = {"plan-only", .no_notes = true, .no_gate = true},
     [PDT_EVAL_NOTES] = {"notes", .no_gate = true},
-    [PDT_EVAL_SYSTEM] = {"system"},
+    [PDT_EVAL_SYSTEM] = {.name = "system"},
     [PDT_EVAL_NO_SNC] = {"no-snc", .no_snc = true},
     [PDT_EVAL_TEXT_BUS] = {"text-bus", .plain = true, .no_plan = true, .no_notes = true,
                            .no_gate = true},

@@ -168,14 +168,19 @@ static int report(void *context, const pdt_train_loop *l, bool measured, pdt_err
   (void)measured;
   const run *r = context;
   const double *s = l->since, n = s[STEPS];
-  pdt_curriculum_report out = {
-      .step = l->adamw.step,
-      .steps = l->schedule->steps,
-      .losses = {s[0] / n, s[1] / n, s[2] / n, s[3] / n, s[4] / n, s[5] / n, s[6] / n},
-      .slot_accuracy = ratio(s[SLOTS_RIGHT], s[SLOTS]),
-      .norm = l->norm,
-      .rate = l->share,
-      .seconds = pdt_seconds() - l->started};
+  pdt_curriculum_report out = {.step = l->adamw.step,
+                               .steps = l->schedule->steps,
+                               .losses = {.plan = s[0] / n,
+                                          .notes = s[1] / n,
+                                          .speculation = s[2] / n,
+                                          .ce = s[3] / n,
+                                          .kd = s[4] / n,
+                                          .coverage = s[5] / n,
+                                          .ready = s[6] / n},
+                               .slot_accuracy = ratio(s[SLOTS_RIGHT], s[SLOTS]),
+                               .norm = l->norm,
+                               .rate = l->share,
+                               .seconds = pdt_seconds() - l->started};
   double tokens = 0, right = 0;
   for (int i = 0; i < PDT_NN_KINDS; i++) {
     out.of_kind[i] = ratio(s[RIGHT + i], s[TOKENS + i]);
