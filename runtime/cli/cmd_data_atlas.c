@@ -3,6 +3,7 @@
 
 #include "cli/chat_flags.h"
 #include "cli/cli.h"
+#include "cli/data_flags.h"
 #include "cli/world_option.h"
 #include "run/atlas.h"
 
@@ -16,21 +17,16 @@ enum {
   OPT_WORDINGS,
   OPT_HARD,
   OPT_MODEL,
-  OPT_TAU,
-  OPT_DELAY,
-  OPT_WINDOW,
   OPT_MIN,
   OPT_MAX,
   OPT_MIN_TOKENS,
   OPT_MAX_TOKENS,
-  OPT_SLOTS,
-  OPT_VOCAB,
-  OPT_SALT,
   OPT_SEQUENTIAL,
   OPT_ONE_STREAM,
   OPT_OUT,
   OPT_OVERWRITE,
-  OPT_CHAT,
+  OPT_DATA,
+  OPT_CHAT = OPT_DATA + PDT_DATA_FLAGS,
 };
 
 static const struct argp_option options[] = {
@@ -73,16 +69,11 @@ static const struct argp_option options[] = {
      "words: names that it has in more tokens are left out, and told",
      0},
     PDT_CHAT_OPTIONS(OPT_CHAT, 0),
-    {"block-tokens", OPT_TAU, "N", 0, "tokens in a block (default 6)", 0},
-    {"reveal-delay", OPT_DELAY, "N", 0, "rounds until a note is visible (default 1)", 0},
-    {"window", OPT_WINDOW, "N", 0, "notes in a window, the plan's included (default 0: all)", 0},
     {"min-sections", OPT_MIN, "N", 0, "fewest sections of an entry (default 2)", 0},
     {"max-sections", OPT_MAX, "N", 0, "most of them (default 6)", 0},
     {"min-tokens", OPT_MIN_TOKENS, "N", 0, "fewest tokens of a section's text (default 30)", 0},
     {"max-tokens", OPT_MAX_TOKENS, "N", 0, "most of them (default 90)", 0},
-    {"plan-slots", OPT_SLOTS, "N", 0, "of the sidecar (default 16)", 0},
-    {"plan-vocab", OPT_VOCAB, "N", 0, "of the sidecar (default 65536)", 0},
-    {"plan-salt", OPT_SALT, "TEXT", 0, "of the sidecar's hash (default parallel-decoder-v1)", 0},
+    PDT_DATA_OPTIONS(OPT_DATA),
     {"out", OPT_OUT, "FILE", 0, "where the entries are written; - is standard output", 0},
     {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a file that is there", 0},
     {0},
@@ -109,40 +100,40 @@ static error_t parse_part(struct argp_state *state, const char *option, const ch
   return EINVAL;
 }
 
-/* Options that are numbers of pdt_atlas_options. */
+typedef struct arguments {
+  pdt_atlas_file file;
+  pdt_data_flags data;
+} arguments;
+
+/* Options that are numbers of pdt_atlas_options, and those of all data. */
 static error_t parse_number(int key, const char *arg, struct argp_state *state) {
-  pdt_atlas_file *a = state->input;
-  pdt_atlas_options *o = &a->atlas;
+  arguments *args = state->input;
+  pdt_atlas_options *o = &args->file.atlas;
   const struct {
     int key;
     const char *name;
     int32_t low, high, *out;
   } numbers[] = {
-      {OPT_TAU, "block-tokens", 1, 1 << 20, &o->rounds.block_tokens},
-      {OPT_DELAY, "reveal-delay", 1, 1 << 20, &o->rounds.reveal_delay},
-      {OPT_WINDOW, "window", 0, 1 << 20, &o->rounds.window},
       {OPT_MIN, "min-sections", 2, PDT_ATLAS_SECTIONS, &o->min_sections},
       {OPT_MAX, "max-sections", 2, PDT_ATLAS_SECTIONS, &o->max_sections},
       {OPT_MIN_TOKENS, "min-tokens", 1, 1 << 20, &o->min_tokens},
       {OPT_MAX_TOKENS, "max-tokens", 1, 1 << 20, &o->max_tokens},
-      {OPT_SLOTS, "plan-slots", 4, PDT_DATA_SLOTS, &o->plan_slots},
-      {OPT_VOCAB, "plan-vocab", 2, 1 << 24, &o->plan_vocab_size},
   };
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
     if (numbers[i].key == key)
       return pdt_cli_int32(state, numbers[i].name, arg, numbers[i].low, numbers[i].high,
                            numbers[i].out);
-  return ARGP_ERR_UNKNOWN;
+  return pdt_data_flag(&args->data, key - OPT_DATA, arg, state);
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
-  pdt_atlas_file *a = state->input;
+  arguments *args = state->input;
+  pdt_atlas_file *a = &args->file;
   const pdt_cli_kept kept[] = {{OPT_HARD, NULL, &a->atlas.hard},
                                {OPT_SEQUENTIAL, NULL, &a->sequential},
                                {OPT_ONE_STREAM, NULL, &a->one_stream},
                                {OPT_MODEL, &a->model, NULL},
                                {OPT_OUT, &a->out, NULL},
-                               {OPT_SALT, &a->atlas.plan_salt, NULL},
                                {OPT_OVERWRITE, NULL, &a->overwrite},
                                PDT_CHAT_KEPT(OPT_CHAT, &a->chat)};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
@@ -182,21 +173,23 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 }
 
 int pdt_cmd_data_atlas(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
-  pdt_atlas_file args = {.count = 1000,
-                         .atlas = {.split = PDT_TRAIN,
-                                   .min_sections = 2,
-                                   .max_sections = PDT_ATLAS_SECTIONS,
-                                   .min_tokens = PDT_ATLAS_MIN_TOKENS,
-                                   .max_tokens = PDT_ATLAS_MAX_TOKENS,
-                                   .rounds = {6, 1, 0},
-                                   .plan_slots = 16,
-                                   .plan_vocab_size = 65536,
-                                   .plan_salt = "parallel-decoder-v1"}};
+  arguments args = {.file = {.count = 1000,
+                             .atlas = {.split = PDT_TRAIN,
+                                       .min_sections = 2,
+                                       .max_sections = PDT_ATLAS_SECTIONS,
+                                       .min_tokens = PDT_ATLAS_MIN_TOKENS,
+                                       .max_tokens = PDT_ATLAS_MAX_TOKENS}},
+                    .data = PDT_DATA_FLAGS_DEFAULT};
+  pdt_atlas_file *file = &args.file;
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
   if (parsed) return parsed < 0 ? -1 : 0;
-  if (args.first + args.count - 1 > UINT32_MAX)
+  if (file->first + file->count - 1 > UINT32_MAX)
     return pdt_fail(err, PDT_ERROR_USAGE, "--first: expected entries up to %u, found up to %lld",
-                    UINT32_MAX, (long long)(args.first + args.count - 1));
-  return pdt_atlas_write(&args, err);
+                    UINT32_MAX, (long long)(file->first + file->count - 1));
+  file->atlas.rounds = args.data.rounds;
+  file->atlas.plan_slots = args.data.plan_slots;
+  file->atlas.plan_vocab_size = args.data.plan_vocab_size;
+  file->atlas.plan_salt = args.data.plan_salt;
+  return pdt_atlas_write(file, err);
 }

@@ -1,9 +1,9 @@
 /* pdt data documents. */
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "cli/cli.h"
+#include "cli/data_flags.h"
 #include "run/documents.h"
 
 enum {
@@ -13,13 +13,8 @@ enum {
   OPT_FIND,
   OPT_STOP,
   OPT_SPLIT,
-  OPT_TAU,
-  OPT_DELAY,
-  OPT_WINDOW,
-  OPT_SLOTS,
-  OPT_VOCAB,
-  OPT_SALT,
   OPT_OVERWRITE,
+  OPT_DATA,
 };
 
 static const struct argp_option options[] = {
@@ -36,12 +31,7 @@ static const struct argp_option options[] = {
      "train, valid or test alone: 14, 1 and 1 of 16 prompts, by their hash, so that none is in two "
      "(default: all documents)",
      0},
-    {"block-tokens", OPT_TAU, "N", 0, "tokens in a block (default 6)", 0},
-    {"reveal-delay", OPT_DELAY, "N", 0, "rounds until a note is visible (default 1)", 0},
-    {"window", OPT_WINDOW, "N", 0, "notes in a window, the plan's included (default 0: all)", 0},
-    {"plan-slots", OPT_SLOTS, "N", 0, "of the sidecar (default 16)", 0},
-    {"plan-vocab", OPT_VOCAB, "N", 0, "of the sidecar (default 65536)", 0},
-    {"plan-salt", OPT_SALT, "TEXT", 0, "of the sidecar's hash (default parallel-decoder-v1)", 0},
+    PDT_DATA_OPTIONS(OPT_DATA),
     {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a file that is there", 0},
     {0},
 };
@@ -65,15 +55,10 @@ static const char doc[] =
     "      --out data.jsonl\n"
     "  pdt data check --model m data.jsonl\n";
 
-static error_t parse_salt(pdt_documents_file *f, const char *arg, struct argp_state *state) {
-  if (strlen(arg) < PDT_SALT_BYTES) {
-    snprintf(f->plan.plan_hash_salt, PDT_SALT_BYTES, "%s", arg);
-    return 0;
-  }
-  argp_error(state, "--plan-salt: expected at most %d bytes, found %zu", PDT_SALT_BYTES - 1,
-             strlen(arg));
-  return EINVAL;
-}
+typedef struct arguments {
+  pdt_documents_file file;
+  pdt_data_flags data;
+} arguments;
 
 static error_t parse_end(const pdt_documents_file *f, struct argp_state *state) {
   if (!f->model || !f->in || !f->out)
@@ -86,25 +71,14 @@ static error_t parse_end(const pdt_documents_file *f, struct argp_state *state) 
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
-  pdt_documents_file *f = state->input;
+  arguments *args = state->input;
+  pdt_documents_file *f = &args->file;
   const pdt_cli_kept kept[] = {
       {OPT_MODEL, &f->model, NULL},     {OPT_IN, &f->in, NULL},
       {OPT_OUT, &f->out, NULL},         {OPT_FIND, NULL, &f->find},
       {OPT_STOP, &f->stop_words, NULL}, {OPT_OVERWRITE, NULL, &f->overwrite}};
   if (pdt_cli_keep(kept, sizeof kept / sizeof *kept, key, arg)) return 0;
   switch (key) {
-  case OPT_TAU:
-    return pdt_cli_int32(state, "block-tokens", arg, 1, 1 << 20, &f->rounds.block_tokens);
-  case OPT_DELAY:
-    return pdt_cli_int32(state, "reveal-delay", arg, 1, 1 << 20, &f->rounds.reveal_delay);
-  case OPT_WINDOW:
-    return pdt_cli_int32(state, "window", arg, 0, 1 << 20, &f->rounds.window);
-  case OPT_SLOTS:
-    return pdt_cli_int32(state, "plan-slots", arg, 1, PDT_DATA_SLOTS, &f->plan.plan_slots);
-  case OPT_VOCAB:
-    return pdt_cli_int32(state, "plan-vocab", arg, 2, 1 << 24, &f->plan.plan_vocab_size);
-  case OPT_SALT:
-    return parse_salt(f, arg, state);
   case OPT_SPLIT:
     f->part = true;
     if (pdt_atlas_split_parse(arg, &f->split)) return 0;
@@ -115,17 +89,19 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case ARGP_KEY_END:
     return parse_end(f, state);
   default:
-    return ARGP_ERR_UNKNOWN;
+    return pdt_data_flag(&args->data, key - OPT_DATA, arg, state);
   }
 }
 
 int pdt_cmd_data_documents(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
-  pdt_documents_file args = {.rounds = {6, 1, 0},
-                             .plan = {.plan_slots = 16,
-                                      .plan_vocab_size = 65536,
-                                      .plan_hash_salt = "parallel-decoder-v1"}};
+  arguments args = {.data = PDT_DATA_FLAGS_DEFAULT};
+  pdt_sidecar_config *plan = &args.file.plan;
   const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &args, err);
   if (parsed) return parsed < 0 ? -1 : 0;
-  return pdt_documents_write(&args, err);
+  args.file.rounds = args.data.rounds;
+  plan->plan_slots = args.data.plan_slots;
+  plan->plan_vocab_size = args.data.plan_vocab_size;
+  snprintf(plan->plan_hash_salt, sizeof plan->plan_hash_salt, "%s", args.data.plan_salt);
+  return pdt_documents_write(&args.file, err);
 }
