@@ -445,6 +445,12 @@ struct pdt_kernels {
   void (*sample_rows)(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                       int32_t n, const pdt_row_draw *draws, pdt_token *tokens);
 
+  /* out[i] = what pdt_logprobs (sample.h) says of row i of logits [.., width]: of tokens[i], and of
+   * the `top` likeliest, as many for every row. tokens [n], out [n, 1 + top]: host. 0 <= top <=
+   * PDT_MOST_LOGPROBS and width. The same bits on every backend. Blocking. */
+  void (*logprobs_rows)(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                        const pdt_token *tokens, int32_t top, pdt_logprob *out);
+
   /* n >= 0 places. Sets *out. Errors: MEMORY. */
   int (*chosen_new)(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err);
   /* Safe on NULL. */

@@ -582,6 +582,14 @@ static void sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const 
                         : 0;
 }
 
+static void logprobs_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                          const pdt_token *tokens, int32_t top, pdt_logprob *out) {
+  (void)dev;
+  for (int32_t i = 0; i < n; i++)
+    pdt_logprobs(logits.at + (int64_t)i * width, width, tokens[i], top,
+                 out + (int64_t)i * (1 + top));
+}
+
 static const pdt_kernels operations = {
     .close = close_device,
     .sync = sync_device,
@@ -625,6 +633,7 @@ static const pdt_kernels operations = {
     .plan_read = plan_read,
     .argmax_rows = argmax_rows,
     .sample_rows = sample_rows,
+    .logprobs_rows = logprobs_rows,
     .chosen_new = pdt_host_chosen_new,
     .chosen_free = pdt_host_chosen_free,
     .choose_rows = pdt_host_choose_rows,

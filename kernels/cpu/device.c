@@ -98,6 +98,7 @@ static const pdt_kernels operations = {
     .plan_read = pdt_cpu_plan_read,
     .argmax_rows = pdt_cpu_argmax_rows,
     .sample_rows = pdt_cpu_sample_rows,
+    .logprobs_rows = pdt_cpu_logprobs_rows,
     .chosen_new = pdt_host_chosen_new,
     .chosen_free = pdt_host_chosen_free,
     .choose_rows = pdt_host_choose_rows,

@@ -89,5 +89,7 @@ void pdt_cpu_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, const
                          int32_t n, int32_t first_id, pdt_candidate *best);
 void pdt_cpu_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                          int32_t n, const pdt_row_draw *draws, pdt_token *tokens);
+void pdt_cpu_logprobs_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                           const pdt_token *tokens, int32_t top, pdt_logprob *out);
 
 #endif

@@ -246,6 +246,7 @@ static const pdt_kernels operations = {
     .plan_read = pdt_cuda_plan_read,
     .argmax_rows = pdt_cuda_argmax_rows,
     .sample_rows = pdt_cuda_sample_rows,
+    .logprobs_rows = pdt_cuda_logprobs_rows,
     .chosen_new = pdt_cuda_chosen_new,
     .chosen_free = pdt_cuda_chosen_free,
     .choose_rows = pdt_cuda_choose_rows,

@@ -238,6 +238,8 @@ void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, cons
                           int32_t n, int32_t first_id, pdt_candidate *best);
 void pdt_cuda_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                           int32_t n, const pdt_row_draw *draws, pdt_token *tokens);
+void pdt_cuda_logprobs_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                            const pdt_token *tokens, int32_t top, pdt_logprob *out);
 int pdt_cuda_chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err);
 void pdt_cuda_chosen_free(pdt_device *dev, pdt_chosen *chosen);
 void pdt_cuda_choose_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,

@@ -1,4 +1,4 @@
-/* Choice of tokens. */
+/* Choice of tokens, and how likely they are. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +101,58 @@ void pdt_cuda_sample_rows(pdt_device *dev, pdt_array logits, int32_t width, cons
   if (told && choose(c, logits.at, width, rows, n, draws, NULL, &drawn) &&
       pdt_cuda_wait(c, "draws"))
     memcpy(tokens, told, (size_t)n * sizeof *tokens);
+}
+
+/* ---- how likely tokens are ---- */
+
+/* Room for what the device tells of n rows, with their tokens in it: sums first, which are the
+ * widest. */
+static bool find_likely(pdt_cuda *c, int32_t width, int32_t n, int32_t few, const pdt_token *tokens,
+                        pdt_cuda_likely *told) {
+  int64_t sums = (int64_t)n * pdt_cuda_likely_parts(width), best = (int64_t)n * few;
+  pdt_bytes bytes = sums * (pdt_bytes)sizeof *told->sums + best * (pdt_bytes)sizeof *told->best +
+                    n * (pdt_bytes)(sizeof *told->own + sizeof *tokens);
+  told->sums = pdt_cuda_results(c, bytes);
+  if (!told->sums) return false;
+  told->best = (pdt_cuda_best *)(void *)(told->sums + sums);
+  told->own = (float *)(void *)(told->best + best);
+  told->tokens = memcpy(told->own + n, tokens, (size_t)n * sizeof *tokens);
+  return true;
+}
+
+/* Row i of what the device has told, as the host ends it. */
+static void end_likely(const pdt_cuda_likely *told, int32_t i, int32_t width, int32_t top,
+                       pdt_logprob *out) {
+  pdt_candidate best[PDT_MOST_LOGPROBS + 1];
+  int32_t few = top > 0 ? top : 1, parts = pdt_cuda_likely_parts(width);
+  pdt_weight total = 0;
+  for (int32_t k = 0; k < few; k++) {
+    const pdt_cuda_best *b = &told->best[(int64_t)i * few + k];
+    best[k] = (pdt_candidate){b->logit, b->id};
+  }
+  for (int32_t p = 0; p < parts; p++) {
+    const pdt_cuda_weight *w = &told->sums[(int64_t)i * parts + p];
+    total += ((pdt_weight)w->high << (PDT_WEIGHT_BITS / 2)) + w->low;
+  }
+  pdt_logprobs_of((pdt_candidate){told->own[i], told->tokens[i]}, best, top, total, out);
+}
+
+void pdt_cuda_logprobs_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                            const pdt_token *tokens, int32_t top, pdt_logprob *out) {
+  pdt_cuda *c = pdt_cuda_of(dev);
+  pdt_cuda_likely told;
+  int32_t few = top > 0 ? top : 1;
+  if (n < 1) return;
+  memset(out, 0, (size_t)n * (size_t)(1 + top) * sizeof *out);
+  if (!pdt_cuda_begin(dev)) return;
+  void *room =
+      pdt_cuda_grow(c, &c->choice, pdt_cuda_likely_bytes(width, n, few), "room for logprobs");
+  if (!room || !find_likely(c, width, n, few, tokens, &told)) return;
+  if (!pdt_cuda_ok(c, pdt_launch_logprobs(logits.at, width, n, few, room, &told, &c->queue),
+                   "logprobs") ||
+      !pdt_cuda_wait(c, "logprobs"))
+    return;
+  for (int32_t i = 0; i < n; i++) end_likely(&told, i, width, top, out + (int64_t)i * (1 + top));
 }
 
 /* ---- tokens that stay on the device ---- */

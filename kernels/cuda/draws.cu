@@ -8,6 +8,7 @@
 
 #include "base/weight.h"
 #include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/keys.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/sums.cuh"
 
@@ -52,16 +53,6 @@ struct row_state {
 
 __device__ inline int shift_of(int digit) {
   return digit == 0 ? 21 : digit == 1 ? 10 : 0;
-}
-
-/* Numbers in the order of logits; 0 and -0 are the same. */
-__device__ inline unsigned key_of(float logit) {
-  unsigned bits = __float_as_uint(logit + 0.0f);
-  return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-__device__ inline float logit_of(unsigned key) {
-  return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
 }
 
 __device__ inline pdt_weight weight_of(const sums *s) {

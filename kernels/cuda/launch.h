@@ -284,6 +284,29 @@ cudaError_t pdt_launch_draws(const float *logits, int32_t width, const pdt_cuda_
                              int32_t n, int32_t goals, const pdt_cuda_draw_room *room,
                              const pdt_cuda_drawn *to, pdt_cuda_queue *queue);
 
+/* ---- logprobs.cu ---- */
+
+/* The weights of a part of a row, added up: high 2^(PDT_WEIGHT_BITS / 2) + low. */
+typedef struct pdt_cuda_weight {
+  unsigned long long high, low;
+} pdt_cuda_weight;
+
+/* How likely the tokens of n rows are. All in host memory that the device reaches. */
+typedef struct pdt_cuda_likely {
+  const int32_t *tokens; /* [n] */
+  float *own;            /* [n]: their logits */
+  pdt_cuda_best *best;   /* [n, few]: each row's best logits, the lower id first on ties */
+  pdt_cuda_weight *sums; /* [n, pdt_cuda_likely_parts]: beside the best one's, at temperature 1 */
+} pdt_cuda_likely;
+int32_t pdt_cuda_likely_parts(int32_t width);
+
+/* Bytes of the room that the launch works with, aligned to 8. */
+int64_t pdt_cuda_likely_bytes(int32_t width, int32_t n, int32_t few);
+
+/* What pdt_logprobs_of needs of rows 0 .. n-1 of logits [.., width], 1 <= few <= width. */
+cudaError_t pdt_launch_logprobs(const float *logits, int32_t width, int32_t n, int32_t few,
+                                void *room, const pdt_cuda_likely *told, pdt_cuda_queue *queue);
+
 #ifdef __cplusplus
 }
 #endif

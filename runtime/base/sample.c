@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-#include "base/weight.h"
-
 enum { LANES = 16 };
 
 pdt_token pdt_argmax(const float *logits, int32_t n) {
@@ -118,23 +116,28 @@ static void keep_best(pdt_candidate *best, int32_t *n, int32_t room, pdt_candida
   best[at] = c;
 }
 
-/* The logarithm of the sum of exp(logit - highest): of whole numbers, and at least 0. */
-static double log_of_sum(const float *logits, int32_t n, float highest) {
-  pdt_weight total = 0;
-  for (int32_t i = 0; i < n; i++) total += pdt_weight_of(logits[i], highest, 1);
-  double whole = (double)(uint64_t)(total >> 64) * 0x1p64 + (double)(uint64_t)total;
+/* The logarithm of a weight: that of the highest logit is 0. */
+static double log_of(pdt_weight weight) {
+  double whole = (double)(uint64_t)(weight >> 64) * 0x1p64 + (double)(uint64_t)weight;
   return log(whole) - PDT_WEIGHT_BITS * 0.69314718055994530942;
+}
+
+void pdt_logprobs_of(pdt_candidate token, const pdt_candidate *best, int32_t top, pdt_weight total,
+                     pdt_logprob *out) {
+  double highest = best[0].logit, log_sum = log_of(total);
+  out[0] = (pdt_logprob){token.id, (float)((double)token.logit - highest - log_sum)};
+  for (int32_t i = 0; i < top; i++)
+    out[1 + i] = (pdt_logprob){best[i].id, (float)((double)best[i].logit - highest - log_sum)};
 }
 
 void pdt_logprobs(const float *logits, int32_t n, pdt_token token, int32_t top, pdt_logprob *out) {
   pdt_candidate best[PDT_MOST_LOGPROBS + 1] = {{logits[0], 0}};
+  pdt_weight total = 0;
   int32_t n_best = 0, room = top > 0 ? top : 1;
   for (int32_t i = 0; i < n; i++) {
     const pdt_candidate c = {logits[i], i};
     if (n_best < room || before(c, best[room - 1])) keep_best(best, &n_best, room, c);
   }
-  double highest = best[0].logit, log_sum = log_of_sum(logits, n, best[0].logit);
-  out[0] = (pdt_logprob){token, (float)((double)logits[token] - highest - log_sum)};
-  for (int32_t i = 0; i < top; i++)
-    out[1 + i] = (pdt_logprob){best[i].id, (float)((double)best[i].logit - highest - log_sum)};
+  for (int32_t i = 0; i < n; i++) total += pdt_weight_of(logits[i], best[0].logit, 1);
+  pdt_logprobs_of((pdt_candidate){logits[token], token}, best, top, total, out);
 }

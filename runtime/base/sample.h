@@ -3,6 +3,7 @@
 #define PDT_BASE_SAMPLE_H
 
 #include "base/types.h"
+#include "base/weight.h"
 
 typedef struct pdt_sampling {
   double temperature; /* 0: the largest logit */
@@ -39,5 +40,11 @@ enum { PDT_MOST_LOGPROBS = 20 }; /* of a row, beside the one of its token */
  * under them is one of whole numbers (weight.h), so no order of adding up makes another. What they
  * are of logits of which one is NaN, or none is finite, is not said. Pure. */
 void pdt_logprobs(const float *logits, int32_t n, pdt_token token, int32_t top, pdt_logprob *out);
+
+/* The same from its parts, for whoever has found them: the token and its logit; the best
+ * candidates in that order, [top], but one where top is 0; the weights of all logits beside the
+ * best one's at temperature 1, added up. Pure. */
+void pdt_logprobs_of(pdt_candidate token, const pdt_candidate *best, int32_t top, pdt_weight total,
+                     pdt_logprob *out);
 
 #endif

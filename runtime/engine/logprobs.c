@@ -1,7 +1,7 @@
 /* How likely tokens were, for answers that tell it. A block's states are there when it is emitted:
  * the head is applied to them once more, in the layout of any choice of tokens, so that logits have
- * the bits that tokens were chosen by (on the CPU; a GPU may round a batch of other rows
- * otherwise). The owner makes of a row what was asked for, and rank 0 gets it with the round. */
+ * the bits that tokens were chosen by. The owner's device makes of a row what was asked for, and
+ * rank 0 gets it with the round. */
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -15,13 +15,11 @@ int pdt_logprobs_new(pdt_run *run, pdt_error *err) {
   int64_t rows = l->group_lanes < ROWS ? l->group_lanes : ROWS;
   if (!run->tells_logprobs) return 0;
   room->rows = (int32_t)rows;
-  return PDT_NEW(&room->logits, rows * run->loaded->model.vocab_size, "logprobs", err) ||
-         PDT_NEW(&room->own, l->own_tokens * MOST, "logprobs", err) ||
+  return PDT_NEW(&room->own, l->own_tokens * MOST, "logprobs", err) ||
          PDT_NEW(&room->all, run->machine->place.rank == 0 ? l->tokens * MOST : 0, "logprobs", err);
 }
 
 void pdt_logprobs_free(pdt_run *run) {
-  free(run->logprobs.logits);
   free(run->logprobs.own);
   free(run->logprobs.all);
 }
@@ -35,18 +33,15 @@ static int64_t items_of(const pdt_lane *lane) {
 static void score_rows(pdt_run *run, const pdt_lane *lane, int32_t from, int32_t to,
                        pdt_logprob *out) {
   const pdt_place *place = &run->machine->place;
-  const pdt_logprob_room *room = &run->logprobs;
   int32_t *begin = run->round.begin, wanted = lane->running->logprobs;
-  int64_t vocab = run->loaded->model.vocab_size, d = run->loaded->model.hidden_size;
   pdt_rank owner = lane->owner - place->group_begin;
-  bool own = lane->owner == place->rank;
   for (pdt_rank t = 0; t <= run->machine->group.size; t++) begin[t] = t > owner ? to - from : 0;
-  pdt_array states =
-      own ? pdt_array_at(run->round.states, (lane->states + (int64_t)from) * d) : run->round.hidden;
-  pdt_trunk_logits(&run->trunk, begin, states, room->logits);
-  for (int32_t i = from; own && i < to; i++)
-    pdt_logprobs(room->logits + (i - from) * vocab, (int32_t)vocab, lane->tokens[i], wanted - 1,
-                 out + i * (int64_t)wanted);
+  pdt_array states = lane->owner == place->rank
+                         ? pdt_array_at(run->round.states, (lane->states + (int64_t)from) *
+                                                               run->loaded->model.hidden_size)
+                         : run->round.hidden;
+  pdt_trunk_logprobs(&run->trunk, begin, states, lane->tokens + from, wanted - 1,
+                     out + from * (int64_t)wanted);
 }
 
 /* Those of this rank's lanes, one behind the other: bytes of it. Collective over the group. */
@@ -72,7 +67,10 @@ void pdt_logprobs_tell(pdt_run *run) {
   bool wanted = false;
   for (int32_t i = 0; i < run->n_decoding; i++) wanted = wanted || run->sessions[i]->logprobs > 0;
   if (!wanted) return;
+  pdt_error err = {0};
   pdt_bytes own = score_lanes(run);
+  /* a device that failed made zeros of them: the boundary tells, and nobody gets them */
+  if (pdt_machine_sync(run->machine, &err)) pdt_run_note_failure(run, &err);
   for (pdt_rank r = 0; r < place->ranks; r++) {
     b->counts[r] = 0;
     for (int32_t i = b->owner_begin[r]; i < b->owner_begin[r + 1]; i++)

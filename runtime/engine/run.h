@@ -43,7 +43,6 @@ typedef struct pdt_mail {
 /* How likely tokens were, where an observer may ask for it; else nothing. */
 typedef struct pdt_logprob_room {
   int32_t rows;           /* of one product */
-  float *logits;          /* [rows, vocabulary] */
   pdt_logprob *own, *all; /* [own tokens, 1 + PDT_MOST_LOGPROBS]; on rank 0, of all tokens */
 } pdt_logprob_room;
 

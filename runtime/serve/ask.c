@@ -158,17 +158,10 @@ static int read_n(const reader *in, const field *f, const json_t *value) {
 
 enum { MOST_OF_COMPLETION = 5 }; /* as OpenAI has it */
 
-static int refuse_logprobs(const reader *in, const field *f) {
-  return pdt_refuse(in->why, 400, "unsupported", f->name,
-                    "%s: not supported where a GPU computes, as here (hint: --device cpu)",
-                    f->name);
-}
-
 /* How many of the likeliest tokens are told beside each. */
 static int read_likeliest(const reader *in, const field *f, const json_t *value, int most) {
   json_int_t n = json_integer_value(value);
   int32_t vocabulary = in->context->request.model->vocab_size;
-  if (in->context->no_logprobs) return refuse_logprobs(in, f);
   if (!json_is_integer(value)) return bad_field(in->why, f->name, "an integer", value);
   if (most > vocabulary) most = vocabulary;
   if (n < 0 || n > most)
@@ -182,7 +175,6 @@ static int read_likeliest(const reader *in, const field *f, const json_t *value,
 static int read_logprobs(const reader *in, const field *f, const json_t *value) {
   if (in->ask->form != PDT_ASK_CHAT) return read_likeliest(in, f, value, MOST_OF_COMPLETION);
   if (!json_is_boolean(value)) return bad_field(in->why, f->name, "true or false", value);
-  if (json_is_true(value) && in->context->no_logprobs) return refuse_logprobs(in, f);
   if (json_is_true(value) && in->ask->n_logprobs == 0) in->ask->n_logprobs = 1;
   return 0;
 }

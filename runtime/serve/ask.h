@@ -53,7 +53,6 @@ typedef struct pdt_ask_context {
   pdt_request_context request;
   const char *model;      /* the name that a request may give */
   pdt_request_chat *chat; /* of conversations */
-  bool no_logprobs;       /* this server computes where they are not made: they are refused */
 } pdt_ask_context;
 
 /* Reads a body of a form. Freed by pdt_ask_free, which a failed one needs not. */

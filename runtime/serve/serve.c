@@ -151,7 +151,6 @@ static int set_up(server *s, const pdt_comm *world, pdt_engine *engine, pdt_run_
   http->context.request =
       (pdt_request_context){&loaded->model, &loaded->sidecar.config, s->tokenizer};
   http->context.chat = &s->chat;
-  http->context.no_logprobs = !pdt_engine_machine(engine)->device.host_memory;
   s->feed = (pdt_feed){.hub = &s->hub,
                        .name = s->name,
                        .sidecar = &loaded->sidecar.config,

@@ -170,13 +170,29 @@ void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
   choose_drawn(&c);
 }
 
+/* Logits [own rows, vocabulary] of all own rows. */
+static pdt_array whole_logits(choice *c, pdt_array hidden) {
+  share_logits(c, hidden);
+  pick(c, false); /* all */
+  if (c->group->size == 1) return c->s->logits;
+  gather_whole(c);
+  return c->s->whole;
+}
+
 void pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden, float *logits) {
   choice c = choice_of(trunk, begin);
-  share_logits(&c, hidden);
-  pick(&c, false); /* all */
-  if (c.group->size > 1) gather_whole(&c);
-  c.dev->ops->download(c.dev, logits, c.group->size > 1 ? c.s->whole : c.s->logits,
-                       (int64_t)c.own * trunk->weights->config.vocab_size);
+  pdt_array whole = whole_logits(&c, hidden);
+  c.dev->ops->download(c.dev, logits, whole, (int64_t)c.own * trunk->weights->config.vocab_size);
+}
+
+void pdt_trunk_logprobs(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
+                        const pdt_token *tokens, int32_t top, pdt_logprob *out) {
+  choice c = choice_of(trunk, begin);
+  pdt_array whole = whole_logits(&c, hidden);
+  double start = pdt_seconds();
+  c.dev->ops->logprobs_rows(c.dev, whole, trunk->weights->config.vocab_size, c.own, tokens, top,
+                            out);
+  trunk->clock.compute += pdt_seconds() - start;
 }
 
 void pdt_trunk_choose_ahead(pdt_trunk *trunk, int32_t n, pdt_array hidden,

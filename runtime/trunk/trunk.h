@@ -86,6 +86,12 @@ void pdt_trunk_choose(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
  * Collective over the group, blocking. */
 void pdt_trunk_logits(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden, float *logits);
 
+/* How likely tokens of this rank's rows are by their logits, and which are the likeliest:
+ * pdt_logprobs (sample.h) of tokens [own rows], out [own rows, 1 + top]. top is this rank's own
+ * affair; hidden and begin as above. Collective over the group, blocking. */
+void pdt_trunk_logprobs(pdt_trunk *trunk, const int32_t *begin, pdt_array hidden,
+                        const pdt_token *tokens, int32_t top, pdt_logprob *out);
+
 /* As pdt_trunk_choose in a group of one, without waiting for the tokens: that of row i < n goes to
  * place to[i] of `chosen`. draws [n]. Not collective. */
 void pdt_trunk_choose_ahead(pdt_trunk *trunk, int32_t n, pdt_array hidden,

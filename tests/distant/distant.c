@@ -335,6 +335,11 @@ static void sample_rows(pdt_device *dev, pdt_array logits, int32_t width, const 
   ops(dev)->sample_rows(near_device(dev), near(logits), width, rows, n, draws, tokens);
 }
 
+static void logprobs_rows(pdt_device *dev, pdt_array logits, int32_t width, int32_t n,
+                          const pdt_token *tokens, int32_t top, pdt_logprob *out) {
+  ops(dev)->logprobs_rows(near_device(dev), near(logits), width, n, tokens, top, out);
+}
+
 static int chosen_new(pdt_device *dev, int32_t n, pdt_chosen **out, pdt_error *err) {
   return ops(dev)->chosen_new(near_device(dev), n, out, err);
 }
@@ -402,6 +407,7 @@ static const pdt_kernels operations = {
     .plan_read = plan_read,
     .argmax_rows = argmax_rows,
     .sample_rows = sample_rows,
+    .logprobs_rows = logprobs_rows,
     .chosen_new = chosen_new,
     .chosen_free = chosen_free,
     .choose_rows = choose_rows,

@@ -1413,6 +1413,50 @@ static void draw_edges(trial *t) {
   }
 }
 
+/* How likely tokens of some rows are: the very bits, as sums are of whole numbers. */
+static void compare_logprobs(trial *t, both logits, int32_t n, int32_t width, int32_t top) {
+  enum { ROWS = 20 };
+  pdt_logprob got[ROWS * (1 + PDT_MOST_LOGPROBS)], want[ROWS * (1 + PDT_MOST_LOGPROBS)];
+  pdt_token tokens[ROWS];
+  assert_true(n <= ROWS);
+  for (int32_t i = 0; i < n; i++) tokens[i] = between(t, 0, width - 1);
+  for (size_t i = 0; i < sizeof got / sizeof *got; i++) got[i] = want[i] = (pdt_logprob){-7, KEPT};
+  t->dev.ops->logprobs_rows(&t->dev, logits.dev, width, n, tokens, top, got);
+  t->ref.ops->logprobs_rows(&t->ref, logits.ref, width, n, tokens, top, want);
+  for (int32_t i = 0; i < (int32_t)(sizeof got / sizeof *got); i++)
+    if (got[i].token != want[i].token || got[i].value != want[i].value)
+      fail_msg("row %d, number %d of %d of %d logits: token %d, %.9g; expected %d, %.9g",
+               i / (1 + top), i % (1 + top), top, width, got[i].token, (double)got[i].value,
+               want[i].token, (double)want[i].value);
+}
+
+static void logprobs(trial *t) {
+  int32_t n = between(t, 0, 20), width = between(t, 1, between(t, 0, 3) ? 700 : 13000);
+  float *x = random_floats(t, (int64_t)n * width, 8);
+  for (int64_t i = 0; i < (int64_t)n * width; i++) /* some equal ones */
+    if (between(t, 0, 3) == 0) x[i] = rintf(x[i]);
+  both logits = put_both(t, x, (int64_t)n * width);
+  int32_t most = width < PDT_MOST_LOGPROBS ? width : PDT_MOST_LOGPROBS;
+  compare_logprobs(t, logits, n, width, between(t, 0, most));
+  compare_logprobs(t, logits, n, width, most);
+  drop_both(t, logits);
+}
+
+/* Of the rows that draws could fall over, those that have finite logits only or no positive
+ * infinity. */
+static void logprob_edges(trial *t) {
+  for (size_t i = 0; i < sizeof draw_cases / sizeof *draw_cases; i++) {
+    const draw_case *c = &draw_cases[i];
+    int32_t most = c->width < PDT_MOST_LOGPROBS ? c->width : PDT_MOST_LOGPROBS;
+    float *x = floats_of(c->width, 0);
+    for (int32_t j = 0; j < c->width; j++) x[j] = logit_of(t, c->kind, j, c->width);
+    both logits = put_both(t, x, c->width);
+    for (int32_t top = 0; top <= most && c->kind != ONE_INFINITE; top += 5)
+      compare_logprobs(t, logits, 1, c->width, top);
+    drop_both(t, logits);
+  }
+}
+
 enum { STEP_ROWS = 20, STEPS = 4 };
 
 /* One step of rows on both devices: their tokens go to places i * STEPS + step. */
@@ -1499,6 +1543,8 @@ static const operation operations[] = {{"memory", memory, TRIALS},
                                        {"plan_read", plan_read, TRIALS},
                                        {"argmax_rows, sample_rows", choice, 2 * TRIALS},
                                        {"sample_rows at the edges", draw_edges, 1},
+                                       {"logprobs_rows", logprobs, TRIALS},
+                                       {"logprobs_rows at the edges", logprob_edges, 1},
                                        {"chosen tokens", chosen_tokens, TRIALS}};
 
 enum {

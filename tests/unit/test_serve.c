@@ -299,41 +299,6 @@ static void test_no_rounds(void **state) {
   assert_int_equal(f->job->streams[0].n_committed, 4);
 }
 
-/* Where a GPU computes, log-probabilities are refused by the name of the field that asks. */
-static void test_no_logprobs(void **state) {
-  static const struct {
-    pdt_ask_form form;
-    const char *body, *field; /* "": it is taken */
-  } cases[] = {
-      {PDT_ASK_COMPLETION, "{\"prompt_ids\":[1],\"logprobs\":0}", "logprobs"},
-      {PDT_ASK_COMPLETION, "{\"prompt_ids\":[1],\"logprobs\":null}", ""},
-      {PDT_ASK_CHAT, "{\"messages\":[],\"logprobs\":true}", "logprobs"},
-      {PDT_ASK_CHAT, "{\"messages\":[],\"top_logprobs\":2,\"logprobs\":true}", "top_logprobs"},
-      {PDT_ASK_CHAT, "{\"messages\":[],\"logprobs\":false}", "messages"},
-  };
-  const fixture *f = *state;
-  const pdt_model_config model = {.hidden_size = 8, .vocab_size = 5, .max_positions = 99};
-  const pdt_sidecar_config sidecar = {
-      .hidden_size = 8,
-      .streams = STREAMS,
-      .plan_slots = SLOTS,
-      .plan_vocab_size = 9,
-      .defaults = {.block_tokens = 4, .reveal_delay = 1, .window = 4, .horizon = 8, .gamma = 0.5}};
-  pdt_request_chat chat = {.model = "m", .tokenizer = f->tokenizer};
-  const pdt_ask_context context = {{&model, &sidecar, f->tokenizer}, "m", &chat, true};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    pdt_ask ask;
-    pdt_refusal why = {0};
-    int status =
-        pdt_ask_read(&ask, cases[i].form, cases[i].body, strlen(cases[i].body), &context, &why);
-    assert_string_equal(why.field, cases[i].field);
-    assert_int_equal(status == 0, !*cases[i].field);
-    assert_int_equal(strstr(why.message, "where a GPU computes") != NULL,
-                     strstr(cases[i].field, "logprobs") != NULL);
-    if (status == 0) pdt_ask_free(&ask);
-  }
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_rounds, set_up, tear_down),
@@ -344,7 +309,6 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_order, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_order_open, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_order_without_plan, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_no_logprobs, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_kept_back, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
