@@ -200,6 +200,20 @@ def rollouts(s, ranks):
     return f"bits differ: {wrong}" if wrong else None
 
 
+def inner_rollouts(s, ranks):
+    """A pool behind a layer, random heads: pdt train refuses to teach heads that do not find what was decoded."""
+    init = ["sidecar", "init", "--model", s.t.path("trunk"), "--random", "--notes-dim", "16", "--plan-vocab", "101", "--plan-dim", "8",
+            "--layers", "1,2", "--pool-layer", "0", "--note-query", "--block-tokens", "6", "--out", s.t.path("inner.safetensors")]
+    s.run(*init)
+    more = ["--count", "4", "--max-attempts", "2", "--dtype", "F32"]
+    s.train("rollouts", "inner.safetensors", "inner", *more)
+    for n in ranks:
+        s.train("rollouts", "inner.safetensors", f"inner{n}", *more, ranks=n)
+        if s.t.bytes(f"inner{n}", "sidecar.safetensors") != s.t.bytes("inner", "sidecar.safetensors"):
+            return f"{n} ranks: bits differ"
+    return None
+
+
 def write_notes(path, rows, width, value=None):
     draw = random.Random(5)
     data = b"".join(struct.pack("<f", draw.gauss(0, 2) if value is None else value) for _ in range(rows * width))
@@ -257,7 +271,8 @@ def main():
         s = Stages(Scratch(pdt, folder))
         checks = [
             ("stages", lambda: stages(s, ranks)), ("all at once", lambda: all_at_once(s)), ("resumes", lambda: resumes(s)),
-            ("rollouts", lambda: rollouts(s, ranks)), ("notes of one's own", lambda: own_notes(s)),
+            ("rollouts", lambda: rollouts(s, ranks)), ("rollouts, an inner pool", lambda: inner_rollouts(s, ranks)),
+            ("notes of one's own", lambda: own_notes(s)),
             ("refuses", lambda: stage_refusals(s)),
         ]
         harness.run_checks(checks)

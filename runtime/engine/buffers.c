@@ -36,7 +36,8 @@ static int new_lane_buffers(pdt_run *run, pdt_error *err) {
          dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->states, err) ||
          (run->loaded->sidecar.config.pool_layers > 0 &&
           dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->pooled, err)) ||
-         PDT_NEW(&b->told_states, run->details ? c->load.own_tokens * d : 0, "round", err) ||
+         PDT_NEW(&b->told_states, run->details ? c->load.own_tokens * pdt_run_told_width(run) : 0,
+                 "round", err) ||
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
          PDT_NEW(&b->counts, ranks, "round", err) ||

@@ -464,7 +464,11 @@ static void tell_states(pdt_run *run, pdt_lane *lane) {
   int64_t d = run->loaded->model.hidden_size, at = lane->states * d;
   if (!run->details) return;
   dev->ops->download(dev, b->told_states + at, pdt_array_at(b->states, at), lane->emitted * d);
-  lane->emitted_states = b->told_states + at;
+  lane->emitted_states = lane->emitted_pooled = b->told_states + at;
+  if (!b->pooled.at) return;
+  float *pooled = b->told_states + run->setup.capacity.load.own_tokens * d + at;
+  dev->ops->download(dev, pooled, pdt_array_at(b->pooled, at), lane->emitted * d);
+  lane->emitted_pooled = pooled;
 }
 
 /* Note, coverage and readiness of this rank's blocks; of recorded ones, those that are kept. */

@@ -12,16 +12,22 @@ typedef struct rank_header {
 _Static_assert(sizeof(rank_header) == PDT_RECORD_HEADER_BYTES, "a rank's header has its size");
 
 /* What an owner says of one block; then tokens [room], coverage [S], with details the states
- * [room, d] of its steps, and a note that is carried [dn]. */
+ * [room, d] of its steps and, where the pool reads others, those [room, d], and a note that is
+ * carried [dn]. */
 typedef struct lane_record {
   float readiness;
   int32_t n_tokens;
   int32_t fault;
 } lane_record;
 
+int64_t pdt_run_told_width(const pdt_run *run) {
+  int64_t d = run->loaded->model.hidden_size;
+  return run->loaded->sidecar.config.pool_layers > 0 ? 2 * d : d;
+}
+
 pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room) {
   int64_t words = (int64_t)room + run->loaded->sidecar.config.plan_slots;
-  if (run->details) words += (int64_t)room * run->loaded->model.hidden_size;
+  if (run->details) words += (int64_t)room * pdt_run_told_width(run);
   return (pdt_bytes)sizeof(lane_record) + 4 * words;
 }
 
@@ -47,8 +53,12 @@ static char *write_record(const pdt_run *run, const pdt_lane *lane, char *at) {
   at = put(at, &record, sizeof record);
   put(at, lane->tokens, lane->emitted * 4);
   at = put(at + 4 * (int64_t)lane->room, lane->coverage, slots);
-  if (run->details && lane->emitted_states)
-    put(at, lane->emitted_states, lane->emitted * (pdt_bytes)run->loaded->model.hidden_size * 4);
+  pdt_bytes state = (pdt_bytes)run->loaded->model.hidden_size * 4;
+  if (run->details && lane->emitted_states) {
+    put(at, lane->emitted_states, lane->emitted * state);
+    if (lane->emitted_pooled != lane->emitted_states)
+      put(at + lane->room * state, lane->emitted_pooled, lane->emitted * state);
+  }
   return next;
 }
 
@@ -66,6 +76,9 @@ static const char *read_record(const pdt_run *run, pdt_lane *lane, const char *a
   at += 4 * (int64_t)lane->room;
   memcpy(lane->coverage, at, (size_t)slots);
   lane->emitted_states = run->details ? (const float *)(const void *)(at + slots) : NULL;
+  lane->emitted_pooled = lane->emitted_states;
+  if (run->details && run->loaded->sidecar.config.pool_layers > 0)
+    lane->emitted_pooled += (int64_t)lane->room * run->loaded->model.hidden_size;
   int32_t last = record.n_tokens - 1;
   lane->ended =
       last >= 0 && pdt_run_ends(run, lane->running, lane->stream, last, lane->tokens[last]);

@@ -30,6 +30,7 @@ typedef struct pdt_lane {
   float readiness;
   const pdt_logprob *logprobs; /* [emitted, running->logprobs]; on rank 0 once gathered, or NULL */
   const float *emitted_states; /* [emitted, d]; with details, on rank 0 once gathered */
+  const float *emitted_pooled; /* [emitted, d] what the pool read, likewise; may be those */
 } pdt_lane;
 
 typedef struct pdt_round_buffers {
@@ -40,7 +41,8 @@ typedef struct pdt_round_buffers {
   pdt_token *tokens;    /* of all lanes, one after another */
   pdt_array states;     /* [own tokens, d]: hidden states of own lanes' steps, likewise */
   pdt_array pooled;     /* [own tokens, d]: what the pool reads of them, where that is not those */
-  float *told_states;   /* the states on the host, with details */
+  float *told_states;   /* the states on the host, with details; then what the pool reads of them,
+                           where that is not those */
   float *notes;         /* [2, lanes, dn] in the order of by_owner; two halves: one may still be in
                            flight while the next round fills the other */
   float *coverage;      /* [lanes, S] */

@@ -70,10 +70,13 @@ static int on_block(void *context, const pdt_eval_heard *heard, pdt_error *err) 
   *x = (pdt_rollout_sample){.steps = b->n_tokens,
                             .window = s->n_windows - 1,
                             .plan = s->n_plans - 1,
+                            .readiness = b->readiness,
                             .ready = heard->block->ready,
                             .agrees = heard->block->ready && heard->block->agrees,
                             .covers = covered_by(c, heard)};
   if (keep(s, b->states, b->n_tokens * d, &x->states, err)) return -1;
+  x->pooled = x->states;
+  if (b->pooled != b->states && keep(s, b->pooled, b->n_tokens * d, &x->pooled, err)) return -1;
   const uint64_t labels[] = {x->ready, x->agrees, x->covers};
   fingerprint(s, labels, sizeof labels);
   s->n++;

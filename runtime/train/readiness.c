@@ -1,6 +1,7 @@
 #include "train/readiness.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,7 +24,8 @@ typedef struct run {
 typedef struct batch {
   int32_t n, rows, notes;
   int32_t *begin, *steps, *entry, *plan_ids, *first, *items, *each;
-  float *states, *window_notes;
+  float *states, *pooled, *window_notes; /* pooled: what the pool reads */
+  float *told;                           /* readiness as it was decoded */
   float *ready, *ready_weight, *coverage, *coverage_weight;
 } batch;
 
@@ -39,6 +41,7 @@ static int take_batch(const run *r, pdt_arena *arena, const pdt_rollout_sample *
   return TAKE(begin, b->n) || TAKE(steps, b->n) || TAKE(entry, b->n) || TAKE(plan_ids, slots) ||
                  TAKE(first, b->n + 1) || TAKE(items, b->notes) || TAKE(each, b->n + 1) ||
                  TAKE(states, (int64_t)b->rows * c->hidden_size) ||
+                 TAKE(pooled, (int64_t)b->rows * c->hidden_size) || TAKE(told, b->n) ||
                  TAKE(window_notes, (int64_t)b->notes * c->notes_dim) || TAKE(ready, b->n) ||
                  TAKE(ready_weight, b->n) || TAKE(coverage, slots) || TAKE(coverage_weight, slots)
              ? -1
@@ -57,9 +60,11 @@ static void put_sample(const run *r, const pdt_rollout_sample *x, batch *b, int3
   b->entry[i] = b->each[i] = i;
   b->first[i] = notes;
   memcpy(b->states + rows * d, x->states, (size_t)(x->steps * d) * sizeof(float));
+  memcpy(b->pooled + rows * d, x->pooled, (size_t)(x->steps * d) * sizeof(float));
   memcpy(b->window_notes + notes * dn, w->notes, (size_t)(w->n * dn) * sizeof(float));
   for (int32_t j = 0; j < w->n; j++) b->items[notes + j] = notes + j;
   memcpy(b->plan_ids + i * S, r->samples->plans[x->plan], (size_t)S * sizeof *b->plan_ids);
+  b->told[i] = x->readiness;
   b->ready[i] = r->options->label == PDT_LABEL_READY ? x->ready : x->agrees;
   b->ready_weight[i] = (float)(r->options->ready / b->n);
   int32_t filled = 0;
@@ -88,8 +93,23 @@ static int lay_out(const run *r, pdt_train_loop *l, batch *b, pdt_error *err) {
   return 0;
 }
 
-/* Both losses of a batch, and the heads' gradients. */
-static int run_heads(const run *r, pdt_arena *arena, const batch *b, double *sums, pdt_error *err) {
+/* Before anything was learned, heads must find what was decoded: else they are taught by inputs
+ * that they will never get. Backends differ within rounding, a GPU's most. */
+static int check_told(const batch *b, const pdt_real *logits, pdt_error *err) {
+  for (int32_t i = 0; i < b->n; i++) {
+    double found = (double)pdt_nn_sigmoid(logits[i]);
+    if (fabs(found - (double)b->told[i]) > 0.02)
+      return pdt_fail(err, PDT_ERROR_RUNTIME,
+                      "rollouts: a block was decoded with a readiness of %.4f, and training finds "
+                      "%.4f: they do not compute the same",
+                      (double)b->told[i], found);
+  }
+  return 0;
+}
+
+/* Both losses of a batch, and the heads' gradients. fresh: they are as they were decoded with. */
+static int run_heads(const run *r, pdt_arena *arena, const batch *b, bool fresh, double *sums,
+                     pdt_error *err) {
   const pdt_nn_sidecar *s = r->sidecar;
   const pdt_nn_blocks blocks = {b->n, b->begin, b->steps, b->entry};
   const pdt_nn_plans plans = {b->n, b->plan_ids};
@@ -100,7 +120,7 @@ static int run_heads(const run *r, pdt_arena *arena, const batch *b, double *sum
   pdt_nn_coverage_pass cover;
   pdt_nn_agree_pass agree;
   float *dcover, *dready;
-  if (pdt_nn_pool(s, &blocks, b->states, b->rows, &pool, arena, err) ||
+  if (pdt_nn_pool(s, &blocks, b->pooled, b->rows, &pool, arena, err) ||
       pdt_nn_speculate(s, b->n, pool.pooled, &note, arena, err) ||
       pdt_nn_coverage(s, &blocks, &plans, pool.pooled, &cover, arena, err) ||
       PDT_TAKE_ZEROS(arena, &dcover, slots, err) || PDT_TAKE_ZEROS(arena, &dready, b->n, err))
@@ -115,7 +135,8 @@ static int run_heads(const run *r, pdt_arena *arena, const batch *b, double *sum
                                  .notes = b->window_notes,
                                  .n_notes = b->notes,
                                  .dcoverage = dcover};
-  if (pdt_nn_agree(s, &in, &agree, arena, err)) return -1;
+  if (pdt_nn_agree(s, &in, &agree, arena, err) || (fresh && check_told(b, agree.logits, err)))
+    return -1;
   sums[COVERAGE] = pdt_nn_bce(cover.logits, b->coverage, b->coverage_weight, slots, dcover);
   sums[READY] = pdt_nn_bce(agree.logits, b->ready, b->ready_weight, b->n, dready);
   return pdt_nn_agree_back(s, &in, &agree, dready, arena, err) ||
@@ -129,7 +150,8 @@ static int learn(void *context, pdt_train_loop *l, double *sums, pdt_error *err)
   const run *r = context;
   batch b = {0};
   sums[STEPS] = 1;
-  return lay_out(r, l, &b, err) || run_heads(r, &l->arena, &b, sums, err) ? -1 : 0;
+  return lay_out(r, l, &b, err) || run_heads(r, &l->arena, &b, l->adamw.step == 0, sums, err) ? -1
+                                                                                              : 0;
 }
 
 static int report(void *context, const pdt_train_loop *l, bool measured, pdt_error *err) {
