@@ -36,7 +36,8 @@ typedef struct pdt_kernels pdt_kernels;
  * share a name give the same bits. */
 typedef struct pdt_device {
   const pdt_kernels *ops;
-  const char *name; /* of the instruction set, or "reference", "cuda sm_90": static */
+  const char *name; /* of the instruction set, or "reference", "cuda sm_90"; with " bf16" behind
+                       it where it rounds rows; the device's own */
   int threads;      /* of the host that work on one operation */
   bool host_memory; /* arrays are ordinary memory of this process */
   bool runs_ahead; /* calls return before they are done: it pays to ask for a step before the tokens
@@ -46,6 +47,10 @@ typedef struct pdt_device {
   /* Set by who made the device, before it has matrices, where the backend would quantize rows:
    * products of quantized weights take them as they are. May be cleared again. */
   bool full_rows;
+  /* Bit t: before matmul_bulk, and on CPUs matmul, multiply rows with weights of dtype t they round
+   * them to bf16, once, to the nearest, ties to even. Set by pdt_cpu_round_rows and
+   * pdt_cuda_round_rows; 0: rows are taken as they are. */
+  uint32_t rounds;
   /* Devices of the group that this one exchanges with, itself among them; 0: none. */
   int32_t joined;
   void *state; /* the backend's own */
@@ -523,6 +528,13 @@ bool pdt_cpu_isa_parse(const char *name, pdt_cpu_isa *out);
 /* A device of this process's processors, with `threads` >= 1 OpenMP threads. Errors: RUNTIME for an
  * instruction set that is not here, MEMORY. */
 int pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error *err);
+
+/* Should matmul and matmul_bulk round rows to bf16 where weights are of BF16, as PyTorch does? That
+ * halves the arithmetic of AMX tiles, and is of no use elsewhere but to get what they give. What
+ * comes out is the product of rounded rows, summed as ever. Adapters and the heads that close
+ * blocks take rows as they are. To be called before the device has matrices; after that it may be
+ * taken back, and asked for again. The device's name tells. */
+void pdt_cpu_round_rows(pdt_device *dev, bool rounds);
 
 /* Plain versions of every operation, to be read and to be compared with: they compute in double, in
  * the simplest order, so that results agree with another backend's within rounding, not in every

@@ -17,6 +17,7 @@ static void close_device(pdt_device *dev) {
     free(cpu->scratch);
     free(cpu->in_order);
     pdt_cpu_quantized_free(&cpu->quantized_room);
+    pdt_cpu_rounded_free(&cpu->rounded_room);
     pdt_cpu_slab_free(&cpu->slabs);
   }
   free(cpu);

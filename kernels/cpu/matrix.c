@@ -50,6 +50,7 @@ int pdt_cpu_matrix_new(pdt_device *dev, pdt_matrix *m, int32_t out, int32_t in, 
                     "weight matrix: expected a shape of at least [1, 1], found [%d, %d]", out, in);
   if (pdt_dtype_quantized(dtype) && pdt_cpu_quantized_reserve(dev, dtype, in, leaf_width, err))
     return -1;
+  if (pdt_cpu_rounds(dev, dtype) && pdt_cpu_rounded_reserve(dev, in, err)) return -1;
   pdt_matrix made = {.out = out, .in = in, .dtype = dtype};
   if (__builtin_mul_overflow(n_panels(&made), pdt_cpu_panel_bytes(in, dtype), &made.bytes))
     return pdt_fail(err, PDT_ERROR_MEMORY, "weight matrix: impossible size: [%d, %d] of %s", out,

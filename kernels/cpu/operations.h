@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/primitives.h"
 #include "kernels/cpu/quantized.h"
+#include "kernels/cpu/rounded.h"
 #include "kernels/cpu/slabs.h"
 
 /* What a device's state points to. */
@@ -12,6 +13,8 @@ typedef struct pdt_cpu {
   const pdt_cpu_primitives *primitives;
   const pdt_cpu_quantized *quantized;
   pdt_cpu_quantized_room quantized_room;
+  pdt_cpu_rounded_room rounded_room;
+  char name[32];  /* of the device, where it rounds rows */
   float *scratch; /* [threads, scratch_elems], used within one call */
   int64_t scratch_elems;
   int32_t *in_order; /* [n_in_order] 0, 1, 2 ..: the pages of a window of notes */

@@ -41,6 +41,15 @@ typedef struct pdt_cpu_primitives {
   void (*matmul)(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows, float *y,
                  int64_t y_stride, int threads);
 
+  /* The same of rows that are bf16 numbers, with weights of BF16: what matmul gives of finite
+   * weights, and in less time where a set has something for it. */
+  void (*matmul_bf16_rows)(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows,
+                           float *y, int64_t y_stride, int threads);
+
+  /* y = the bf16 numbers nearest to x, ties to even: beyond the largest infinity; NaN stays NaN. n
+   * floats; y may be x. */
+  void (*round_bf16)(const float *x, int64_t n, float *y);
+
   /* y[o] = sum_i w[o, i] x[i] for a row-major matrix as it stands in a file (dtype, any alignment,
    * src_stride_elems a row): 16 lanes by index. Threaded. */
   void (*matvec_unpacked)(pdt_dtype dtype, const void *w, int64_t src_stride_elems, int32_t out,

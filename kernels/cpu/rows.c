@@ -8,6 +8,10 @@ void pdt_cpu_matmul(pdt_device *dev, const pdt_matrix *w, pdt_array x, int64_t x
     pdt_cpu_quantized_matmul(dev, w, x.at, x_stride, rows, y.at);
     return;
   }
+  if (pdt_cpu_rounds(dev, w->dtype)) {
+    pdt_cpu_rounded_matmul(dev, w, x.at, x_stride, rows, y.at);
+    return;
+  }
   pdt_cpu_of(dev)->matmul(w, x.at, x_stride, rows, y.at, w->out, dev->threads);
 }
 

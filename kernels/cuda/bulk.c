@@ -96,6 +96,7 @@ void pdt_cuda_round_rows(pdt_device *dev, bool rounds) {
   if (end) *end = 0;
   if (rounds) strncat(c->name, told, sizeof c->name - strlen(c->name) - 1);
   c->bulk->rounds = rounds;
+  dev->rounds = rounds ? 1u << PDT_BF16 | 1u << PDT_F16 : 0;
 }
 
 /* ---- one call of the library ---- */

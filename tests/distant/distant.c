@@ -1,9 +1,9 @@
 /* A device whose memory the host cannot touch, as a GPU's: linked into pdt in place of the CPU's
- * (ld --wrap=pdt_cpu_device_new), it computes with the CPU's operations, but every address that it
- * gives out lies FAR from where the floats are, where no address of a process is. Whoever reads or
- * writes them without the device ends by a signal; exchanges go through downloads and uploads. With
- * it pdt gives the bits that it gives without: nothing but kernels looks behind a pdt_array. Steps
- * run ahead of their tokens, as on a GPU. */
+ * (ld --wrap=pdt_cpu_device_new and pdt_cpu_round_rows), it computes with the CPU's operations, but
+ * every address that it gives out lies FAR from where the floats are, where no address of a process
+ * is. Whoever reads or writes them without the device ends by a signal; exchanges go through
+ * downloads and uploads. With it pdt gives the bits that it gives without: nothing but kernels
+ * looks behind a pdt_array. Steps run ahead of their tokens, as on a GPU. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +12,8 @@
 
 static const uintptr_t FAR = (uintptr_t)1 << 62;
 
+void __real_pdt_cpu_round_rows(pdt_device *dev, bool rounds);
+void __wrap_pdt_cpu_round_rows(pdt_device *dev, bool rounds);
 int __real_pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error *err);
 int __wrap_pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt_error *err);
 
@@ -431,4 +433,9 @@ int __wrap_pdt_cpu_device_new(pdt_device *dev, pdt_cpu_isa isa, int threads, pdt
                       .bulk_rows = behind->bulk_rows,
                       .state = behind};
   return 0;
+}
+
+void __wrap_pdt_cpu_round_rows(pdt_device *dev, bool rounds) {
+  __real_pdt_cpu_round_rows(near_device(dev), rounds);
+  dev->rounds = near_device(dev)->rounds;
 }

@@ -146,6 +146,9 @@ static void *random_elements(uint64_t *seed, pdt_dtype dtype, int64_t n, char **
 void pdt_cpu_amx_on_host_matmul_bf16(const pdt_matrix *w, const float *x, int64_t x_stride,
                                      int32_t rows, float *y, int64_t y_stride, int threads);
 
+void pdt_cpu_amx_on_host_matmul_bf16_rows(const pdt_matrix *w, const float *x, int64_t x_stride,
+                                          int32_t rows, float *y, int64_t y_stride, int threads);
+
 static void matmul_on_host(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows,
                            float *y, int64_t y_stride, int threads) {
   (w->dtype == PDT_BF16 ? pdt_cpu_amx_on_host_matmul_bf16
@@ -157,6 +160,7 @@ static void for_each_isa(void (*test)(const pdt_cpu_primitives *)) {
   pdt_cpu_primitives k = *pdt_cpu_primitives_of(PDT_CPU_PORTABLE);
   k.name = "amx";
   k.matmul = matmul_on_host;
+  k.matmul_bf16_rows = pdt_cpu_amx_on_host_matmul_bf16_rows;
   test(&k);
 }
 
@@ -279,6 +283,52 @@ static void matmul_on(const pdt_cpu_primitives *k) {
 static void matmul_rows_are_independent(void **state) {
   (void)state;
   for_each_isa(matmul_on);
+}
+
+/* Rows that are bf16 numbers: what matmul gives, in batches of all sizes; and, leaving nothing of
+ * them out, what the plain version gives. */
+static void bf16_rows_of(const pdt_cpu_primitives *k, uint64_t *seed, const shape *s,
+                         int32_t rows) {
+  char *owner;
+  void *src;
+  pdt_matrix m = random_matrix(seed, s, &owner, &src);
+  int64_t x_stride = s->in + between(seed, 0, 5), y_stride = s->out + between(seed, 0, 5);
+  float *x = random_floats(seed, rows * x_stride, 1);
+  float *y = new_floats(rows * y_stride), *want = new_floats(rows * y_stride);
+  for (int64_t i = 0; i < rows * y_stride; i++) y[i] = want[i] = 77;
+  k->round_bf16(x, rows * x_stride, x);
+  for (int32_t r = 0; r < rows; r++)
+    plain_matvec(s->dtype, src, s->in, s->out, s->in, x + r * x_stride, want + r * y_stride);
+  k->matmul_bf16_rows(&m, x, x_stride, rows, y, y_stride, 1);
+  assert_close(y, want, rows * y_stride, 1e-7 * s->in * (1 + sqrt(s->in)), 1);
+  k->matmul(&m, x, x_stride, rows, want, y_stride, 1);
+  assert_memory_equal(y, want, (size_t)(rows * y_stride) * sizeof *y);
+  for (int32_t batch = 1; batch <= rows; batch += 1 + batch / 2) {
+    for (int32_t r = 0; r < rows; r++)
+      memset(want + r * y_stride, 0, (size_t)s->out * sizeof *want);
+    for (int32_t r = 0; r < rows; r += batch)
+      k->matmul_bf16_rows(&m, x + r * x_stride, x_stride, rows - r < batch ? rows - r : batch,
+                          want + r * y_stride, y_stride, 1 + batch % 3);
+    assert_memory_equal(y, want, (size_t)(rows * y_stride) * sizeof *y);
+  }
+  free(x), free(y), free(want), free(owner);
+  device.ops->matrix_free(&device, &m);
+}
+
+static void bf16_rows_on(const pdt_cpu_primitives *k) {
+  uint64_t seed = 12;
+  for (int trial = 0; trial < MATMUL_TRIALS / 2; trial++) {
+    shape s = random_shape(&seed);
+    s.dtype = PDT_BF16;
+    bf16_rows_of(k, &seed, &s, between(&seed, 1, 2 * MATMUL_ROWS));
+  }
+  shape deep = {.out = 100, .in = 1700, .leaf = 64, .dtype = PDT_BF16};
+  bf16_rows_of(k, &seed, &deep, MATMUL_ROWS); /* few of its panels stay in the cache */
+}
+
+static void bf16_rows_are_multiplied(void **state) {
+  (void)state;
+  for_each_isa(bf16_rows_on);
 }
 
 /* Large enough that a team of threads really starts, and that panels are taken in chunks; also
@@ -702,6 +752,40 @@ static void half_precision_is_widened_exactly(void **state) {
   for_each_isa(halves_on);
 }
 
+/* Rounds one number, in a place that is the number of those before it, so that tails are met. */
+static float rounded_at(const pdt_cpu_primitives *k, float x, int place) {
+  float all[40] = {0};
+  all[place] = x;
+  k->round_bf16(all, place + 1, all);
+  return all[place];
+}
+
+/* Borders of all kinds, and what is no number. */
+static void rounding_on(const pdt_cpu_primitives *k) {
+  static const uint32_t lower[] = {0,      1,      0x7fff, 0x8000, 0x8001,
+                                   0xffff, 0x4000, 0xc000, 0x7ffe, 0x8002};
+  for (uint32_t upper = 0; upper < 65536; upper += upper % 128 < 4 ? 1 : 5)
+    for (int i = 0; i < 10; i++) {
+      uint32_t bits = upper << 16 | lower[i], got;
+      uint16_t half;
+      float x, y;
+      memcpy(&x, &bits, sizeof x);
+      y = rounded_at(k, x, (int)(upper + (uint32_t)i) % 40);
+      pdt_from_float(PDT_BF16, &x, 1, &half);
+      memcpy(&got, &y, sizeof got);
+      assert_true(isnan(x) ? isnan(y) && (got & 0xffff) == 0 : got == (uint32_t)half << 16);
+    }
+  assert_true(rounded_at(k, INFINITY, 3) == INFINITY);
+  assert_true(rounded_at(k, 0x1.fefffep127f, 0) == -rounded_at(k, -0x1.fep127f, 1));
+  assert_true(rounded_at(k, 0x1.ffp127f, 17) == INFINITY); /* no bf16 number is so large */
+  assert_true(rounded_at(k, 1 + 0x1p-8f, 5) == 1 && rounded_at(k, 1 + 0x3p-8f, 5) == 1 + 0x1p-6f);
+}
+
+static void rounding_is_to_nearest_even(void **state) {
+  (void)state;
+  for_each_isa(rounding_on);
+}
+
 /* AVX2 and AVX-512 both fuse, in the same order: the same bits. */
 static void same_bits_on_avx2_and_avx512(void **state) {
   (void)state;
@@ -800,6 +884,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(matrix_packs_and_unpacks),
       cmocka_unit_test(matmul_rows_are_independent),
+      cmocka_unit_test(bf16_rows_are_multiplied),
       cmocka_unit_test(matmul_threads_leave_no_trace),
       cmocka_unit_test(matmul_split_over_ranks),
       cmocka_unit_test(matvec_unpacked_is_right),
@@ -809,6 +894,7 @@ int main(void) {
       cmocka_unit_test(windows_are_right),
       cmocka_unit_test(nan_is_never_lost),
       cmocka_unit_test(half_precision_is_widened_exactly),
+      cmocka_unit_test(rounding_is_to_nearest_even),
       cmocka_unit_test(same_bits_on_avx2_and_avx512),
       cmocka_unit_test(same_attention_on_avx2_and_avx512),
       cmocka_unit_test(names_parse),

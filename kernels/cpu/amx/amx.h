@@ -17,4 +17,9 @@ bool pdt_cpu_amx_works(void);
 void pdt_cpu_amx_matmul_bf16(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows,
                              float *y, int64_t y_stride, int threads);
 
+/* matmul_bf16_rows of pdt_cpu_primitives: the same without low parts, which such rows have not, in
+ * half as many multiplications of tiles. */
+void pdt_cpu_amx_matmul_bf16_rows(const pdt_matrix *w, const float *x, int64_t x_stride,
+                                  int32_t rows, float *y, int64_t y_stride, int threads);
+
 #endif

@@ -1,8 +1,9 @@
 /* Matrix products by tiles. A panel of bf16 weights (primitives.h) is a row of tiles as it stands:
  * 32 inputs by 16 outputs in 1,024 bytes. A tile of x holds 8 rows of 32 inputs, their high parts
- * and under them their low parts; the sums of both end up in one tile of sums. Rows of a tile know
- * nothing of one another, so a row's bits do not depend on the batch; fewer than 8 rows are padded
- * with zeros, since reading the weights takes longer than multiplying a whole tile.
+ * and under them their low parts; the sums of both end up in one tile of sums. Rows that are bf16
+ * numbers have no low parts: a tile holds 16 of them. Rows of a tile know nothing of one another,
+ * so a row's bits do not depend on the batch; where there are fewer the tile is padded with zeros,
+ * since reading the weights takes longer than multiplying a whole tile.
  *
  * A leaf of the sum tree is cut in chunks of 32 inputs from its own beginning, wherever that is, so
  * that a shard's leaves are cut like the whole matrix's. */
@@ -19,8 +20,7 @@
 #endif
 
 enum {
-  CHUNK = 32,           /* inputs of a tile */
-  HALF = TILE_ROWS / 2, /* rows of x in a tile */
+  CHUNK = 32, /* inputs of a tile */
   TILE_ELEMS = TILE_ROWS * CHUNK,
   MAX_DEPTH = 33,           /* of a tree over at most 2^31 leaves */
   BATCH_ROWS = 256,         /* rows whose parts are made at a time */
@@ -35,14 +35,15 @@ typedef struct product {
   const float *x;
   int64_t x_stride;
   int32_t rows;
+  int32_t height; /* rows of x in a tile: 8 in two parts, or 16 that are bf16 numbers */
   float *y;
   int64_t y_stride;
   uint16_t *parts; /* [tiles of rows, chunks] tiles of x; NULL: each is made where it is used */
 } product;
 
-/* The sums of 8 rows of x and 16 outputs. */
+/* The sums of a tile's rows of x and 16 outputs. */
 typedef struct block {
-  float at[HALF * PDT_PANEL]; /* [rows, outputs] */
+  float at[TILE_ROWS * PDT_PANEL]; /* [rows, outputs], of which `height` rows are used */
 } block;
 
 static uint32_t bits_of(float x) {
@@ -67,26 +68,30 @@ static uint16_t nearest(float x) {
   return (uint16_t)(overflows ? cut | quiet : rounded);
 }
 
-/* Inputs begin .. begin+n-1 of 8 rows from `row` on as a tile; zeros where there are none. */
+/* What the nearest bf16 leaves of x, which is its own; of what is no number that tells all. */
+static uint16_t rest_of(float x, uint16_t high) {
+  return (bits_of(x) & 0x7f800000) == 0x7f800000 ? 0 : nearest(x - wide(high));
+}
+
+/* Inputs begin .. begin+n-1 of the rows from `row` on as a tile; zeros where there are none. */
 static void split(const product *p, int32_t row, int32_t begin, int32_t n, uint16_t *tile) {
-  int32_t rows = p->rows - row < HALF ? p->rows - row : HALF;
-  if (rows < HALF || n < CHUNK) memset(tile, 0, TILE_ELEMS * sizeof *tile);
+  int32_t rows = p->rows - row < p->height ? p->rows - row : p->height;
+  bool low_parts = p->height < TILE_ROWS;
+  if (rows < p->height || n < CHUNK) memset(tile, 0, TILE_ELEMS * sizeof *tile);
   for (int32_t r = 0; r < rows; r++) {
     const float *x = p->x + (row + r) * p->x_stride + begin;
-    uint16_t *high = tile + (int64_t)r * CHUNK, *low = high + HALF * CHUNK;
-    for (int32_t i = 0; i < n; i++) {
-      high[i] = nearest(x[i]);
-      /* Of what is no number the high part tells all. */
-      float rest = x[i] - wide(high[i]);
-      low[i] = (bits_of(x[i]) & 0x7f800000) == 0x7f800000 ? 0 : nearest(rest);
-    }
+    uint16_t *high = tile + (int64_t)r * CHUNK;
+    for (int32_t i = 0; i < n; i++) high[i] = nearest(x[i]);
+    if (!low_parts) continue;
+    uint16_t *low = high + (int64_t)p->height * CHUNK;
+    for (int32_t i = 0; i < n; i++) low[i] = rest_of(x[i], high[i]);
   }
 }
 
 /* All tiles of x of one tile of rows. */
 static void split_rows(const product *p, int32_t row) {
   const pdt_sum_tree *tree = &p->w->tree;
-  uint16_t *tile = p->parts + row / HALF * p->chunks * TILE_ELEMS;
+  uint16_t *tile = p->parts + row / p->height * p->chunks * TILE_ELEMS;
   for (int32_t leaf = 0, begin = 0; leaf < tree->leaves; begin = tree->leaf_end[leaf++])
     for (int32_t i = begin; i < tree->leaf_end[leaf]; i += CHUNK, tile += TILE_ELEMS) {
       int32_t left = tree->leaf_end[leaf] - i;
@@ -97,7 +102,7 @@ static void split_rows(const product *p, int32_t row) {
 /* The tile of x for chunk number `chunk`, which holds n inputs from i on; room for making it. */
 static const uint16_t *x_tile(const product *p, int32_t row, int64_t chunk, int32_t i, int32_t n,
                               uint16_t *room) {
-  if (p->parts) return p->parts + (row / HALF * p->chunks + chunk) * TILE_ELEMS;
+  if (p->parts) return p->parts + (row / p->height * p->chunks + chunk) * TILE_ELEMS;
   split(p, row, i, n, room);
   return room;
 }
@@ -118,9 +123,13 @@ static const uint16_t *weight_tile(const char *panel, int32_t i, int32_t n, uint
   return room;
 }
 
-/* Sums of high parts and of low parts, added. */
-static inline void add_parts(const float *sums, block *b) {
-  for (int i = 0; i < HALF * PDT_PANEL; i++) b->at[i] = sums[i] + sums[HALF * PDT_PANEL + i];
+/* Sums of high parts and of low parts, added; or those of high parts, which are all there are. */
+static inline void add_parts(const product *p, const float *sums, block *b) {
+  int n = p->height * PDT_PANEL;
+  if (p->height == TILE_ROWS)
+    memcpy(b->at, sums, sizeof b->at);
+  else
+    for (int i = 0; i < n; i++) b->at[i] = sums[i] + sums[n + i];
 }
 
 /* The sums of one leaf, for R tiles of rows by P panels: tiles 0 to 3 hold the sums, 4 and 5 x, 6
@@ -138,7 +147,7 @@ static inline __attribute__((always_inline)) int64_t leaf_sums(const product *p,
   for (int32_t i = leaf.begin; i < leaf.end; i += CHUNK, chunk++) {
     int32_t n = leaf.end - i < CHUNK ? leaf.end - i : CHUNK;
     TILE_LOAD(4, x_tile(p, row, chunk, i, n, room[0]));
-    if (R > 1) TILE_LOAD(5, x_tile(p, row + HALF, chunk, i, n, room[1]));
+    if (R > 1) TILE_LOAD(5, x_tile(p, row + p->height, chunk, i, n, room[1]));
     TILE_LOAD(6, weight_tile(panel, i, n, room[2]));
     TILE_MULTIPLY(0, 4, 6);
     if (R > 1) TILE_MULTIPLY(2, 5, 6);
@@ -147,18 +156,18 @@ static inline __attribute__((always_inline)) int64_t leaf_sums(const product *p,
     if (R > 1 && P > 1) TILE_MULTIPLY(3, 5, 7);
   }
   TILE_STORE(0, out);
-  add_parts(out, &sums[0]);
+  add_parts(p, out, &sums[0]);
   if (P > 1) {
     TILE_STORE(1, out);
-    add_parts(out, &sums[1]);
+    add_parts(p, out, &sums[1]);
   }
   if (R > 1) {
     TILE_STORE(2, out);
-    add_parts(out, &sums[2]);
+    add_parts(p, out, &sums[2]);
   }
   if (R > 1 && P > 1) {
     TILE_STORE(3, out);
-    add_parts(out, &sums[3]);
+    add_parts(p, out, &sums[3]);
   }
   return chunk;
 }
@@ -167,7 +176,7 @@ static inline __attribute__((always_inline)) int64_t leaf_sums(const product *p,
 static void store_block(const product *p, int32_t row, int64_t panel, const block *b) {
   int64_t o = panel * PDT_PANEL, left = p->w->out - o;
   size_t outputs = (size_t)(left < PDT_PANEL ? left : PDT_PANEL);
-  for (int32_t r = 0; r < HALF && row + r < p->rows; r++)
+  for (int32_t r = 0; r < p->height && row + r < p->rows; r++)
     memcpy(p->y + (row + r) * p->y_stride + o, b->at + r * PDT_PANEL, outputs * sizeof(float));
 }
 
@@ -184,19 +193,20 @@ static inline __attribute__((always_inline)) void tile(const product *p, int32_t
     for (int m = tree->merges[leaf]; m > 0; m--, top--)
       for (int b = 0; b < 4; b++)
         if (b / 2 < R && b % 2 < P)
-          for (int i = 0; i < HALF * PDT_PANEL; i++)
+          for (int i = 0; i < p->height * PDT_PANEL; i++)
             stack[top - 2][b].at[i] += stack[top - 1][b].at[i];
   }
   for (int b = 0; b < 4; b++)
-    if (b / 2 < R && b % 2 < P) store_block(p, row + b / 2 * HALF, panel + b % 2, &stack[0][b]);
+    if (b / 2 < R && b % 2 < P)
+      store_block(p, row + b / 2 * p->height, panel + b % 2, &stack[0][b]);
 }
 
 static void one_panel(const product *p, int32_t row, int64_t panel) {
-  p->rows - row > HALF ? tile(p, row, panel, 2, 1) : tile(p, row, panel, 1, 1);
+  p->rows - row > p->height ? tile(p, row, panel, 2, 1) : tile(p, row, panel, 1, 1);
 }
 
 static void two_panels(const product *p, int32_t row, int64_t panel) {
-  p->rows - row > HALF ? tile(p, row, panel, 2, 2) : tile(p, row, panel, 1, 2);
+  p->rows - row > p->height ? tile(p, row, panel, 2, 2) : tile(p, row, panel, 1, 2);
 }
 
 /* All rows for panels begin .. end-1, which are taken by as many as stay in the cache. */
@@ -206,7 +216,7 @@ static void panels(const product *p, int64_t begin, int64_t end) {
   tiles_begin();
   for (; begin < end; begin += chunk) {
     int64_t stop = end - begin < chunk ? end : begin + chunk;
-    for (int32_t row = 0; row < p->rows; row += 2 * HALF) {
+    for (int32_t row = 0; row < p->rows; row += 2 * p->height) {
       int64_t panel = begin;
       for (; panel + 2 <= stop; panel += 2) two_panels(p, row, panel);
       if (panel < stop) one_panel(p, row, panel);
@@ -229,27 +239,29 @@ static void multiply(const product *p, int team) {
   {
     if (p->parts) {
 #pragma omp for schedule(static)
-      for (int32_t row = 0; row < p->rows; row += HALF) split_rows(p, row);
+      for (int32_t row = 0; row < p->rows; row += p->height) split_rows(p, row);
     }
 #pragma omp for schedule(static, 1)
     for (int t = 0; t < team; t++) panels(p, n * t / team, n * (t + 1) / team);
   }
 }
 
-void pdt_cpu_amx_matmul_bf16(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows,
-                             float *y, int64_t y_stride, int threads) {
+/* Of rows whose tiles are of that height. */
+static void matmul(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows, float *y,
+                   int64_t y_stride, int threads, int32_t height) {
   if (rows < 1) return;
   product p = {.w = w,
                .panel_bytes = pdt_cpu_panel_bytes(w->in, w->dtype),
                .chunks = count_chunks(&w->tree),
                .x_stride = x_stride,
+               .height = height,
                .y_stride = y_stride};
   int64_t batch = rows < BATCH_ROWS ? rows : BATCH_ROWS;
   int64_t worth = 1 + (int64_t)w->out * w->in / THREAD_WEIGHTS;
   int64_t panels = ((int64_t)w->out + PDT_PANEL - 1) / PDT_PANEL;
   int64_t team = threads < worth ? threads : worth;
   uint16_t *parts = NULL;
-  if (!PDT_NEW(&parts, (batch + HALF - 1) / HALF * p.chunks * TILE_ELEMS, "parts", NULL))
+  if (!PDT_NEW(&parts, (batch + height - 1) / height * p.chunks * TILE_ELEMS, "parts", NULL))
     p.parts = parts;
   for (int32_t row = 0; row < rows; row += BATCH_ROWS) {
     p.x = x + row * x_stride;
@@ -258,4 +270,14 @@ void pdt_cpu_amx_matmul_bf16(const pdt_matrix *w, const float *x, int64_t x_stri
     multiply(&p, (int)(team < panels ? team : panels));
   }
   free(parts);
+}
+
+void pdt_cpu_amx_matmul_bf16(const pdt_matrix *w, const float *x, int64_t x_stride, int32_t rows,
+                             float *y, int64_t y_stride, int threads) {
+  matmul(w, x, x_stride, rows, y, y_stride, threads, TILE_ROWS / 2);
+}
+
+void pdt_cpu_amx_matmul_bf16_rows(const pdt_matrix *w, const float *x, int64_t x_stride,
+                                  int32_t rows, float *y, int64_t y_stride, int threads) {
+  matmul(w, x, x_stride, rows, y, y_stride, threads, TILE_ROWS);
 }

@@ -14,5 +14,6 @@ static void matmul(const pdt_matrix *w, const float *x, int64_t x_stride, int32_
 const pdt_cpu_primitives pdt_cpu_amx_primitives = {
     .name = "amx",
     .matmul = matmul,
+    .matmul_bf16_rows = pdt_cpu_amx_matmul_bf16_rows,
     PDT_ISA_BUT_MATMUL,
 };

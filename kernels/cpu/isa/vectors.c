@@ -21,6 +21,18 @@ void PDT_ISA_NAME(rms_norm)(const float *x, const float *weight, float eps, int3
   }
 }
 
+INLINE vec round_bf16_vec(vec x) {
+  uvec bits = (uvec)x, rounded = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+  ivec is_number = (ivec)(bits & 0x7fffffff) <= 0x7f800000;
+  return choose(is_number, (vec)rounded, (vec)((bits & 0xffff0000u) | 0x400000u));
+}
+
+void PDT_ISA_NAME(round_bf16)(const float *x, int64_t n, float *y) {
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES) store(y + i, round_bf16_vec(load(x + i)));
+  if (i < n) store_first(y + i, round_bf16_vec(load_first(x + i, n - i, 0)), n - i);
+}
+
 INLINE vec silu_mul_vec(vec gate, vec up) {
   return gate / (splat(1.0f) + exp_vec(-gate)) * up;
 }
