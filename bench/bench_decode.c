@@ -5,7 +5,7 @@
  *
  *   [mpirun -n P] bench_decode --model DIR --sidecar FILE [--tp T] [--threads N]
  *       [--streams 1,2,4,8,16] [--tokens 64] [--prompt 32] [--repeats 3] [--quantize Q4_0]
- *       [--compute f32] [--json] [--break-rows N]
+ *       [--compute f32|bf16] [--json] [--break-rows N]
  *
  * %limit: of the larger of the two, the time to read the weights and the time to multiply.
  *
@@ -474,10 +474,11 @@ int main(int argc, char **argv) {
   if (!parse(&b, argc, argv)) {
     status = 2;
     if (b.world.rank == 0)
-      fprintf(stderr,
-              "usage: bench_decode --model DIR --sidecar FILE [--tp T] [--threads N] "
-              "[--streams 1,2,4,8,16] [--tokens N] [--prompt N] [--repeats N] "
-              "[--kernels NAME] [--quantize TYPE] [--compute f32] [--json] [--break-rows N]\n");
+      fprintf(
+          stderr,
+          "usage: bench_decode --model DIR --sidecar FILE [--tp T] [--threads N] "
+          "[--streams 1,2,4,8,16] [--tokens N] [--prompt N] [--repeats N] "
+          "[--kernels NAME] [--quantize TYPE] [--compute f32|bf16] [--json] [--break-rows N]\n");
   } else if (run(&b, &err)) {
     if (b.world.rank == 0) fprintf(stderr, "bench_decode: %s\n", err.message);
   } else {

@@ -101,19 +101,24 @@ static float chains_portable(void) {
   return result;
 }
 
+/* Is that the set of the kernels of a device's name? */
+static bool are_of(const char *kernels, const char *set) {
+  size_t n = strlen(set);
+  return strncmp(kernels, set, n) == 0 && (kernels[n] == 0 || kernels[n] == ' ');
+}
+
 double machine_peak_flops(const char *kernels, int threads) {
   float (*run)(void) = chains_portable;
   double lanes = 4;
 #if defined(__x86_64__)
-  if (strcmp(kernels, "avx512") == 0 || strcmp(kernels, "amx") == 0)
-    run = chains_avx512, lanes = 16;
-  if (strcmp(kernels, "avx2") == 0) run = chains_avx2, lanes = 8;
+  if (are_of(kernels, "avx512") || are_of(kernels, "amx")) run = chains_avx512, lanes = 16;
+  if (are_of(kernels, "avx2")) run = chains_avx2, lanes = 8;
   if (strcmp(kernels, MACHINE_BF16_DOT) == 0) {
     if (!__builtin_cpu_supports("avx512bf16")) return 0;
     run = chains_bf16, lanes = 32;
   }
 #else
-  (void)kernels;
+  (void)are_of, (void)kernels;
 #endif
   double start = pdt_seconds();
   float total = 0;

@@ -16,9 +16,9 @@ typedef struct machine_piece {
 double machine_read_seconds(const machine_piece *pieces, int32_t n, int threads);
 
 /* Flops per second of independent multiply-adds in registers, in the vectors of the kernels of that
- * name ("avx512", "avx2", "portable"), on so many threads; or with MACHINE_BF16_DOT of dot products
- * of pairs of bf16 numbers, 0 where the machine has none. */
-#define MACHINE_BF16_DOT "avx512 bf16"
+ * name ("avx512", "avx2", "portable"; a device's, "avx512 bf16", is one), on so many threads; or
+ * with MACHINE_BF16_DOT of dot products of pairs of bf16 numbers, 0 where the machine has none. */
+#define MACHINE_BF16_DOT "dot products"
 double machine_peak_flops(const char *kernels, int threads);
 
 /* The matrices that one decode step reads, of this rank's share: pieces[n] for free(). The
