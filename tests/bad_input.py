@@ -376,7 +376,7 @@ FLAGS = {
     "flag: --tp 0": (flags("--tp", "0"), 2, "--tp: expected an integer"),
     "flag: negative threads": (flags("--threads", "-1"), 2, "--threads: expected"),
     "flag: a million threads": (flags("--threads", "1000000"), 2, "--threads: expected"),
-    "flag: rounding on a CPU": (flags("--device", "cpu", "--compute", "bf16"), 2, "--compute bf16: is for GPUs"),
+    "flag: rounding for weights that are whole": (flags("--device", "cpu", "--compute", "bf16"), 2, "--compute bf16: expected weights of BF16"),
     "flag: a type that nothing is computed in": (flags("--compute", "f64"), 2, "--compute: expected f32 or bf16, found 'f64'"),
     "flag: gamma NaN": (flags("--gamma", "nan"), 2, "--gamma: expected"),
     "flag: unknown policy": (flags("--policy", "lenient"), 2, "lenient"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare pdt with the oracle's cases in many layouts.
 
-usage: layouts.py PDT CASES_DIR [--layouts 1x1,1x1x2,2x2 ...] [--case NAME ...] [--with "--flag ..."]
+usage: layouts.py PDT CASES_DIR [--layouts 1x1,1x1x2,2x2 ...] [--case NAME ...] [--with "--flag ..."] [--tolerance X]
        layouts.py PDT --fresh [--first-seed N | --random-seed] [--layouts ...]
 
 A layout is RANKSxT or RANKSxTxTHREADS. Tokens, actions, windows and orders must be equal, vectors
@@ -24,7 +24,7 @@ def bytes_of(path):
         return f.read()
 
 
-def compare(pdt, case, layouts, scratch, extra):
+def compare(pdt, case, layouts, scratch, extra, tolerance):
     """The differences of one case, in words."""
     want = harness.json.loads(bytes_of(os.path.join(case, "expected.json")))
     bad, first = [], None
@@ -34,7 +34,7 @@ def compare(pdt, case, layouts, scratch, extra):
             got = harness.decode(
                 pdt, f"{case}/model", f"{case}/sidecar.safetensors", f"{case}/request.json", trace, layout, extra
             )
-            wrong = harness.difference(got, want)
+            wrong = harness.difference(got, want, tolerance)
         except (harness.Failed, KeyError, TypeError, AttributeError) as e:
             wrong = f"{type(e).__name__}: {e}"
         if not wrong and layout.power_of_two():
@@ -68,6 +68,7 @@ def main():
     p.add_argument("--layouts", default=LAYOUTS)
     p.add_argument("--case", action="append", help="these cases alone")
     p.add_argument("--with", dest="extra", default="", help="flags of every run")
+    p.add_argument("--tolerance", type=float, default=harness.TOLERANCE)
     p.add_argument("--fresh", action="store_true")
     p.add_argument("--first-seed", type=int, default=1)
     p.add_argument("--random-seed", action="store_true")
@@ -86,7 +87,9 @@ def main():
             make_fresh(folder, seed)
         names = a.case or sorted(os.listdir(folder))
         extra = a.extra.split()
-        bad = [b for name in names for b in compare(a.pdt, os.path.join(folder, name), layouts, scratch, extra)]
+        bad = [
+            b for name in names for b in compare(a.pdt, os.path.join(folder, name), layouts, scratch, extra, a.tolerance)
+        ]
     runs = len(names) * len(layouts)
     print(f"{runs - len(bad)} of {runs} runs equal the oracle")
     sys.exit(bool(bad) or not runs)

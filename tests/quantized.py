@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""decode --quantize: the same bits in every layout, and those of a model whose floats are what the
-blocks mean.
+"""decode --quantize and --compute: the same bits in every layout, and those of a model whose floats are
+what the blocks mean.
 
 usage: quantized.py PDT [--ranks 0]
 
@@ -20,6 +20,7 @@ MODEL = os.path.join(harness.ROOT, "launch", "model")
 SIDECAR = os.path.join(MODEL, "sidecar.safetensors")
 LAYOUTS = "1x1,1x1x2,2x1,2x2,4x1,4x4,3x3"
 PIECE = 32
+ROUNDED = ("--compute", "bf16")
 SETTINGS = dict(
     streams=4, block_tokens=6, reveal_delay=1, window=8, horizon=8, gamma=0.0, policy="selective",
     max_attempts=2, max_tokens=30, max_rounds=40, temperature=0.0,
@@ -83,7 +84,7 @@ class Quantized:
     def __init__(self, pdt, layouts, scratch):
         self.pdt, self.layouts, self.scratch = pdt, layouts, scratch
         self.request = os.path.join(scratch, "request.json")
-        prompt = [3 + 37 * i % 1300 for i in range(40)]
+        prompt = [3 + 37 * i % 1300 for i in range(150)]
         with open(self.request, "w", encoding="utf-8") as f:
             json.dump(dict(prompt_ids=prompt, settings=SETTINGS), f)
 
@@ -102,7 +103,7 @@ class Quantized:
             if layout.power_of_two() and text != first_bytes:
                 return f"{layout.name}: not bit-identical to {self.layouts[0].name}"
             # Sums in another order change activations by rounding, and now and then that makes a code
-            # of 8 bits another one, which is 1 / 254 of the largest of its 32.
+            # of 8 bits another one, which is 1 / 254 of the largest of its 32; or a number of bf16.
             wrong = harness.difference(got, first, harness.TOLERANCE if "f32" in flags else 5e-2)
             if wrong:
                 return f"{layout.name}: {wrong}"
@@ -111,7 +112,8 @@ class Quantized:
     def as_rounded_model(self, name):
         """With whole activations: the bits of a model whose floats are the blocks' values."""
         folder = os.path.join(self.scratch, name)
-        write_rounded(folder, name)
+        if not os.path.exists(folder):
+            write_rounded(folder, name)
         layout = self.layouts[0]
         want = self.trace(layout, model=folder)[1]
         if self.trace(layout, "--quantize", name, "--compute", "f32")[1] != want:
@@ -122,37 +124,55 @@ class Quantized:
             return "activations are whole without --compute f32"
         return None if self.trace(layout)[1] != want else "the weights are not rounded"
 
-    def sets_agree(self):
+    def sets_agree(self, *flags):
         """AVX2 and AVX-512 give the same bits, as they do with float weights."""
         traces = {}
         for kernels in ("avx2", "avx512"):
             try:
-                traces[kernels] = self.trace(self.layouts[0], "--quantize", "q4_0", "--kernels", kernels)[1]
+                traces[kernels] = self.trace(self.layouts[0], *flags, "--kernels", kernels)[1]
             except harness.Failed as e:
                 if "does not have" not in str(e):
                     return str(e)
         return None if len(set(traces.values())) <= 1 else "the traces differ"
 
-    def verified(self):
-        """A journal's notes come out again with the same --quantize, and not without."""
+    def rounded(self):
+        """Activations are, and the run says so."""
+        if self.trace(self.layouts[0], *ROUNDED)[1] == self.trace(self.layouts[0])[1]:
+            return "activations are whole"
+        told = harness.run(
+            [self.pdt, "decode", "--model", MODEL, "--sidecar", SIDECAR, "--request", self.request, "--kernels", "portable", *ROUNDED]
+        )
+        return None if "kernels portable bf16" in told.err else f"not told: {told.err.strip()}"
+
+    def verified(self, *flags):
+        """A journal's notes come out again with the same flags, and not without."""
         journal = os.path.join(self.scratch, "run.journal")
         model = ["--model", MODEL, "--sidecar", SIDECAR]
         made = harness.run(
-            [self.pdt, "decode", *model, "--request", self.request, "--journal", journal, "--quantize", "q4_0"]
+            [self.pdt, "decode", *model, "--request", self.request, "--journal", journal, "--overwrite", *flags]
         )
         if made.status != 0:
             return made.err.strip()
         verify = [self.pdt, "inspect", "--verify", *model, journal]
-        again = harness.run([*verify, "--quantize", "q4_0"])
+        again = harness.run([*verify, *flags])
         if again.status != 0:
             return f"verify: {again.err.strip()}"
-        return None if harness.run(verify).status == 1 else "verified with other weights"
+        return None if harness.run(verify).status == 1 else "verified with other numbers"
+
+    def floats(self):
+        """The folder of a model in F32."""
+        folder = os.path.join(self.scratch, "q8_0")
+        if not os.path.exists(folder):
+            write_rounded(folder, "q8_0")
+        return folder
 
     def refused(self):
         decode = [self.pdt, "decode", "--model", MODEL, "--sidecar", SIDECAR, "--request", self.request]
         cases = [
             ("a type that is not made", [*decode, "--quantize", "q4_k"], 2, "expected q8_0 or q4_0, found 'q4_k'"),
             ("inspect", [self.pdt, "inspect", MODEL, "--quantize", "q4_0"], 2, "belong to --verify"),
+            ("rounding for blocks", [*decode, *ROUNDED, "--quantize", "q4_0"], 2, "expected weights of BF16, which it rounds activations for, found Q8_0 in the head"),
+            ("rounding for floats", [*decode, *ROUNDED, "--model", self.floats()], 2, "found F32 in the head"),
         ]
         return harness.refusals(cases, "pdt")
 
@@ -169,8 +189,12 @@ def main():
                 ("q4_0 in layouts, activations whole", lambda: q.in_layouts("--quantize", "q4_0", "--compute", "f32")),
                 ("q8_0 as the rounded model", lambda: q.as_rounded_model("q8_0")),
                 ("q4_0 as the rounded model", lambda: q.as_rounded_model("q4_0")),
-                ("instruction sets agree", q.sets_agree),
-                ("journals", q.verified),
+                ("bf16 activations in layouts", lambda: q.in_layouts(*ROUNDED)),
+                ("bf16 activations are rounded", q.rounded),
+                ("instruction sets agree on q4_0", lambda: q.sets_agree("--quantize", "q4_0")),
+                ("instruction sets agree on bf16 activations", lambda: q.sets_agree(*ROUNDED)),
+                ("journals of q4_0", lambda: q.verified("--quantize", "q4_0")),
+                ("journals of bf16 activations", lambda: q.verified(*ROUNDED)),
                 ("refusals", q.refused),
             ]
         )

@@ -42,8 +42,8 @@ static const struct argp_option options[] = {
     {"device", OPT_ENGINE + PDT_FLAG_DEVICE, "NAME", 0,
      "cpu, cuda or auto; by default GPUs where every rank can use one", 0},
     {"compute", OPT_ENGINE + PDT_FLAG_COMPUTE, "TYPE", 0,
-     "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is half "
-     "the arithmetic (f32); on CPUs f32 keeps activations whole where weights are quantized",
+     "with --verify: f32 or bf16, as the run had it; on CPUs f32 keeps activations whole where "
+     "weights are quantized",
      0},
     {"quantize", OPT_ENGINE + PDT_FLAG_QUANTIZE, "TYPE", 0,
      "with --verify: q8_0 or q4_0, as the run had it", 0},

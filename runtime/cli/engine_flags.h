@@ -47,9 +47,10 @@ error_t pdt_engine_flag_parse(pdt_engine_options *engine, pdt_engine_flag flag, 
   {"device", (key) + PDT_FLAG_DEVICE, "NAME", 0, \
    "cpu, cuda or auto; by default GPUs where every rank can use one", group}, \
   {"compute", (key) + PDT_FLAG_COMPUTE, "TYPE", 0, \
-   "f32 or bf16: how GPUs take the activations of a prompt, in full or rounded, which is " \
-   "half the arithmetic (f32); on CPUs f32 keeps activations whole where weights are " \
-   "quantized, which else are multiplied in 8 bits", group}, \
+   "f32 or bf16: how activations are multiplied, in full or rounded (f32). bf16 is half the " \
+   "arithmetic of a prompt on GPUs, and of all steps by AMX tiles (CPUs, weights of BF16). On " \
+   "CPUs f32 keeps activations whole where weights are quantized, which else are multiplied " \
+   "in 8 bits", group}, \
   {"quantize", (key) + PDT_FLAG_QUANTIZE, "TYPE", 0, \
    "q8_0 or q4_0: keep the model's weights in blocks of 32 numbers of 8 or 4 bits (those of " \
    "embedding and head of 8); CPUs only", group}, \

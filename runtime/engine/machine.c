@@ -43,17 +43,14 @@ static int choose_kernels(pdt_machine *m, const char *name, pdt_error *err) {
   return pdt_comm_agree(m->world, err);
 }
 
-/* Are a prompt's activations to be rounded to bf16? 1 or 0, the same on every rank; -1 on error.
- * Collective over the world; all ranks fail alike. */
-static int wants_rounding(const pdt_machine *m, const char *name, bool gpus, pdt_error *err) {
+/* Are activations to be rounded to bf16? 1 or 0, the same on every rank; -1 on error. Collective
+ * over the world; all ranks fail alike. */
+static int wants_rounding(const pdt_machine *m, const char *name, pdt_error *err) {
   bool bf16 = name && strcmp(name, "bf16") == 0;
   int64_t choice = bf16 ? 2 : name != NULL, range[2] = {choice, -choice}; /* least, -most */
   pdt_comm_all_reduce_i64(m->world, range, 2, PDT_COMM_MIN);
   if (name && !bf16 && strcmp(name, "f32") != 0)
     pdt_fail(err, PDT_ERROR_USAGE, "--compute: expected f32 or bf16, found '%s'", name);
-  else if (bf16 && !gpus)
-    pdt_fail(err, PDT_ERROR_USAGE,
-             "--compute bf16: is for GPUs; this run is on CPUs, which compute in f32");
   else if (range[0] != -range[1])
     pdt_fail(err, PDT_ERROR_USAGE, "--compute: expected the same on every rank");
   return pdt_comm_agree(m->world, err) ? -1 : bf16;
@@ -62,12 +59,13 @@ static int wants_rounding(const pdt_machine *m, const char *name, bool gpus, pdt
 /* Makes the rank's device. Collective over the world; all ranks fail alike. */
 static int choose_device(pdt_machine *m, const pdt_machine_options *options, pdt_error *err) {
   int gpus = pdt_choose_gpus(m, options, err);
-  int rounds = gpus < 0 ? -1 : wants_rounding(m, options->compute, gpus, err);
+  int rounds = gpus < 0 ? -1 : wants_rounding(m, options->compute, err);
   if (rounds < 0) return -1;
   if (!gpus) {
-    int status = choose_kernels(m, options->kernels, err);
-    m->device.full_rows = options->compute != NULL;
-    return status;
+    if (choose_kernels(m, options->kernels, err)) return -1;
+    m->device.full_rows = options->compute && !rounds;
+    if (rounds) pdt_cpu_round_rows(&m->device, true);
+    return 0;
   }
   if (options->kernels)
     pdt_fail(err, PDT_ERROR_USAGE, "--kernels: are those of --device cpu, found '%s'",

@@ -29,8 +29,9 @@ typedef struct pdt_machine_options {
   int threads;         /* of this rank; 0: OMP_NUM_THREADS, or its fair part of the processors */
   const char *device;  /* "cpu", "cuda", or "auto" (NULL): GPUs if every rank can use one */
   const char *kernels; /* instruction set by name; NULL: the best that every rank has */
-  const char *compute; /* "f32" (NULL), or "bf16": GPUs round a prompt's activations; not NULL on
-                          CPUs: quantized weights are multiplied with whole rows (kernels.h) */
+  const char *compute; /* "f32" (NULL), or "bf16": activations are rounded (kernels.h), on GPUs
+                          those of a prompt; not NULL on CPUs: rows that quantized weights are
+                          multiplied with are whole */
   bool gpu_given;      /* every rank uses the GPU of number `gpu`; else a machine's are dealt out */
   int gpu;
   const char *exchange; /* of shard groups: "nccl", "mpi", or "auto" (NULL): nccl where every rank

@@ -160,6 +160,29 @@ static pdt_bytes layer_bytes(const pdt_trunk_weights *w, pdt_layer_weights *laye
   return bytes;
 }
 
+/* A device that rounds rows does so for some types of weights. Where a layer's or the head's are of
+ * another one, to be told so is what was asked for. */
+static int check_rounding(const pdt_trunk_weights *w, const pdt_matrix *m, const char *where,
+                          pdt_error *err) {
+  uint32_t rounds = w->device->rounds;
+  if (!rounds || !m->data || rounds >> m->dtype & 1) return 0;
+  return pdt_fail(err, PDT_ERROR_USAGE,
+                  "--compute bf16: expected weights of %s, which it rounds activations for, found "
+                  "%s in %s",
+                  rounds >> PDT_F16 & 1 ? "BF16 or F16" : "BF16", pdt_dtype_name(m->dtype), where);
+}
+
+static int check_layer(const pdt_trunk_weights *w, pdt_layer l, pdt_error *err) {
+  pdt_matrix *matrices[LAYER_MATRICES];
+  char where[32];
+  int status = 0;
+  snprintf(where, sizeof where, "layer %d", l);
+  list_matrices(&w->layers[l], matrices);
+  for (int i = 0; i < LAYER_MATRICES && !status; i++)
+    status = check_rounding(w, matrices[i], where, err);
+  return status;
+}
+
 int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_model_config *config,
                            const pdt_checkpoint *checkpoint, const pdt_trunk_load *how,
                            pdt_error *err) {
@@ -167,10 +190,12 @@ int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_m
       .device = device, .config = *config, .shard = pdt_shard_of(config, how->rank, how->size)};
   int status = PDT_NEW(&w->layers, config->layers, "layers", err);
   if (!status) status = load_outside_layers(w, checkpoint, how->quantize != PDT_F32, err);
+  if (!status) status = check_rounding(w, pdt_trunk_head(w), "the head", err);
   for (pdt_layer l = 0; l < config->layers && !status; l++) {
     layer_loader at = {w, checkpoint, how->quantize, l};
     status = load_attention(&at, &w->layers[l], err);
     if (!status) status = load_ffn(&at, &w->layers[l], err);
+    if (!status) status = check_layer(w, l, err);
     if (!status) w->bytes += layer_bytes(w, &w->layers[l]);
   }
   if (status) {

@@ -48,7 +48,8 @@ typedef struct pdt_trunk_load {
 /* Loads a rank's share into a device's memory, from a checkpoint whose tensors were checked. Reads
  * each tensor once, a bounded piece at a time, and lets go of the mapped pages behind it. Not
  * collective. Errors: INPUT for a weight that is not finite or a type that the device has not,
- * naming the tensor; MEMORY. */
+ * naming the tensor; USAGE for a type that a device which rounds rows does not round them for;
+ * MEMORY. */
 int pdt_trunk_weights_load(pdt_trunk_weights *w, pdt_device *device, const pdt_model_config *config,
                            const pdt_checkpoint *checkpoint, const pdt_trunk_load *how,
                            pdt_error *err);

@@ -7,7 +7,8 @@ Each case is a folder: model/ (config.json, model.safetensors), sidecar.safetens
 (prompt token ids and run settings) and expected.json (what the oracle computed, to 9 digits). Cases
 are kept only when every greedy choice and every readiness has a clear margin, so float32 code must
 reproduce tokens and actions exactly. A sampled token has no such margin: a uniform number would have
-to fall within rounding of a border. tests/data/cases was made with --small --first-seed 1.
+to fall within rounding of a border. tests/data/cases was made with --small --first-seed 1, and its
+wide-margins with 419.
 """
 import argparse
 import json
@@ -213,22 +214,27 @@ CASES = {
         "qwen3-window", "F32", dict(streams=3), dict(gamma="mid", policy="stall", prompt=37, max_tokens=24, prefixes=True),
     ),
 }
+# One seed in a hundred gives one of these.
+SELDOM = {
+    # every choice so clear that activations rounded to bf16 make the same ones
+    "wide-margins": ("llama", "BF16", dict(streams=3, dtype="BF16"), dict(plan=True, gamma="mid", max_tokens=8, clear=50)),
+}
 
 
-def clear_owners(trace):
+def clear_owners(trace, least):
     """Is every slot's owner beyond rounding: ahead of all others, or the first of equals? Streams that
     do the same (closed gates) have the same coverage but for the last bits."""
     best = np.array(trace.pop("best_coverage"))
     for slot, owner in trace["slot_owner"].items():
         behind = best[owner, int(slot)] - best[:, int(slot)]
-        if np.any((behind >= 1e-9) & (behind < 1e-4)) or np.any(behind[:owner] < 1e-9):
+        if np.any((behind >= 1e-9) & (behind < least)) or np.any(behind[:owner] < 1e-9):
             return False
     return True
 
 
 def attempt_case(folder, name, seed, make_small=False):
     """Write one case; (actions that occur, rounds), or None when the seed gave no clear one."""
-    trunk_name, dtype, side, run = CASES[name]
+    trunk_name, dtype, side, run = (CASES | SELDOM)[name]
     shape = small(TRUNKS[trunk_name]) if make_small else TRUNKS[trunk_name]
     if "layers" in side:
         side = dict(side, layers=[l for l in side["layers"] if l < shape["num_hidden_layers"]])
@@ -240,7 +246,7 @@ def attempt_case(folder, name, seed, make_small=False):
         streams=side["streams"], block_tokens=4, reveal_delay=1, window=9, horizon=8, gamma=0.0, policy="selective",
         max_attempts=4, max_tokens=20, max_rounds=40, temperature=0.0, top_k=0, top_p=1.0, seed=1,
     )
-    extra = dict(prompt=11, plan=False, prefixes=False)
+    extra = dict(prompt=11, plan=False, prefixes=False, clear=1)
     for k, v in run.items():
         (extra if k in extra else cfg)[k] = v
     prompt = [256] + rng.integers(0, 256, extra["prompt"]).tolist()
@@ -254,9 +260,10 @@ def attempt_case(folder, name, seed, make_small=False):
     trace = pdt.decode(trunk, sidecar, prompt, cfg, 0, plan, prefixes)
     margins = [s["min_margin"] for r in trace["rounds"] for s in r["streams"]]
     scores = [s["readiness"] for r in trace["rounds"] for s in r["streams"]]
-    clear = (cfg["temperature"] > 0 or min(margins) > 2e-3) and min(abs(x - cfg["gamma"]) for x in scores) > 1e-4
-    clear = trace.pop("draw_margin") > 1e-4 and clear
-    clear = clear_owners(trace) and clear
+    least = 1e-4 * extra["clear"]
+    clear = (cfg["temperature"] > 0 or min(margins) > 20 * least) and min(abs(x - cfg["gamma"]) for x in scores) > least
+    clear = trace.pop("draw_margin") > least and clear
+    clear = clear_owners(trace, least) and clear
     actions = {a for r in trace["rounds"] for a in r["actions"].values()}
     wanted = {"mid": "rollback", 0.999999: "force"}.get(run.get("gamma"))
     if not clear or (wanted and wanted not in actions):
@@ -274,7 +281,7 @@ def main():
     p.add_argument("out")
     p.add_argument("--first-seed", type=int, default=1)
     p.add_argument("--small", action="store_true")
-    p.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
+    p.add_argument("--only", nargs="+", choices=[*CASES, *SELDOM], default=list(CASES), metavar="NAME")
     a = p.parse_args()
     for name in a.only:
         folder = os.path.join(a.out, name)
