@@ -1347,7 +1347,16 @@ static void choice(trial *t) {
 }
 
 /* Rows that draws could fall over. */
-typedef enum row_kind { ALL_EQUAL, MASKED, ONE_LEFT, ONE_INFINITE, STEEP, ZEROS, SPREAD } row_kind;
+typedef enum row_kind {
+  ALL_EQUAL,
+  MASKED,
+  ONE_LEFT,
+  ONE_INFINITE,
+  ONE_ABOVE,
+  STEEP,
+  ZEROS,
+  SPREAD
+} row_kind;
 
 static float logit_of(trial *t, row_kind kind, int32_t i, int32_t width) {
   switch (kind) {
@@ -1359,6 +1368,8 @@ static float logit_of(trial *t, row_kind kind, int32_t i, int32_t width) {
     return i == width / 2 ? -1e30F : -INFINITY;
   case ONE_INFINITE:
     return i == width - 1 ? INFINITY : 0;
+  case ONE_ABOVE: /* by so much that the rest fills a weight's lower half alone */
+    return i == width / 3 ? 0 : -28 - (float)i * 0.01F;
   case STEEP:
     return -(float)i * 1e-4F; /* neighbours differ in the last bits */
   case ZEROS:
@@ -1382,6 +1393,7 @@ static const draw_case draw_cases[] = {
     {MASKED, 700, {0.7, 600, 1}},     {MASKED, 8200, {0.7, 5000, 0.99}},
     {ONE_LEFT, 300, {1, 0, 1}},       {ONE_LEFT, 300, {1, 20, 0.5}},
     {ONE_INFINITE, 300, {1, 0, 1}},   {ONE_INFINITE, 300, {0, 0, 1}},
+    {ONE_ABOVE, 6000, {1, 0, 1}},     {ONE_ABOVE, 6000, {9, 0, 0.9}},
     {STEEP, 6000, {1, 0, 1}},         {STEEP, 6000, {1e-5, 50, 0.9}},
     {STEEP, 6000, {1e-300, 0, 1}},    {ZEROS, 260, {1, 0, 1}},
     {ZEROS, 260, {1, 3, 1}},          {ZEROS, 260, {0, 0, 1}},
