@@ -192,11 +192,16 @@ typedef struct pdt_block {
   float *readiness;                   /* host; NaN when its logit is not finite */
 } pdt_block;
 
-/* What a planner reads of a prompt beside its mean: slot i weighs prompt token t < n_places by
- * weights[i, t]. */
+/* What a planner reads of a prompt beside its mean: slot i weighs the state of prompt token t by
+ * weights[i, t] where t < n_places, and what is read of the tokens that are marked, beside their
+ * states, by their order. Token t is marked by m = mark_bias + mark . Norm(read) + 1/2, cut to 0 to
+ * 1, and takes up [c, c + m) of a line, c the marks before it; slot i weighs its read by orders[i,
+ * r] times as much of that as lies in [r, r + 1), summed over r < n_orders. */
 typedef struct pdt_plan_places {
-  int32_t width, slots, n_places; /* d, S, P; P == 0: nothing but the mean */
-  pdt_array weights;              /* [S, P], or none */
+  int32_t width, slots, n_places, n_orders; /* d, S, P, R; P == R == 0: nothing but the mean */
+  pdt_array weights;                        /* [S, P], or none */
+  pdt_array mark, orders;                   /* [d], [S, R], or none */
+  float mark_bias;
 } pdt_plan_places;
 
 /* ---- choice ---- */
@@ -432,10 +437,11 @@ struct pdt_kernels {
                        int32_t n);
 
   /* Adds states [n, d] of prompt tokens first .. first+n-1 to what the planner reads: sums, host [1
-   * + S, d] with places and [1, d] without. Row 0: each state; row 1 + i, for tokens below P:
-   * weights[i, token] * state. In double, token by token. Blocking. */
-  void (*plan_read)(pdt_device *dev, const pdt_plan_places *places, pdt_array states, int32_t n,
-                    int32_t first, double *sums);
+   * + S, d] with places or orders and [1, d] without. Row 0: each state; row 1 + i: what slot i
+   * weighs of it and of read [n, d], which is there with orders. With orders one number more stands
+   * behind the rows: the marks so far. In double, token by token. Blocking. */
+  void (*plan_read)(pdt_device *dev, const pdt_plan_places *places, pdt_array states,
+                    pdt_array read, int32_t n, int32_t first, double *sums);
 
   /* -- choice -- */
 

@@ -544,18 +544,41 @@ static void close_blocks(pdt_device *dev, const pdt_block_heads *heads, const pd
   }
 }
 
-static void plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states, int32_t n,
-                      int32_t first, double *sums) {
+static double mark_of(const pdt_plan_places *places, const float *read) {
+  double square = 0, logit = (double)places->mark_bias, d = places->width;
+  for (int64_t j = 0; j < places->width; j++) square += (double)read[j] * (double)read[j];
+  for (int64_t j = 0; j < places->width; j++)
+    logit += (double)places->mark.at[j] * (double)read[j] / sqrt(square / d + 1e-6);
+  return fmin(1, fmax(0, logit + 0.5));
+}
+
+/* What slot i weighs a token's read by whose marks are [begin, end). */
+static double order_weight(const pdt_plan_places *places, int64_t i, double begin, double end) {
+  double weight = 0;
+  for (int64_t r = 0; r < places->n_orders; r++)
+    weight += (double)places->orders.at[i * places->n_orders + r] *
+              fmax(0, fmin(end, (double)(r + 1)) - fmax(begin, (double)r));
+  return weight;
+}
+
+static void plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states,
+                      pdt_array read, int32_t n, int32_t first, double *sums) {
   (void)dev;
-  int64_t d = places->width;
-  for (int64_t r = 0; r < n; r++)
-    for (int64_t j = 0; j < d; j++) {
-      double state = (double)states.at[r * d + j];
-      sums[j] += state;
-      for (int64_t i = 0; i < places->slots && first + r < places->n_places; i++)
+  int64_t d = places->width, P = places->n_places, end = (1 + places->slots) * d;
+  for (int64_t r = 0; r < n; r++) {
+    for (int64_t j = 0; j < d; j++) sums[j] += (double)states.at[r * d + j];
+    for (int64_t i = 0; i < places->slots && first + r < P; i++)
+      for (int64_t j = 0; j < d; j++)
         sums[(1 + i) * d + j] +=
-            (double)places->weights.at[i * places->n_places + first + r] * state;
-    }
+            (double)places->weights.at[i * P + first + r] * (double)states.at[r * d + j];
+    if (places->n_orders == 0) continue;
+    double mark = mark_of(places, read.at + r * d);
+    for (int64_t i = 0; i < places->slots; i++)
+      for (int64_t j = 0; j < d; j++)
+        sums[(1 + i) * d + j] +=
+            order_weight(places, i, sums[end], sums[end] + mark) * (double)read.at[r * d + j];
+    sums[end] += mark;
+  }
 }
 
 /* ---- choice ---- */

@@ -17,8 +17,8 @@ ROUNDED = 0.02
 class States(Stages):
     def __init__(self, t):
         super().__init__(t)
-        for name, *more in (("below", "--pool-layer", "0", "--layers", "1,2"), ("amid", "--pool-layer", "1", "--layers", "1,2"),
-                            ("bottom", "--layers", "0,2")):
+        for name, *more in (("below", "--pool-layer", "0", "--layers", "1,2"), ("bottom", "--layers", "0,2"),
+                            ("amid", "--pool-layer", "1", "--layers", "1,2", "--plan-orders", "4", "--plan-layer", "1")):
             self.run("sidecar", "init", "--model", t.path("trunk"), "--gate", "0", "--notes-dim", "16", "--plan-vocab", "101", "--plan-dim", "8",
                      "--plan-places", "3", "--out", t.path(name), *more)
 

@@ -165,17 +165,47 @@ void pdt_cpu_close_blocks(pdt_device *dev, const pdt_block_heads *heads, const p
   }
 }
 
-void pdt_cpu_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states, int32_t n,
-                       int32_t first, double *sums) {
+/* How much a token is marked of which this is read. */
+static double mark_of(const pdt_plan_places *places, const float *read) {
+  double square = 0, dot = 0;
+  for (int64_t j = 0; j < places->width; j++) {
+    square += (double)read[j] * (double)read[j];
+    dot += (double)places->mark.at[j] * (double)read[j];
+  }
+  double mark = (double)places->mark_bias + dot / sqrt(square / places->width + 1e-6) + 0.5;
+  return mark > 0 ? (mark < 1 ? mark : 1) : 0;
+}
+
+/* What slot i gives to a token that takes up [begin, end) of the line of marks. */
+static double order_weight(const pdt_plan_places *places, int64_t i, double begin, double end) {
+  double weight = 0;
+  for (int64_t r = (int64_t)begin; r < places->n_orders && (double)r < end; r++) {
+    double from = begin > (double)r ? begin : (double)r;
+    double to = end < (double)(r + 1) ? end : (double)(r + 1);
+    weight += (double)places->orders.at[i * places->n_orders + r] * (to - from);
+  }
+  return weight;
+}
+
+/* sum [d] += weight x. */
+static void add_weighted(double *sum, double weight, const float *x, int64_t d) {
+  for (int64_t j = 0; j < d; j++) sum[j] += weight * (double)x[j];
+}
+
+void pdt_cpu_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states,
+                       pdt_array read, int32_t n, int32_t first, double *sums) {
   (void)dev;
-  int64_t d = places->width, P = places->n_places;
+  int64_t d = places->width, P = places->n_places, R = places->n_orders;
+  double *marks = sums + (1 + places->slots) * d;
   for (int32_t r = 0; r < n; r++) {
-    const float *state = states.at + r * d;
+    const float *state = states.at + r * d, *marked = R > 0 ? read.at + r * d : NULL;
     int32_t token = first + r;
-    for (int64_t j = 0; j < d; j++) sums[j] += (double)state[j];
-    for (int64_t i = 0; token < P && i < places->slots; i++) {
-      double weight = (double)places->weights.at[i * P + token];
-      for (int64_t j = 0; j < d; j++) sums[(1 + i) * d + j] += weight * (double)state[j];
-    }
+    double begin = R > 0 ? *marks : 0, end = R > 0 ? begin + mark_of(places, marked) : 0;
+    add_weighted(sums, 1, state, d);
+    for (int64_t i = 0; token < P && i < places->slots; i++)
+      add_weighted(sums + (1 + i) * d, (double)places->weights.at[i * P + token], state, d);
+    for (int64_t i = 0; begin < end && begin < (double)R && i < places->slots; i++)
+      add_weighted(sums + (1 + i) * d, order_weight(places, i, begin, end), marked, d);
+    if (R > 0) *marks = end;
   }
 }

@@ -231,8 +231,8 @@ void pdt_cuda_adapt(pdt_device *dev, const pdt_conditions *conditions, const pdt
 /* blocks.c */
 void pdt_cuda_close_blocks(pdt_device *dev, const pdt_block_heads *heads, const pdt_block *blocks,
                            int32_t n);
-void pdt_cuda_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states, int32_t n,
-                        int32_t first, double *sums);
+void pdt_cuda_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states,
+                        pdt_array read, int32_t n, int32_t first, double *sums);
 /* choice.c */
 void pdt_cuda_argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,
                           int32_t n, int32_t first_id, pdt_candidate *best);

@@ -224,25 +224,45 @@ void pdt_cuda_close_blocks(pdt_device *dev, const pdt_block_heads *heads, const 
   }
 }
 
-void pdt_cuda_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states, int32_t n,
-                        int32_t first, double *sums) {
+/* The launches of plan_read: `sums` and, with orders, the line of marks behind them, whose first
+ * number arrives with the sums and whose last one becomes it. */
+static bool read_plan(pdt_cuda *c, const pdt_cuda_places *p, pdt_array states, pdt_array read,
+                      int32_t n, int32_t first, double *sums) {
+  double *line = sums + (int64_t)(1 + p->slots) * p->width;
+  const char *what = "reading a prompt";
+  return (p->orders == 0 ||
+          pdt_cuda_ok(c, pdt_launch_plan_line(p, read.at, n, line, &c->queue), what)) &&
+         pdt_cuda_ok(
+             c, pdt_launch_plan_read(p, states.at, read.at, n, first, line, sums, &c->queue), what);
+}
+
+void pdt_cuda_plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states,
+                        pdt_array read, int32_t n, int32_t first, double *sums) {
   pdt_cuda *c = pdt_cuda_of(dev);
-  int32_t slots = places->n_places > 0 ? places->slots : 0;
-  size_t bytes = (size_t)(1 + slots) * (size_t)places->width * sizeof *sums;
+  bool apart = places->n_places > 0 || places->n_orders > 0;
+  const pdt_cuda_places p = {.width = places->width,
+                             .slots = apart ? places->slots : 0,
+                             .places = places->n_places,
+                             .orders = places->n_orders,
+                             .weights = places->weights.at,
+                             .mark = places->mark.at,
+                             .order_weights = places->orders.at,
+                             .mark_bias = places->mark_bias};
+  size_t rows = (size_t)(1 + p.slots) * (size_t)p.width, marks = p.orders > 0 ? 1 : 0;
+  size_t bytes = (rows + marks) * sizeof *sums, line = marks * (size_t)n * sizeof *sums;
   if (n < 1 || !pdt_cuda_begin(dev)) return;
   void *stage = pdt_cuda_lend(c, (pdt_bytes)bytes);
-  double *device = pdt_cuda_grow(c, &c->blocks, (pdt_bytes)bytes, "room for plans");
-  double *results = pdt_cuda_results(c, (pdt_bytes)bytes);
+  double *device = pdt_cuda_grow(c, &c->blocks, (pdt_bytes)(bytes + line), "room for plans");
+  double *results = pdt_cuda_results(c, (pdt_bytes)(bytes + line));
   if (!stage || !device || !results) return;
   memcpy(stage, sums, bytes);
   if (pdt_cuda_ok(c, pdt_cuda_transfer(c, device, stage, bytes, cudaMemcpyHostToDevice),
                   "reading a prompt") &&
-      pdt_cuda_ok(c,
-                  pdt_launch_plan_read(states.at, n, places->width, places->weights.at, slots,
-                                       places->n_places, first, device, &c->queue),
+      read_plan(c, &p, states, read, n, first, device) &&
+      pdt_cuda_ok(c, pdt_cuda_transfer(c, results, device, bytes + line, cudaMemcpyDeviceToHost),
                   "reading a prompt") &&
-      pdt_cuda_ok(c, pdt_cuda_transfer(c, results, device, bytes, cudaMemcpyDeviceToHost),
-                  "reading a prompt") &&
-      pdt_cuda_wait(c, "reading a prompt"))
+      pdt_cuda_wait(c, "reading a prompt")) {
     memcpy(sums, results, bytes);
+    if (marks) sums[rows] = results[rows + (size_t)n];
+  }
 }

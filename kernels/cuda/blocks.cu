@@ -126,21 +126,58 @@ __global__ void agree(const pdt_cuda_block *blocks, int32_t n, int32_t dim, cons
   if (threadIdx.x == 0) readiness[blockIdx.x] = isfinite(logit) ? sigmoid_of(logit) : NAN;
 }
 
+/* Marks of tokens, a warp a token: marks [n]. */
+__global__ void plan_marks(pdt_cuda_places places, const float *read, int32_t n, double *marks) {
+  grid_release();
+  grid_wait();
+  int r = (int)(blockIdx.x * (THREADS / 32) + threadIdx.x / 32);
+  if (r >= n) return;
+  const float *own = read + (int64_t)r * places.width;
+  double square = 0, dot = 0;
+  for (int j = threadIdx.x % 32; j < places.width; j += 32) {
+    square += (double)own[j] * own[j];
+    dot += (double)places.mark[j] * own[j];
+  }
+  square = warp_sum(square);
+  dot = warp_sum(dot);
+  double mark = places.mark_bias + dot / sqrt(square / places.width + 1e-6) + 0.5;
+  if (threadIdx.x % 32 == 0) marks[r] = fmin(1.0, fmax(0.0, mark));
+}
+
+/* From marks to where they end, in order, by one thread. */
+__global__ void plan_line(int32_t n, double *line) {
+  grid_release();
+  grid_wait();
+  for (int r = 0; r < n; r++) line[r + 1] += line[r];
+}
+
+/* What a slot weighs the read of a token by that takes up [begin, end) of the line of marks. */
+__device__ double order_weight(const pdt_cuda_places &places, int slot, double begin, double end) {
+  double weight = 0;
+  if (!(begin < places.orders)) return weight;
+  for (int r = (int)begin; r < places.orders && r < end; r++)
+    weight += (double)places.order_weights[(int64_t)slot * places.orders + r] *
+              (fmin(end, r + 1.0) - fmax(begin, (double)r));
+  return weight;
+}
+
 /* A thread an element of sums. */
-__global__ void plan_read(const float *states, int32_t n, int32_t width, const float *weights,
-                          int32_t slots, int32_t places, int32_t first, double *sums) {
+__global__ void plan_read(pdt_cuda_places places, const float *states, const float *read, int32_t n,
+                          int32_t first, const double *line, double *sums) {
   grid_release();
   grid_wait();
   int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-  if (at >= (int64_t)(1 + slots) * width) return;
-  int slot = (int)(at / width) - 1, j = (int)(at % width);
+  if (at >= (int64_t)(1 + places.slots) * places.width) return;
+  int slot = (int)(at / places.width) - 1, j = (int)(at % places.width);
   double sum = sums[at];
   for (int r = 0; r < n; r++) {
-    double state = states[(int64_t)r * width + j];
+    int64_t from = (int64_t)r * places.width + j;
     if (slot < 0)
-      sum += state;
-    else if (first + r < places)
-      sum += (double)weights[(int64_t)slot * places + first + r] * state;
+      sum += states[from];
+    else if (first + r < places.places)
+      sum += (double)places.weights[(int64_t)slot * places.places + first + r] * states[from];
+    if (slot >= 0 && places.orders > 0 && line[r] < line[r + 1])
+      sum += order_weight(places, slot, line[r], line[r + 1]) * read[from];
   }
   sums[at] = sum;
 }
@@ -180,11 +217,20 @@ cudaError_t pdt_launch_agree(const pdt_cuda_block *blocks, int32_t n, int32_t mo
                       queue, blocks, n, dim, parts, bias, out, out_bias, readiness);
 }
 
-cudaError_t pdt_launch_plan_read(const float *states, int32_t n, int32_t width,
-                                 const float *weights, int32_t slots, int32_t places, int32_t first,
+cudaError_t pdt_launch_plan_line(const pdt_cuda_places *places, const float *read, int32_t n,
+                                 double *line, pdt_cuda_queue *queue) {
+  enum { ROWS = THREADS / 32 };
+  if (n < 1) return cudaSuccess;
+  cudaError_t code = launch_ahead(plan_marks, dim3((unsigned)((n + ROWS - 1) / ROWS)),
+                                  dim3(THREADS), 0, queue, *places, read, n, line + 1);
+  return code ? code : launch_ahead(plan_line, dim3(1), dim3(1), 0, queue, n, line);
+}
+
+cudaError_t pdt_launch_plan_read(const pdt_cuda_places *places, const float *states,
+                                 const float *read, int32_t n, int32_t first, const double *line,
                                  double *sums, pdt_cuda_queue *queue) {
-  int64_t elems = (int64_t)(1 + slots) * width;
+  int64_t elems = (int64_t)(1 + places->slots) * places->width;
   if (n < 1) return cudaSuccess;
   return launch_ahead(plan_read, dim3((unsigned)((elems + THREADS - 1) / THREADS)), dim3(THREADS),
-                      0, queue, states, n, width, weights, slots, places, first, sums);
+                      0, queue, *places, states, read, n, first, line, sums);
 }

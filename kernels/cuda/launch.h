@@ -235,10 +235,23 @@ cudaError_t pdt_launch_agree(const pdt_cuda_block *blocks, int32_t n, int32_t mo
                              int32_t dim, const float *parts, const float *bias, const float *out,
                              float out_bias, float *readiness, pdt_cuda_queue *queue);
 
-/* sums[0, j] += each of n states; sums[1 + i, j] += weights[i, first + r] * state, as long as
- * first + r < places: in double, in order. sums [1 + slots, width]. */
-cudaError_t pdt_launch_plan_read(const float *states, int32_t n, int32_t width,
-                                 const float *weights, int32_t slots, int32_t places, int32_t first,
+/* What slots weigh prompt tokens by (kernels.h). */
+typedef struct pdt_cuda_places {
+  int32_t width, slots, places, orders; /* slots: 0 where there is nothing but the mean */
+  const float *weights;                 /* [slots, places] */
+  const float *mark, *order_weights;    /* [width], [slots, orders] */
+  float mark_bias;
+} pdt_cuda_places;
+
+/* Where the marks of n tokens end, one after the other: line[r + 1], with line[0] the marks before
+ * them. In double. line [1 + n]. */
+cudaError_t pdt_launch_plan_line(const pdt_cuda_places *places, const float *read, int32_t n,
+                                 double *line, pdt_cuda_queue *queue);
+
+/* sums[0, j] += each of n states; sums[1 + i, j] += what slot i weighs of token first + r: in
+ * double, in order. sums [1 + slots, width]; read and line are there with orders. */
+cudaError_t pdt_launch_plan_read(const pdt_cuda_places *places, const float *states,
+                                 const float *read, int32_t n, int32_t first, const double *line,
                                  double *sums, pdt_cuda_queue *queue);
 
 /* ---- choice.cu ---- */

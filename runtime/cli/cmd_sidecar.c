@@ -56,6 +56,8 @@ static const size_option size_options[] = {
     SIZE("reveal-delay", INT32_MAX, defaults.reveal_delay),
     SIZE("window", INT32_MAX, defaults.window),
     SIZE("horizon", INT32_MAX, defaults.horizon),
+    {"plan-orders", 0, PDT_PLAN_ORDERS, offsetof(pdt_fresh_sidecar, config.plan_orders)},
+    {"plan-layer", 0, INT32_MAX, offsetof(pdt_fresh_sidecar, config.plan_layer)},
 };
 enum { N_SIZES = sizeof size_options / sizeof *size_options };
 
@@ -104,6 +106,12 @@ static const struct argp_option options[] = {
     {"note-query", OPT_NOTE_QUERY, NULL, 0,
      "readiness asks the window about the block's own note, too: has its stream told that already?",
      1},
+    {"plan-orders", OPT_SIZE + 18, "N", 0,
+     "tokens that name a section which every plan slot weighs by their order, wherever they stand: "
+     "for prompts in several wordings; 0 for none (default 0)",
+     1},
+    {"plan-layer", OPT_SIZE + 19, "L", 0,
+     "layer behind which --plan-orders tells and reads them (default 0)", 1},
     {NULL, 0, NULL, 0, "Defaults that a request may override:", 2},
     {"block-tokens", OPT_SIZE + 14, "N", 0, "tokens of a block, tau (default 16)", 2},
     {"reveal-delay", OPT_SIZE + 15, "N", 0, "rounds until a note is seen (default 1)", 2},

@@ -42,6 +42,9 @@ static int new_lane_buffers(pdt_run *run, pdt_error *err) {
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
          PDT_NEW(&b->counts, ranks, "round", err) ||
          dev->ops->alloc(dev, b->prompt_rows * d, "round", &b->prompt_states, err) ||
+         (run->loaded->sidecar.config.plan_orders > 0 &&
+          (dev->ops->alloc(dev, b->prompt_rows * d, "round", &b->prompt_inner, err) ||
+           dev->ops->alloc(dev, b->prompt_rows * d, "round", &b->prompt_read, err))) ||
          PDT_NEW(&run->exchange.targets, lanes, "round", err) ||
          PDT_NEW(&run->sessions, c->sessions, "round", err);
 }
@@ -181,6 +184,8 @@ void pdt_run_buffers_free(pdt_run *run) {
   dev->ops->release(dev, b->inner);
   dev->ops->release(dev, b->hidden);
   dev->ops->release(dev, b->prompt_states);
+  dev->ops->release(dev, b->prompt_inner);
+  dev->ops->release(dev, b->prompt_read);
   dev->ops->chosen_free(dev, b->ahead);
   pdt_logprobs_free(run);
   pdt_buffer_free(&m->requests);

@@ -18,7 +18,20 @@ static void add_states(pdt_run *run, pdt_running *r, int32_t first) {
   for (pdt_rank t = 0; t < group->size; t++)
     elems[t] = (b->begin[t + 1] - b->begin[t]) * (int64_t)run->loaded->model.hidden_size;
   pdt_link_all_gather(&run->trunk.link, b->hidden, b->prompt_states, elems);
-  pdt_plan_read(&run->loaded->sidecar, b->prompt_states, b->begin[group->size], first, r->sums);
+  if (b->prompt_read.at)
+    pdt_link_all_gather(&run->trunk.link, b->prompt_inner, b->prompt_read, elems);
+  pdt_plan_read(&run->loaded->sidecar, b->prompt_states, b->prompt_read, b->begin[group->size],
+                first, r->sums);
+}
+
+/* Keeps what the planner reads in order: this rank's rows behind the planner's layer. */
+static void keep_layer(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
+  pdt_run *run = context;
+  pdt_device *dev = &run->machine->device;
+  const pdt_sidecar_config *c = &run->loaded->sidecar.config;
+  if (layer == c->plan_layer)
+    dev->ops->norm_rows(dev, h, (pdt_array){0}, 1e-6f, rows, c->hidden_size,
+                        run->round.prompt_inner);
 }
 
 /* Runs prompt tokens first .. first + n - 1 through the plain trunk. Other groups than the first
@@ -35,7 +48,9 @@ static int encode(pdt_run *run, pdt_running *r, int32_t first, int32_t n, pdt_er
     b->rows[i] = (pdt_trunk_row){&r->prompt, first + i, r->request->prompt[first + i]};
   for (pdt_rank t = 0; t <= T; t++) b->begin[t] = (int32_t)((int64_t)rows * t / T);
   const pdt_trunk_batch batch = {.rows = b->rows, .begin = b->begin, .bulk = true};
-  if (pdt_trunk_forward(&run->trunk, &batch, NULL, plans ? b->hidden : (pdt_array){0}, err))
+  const pdt_trunk_hooks keep = {run, NULL, keep_layer};
+  if (pdt_trunk_forward(&run->trunk, &batch, plans && b->prompt_read.at ? &keep : NULL,
+                        plans ? b->hidden : (pdt_array){0}, err))
     return -1;
   if (plans) add_states(run, r, first);
   if (run->draft.tokens > 0) {

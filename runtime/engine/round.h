@@ -64,7 +64,9 @@ typedef struct pdt_round_buffers {
   pdt_row_draw *draws;            /* [max_rows]: how they are chosen */
   pdt_block *blocks;              /* [own lanes] that are closed */
   pdt_array prompt_states; /* [prompt_rows, d]: those of a piece of a prompt, of all owners */
-  pdt_bytes *counts;       /* [ranks]: bytes of each rank in a gather */
+  pdt_array prompt_inner, prompt_read; /* the same of what the planner reads in order, of this rank
+                                          and of all owners; none without orders */
+  pdt_bytes *counts;                   /* [ranks]: bytes of each rank in a gather */
 } pdt_round_buffers;
 
 #endif

@@ -60,7 +60,7 @@ int pdt_running_new(pdt_running *r, pdt_request *request, int32_t index, const p
   *request = (pdt_request){0};
   r->computes = pdt_streams_among(K, place->group_begin, place->group_end, place->ranks) > 0;
   r->owns = pdt_streams_among(K, place->rank, place->rank + 1, place->ranks) > 0;
-  int64_t sums = place->group_begin == 0 ? pdt_plan_sums(sidecar) * sidecar->config.hidden_size : 0;
+  int64_t sums = place->group_begin == 0 ? pdt_plan_sums(sidecar) : 0;
   return (sums > 0 && PDT_NEW(&r->sums, sums, "prompt", err)) || new_replica(r, sidecar, err) ||
                  (r->computes &&
                   new_sequences(r->request, place, kv, &r->prompt, r->sequences, err)) ||

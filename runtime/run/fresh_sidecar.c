@@ -150,6 +150,10 @@ static int complete(pdt_fresh_sidecar *a, pdt_error *err) {
                     "--pool-layer: expected a layer of the model from 0 to %d, found %d",
                     model.layers - 1, a->pool_layer);
   c->pool_layers = a->pool_layer + 1;
+  if (c->plan_layer >= model.layers)
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "--plan-layer: expected a layer of the model from 0 to %d, found %d",
+                    model.layers - 1, c->plan_layer);
   if (!a->layers) default_layers(c, model.layers);
   if (a->layers && parse_layers(c, a->layers, model.layers, err)) return -1;
   return measure_scales(a, &model, err);

@@ -265,6 +265,7 @@ static void add_config(json_t *report, const pdt_sidecar_config *c) {
     json_object_set_new(config, "speculation_hidden", json_integer(c->speculation_hidden));
     if (c->note_query) json_object_set_new(config, "note_query", json_true());
     if (c->plan_places) json_object_set_new(config, "plan_places", json_integer(c->plan_places));
+    if (c->plan_orders) json_object_set_new(config, "plan_orders", json_integer(c->plan_orders));
     json_object_set_new(report, "config", config);
     if (c->trained) json_object_set(report, "trained", json_object_get(config, "trained"));
     json_object_del(config, "trained");

@@ -226,6 +226,17 @@ static int parse_pool_layer(pdt_sidecar_config *out, const json_t *object, const
   return 0;
 }
 
+/* The layer behind which the planner marks tokens and reads them in order: the first, unless the
+ * file names one. */
+static int parse_plan_layer(pdt_sidecar_config *out, const json_t *object, const char *where,
+                            const pdt_model_config *trunk, pdt_error *err) {
+  int64_t layer, high = trunk ? trunk->layers - 1 : INT32_MAX - 1;
+  if (!json_object_get(object, "plan_layer")) return 0;
+  if (pdt_json_integer(object, where, "plan_layer", 0, high, &layer, err)) return -1;
+  out->plan_layer = (int32_t)layer;
+  return 0;
+}
+
 static int parse_object(pdt_sidecar_config *out, const json_t *object, const char *where,
                         const pdt_model_config *trunk, pdt_error *err) {
   if (pdt_json_expect_object(object, where, err) || parse_format(object, where, err) ||
@@ -237,7 +248,8 @@ static int parse_object(pdt_sidecar_config *out, const json_t *object, const cha
                     "made for another model)",
                     where, trunk->hidden_size, out->hidden_size);
   if (parse_kinds(out, object, where, err) || parse_layers(out, object, where, trunk, err) ||
-      parse_scales(out, object, where, err) || parse_pool_layer(out, object, where, trunk, err))
+      parse_scales(out, object, where, err) || parse_pool_layer(out, object, where, trunk, err) ||
+      parse_plan_layer(out, object, where, trunk, err))
     return -1;
   return parse_defaults(&out->defaults, object, where, err) ||
                  parse_trained(&out->trained, object, where, err)
@@ -291,6 +303,8 @@ char *pdt_sidecar_config_text(const pdt_sidecar_config *config) {
       json_array_size(layers) == (size_t)config->n_instrumented && !put_scales(object, config) &&
       (config->pool_layers == 0 ||
        !json_object_set_new(object, "pool_layer", json_integer(config->pool_layers - 1))) &&
+      (config->plan_orders == 0 ||
+       !json_object_set_new(object, "plan_layer", json_integer(config->plan_layer))) &&
       (!config->trained || !json_object_set(object, "trained", config->trained)))
     text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
   json_decref(object);

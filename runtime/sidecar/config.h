@@ -22,6 +22,7 @@ typedef struct pdt_sidecar_defaults {
 enum {
   PDT_SALT_BYTES = 128,
   PDT_PLAN_PLACES = 4096, /* most prompt tokens that slots weigh */
+  PDT_PLAN_ORDERS = 4096, /* most marked ones */
 };
 
 typedef struct pdt_sidecar_config {
@@ -44,6 +45,8 @@ typedef struct pdt_sidecar_config {
   int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
   int32_t plan_places;             /* prompt tokens that slots weigh; from the tensor, 0 without */
   bool note_query; /* readiness asks the window about the block's note, too; from the tensor */
+  int32_t plan_orders;             /* marked ones that they weigh in order; the same */
+  int32_t plan_layer;              /* behind which those are marked and read */
   pdt_sidecar_defaults defaults;
   struct json_t
       *trained; /* what it was trained with, owned (trained.h); NULL: the file does not say */
@@ -62,8 +65,9 @@ double pdt_sidecar_layer_scale(const pdt_sidecar_config *config, int32_t at);
 int32_t pdt_sidecar_instrumented_index(const pdt_sidecar_config *config, pdt_layer layer);
 
 /* Parses the config's JSON text; every size is checked. trunk may be NULL; else hidden_size must be
- * the trunk's and the layers must exist in it. speculation_hidden, plan_places and note_query are
- * left 0. *out is freed by the caller with pdt_sidecar_config_free. Errors: INPUT, MEMORY. */
+ * the trunk's and the layers must exist in it. speculation_hidden, plan_places, plan_orders and
+ * note_query are left 0. *out is freed by the caller with pdt_sidecar_config_free. Errors: INPUT,
+ * MEMORY. */
 int pdt_sidecar_config_parse(pdt_sidecar_config *out, const char *text, const char *where,
                              const pdt_model_config *trunk, pdt_error *err);
 
@@ -85,7 +89,8 @@ char *pdt_sidecar_config_text(const pdt_sidecar_config *config);
 
 /* The sidecar's tensors, numbered; what only training has (notes.*, stream_classifier.*) is
  * optional, and comes in pairs. With speculation_hidden > 0 the hidden layer's three are among
- * them, with plan_places > 0 the planner's places, with note_query readiness's second query. Pure.
+ * them, with plan_places > 0 the planner's places, with plan_orders > 0 its mark and orders, with
+ * note_query readiness's second query. Pure.
  */
 int32_t pdt_sidecar_tensor_count(const pdt_sidecar_config *config);
 void pdt_sidecar_tensor_at(const pdt_sidecar_config *config, int32_t index, pdt_wanted_tensor *out);

@@ -40,6 +40,8 @@ static void distribution(const pdt_sidecar_init_options *options, const pdt_want
   case PDT_ROLE_BIAS:
     *deviation = random ? 0.1 : 0;
     if (!random && strcmp(t->name, "agree.out.bias") == 0) *mean = 2;
+    /* What no prompt of training has is not marked. */
+    if (!random && strcmp(t->name, "planner.mark.bias") == 0) *mean = -3;
     break;
   case PDT_ROLE_EMBEDDING:
     *deviation = 1;

@@ -136,13 +136,21 @@ static int load_planner(pdt_sidecar *s, const pdt_safetensors *f, pdt_error *err
   bool full = c->planner == PDT_PLANNER_FULL;
   const pdt_tensor *planner = find(f, "planner", -1, full ? "proj.weight" : "slot.weight");
   const pdt_tensor *embedding = find(f, "plan", -1, "embedding.weight");
-  s->places = (pdt_plan_places){c->hidden_size, c->plan_slots, c->plan_places, {0}};
+  s->places = (pdt_plan_places){.width = c->hidden_size,
+                                .slots = c->plan_slots,
+                                .n_places = c->plan_places,
+                                .n_orders = c->plan_orders};
   if (share(s, &s->plan_embedding, embedding, s->rank, s->size, err) ||
       share(s, &s->planner, planner, full ? s->rank : 0, full ? s->size : 1, err) ||
       matrix(s, &s->plan_to_notes, find(f, "plan", -1, "to_notes.weight"), err))
     return -1;
   if (c->plan_places > 0 &&
       vector(s, &s->places.weights, find(f, "planner", -1, "place.weight"), err))
+    return -1;
+  if (c->plan_orders > 0 &&
+      (vector(s, &s->places.mark, find(f, "planner", -1, "mark.weight"), err) ||
+       scalar(&s->places.mark_bias, find(f, "planner", -1, "mark.bias"), err) ||
+       vector(s, &s->places.orders, find(f, "planner", -1, "order.weight"), err)))
     return -1;
   return full ? 0 : vector(s, &s->planner_bias, find(f, "planner", -1, "slot.bias"), err);
 }
@@ -222,6 +230,8 @@ void pdt_sidecar_free(pdt_sidecar *s) {
     dev->ops->matrix_free(dev, matrices[i]);
   dev->ops->release(dev, s->planner_bias);
   dev->ops->release(dev, s->places.weights);
+  dev->ops->release(dev, s->places.mark);
+  dev->ops->release(dev, s->places.orders);
   dev->ops->rows_free(dev, &s->plan_embedding.rows);
   dev->ops->rows_free(dev, &s->planner.rows);
   pdt_sidecar_scratch_free(s);

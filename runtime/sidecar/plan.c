@@ -40,16 +40,23 @@ static void vote_for_best(pdt_plan_vote *vote, const float *logits, int32_t n, i
   }
 }
 
+/* Does every slot read something of its own? */
+static bool read_apart(const pdt_sidecar *s) {
+  return s->places.n_places > 0 || s->places.n_orders > 0;
+}
+
 int32_t pdt_plan_inputs(const pdt_sidecar *s) {
-  return s->places.n_places > 0 ? s->config.plan_slots : 1;
+  return read_apart(s) ? s->config.plan_slots : 1;
 }
 
-int32_t pdt_plan_sums(const pdt_sidecar *s) {
-  return s->places.n_places > 0 ? 1 + s->config.plan_slots : 1;
+int64_t pdt_plan_sums(const pdt_sidecar *s) {
+  int64_t rows = read_apart(s) ? 1 + s->config.plan_slots : 1;
+  return rows * s->config.hidden_size + (s->places.n_orders > 0 ? 1 : 0);
 }
 
-void pdt_plan_read(const pdt_sidecar *s, pdt_array states, int32_t n, int32_t first, double *sums) {
-  s->device->ops->plan_read(s->device, &s->places, states, n, first, sums);
+void pdt_plan_read(const pdt_sidecar *s, pdt_array states, pdt_array read, int32_t n, int32_t first,
+                   double *sums) {
+  s->device->ops->plan_read(s->device, &s->places, states, read, n, first, sums);
 }
 
 void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt, float *inputs) {
@@ -57,7 +64,7 @@ void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt,
   for (int64_t i = 0; i < pdt_plan_inputs(s); i++)
     for (int64_t j = 0; j < d; j++) {
       double mean = sums[j] / n_prompt;
-      inputs[i * d + j] = (float)(s->places.n_places > 0 ? mean + sums[(1 + i) * d + j] : mean);
+      inputs[i * d + j] = (float)(read_apart(s) ? mean + sums[(1 + i) * d + j] : mean);
     }
 }
 
@@ -74,8 +81,7 @@ typedef struct voting {
 
 /* What slot i reads. */
 static pdt_array input_of(const voting *v, int64_t slot) {
-  return v->s->places.n_places > 0 ? pdt_array_at(v->inputs, slot * v->s->config.hidden_size)
-                                   : v->inputs;
+  return read_apart(v->s) ? pdt_array_at(v->inputs, slot * v->s->config.hidden_size) : v->inputs;
 }
 
 /* A slot's vote among rows [first, first + n) of a share, whose ids start at first_id. */

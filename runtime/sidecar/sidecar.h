@@ -41,7 +41,7 @@ typedef struct pdt_sidecar {
   pdt_row_share plan_embedding;      /* this rank's rows of [Vp, de] */
   pdt_row_share planner;  /* full: this rank's rows of [S Vp, d]; tied: all of [S de, d] */
   pdt_array planner_bias; /* tied: [S de] */
-  pdt_plan_places places; /* how much slots weigh prompt tokens */
+  pdt_plan_places places; /* how much slots weigh prompt tokens: by place, by order */
   pdt_rank rank, size;    /* this rank's share of the plan vocabulary */
   pdt_sidecar_scratch *scratch;
 } pdt_sidecar;
@@ -115,13 +115,16 @@ typedef struct pdt_plan_vote {
   int32_t id; /* -1: nothing in this part; -2: a logit was no finite number */
 } pdt_plan_vote;
 
-/* What the planner reads of a prompt: the mean of its final-norm states [d], or, with places, an
- * input of its own for every slot i, mean + sum over t < P of place[i, t] state[t]. Sums are made
- * token by token into sums [pdt_plan_sums, d], zeroed before, from the states [n, d] of tokens
- * first .. first+n-1, and then finished into inputs [pdt_plan_inputs, d]. */
-int32_t pdt_plan_inputs(const pdt_sidecar *s); /* 1, or S with places */
-int32_t pdt_plan_sums(const pdt_sidecar *s);
-void pdt_plan_read(const pdt_sidecar *s, pdt_array states, int32_t n, int32_t first, double *sums);
+/* What the planner reads of a prompt: the mean of its final-norm states [d], or, with places or
+ * orders, an input of its own for every slot: that mean and, of every token, what the slot weighs
+ * of its state and of what orders read (kernels.h). Sums are made token by token into sums
+ * [pdt_plan_sums], zeroed before, from the states [n, d] of tokens first .. first+n-1, and with
+ * orders read [n, d], the Norm of the residual stream behind layer plan_layer; and then finished
+ * into inputs [pdt_plan_inputs, d]. */
+int32_t pdt_plan_inputs(const pdt_sidecar *s); /* 1, or S with places or orders */
+int64_t pdt_plan_sums(const pdt_sidecar *s);
+void pdt_plan_read(const pdt_sidecar *s, pdt_array states, pdt_array read, int32_t n, int32_t first,
+                   double *sums);
 void pdt_plan_finish(const pdt_sidecar *s, const double *sums, int32_t n_prompt, float *inputs);
 
 /* This rank's votes[S] from the inputs [pdt_plan_inputs, d] (3.2, eq. 2). Votes of all ranks, put

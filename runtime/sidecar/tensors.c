@@ -21,12 +21,13 @@ enum extent {
   E_P,   /* block summary */
   E_H,   /* hidden layer of the speculation head */
   E_PP,  /* plan places */
+  E_PO,  /* plan orders */
   E_DC,  /* coverage */
   E_DA,  /* readiness */
 };
 
 /* Which sidecars have a tensor. */
-enum presence { ALWAYS, FULL, TIED, PLACED, POOLED, HIDDEN, ASKING, TRAINING };
+enum presence { ALWAYS, FULL, TIED, PLACED, ORDERED, POOLED, HIDDEN, ASKING, TRAINING };
 
 static const pdt_tensor_row rows[] = {
     {"snc.%d.norm.weight", PDT_ROLE_NORM, ALWAYS, {E_D}},
@@ -45,6 +46,9 @@ static const pdt_tensor_row rows[] = {
     {"planner.slot.weight", PDT_ROLE_MATRIX, TIED, {E_SDE, E_D}},
     {"planner.slot.bias", PDT_ROLE_BIAS, TIED, {E_SDE}},
     {"planner.place.weight", PDT_ROLE_BIAS, PLACED, {E_S, E_PP}},
+    {"planner.mark.weight", PDT_ROLE_BIAS, ORDERED, {E_D}},
+    {"planner.mark.bias", PDT_ROLE_BIAS, ORDERED, {E_ONE}},
+    {"planner.order.weight", PDT_ROLE_BIAS, ORDERED, {E_S, E_PO}},
     {"plan.embedding.weight", PDT_ROLE_EMBEDDING, ALWAYS, {E_VP, E_DE}},
     {"plan.to_notes.weight", PDT_ROLE_MATRIX, ALWAYS, {E_DN, E_DE}},
     {"pool.query.weight", PDT_ROLE_MATRIX, POOLED, {E_PH, E_D}},
@@ -93,6 +97,7 @@ static int64_t size_of(const void *config, int extent) {
       [E_P] = pdt_sidecar_pooled(c),
       [E_H] = c->speculation_hidden,
       [E_PP] = c->plan_places,
+      [E_PO] = c->plan_orders,
       [E_DC] = c->coverage_dim,
       [E_DA] = c->agree_dim,
   };
@@ -106,6 +111,7 @@ static pdt_need need_of(const void *config, int when) {
       [FULL] = c->planner == PDT_PLANNER_FULL,
       [TIED] = c->planner == PDT_PLANNER_TIED,
       [PLACED] = c->plan_places > 0,
+      [ORDERED] = c->plan_orders > 0,
       [POOLED] = c->pool == PDT_POOL_ATTENTION,
       [HIDDEN] = c->speculation_hidden > 0,
       [ASKING] = c->note_query,
@@ -162,19 +168,35 @@ static int find_hidden(pdt_sidecar_config *config, const pdt_safetensors *file, 
   return 0;
 }
 
+/* The columns of a matrix of the planner, at most `most`. */
+static int count_columns(const pdt_safetensors *file, const pdt_tensor *tensor, int32_t most,
+                         int32_t *out, pdt_error *err) {
+  if (tensor->n_dims != 2 || tensor->shape[1] < 1 || tensor->shape[1] > most) {
+    char shape[160];
+    pdt_shape_text(tensor->n_dims, tensor->shape, shape, sizeof shape);
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: tensor '%s': expected two dimensions, the last of 1 to %d, found %s",
+                    file->path, tensor->name, most, shape);
+  }
+  *out = (int32_t)tensor->shape[1];
+  return 0;
+}
+
 /* The planner's places: as many as the tensor has columns. */
 static int find_places(pdt_sidecar_config *config, const pdt_safetensors *file, pdt_error *err) {
   const pdt_tensor *places = pdt_safetensors_find(file, "planner.place.weight");
-  if (!places) return 0;
-  if (places->n_dims != 2 || places->shape[1] < 1 || places->shape[1] > PDT_PLAN_PLACES) {
-    char shape[160];
-    pdt_shape_text(places->n_dims, places->shape, shape, sizeof shape);
-    return pdt_fail(err, PDT_ERROR_INPUT,
-                    "%s: tensor '%s': expected two dimensions, the last of 1 to %d, found %s",
-                    file->path, places->name, PDT_PLAN_PLACES, shape);
-  }
-  config->plan_places = (int32_t)places->shape[1];
-  return 0;
+  return places ? count_columns(file, places, PDT_PLAN_PLACES, &config->plan_places, err) : 0;
+}
+
+/* What it marks, and the order of that. */
+static int find_orders(pdt_sidecar_config *config, const pdt_safetensors *file, pdt_error *err) {
+  static const char *const names[] = {"planner.order.weight", "planner.mark.weight",
+                                      "planner.mark.bias"};
+  bool present;
+  if (has_group(file, names, 3, &present, err)) return -1;
+  if (!present) return 0;
+  return count_columns(file, pdt_safetensors_find(file, names[0]), PDT_PLAN_ORDERS,
+                       &config->plan_orders, err);
 }
 
 static int check_tensors(const pdt_sidecar_config *config, const pdt_safetensors *file,
@@ -210,7 +232,8 @@ int pdt_sidecar_config_load(pdt_sidecar_config *out, const pdt_safetensors *file
   snprintf(where, sizeof where, "%.256s: config", file->path);
   if (pdt_sidecar_config_parse(out, text, where, trunk, err)) return -1;
   out->note_query = pdt_safetensors_find(file, "agree.note_query.weight") != NULL;
-  if (find_hidden(out, file, err) || find_places(out, file, err) || check_tensors(out, file, err)) {
+  if (find_hidden(out, file, err) || find_places(out, file, err) || find_orders(out, file, err) ||
+      check_tensors(out, file, err)) {
     pdt_sidecar_config_free(out);
     return -1;
   }

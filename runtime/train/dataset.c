@@ -196,31 +196,79 @@ static int read_stream(loading *l, const pdt_data_entry *e, pdt_stream k,
   return 0;
 }
 
-int pdt_train_prompt_states(const pdt_nn_trunk *trunk, const pdt_train_entry *e, int32_t places,
-                            float *out, pdt_arena *scratch, pdt_error *err) {
-  int64_t d = trunk->config.hidden_size, known = places < e->n_prompt ? places : e->n_prompt;
+int64_t pdt_train_prompt_floats(const pdt_sidecar_config *config, const pdt_train_entry *e) {
+  int64_t orders = config->plan_orders > 0 ? e->n_prompt : 0;
+  return (1 + config->plan_places + orders) * config->hidden_size;
+}
+
+int pdt_train_prompt_states(const pdt_nn_trunk *trunk, const pdt_sidecar_config *config,
+                            const pdt_train_entry *e, float *out, pdt_arena *scratch,
+                            pdt_error *err) {
+  int64_t d = config->hidden_size, places = config->plan_places, n = e->n_prompt;
   const int32_t begin[] = {0, e->n_prompt};
   const pdt_nn_sequences sequences = {1, begin};
   pdt_nn_pass pass;
   if (pdt_nn_trunk_forward(trunk, &pass, &sequences, e->prompt, NULL, false, scratch, err))
     return -1;
   memset(out, 0, (size_t)((1 + places) * d) * sizeof *out);
-  for (int32_t r = 0; r < e->n_prompt; r++)
-    pdt_nn_axpy(1 / (float)e->n_prompt, pass.hidden + r * d, d, out);
-  memcpy(out + d, pass.hidden, (size_t)(known * d) * sizeof *out);
+  for (int64_t r = 0; r < n; r++) pdt_nn_axpy(1 / (float)e->n_prompt, pass.hidden + r * d, d, out);
+  memcpy(out + d, pass.hidden, (size_t)((places < n ? places : n) * d) * sizeof *out);
+  if (config->plan_orders == 0) return 0;
+  float *read = out + (1 + places) * d;
+  if (pdt_nn_trunk_lower(trunk, &sequences, e->prompt, config->plan_layer + 1, read, scratch, err))
+    return -1;
+  pdt_nn_rms_norm((pdt_nn_weight){0}, 1e-6, d, read, n, read);
   return 0;
+}
+
+void pdt_train_set_states(pdt_train_entry *e, const pdt_sidecar_config *config,
+                          const float *states) {
+  int64_t d = config->hidden_size;
+  e->mean_state = states;
+  e->place_states = config->plan_places > 0 ? states + d : NULL;
+  e->order_states = config->plan_orders > 0 ? states + (1 + config->plan_places) * d : NULL;
 }
 
 /* The same, kept. */
 static int prompt_states(loading *l, pdt_train_entry *out, pdt_error *err) {
-  int64_t d = l->use->config->hidden_size;
-  int32_t places = l->use->config->plan_places;
+  const pdt_sidecar_config *config = l->use->config;
   float *states;
-  if (PDT_TAKE(&l->d->arena, &states, (1 + places) * d, err) ||
-      pdt_train_prompt_states(l->use->trunk, out, places, states, &l->scratch, err))
+  if (PDT_TAKE(&l->d->arena, &states, pdt_train_prompt_floats(config, out), err) ||
+      pdt_train_prompt_states(l->use->trunk, config, out, states, &l->scratch, err))
     return -1;
-  out->mean_state = states;
-  out->place_states = places > 0 ? states + d : NULL;
+  pdt_train_set_states(out, config, states);
+  return 0;
+}
+
+/* The prompt token that ends at a byte of the prompt: the last one that the text up to there shares
+ * with it. -1: none. */
+static int token_that_ends(loading *l, const char *prompt, size_t bytes, const pdt_train_entry *e,
+                           int32_t *at, pdt_error *err) {
+  pdt_token *ids;
+  int32_t n, same = 0;
+  if (pdt_tokenizer_encode(l->use->tokenizer, prompt, bytes, true, &ids, &n, err))
+    return pdt_fail_in(err, "%s: prompt", l->where);
+  while (same < n && same < e->n_prompt && ids[same] == e->prompt[same]) same++;
+  *at = same - 1;
+  free(ids);
+  return 0;
+}
+
+/* Which prompt tokens end the name of a section, where all are named there in their order. */
+static int read_marks(loading *l, const pdt_data_entry *e, pdt_train_entry *out, pdt_error *err) {
+  const char *from = e->prompt;
+  uint8_t *marks;
+  if (l->use->config->plan_orders == 0) return 0;
+  if (PDT_TAKE_ZEROS(&l->d->arena, &marks, out->n_prompt, err)) return -1;
+  for (int32_t k = 0; k < e->n_sections; k++) {
+    const char *name = e->sections[k].name, *found = name && *name ? strcasestr(from, name) : NULL;
+    int32_t at;
+    if (!found) return 0;
+    from = found + strlen(name);
+    if (token_that_ends(l, e->prompt, (size_t)(from - e->prompt), out, &at, err)) return -1;
+    if (at >= 0) marks[at] = 1;
+  }
+  out->marks = marks;
   return 0;
 }
 
@@ -288,6 +336,7 @@ static int read_streams(loading *l, const pdt_data_entry *e, pdt_train_entry *ou
     return -1;
   memset(l->used, 0, (size_t)blocks * sizeof *l->used);
   if (out->n_prompt < 1) return pdt_fail(err, PDT_ERROR_INPUT, "%s: the prompt is empty", l->where);
+  if (read_marks(l, e, out, err)) return -1;
   if (pdt_text_context_new(&prompt, l->use->tokenizer, e->prompt, strlen(e->prompt), err))
     return pdt_fail_in(err, "%s: prompt", l->where);
   int rc = read_sections(l, e, prompt, out, streams, uses, err);
@@ -425,12 +474,11 @@ int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
   return rc;
 }
 
-void pdt_dataset_complete(pdt_dataset *d, int64_t i, const float *mean, const float *places,
-                          const uint16_t *lower) {
+void pdt_dataset_complete(pdt_dataset *d, int64_t i, const pdt_sidecar_config *config,
+                          const float *states, const uint16_t *lower) {
   pdt_train_entry *e;
   memcpy(&e, &d->entries[i], sizeof e); /* constant to all but who makes it */
-  e->mean_state = mean;
-  e->place_states = places;
+  pdt_train_set_states(e, config, states);
   e->lower = lower;
 }
 

@@ -41,16 +41,22 @@ typedef struct pdt_dataset_use {
 int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
                      const pdt_dataset_use *use, pdt_error *err);
 
-/* Final-norm states of an entry's prompt by the plain trunk, into out [1 + places, d]: their mean,
- * and the first ones, zeros behind the prompt. Errors: MEMORY. */
-int pdt_train_prompt_states(const pdt_nn_trunk *trunk, const pdt_train_entry *e, int32_t places,
-                            float *out, pdt_arena *scratch, pdt_error *err);
+/* What the planner reads of an entry's prompt, by the plain trunk, into out
+ * [pdt_train_prompt_floats]: the mean of its final-norm states [d], the first ones [P, d], zeros
+ * behind the prompt, and with orders what it reads in order [n_prompt, d]. Errors: MEMORY. */
+int64_t pdt_train_prompt_floats(const pdt_sidecar_config *config, const pdt_train_entry *e);
+int pdt_train_prompt_states(const pdt_nn_trunk *trunk, const pdt_sidecar_config *config,
+                            const pdt_train_entry *e, float *out, pdt_arena *scratch,
+                            pdt_error *err);
 
-/* Completes entry i, which was loaded without_states: the mean of its prompt's states [d], those of
- * the first places [P, d], and what stands behind the trunk's lower layers [rows, d], bf16, or
- * NULL. Borrowed. */
-void pdt_dataset_complete(pdt_dataset *d, int64_t i, const float *mean, const float *places,
-                          const uint16_t *lower);
+/* Lets an entry have those, borrowed. */
+void pdt_train_set_states(pdt_train_entry *e, const pdt_sidecar_config *config,
+                          const float *states);
+
+/* Completes entry i, which was loaded without_states: with those, and with what stands behind the
+ * trunk's lower layers [rows, d], bf16, or NULL. Borrowed. */
+void pdt_dataset_complete(pdt_dataset *d, int64_t i, const pdt_sidecar_config *config,
+                          const float *states, const uint16_t *lower);
 void pdt_dataset_free(pdt_dataset *d);
 
 #endif

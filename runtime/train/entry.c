@@ -94,14 +94,16 @@ typedef struct layout {
   uint8_t *kinds; /* of targets */
   float *ce_weight, *mean_states, *place_states, *teacher, *coverage, *coverage_weight, *ready;
   float *notes_weight, *spec_weight, *ready_weight;
-  float *lower;    /* NULL: not known */
+  float *lower;          /* NULL: not known */
+  int32_t *prompt_begin; /* [entries + 1] of what follows, with orders */
+  float *order_states, *mark_target, *mark_weight;
   note *sorted;    /* of the entry at hand: the plan's, then those of its blocks by name */
   int32_t *rounds; /* the same */
 } layout;
 
 /* How much there will be of everything. */
 typedef struct extent {
-  int64_t rows, conditioned, sequences, blocks, targets, items, most_blocks;
+  int64_t rows, conditioned, sequences, blocks, targets, items, most_blocks, prompt_tokens;
   bool lower; /* what stands behind the trunk's lower layers is known */
 } extent;
 
@@ -118,6 +120,7 @@ static extent measure(const pdt_train_entry *const *entries, int32_t n,
       x.targets += s->n_tokens;
     }
     x.sequences += entries[e]->n_streams;
+    x.prompt_tokens += entries[e]->n_prompt;
     x.blocks += blocks;
     x.items += blocks * widest;
     x.most_blocks = blocks > x.most_blocks ? blocks : x.most_blocks;
@@ -129,6 +132,11 @@ static int take_layout(layout *l, const extent *x, pdt_arena *arena, pdt_error *
   int64_t S = l->config->plan_slots, E = l->n_entries, Nb = x->blocks;
   if (x->lower && PDT_TAKE(arena, &l->lower, x->rows * l->config->hidden_size, err)) return -1;
 #define TAKE(field, count) PDT_TAKE(arena, &l->field, count, err)
+  if (l->config->plan_orders > 0 &&
+      (TAKE(prompt_begin, E + 1) || TAKE(mark_target, x->prompt_tokens) ||
+       TAKE(mark_weight, x->prompt_tokens) ||
+       TAKE(order_states, x->prompt_tokens * l->config->hidden_size)))
+    return -1;
   return TAKE(begin, x->sequences + 1) || TAKE(cond_rows, x->conditioned) ||
                  TAKE(run_begin, x->sequences + 1) || TAKE(run_stream, x->sequences) ||
                  TAKE(window_begin, Nb + 1) || TAKE(first, Nb + 1) ||
@@ -271,6 +279,25 @@ static void add_labels(layout *l, const pdt_train_entry *entry, int32_t e, int32
   label_ready(l, entry, base, n_blocks);
 }
 
+static float share(double loss, double total) {
+  return total > 0 ? (float)(loss / total) : 0;
+}
+
+/* An entry's prompt as the planner reads it in order; `weight`: of telling whether a token ends the
+ * name of a section. */
+static void add_prompt(layout *l, const pdt_train_entry *entry, int32_t e, float weight) {
+  int64_t d = l->config->hidden_size;
+  if (l->config->plan_orders == 0) return;
+  if (e == 0) l->prompt_begin[0] = 0;
+  int32_t begin = l->prompt_begin[e], n = entry->n_prompt;
+  l->prompt_begin[e + 1] = begin + n;
+  memcpy(l->order_states + begin * d, entry->order_states, (size_t)(n * d) * sizeof(float));
+  for (int32_t t = 0; t < n; t++) {
+    l->mark_target[begin + t] = entry->marks ? (float)entry->marks[t] : 0;
+    l->mark_weight[begin + t] = entry->marks ? weight : 0;
+  }
+}
+
 static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64_t number,
                       const pdt_train_losses *losses, double token_scale) {
   int32_t tau = l->rules->block_tokens, base = l->blocks, rows = l->rows;
@@ -293,10 +320,6 @@ static void add_entry(layout *l, const pdt_train_entry *entry, int32_t e, uint64
     l->spec_weight[base + b] = (float)note_weight(entry, b, losses);
   int64_t d = l->config->hidden_size;
   if (l->lower) pdt_to_float(PDT_BF16, entry->lower, (l->rows - rows) * d, l->lower + rows * d);
-}
-
-static float share(double loss, double total) {
-  return total > 0 ? (float)(loss / total) : 0;
 }
 
 static void fill(float *x, int64_t n, float value) {
@@ -327,7 +350,13 @@ static void finish(const layout *l, const pdt_train_losses *losses, const pdt_tr
                        .n_notes = l->n_entries + l->blocks},
       .blocks = {l->blocks, l->block_begin, l->block_steps, l->block_entry},
       .plans = {l->n_entries, l->plan_ids},
-      .prompts = {l->n_entries, l->mean_states, l->place_states},
+      .prompts = {.n = l->n_entries,
+                  .mean = l->mean_states,
+                  .places = l->place_states,
+                  .begin = l->prompt_begin,
+                  .read = l->order_states,
+                  .mark_target = l->mark_target,
+                  .mark_weight = l->mark_weight},
       .slot_targets = l->slot_targets,
       .slot_weight = share(losses->plan, (double)totals->slots),
       .teacher_notes = l->teacher,
@@ -354,8 +383,10 @@ int pdt_train_batch(pdt_nn_sidecar_batch *batch, const pdt_train_entry *const *e
     return pdt_fail(err, PDT_ERROR_USAGE, "a batch of %lld tokens (hint: fewer entries)",
                     (long long)x.rows);
   if (take_layout(&l, &x, arena, err)) return -1;
-  for (int32_t e = 0; e < n; e++)
+  for (int32_t e = 0; e < n; e++) {
+    add_prompt(&l, entries[e], e, share(losses->plan, (double)totals->slots));
     add_entry(&l, entries[e], e, number[e], losses, share(losses->ce, totals->tokens));
+  }
   l.begin[l.sequences] = l.rows;
   l.run_begin[l.sequences] = l.conditioned;
   l.window_begin[l.blocks] = l.conditioned;

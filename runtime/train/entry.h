@@ -54,9 +54,13 @@ typedef struct pdt_train_entry {
   const pdt_train_use *uses; /* may be none: then no token is told apart */
   const float *place_states; /* [plan places, d] of the first prompt tokens, zeros behind the
                                 prompt; NULL where the sidecar has no places */
-  const uint16_t *lower;     /* [rows, d] bf16: behind the trunk's lower layers (step.h), of every
-                                stream's prompt, prefix and tokens but the last; NULL: not known. Of
-                                all entries of a batch, or of none */
+  const float *order_states; /* [n_prompt, d] what the planner reads in order (nn/orders.h); NULL
+                                where the sidecar has no orders */
+  const uint8_t *marks;  /* [n_prompt] which prompt tokens end the name of a section, 0 or 1; NULL:
+                            not known */
+  const uint16_t *lower; /* [rows, d] bf16: behind the trunk's lower layers (step.h), of every
+                            stream's prompt, prefix and tokens but the last; NULL: not known. Of
+                            all entries of a batch, or of none */
 } pdt_train_entry;
 
 typedef struct pdt_train_rounds {
@@ -71,7 +75,8 @@ typedef struct pdt_train_rounds {
  * more. `unseen` multiplies that of all tokens of a sentence whose use is not in the window when
  * its name begins: below 1, streams learn to speak of what they have been told, and to wait with
  * the rest. `quiet` multiplies L_spec of blocks whose note tells nothing: most of them, and soon
- * learned. */
+ * learned. Where the sidecar has orders, L_plan also asks of every prompt token whether it ends the
+ * name of a section, as much as of a slot. */
 typedef struct pdt_train_losses {
   double plan, notes, speculation, ce, kd, coverage, ready;
   double use, later, unseen, quiet;

@@ -19,6 +19,7 @@ typedef struct header {
   char magic[8];
   uint64_t version;
   uint64_t trunk, data; /* hashes of what it was made from */
+  /* places: also, from bit 32 on, the layers behind which the planner reads in order, 0: none */
   int64_t width, layers, places, entries, bytes;
   uint64_t hash; /* of all that follows */
 } header;
@@ -46,10 +47,6 @@ static int64_t rows_of(const pdt_train_entry *e) {
   return n;
 }
 
-static int64_t floats_of(const states *s) {
-  return (1 + (int64_t)s->config->plan_places) * s->config->hidden_size;
-}
-
 static int lay_out(states *s, pdt_error *err) {
   int64_t n = s->data->n, d = s->config->hidden_size;
   int32_t layers = pdt_nn_lower_layers(s->config);
@@ -57,17 +54,19 @@ static int lay_out(states *s, pdt_error *err) {
   s->at[0] = (sizeof(header) + ALIGN - 1) / ALIGN * ALIGN;
   for (int64_t i = 0; i < n; i++) {
     int64_t rows = layers > 0 ? rows_of(s->data->entries[i]) : 0;
-    int64_t bytes = floats_of(s) * (int64_t)sizeof(float) + rows * d * (int64_t)sizeof(uint16_t);
+    int64_t floats = pdt_train_prompt_floats(s->config, s->data->entries[i]);
+    int64_t bytes = floats * (int64_t)sizeof(float) + rows * d * (int64_t)sizeof(uint16_t);
     s->at[i + 1] = s->at[i] + (bytes + ALIGN - 1) / ALIGN * ALIGN;
   }
   const pdt_nn_parameters *p = &s->trunk->parameters;
+  int64_t order = s->config->plan_orders > 0 ? s->config->plan_layer + 1 : 0;
   s->head = (header){.magic = "PDTSTATE",
                      .version = VERSION,
                      .trunk = XXH3_64bits(p->value, (size_t)p->n_elems * sizeof *p->value),
                      .data = s->data->files,
                      .width = d,
                      .layers = layers,
-                     .places = s->config->plan_places,
+                     .places = s->config->plan_places + (order << 32),
                      .entries = n,
                      .bytes = s->at[n]};
   return 0;
@@ -121,10 +120,10 @@ static int make_entry(states *s, int64_t i, pdt_error *err) {
   char *record;
   pdt_arena_reset(&s->arena);
   if (PDT_TAKE_ZEROS(&s->arena, &record, bytes, err) ||
-      pdt_train_prompt_states(s->trunk, e, s->config->plan_places, (float *)(void *)record,
-                              &s->arena, err))
+      pdt_train_prompt_states(s->trunk, s->config, e, (float *)(void *)record, &s->arena, err))
     return -1;
-  uint16_t *rows = (uint16_t *)(void *)(record + floats_of(s) * (int64_t)sizeof(float));
+  float *behind = (float *)(void *)record + pdt_train_prompt_floats(s->config, e);
+  uint16_t *rows = (uint16_t *)(void *)behind;
   if (s->head.layers > 0 && text_states(s, e, rows, err)) return -1;
   return put(s, record, bytes, s->at[i], err);
 }
@@ -206,7 +205,7 @@ static int check(const states *s, const header *found, pdt_bytes bytes, pdt_erro
   if (found->width != want->width || found->layers != want->layers ||
       found->places != want->places || found->entries != want->entries ||
       found->bytes != want->bytes)
-    return refuse(s, "a sidecar with other layers or places", err);
+    return refuse(s, "a sidecar with other layers, places or orders", err);
   if (bytes != want->bytes)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected %lld bytes, found %lld: it was cut",
                     s->path, (long long)want->bytes, (long long)bytes);
@@ -241,9 +240,9 @@ static int read_states(const states *s, pdt_train_states *out, pdt_error *err) {
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: its bytes have changed since it was made", s->path);
   for (int64_t i = 0; i < s->data->n; i++) {
     const float *floats = (const float *)(const void *)(map + s->at[i]);
-    const uint16_t *rows = (const uint16_t *)(const void *)(floats + floats_of(s));
-    const float *places = s->config->plan_places > 0 ? floats + s->config->hidden_size : NULL;
-    pdt_dataset_complete(s->data, i, floats, places, s->head.layers > 0 ? rows : NULL);
+    const float *behind = floats + pdt_train_prompt_floats(s->config, s->data->entries[i]);
+    const uint16_t *rows = (const uint16_t *)(const void *)behind;
+    pdt_dataset_complete(s->data, i, s->config, floats, s->head.layers > 0 ? rows : NULL);
   }
   return 0;
 }

@@ -3,8 +3,8 @@
  * instrumented one. Computed once, by all ranks, kept in a file beside the data, and mapped by
  * every run that trains on them: stages and steps begin where the sidecar does.
  *
- * The file: a header, then entry by entry the mean of its prompt's states, float [d], those of the
- * planner's places, float [P, d], and rows of texts, bf16 [rows, d] (pdt_nn_lower_layers). Where
+ * The file: a header, then entry by entry what the planner reads of its prompt, floats
+ * (pdt_train_prompt_states), and rows of texts, bf16 [rows, d] (pdt_nn_lower_layers). Where
  * texts begin from it, the rounding to bf16 is part of what is trained. */
 #ifndef PDT_TRAIN_STATES_H
 #define PDT_TRAIN_STATES_H

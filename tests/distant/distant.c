@@ -320,11 +320,13 @@ static void close_blocks(pdt_device *dev, const pdt_block_heads *heads, const pd
   free(own);
 }
 
-static void plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states, int32_t n,
-                      int32_t first, double *sums) {
+static void plan_read(pdt_device *dev, const pdt_plan_places *places, pdt_array states,
+                      pdt_array read, int32_t n, int32_t first, double *sums) {
   pdt_plan_places own = *places;
   own.weights = near(places->weights);
-  ops(dev)->plan_read(near_device(dev), &own, near(states), n, first, sums);
+  own.mark = near(places->mark);
+  own.orders = near(places->orders);
+  ops(dev)->plan_read(near_device(dev), &own, near(states), near(read), n, first, sums);
 }
 
 static void argmax_rows(pdt_device *dev, pdt_array logits, int32_t width, const int32_t *rows,

@@ -119,7 +119,7 @@ def make_trunk(path, rng, dtype, vocab=259, **over):
     return c
 
 
-def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, pool_layer=None, scales=None, note_query=False):
+def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, orders=0, plan_layer=None, pool_layer=None, scales=None, note_query=False):
     d, n = trunk["hidden_size"], trunk["num_hidden_layers"]
     c = dict(
         format="pdt-sidecar", version=1, hidden_size=d, streams=streams, notes_dim=24, snc_heads=4, snc_head_dim=8,
@@ -129,6 +129,8 @@ def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", ga
     )
     if pool_layer is not None:
         c["pool_layer"] = pool_layer
+    if plan_layer is not None:
+        c["plan_layer"] = plan_layer
     if scales:
         c["layer_scales"] = scales[: len(c["instrumented_layers"])]
     s, vp, dn, de, q = c["plan_slots"], c["plan_vocab_size"], c["notes_dim"], c["plan_dim"], c["snc_heads"] * c["snc_head_dim"]
@@ -144,6 +146,9 @@ def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", ga
         w["planner.slot.weight"], w["planner.slot.bias"] = mat(s * de, d), rng.normal(0, 0.5, s * de)
     if places:
         w["planner.place.weight"] = rng.normal(0, 0.3, (s, places))
+    if orders:
+        w["planner.order.weight"] = rng.normal(0, 1.5, (s, orders))
+        w["planner.mark.weight"], w["planner.mark.bias"] = rng.normal(0, 0.6 / np.sqrt(d), d), rng.normal(0, 0.1, 1)
     for l in c["instrumented_layers"]:
         w[f"snc.{l}.norm.weight"] = rng.normal(1, 0.1, d)
         w[f"snc.{l}.q_proj.weight"], w[f"snc.{l}.k_proj.weight"] = mat(q, d), mat(q, dn)
@@ -198,6 +203,9 @@ CASES = {
     # optional tensors (EXTENSIONS.md): more places than the prompt has tokens, and fewer
     "many-places": ("llama-mha-tied", "F32", dict(streams=3, planner="tied", places=16), dict()),
     "few-places": ("llama", "F32", dict(streams=2, places=5), dict(gamma="mid")),
+    # orders: marks that are cut and that are not, more of them than there are orders; with places, behind another layer
+    "orders": ("llama", "F32", dict(streams=3, orders=4), dict(prompt=17)),
+    "orders-and-places": ("qwen3", "BF16", dict(streams=3, planner="tied", orders=9, places=5, plan_layer=1, dtype="BF16"), dict(gamma="mid")),
     # a pool that reads a layer's output (EXTENSIONS.md): below all that is conditioned, and amid it
     "pool-below": ("llama", "F32", dict(streams=3, pool_layer=0), dict(gamma="mid", prefixes=True)),
     "pool-amid": ("qwen3", "BF16", dict(streams=3, layers=[0, 1, 2], pool_layer=1, dtype="BF16", scales=[0.5, 3.0, 1.75]), dict(gamma="mid", horizon=8)),

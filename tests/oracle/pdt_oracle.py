@@ -240,13 +240,29 @@ class Sidecar:
         scales = self.c.get("layer_scales")
         return scales[self.c["instrumented_layers"].index(layer)] if scales else 1.0
 
-    def plan(self, hidden):
-        """3.2, eq. 2: slot ids z [S] from the prompt's hidden states [n, d]. Id 0 is the empty slot.
+    def read_in_order(self, inner):
+        """What slots read of the tokens that are marked (EXTENSIONS.md) [S, d], from the residual stream [n, d]."""
+        orders = self.w["planner.order.weight"]
+        read, count = np.zeros((orders.shape[1], inner.shape[1])), 0.0
+        for x in map(rms_norm, inner):
+            logit = self.w["planner.mark.weight"] @ rms_norm(x) + self.w["planner.mark.bias"][0]
+            end = count + min(1.0, max(0.0, logit + 0.5))
+            for r in range(len(read)):
+                read[r] += max(0.0, min(end, r + 1) - max(count, r)) * x
+            count = end
+        return orders @ read
 
-        Every slot reads their mean; with places (EXTENSIONS.md) also a sum of the first ones of its own.
+    def plan(self, hidden, inner):
+        """3.2, eq. 2: slot ids z [S] from the prompt's hidden states [n, d], and the residual stream [n, d] behind
+        the planner's layer. Id 0 is the empty slot.
+
+        Every slot reads the mean of the former; with places (EXTENSIONS.md) also a sum of the first ones of its own,
+        with orders what it reads of the latter.
         """
         c = self.c
         pooled = np.tile(np.mean(hidden, axis=0), (c["plan_slots"], 1))
+        if "planner.order.weight" in self.w:
+            pooled = pooled + self.read_in_order(np.array(inner))
         if "planner.place.weight" in self.w:
             places = self.w["planner.place.weight"][:, : len(hidden)]
             pooled = pooled + places @ np.array(hidden[: places.shape[1]])
@@ -385,9 +401,12 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
     tau, budget = cfg["block_tokens"], cfg["max_tokens"]
     # 1. encode the prompt once with the plain frozen trunk
     cache = trunk.new_cache()
-    hidden = [trunk.step(t, cache) for t in prompt]
+    hidden, inner = [], []
+    for t in prompt:
+        hidden.append(trunk.step(t, cache))
+        inner.append(trunk.outputs[sidecar.c.get("plan_layer", 0)])
     # 2-3. plan, snapshot 0
-    ids, _ = sidecar.plan(hidden)
+    ids, _ = sidecar.plan(hidden, inner)
     if plan_ids is not None:
         ids = np.array(plan_ids)
     bus = NotesBus(cfg["reveal_delay"], cfg["window"])

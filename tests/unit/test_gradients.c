@@ -470,7 +470,7 @@ static const int32_t s_window_begin[] = {0, 4, 7, 10, 12, 15, S_COND};
 /* Block 0 reads nothing; block 3 reads the second note of its sibling. */
 static const int32_t s_first[] = {0, 0, 3, 4, 8, 9, 11};
 static const int32_t s_items[] = {0, 4, 2, 0, 0, 3, 2, 4, 1, 1, 6};
-enum { SLOTS = 3, PLAN_VOCAB = 5, PLACES = 4 };
+enum { SLOTS = 3, PLAN_VOCAB = 5, PLACES = 4, ORDERS = 2, S_PROMPTS = 11 };
 static const int32_t s_plan_ids[S_ENTRIES * SLOTS] = {2, 0, 4, 4, 4, 1};
 static const int32_t s_slot_targets[S_ENTRIES * SLOTS] = {2, -1, 4, 0, 4, 1};
 static pdt_layer s_instrumented[] = {1, 2};
@@ -499,12 +499,13 @@ static pdt_sidecar_config sidecar_config(bool rich) {
                               .agree_dim = 5,
                               .speculation_hidden = rich ? 7 : 0,
                               .plan_places = rich ? PLACES : 0,
+                              .plan_orders = rich ? ORDERS : 0,
                               .note_query = rich};
 }
 
 /* Arrays that modules read, each with its gradient behind it. */
 typedef struct inputs {
-  double *states, *pooled, *note, *coverage, *notes, *mean, *places;
+  double *states, *pooled, *note, *coverage, *notes, *mean, *places, *read, *marks;
 } inputs;
 
 typedef struct side {
@@ -532,15 +533,18 @@ static void side_new(side *s, fixture *f, bool rich) {
                         random_array(f, S_BLOCKS * SLOTS, scale),
                         random_array(f, S_NOTES * 6, scale),
                         random_array(f, S_ENTRIES * 12, scale),
-                        random_array(f, S_ENTRIES * PLACES * 12, scale)};
+                        random_array(f, S_ENTRIES * PLACES * 12, scale),
+                        random_array(f, S_PROMPTS * 12, scale),
+                        random_array(f, 2 * S_PROMPTS, scale)};
   }
 }
 
 static void side_free(side *s) {
   inputs *both[] = {&s->x, &s->d};
   for (int i = 0; i < 2; i++) {
-    double *all[] = {both[i]->states, both[i]->pooled, both[i]->note,  both[i]->coverage,
-                     both[i]->notes,  both[i]->mean,   both[i]->places};
+    double *all[] = {both[i]->states,   both[i]->pooled, both[i]->note,
+                     both[i]->coverage, both[i]->notes,  both[i]->mean,
+                     both[i]->places,   both[i]->read,   both[i]->marks};
     for (size_t j = 0; j < sizeof all / sizeof *all; j++) free(all[j]);
   }
   free(s->c);
@@ -606,11 +610,40 @@ static int agree_module(side *s, bool back, double *loss, pdt_error *err) {
   return back ? pdt_nn_agree_back(&s->sidecar, &in, &pass, s->c, &s->f->arena, err) : 0;
 }
 
+/* Prompts of the batch, the first longer than the other; which tokens are to be marked. */
+static const int32_t s_prompt_begin[] = {0, 7, S_PROMPTS};
+
+static pdt_nn_prompts s_prompts(const side *s) {
+  return (pdt_nn_prompts){.n = S_ENTRIES,
+                          .mean = s->x.mean,
+                          .places = s->x.places,
+                          .begin = s_prompt_begin,
+                          .read = s->x.read,
+                          .mark_target = s->x.marks,
+                          .mark_weight = s->x.marks + S_PROMPTS};
+}
+
+/* Are there marks of every kind: none, part, whole, behind the last order? */
+static void check_marks(const pdt_nn_planner_pass *pass) {
+  int kinds[3] = {0};
+  double end = 0;
+  for (int t = 0; t < s_prompt_begin[1]; t++) {
+    double z = pass->orders.logits[t] + 0.5;
+    kinds[z <= 0 ? 0 : z < 1 ? 1 : 2]++;
+    end += z <= 0 ? 0 : z < 1 ? z : 1;
+  }
+  assert_true(kinds[0] > 0 && kinds[1] > 0 && kinds[2] > 0 && end > ORDERS);
+}
+
 static int planner_module(side *s, bool back, double *loss, pdt_error *err) {
   pdt_nn_planner_pass pass;
-  const pdt_nn_prompts prompts = {S_ENTRIES, s->x.mean, s->x.places};
+  const pdt_nn_prompts prompts = s_prompts(s);
   if (pdt_nn_planner(&s->sidecar, &prompts, &pass, &s->f->arena, err)) return -1;
   *loss = pdt_nn_dot(s->c, pass.logits, S_ENTRIES * SLOTS * PLAN_VOCAB);
+  if (s->sidecar.planner_order.w) {
+    *loss += pdt_nn_marks_loss(&prompts, &pass.orders, pass.dmarks);
+    check_marks(&pass);
+  }
   return back ? pdt_nn_planner_back(&s->sidecar, &prompts, &pass, s->c, &s->f->arena, err) : 0;
 }
 
@@ -679,7 +712,7 @@ static void test_heads(void **state) {
     check_module(&s, "notes", note_module, rich ? 7 : 4);
     check_module(&s, "coverage", coverage_module, 4);
     check_module(&s, "agreement", agree_module, rich ? 11 : 10);
-    check_module(&s, "planner", planner_module, rich ? 4 : 1);
+    check_module(&s, "planner", planner_module, rich ? 7 : 1);
     check_module(&s, "plan notes", plan_note_module, 2);
     side_free(&s);
   }
@@ -758,7 +791,7 @@ static void end_to_end_new(end_to_end *e, fixture *f, bool rich, bool student, i
       .conditioning = {S_COND, s_rows, 3, s_run_begin, s_run_stream, s_windows, S_NOTES},
       .blocks = s_blocks,
       .plans = s_plans,
-      .prompts = {S_ENTRIES, e->s.x.mean, e->s.x.places},
+      .prompts = s_prompts(&e->s),
       .slot_targets = s_slot_targets,
       .slot_weight = 0.2,
       .teacher_notes = l->teacher_notes,

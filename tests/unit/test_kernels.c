@@ -1286,22 +1286,35 @@ static void blocks(trial *t) {
   drop_blocks(t, &c);
 }
 
+/* What a planner reads, with places, with orders, with both or with neither, in two calls. Marks
+ * are sums of a device's own order; without them a product of two floats is exact in double, and
+ * sums are made in one order: the same bits. */
 static void plan_read(trial *t) {
   int32_t d = between(t, 1, 90), S = between(t, 1, 9), P = between(t, 0, 3) ? between(t, 1, 50) : 0;
-  int32_t n = between(t, 0, 40), first = between(t, 0, 20), rows = P > 0 ? 1 + S : 1;
-  double got[10 * 90], want[10 * 90];
+  int32_t R = between(t, 0, 2) ? between(t, 1, 12) : 0;
+  int32_t n = between(t, 0, 40), first = between(t, 0, 20), rows = P > 0 || R > 0 ? 1 + S : 1;
+  double got[10 * 90 + 1], want[10 * 90 + 1];
   both states = random_both(t, (int64_t)n * d, 1), weights = random_both(t, (int64_t)S * P, 1);
-  const pdt_plan_places dev = {d, S, P, P > 0 ? weights.dev : (pdt_array){0}};
-  const pdt_plan_places ref = {d, S, P, P > 0 ? weights.ref : (pdt_array){0}};
-  for (int32_t i = 0; i < rows * d; i++) got[i] = want[i] = i * 0.125;
-  int32_t cut = between(t, 0, n); /* in two calls */
-  t->dev.ops->plan_read(&t->dev, &dev, states.dev, cut, first, got);
-  t->dev.ops->plan_read(&t->dev, &dev, pdt_array_at(states.dev, (int64_t)cut * d), n - cut,
-                        first + cut, got);
-  t->ref.ops->plan_read(&t->ref, &ref, states.ref, n, first, want);
-  /* A product of two floats is exact in double, and sums are made in one order: the same bits. */
-  assert_memory_equal(got, want, (size_t)(rows * d) * sizeof *got);
-  drop_both(t, states), drop_both(t, weights);
+  both read = random_both(t, (int64_t)n * d, 2), orders = random_both(t, (int64_t)S * R, 1);
+  both mark = random_both(t, d, 1.5f / sqrtf((float)d));
+  pdt_plan_places dev = {d, S, P, R, {0}, {0}, {0}, 0.125f}, ref = dev;
+  if (P > 0) dev.weights = weights.dev, ref.weights = weights.ref;
+  if (R > 0) dev.mark = mark.dev, ref.mark = mark.ref;
+  if (R > 0) dev.orders = orders.dev, ref.orders = orders.ref;
+  int32_t sums = rows * d + (R > 0), cut = between(t, 0, n);
+  for (int32_t i = 0; i < sums; i++) got[i] = want[i] = i * 0.125;
+  if (R > 0) got[rows * d] = want[rows * d] = 0.75; /* marks so far */
+  int64_t at = (int64_t)cut * d;
+  t->dev.ops->plan_read(&t->dev, &dev, states.dev, read.dev, cut, first, got);
+  t->dev.ops->plan_read(&t->dev, &dev, pdt_array_at(states.dev, at), pdt_array_at(read.dev, at),
+                        n - cut, first + cut, got);
+  t->ref.ops->plan_read(&t->ref, &ref, states.ref, read.ref, n, first, want);
+  if (R == 0) assert_memory_equal(got, want, (size_t)sums * sizeof *got);
+  for (int32_t i = 0; i < sums; i++)
+    if (fabs(got[i] - want[i]) > 1e-9 * (1 + fabs(want[i])))
+      fail_msg("sum %d of %d: %.17g, expected %.17g", i, sums, got[i], want[i]);
+  drop_both(t, states), drop_both(t, weights), drop_both(t, read), drop_both(t, orders);
+  drop_both(t, mark);
 }
 
 /* ---- choice ---- */

@@ -372,6 +372,44 @@ static void test_note_query(void **state) {
   }
 }
 
+/* So are its orders, which come with what it marks; a fresh sidecar marks nothing and adds nothing.
+ */
+static void test_orders(void **state) {
+  scratch *s = *state;
+  pdt_error err = {0};
+  static const int32_t widths[] = {0, 1, 4096};
+  for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+    pdt_sidecar_config c = small(), out;
+    const pdt_sidecar_init_options o = {.dtype = PDT_F32, .start = PDT_SIDECAR_FRESH};
+    pdt_safetensors *file;
+    c.plan_orders = widths[i];
+    c.plan_layer = 1;
+    assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), &c, &o, NULL, NULL, &err), 0);
+    assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
+    if (pdt_sidecar_config_load(&out, file, &trunk, &err)) fail_msg("%s", err.message);
+    assert_int_equal(out.plan_orders, widths[i]);
+    assert_int_equal(out.plan_layer, widths[i] > 0 ? 1 : 0);
+    if (widths[i] > 0) {
+      assert_true(all_equal(file, "planner.order.weight", 0));
+      assert_true(all_equal(file, "planner.mark.weight", 0));
+      assert_true(all_equal(file, "planner.mark.bias", -3));
+    } else {
+      assert_null(pdt_safetensors_find(file, "planner.order.weight"));
+      assert_null(pdt_safetensors_find(file, "planner.mark.weight"));
+    }
+    pdt_safetensors_close(file);
+    pdt_sidecar_config_free(&out);
+  }
+  pdt_sidecar_config c = small();
+  int32_t hidden;
+  c.plan_orders = 4097;
+  assert_int_equal(load_with(s, &c, "", "", &hidden, &err), -1);
+  assert_non_null(strstr(err.message, "planner.order.weight"));
+  c.plan_orders = 3; /* what it marks is missing */
+  assert_int_equal(load_with(s, &c, "planner.mark.bias", "", &hidden, &err), -1);
+  assert_non_null(strstr(err.message, "'planner.mark.bias' is missing"));
+}
+
 static void test_normal(void **state) {
   (void)state;
   enum { N = 1 << 18 };
@@ -505,6 +543,7 @@ int main(void) {
       SCRATCH(test_reader),
       SCRATCH(test_places),
       SCRATCH(test_note_query),
+      SCRATCH(test_orders),
       cmocka_unit_test(test_normal),
       SCRATCH(test_random_model),
       cmocka_unit_test(test_random_tokenizer),

@@ -276,16 +276,19 @@ static void compare_step(decoded *d, const int32_t *plan_ids) {
 }
 
 /* What both planners read of a prompt of the first n states: decoding's inputs, the trainer's mean
- * and places, with zeros behind the prompt's end. */
-static void read_prompt(pair *p, int32_t n, float *inputs, float *mean, float *places) {
+ * and places, with zeros behind the prompt's end, and what it reads in order. */
+static void read_prompt(pair *p, int32_t n, float *inputs, float *mean, float *places,
+                        float *read) {
   pdt_error err = {0};
   int64_t d = p->sidecar_config.hidden_size, P = p->sidecar_config.plan_places;
   double *sums;
-  OK(PDT_NEW(&sums, pdt_plan_sums(&p->sidecar) * d, "sums", &err));
-  pdt_plan_read(&p->sidecar, p->there, n, 0, sums);
+  pdt_array inner = pdt_array_at(p->there, d); /* any states will do */
+  OK(PDT_NEW(&sums, pdt_plan_sums(&p->sidecar), "sums", &err));
+  pdt_plan_read(&p->sidecar, p->there, inner, n, 0, sums);
   pdt_plan_finish(&p->sidecar, sums, n, inputs);
   for (int64_t j = 0; j < d; j++) mean[j] = (float)(sums[j] / n);
   for (int64_t i = 0; i < P * d; i++) places[i] = i < n * d ? p->states[i] : 0;
+  memcpy(read, p->states + d, (size_t)(n * d) * sizeof *read);
   free(sums);
 }
 
@@ -297,15 +300,18 @@ static void compare_planners(pair *p) {
   pdt_plan_vote *votes;
   int32_t *ids;
   pdt_nn_planner_pass pass;
-  float inputs[512], mean[64], places[512];
+  enum { PROMPT = 3 };
+  static const int32_t begin[] = {0, PROMPT};
+  float inputs[512], mean[64], places[512], read[PROMPT * 64];
   assert_true(p->sidecar_config.hidden_size <= 64 && p->sidecar_config.plan_places <= 8);
   assert_true(pdt_plan_inputs(&p->sidecar) * p->sidecar_config.hidden_size <= 512);
   OK(PDT_NEW(&votes, S, "votes", &err));
   OK(PDT_NEW(&ids, S, "ids", &err));
-  read_prompt(p, 3, inputs, mean, places);
+  read_prompt(p, PROMPT, inputs, mean, places, read);
   OK(pdt_plan_vote_share(&p->whole, inputs, votes, &err));
   OK(pdt_plan_count(votes, 1, S, ids, &err));
-  const pdt_nn_prompts prompts = {1, mean, places};
+  const pdt_nn_prompts prompts = {
+      .n = 1, .mean = mean, .places = places, .begin = begin, .read = read};
   OK(pdt_nn_planner(&p->nn_sidecar, &prompts, &pass, &p->arena, &err));
   bool tied = p->sidecar_config.planner == PDT_PLANNER_TIED;
   float scale = tied ? 1 / sqrtf((float)p->sidecar_config.plan_dim) : 1;
@@ -356,7 +362,8 @@ static void test_cases(void **state) {
   }
 }
 
-/* The hidden layer of the speculation head and the planner's places, which the cases lack. */
+/* The hidden layer of the speculation head and the planner's places and orders, which the cases
+ * lack. */
 static void test_hidden_layer(void **state) {
   scratch *s = *state;
   static pdt_layer instrumented[] = {0, 1};
@@ -382,6 +389,7 @@ static void test_hidden_layer(void **state) {
                                      .speculation_hidden = 13,
                                      .plan_places = 5,
                                      .note_query = true,
+                                     .plan_orders = 2,
                                      .defaults = {4, 1, 9, 8, 0.3}};
   const pdt_sidecar_init_options options = {
       .dtype = PDT_F32, .seed = 5, .gate = 0.5, .start = PDT_SIDECAR_RANDOM};

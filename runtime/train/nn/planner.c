@@ -5,6 +5,11 @@
 
 static const double eps = 1e-6; /* of Norm */
 
+/* Does every slot read something of its own? */
+static bool read_apart(const pdt_nn_sidecar *s) {
+  return s->planner_place.w || s->planner_order.w;
+}
+
 /* What the slots read: [n, S, d]. */
 static int slot_inputs(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
                        pdt_nn_planner_pass *pass, pdt_arena *arena, pdt_error *err) {
@@ -14,10 +19,13 @@ static int slot_inputs(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
   for (int64_t i = 0; i < prompts->n; i++) {
     pdt_real *x = pass->inputs + i * S * d;
     for (int64_t j = 0; j < S; j++) memcpy(x + j * d, prompts->mean + i * d, (size_t)d * sizeof *x);
-    pdt_nn_gemm(PDT_NN_NN, S, d, P, 1, s->planner_place.w, P, prompts->places + i * P * d, d, 1, x,
-                d);
+    if (P > 0)
+      pdt_nn_gemm(PDT_NN_NN, S, d, P, 1, s->planner_place.w, P, prompts->places + i * P * d, d, 1,
+                  x, d);
   }
-  return 0;
+  if (!s->planner_order.w) return 0;
+  if (PDT_TAKE_ZEROS(arena, &pass->dmarks, prompts->begin[prompts->n], err)) return -1;
+  return pdt_nn_orders(s, prompts, &pass->orders, pass->inputs, arena, err);
 }
 
 /* The share of the planner's map that slot j has. */
@@ -34,7 +42,7 @@ static int map_slots(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
   int64_t n = prompts->n, S = s->config.plan_slots, d = s->config.hidden_size;
   int64_t width = s->planner.out / S;
   pdt_real *x, *out;
-  if (!s->planner_place.w) {
+  if (!read_apart(s)) {
     pdt_nn_linear(&s->planner, prompts->mean, n, false, y);
     return 0;
   }
@@ -58,21 +66,22 @@ static int map_slots_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts
   int64_t n = prompts->n, S = s->config.plan_slots, d = s->config.hidden_size;
   int64_t P = s->config.plan_places, width = s->planner.out / S;
   pdt_real *dx;
-  if (!s->planner_place.w) {
+  if (!read_apart(s)) {
     pdt_nn_linear_back(&s->planner, prompts->mean, n, dy, false, NULL);
     return 0;
   }
-  if (PDT_TAKE(arena, &dx, d, err)) return -1;
+  if (PDT_TAKE(arena, &dx, n * S * d, err)) return -1;
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < S; j++) {
       pdt_nn_affine map = map_of_slot(s, j);
-      pdt_nn_linear_back(&map, pass->inputs + (i * S + j) * d, 1, dy + (i * S + j) * width, false,
-                         dx);
+      int64_t at = i * S + j;
+      pdt_nn_linear_back(&map, pass->inputs + at * d, 1, dy + at * width, false, dx + at * d);
       for (int64_t t = 0; t < P && s->planner_place.g; t++)
         s->planner_place.g[j * P + t] +=
-            (pdt_real)pdt_nn_dot(dx, prompts->places + (i * P + t) * d, d);
+            (pdt_real)pdt_nn_dot(dx + at * d, prompts->places + (i * P + t) * d, d);
     }
-  return 0;
+  if (!s->planner_order.w) return 0;
+  return pdt_nn_orders_back(s, prompts, &pass->orders, dx, pass->dmarks, arena, err);
 }
 
 int pdt_nn_planner(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,

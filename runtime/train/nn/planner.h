@@ -3,27 +3,23 @@
 #define PDT_TRAIN_NN_PLANNER_H
 
 #include "train/nn/heads.h"
+#include "train/nn/orders.h"
 
 typedef struct pdt_nn_planner_pass {
   pdt_real *inputs; /* [n, S, d] what each slot reads; NULL where all read the mean */
   pdt_real *slots;  /* [n, S de] of the tied planner */
   pdt_real *logits; /* [n, S, Vp] */
+  pdt_nn_orders_pass orders;
+  pdt_real *dmarks; /* [T] zeros, for what comes back to the logits of marks */
 } pdt_nn_planner_pass;
 
-/* Prompts as the planner reads them. */
-typedef struct pdt_nn_prompts {
-  int64_t n;
-  const pdt_real *mean;   /* [n, d] mean states */
-  const pdt_real *places; /* [n, P, d] of the first P tokens, zeros behind a prompt's end; read
-                             where the sidecar has weights of places */
-} pdt_nn_prompts;
-
-/* Slot logits (eq. 2): slot i reads mean + sum over places t of a[i, t] state[t], a the weights of
- * places where there are any. Errors: MEMORY. */
+/* Slot logits (eq. 2): slot i reads the mean, and as the sidecar has them sum over places t of
+ * a[i, t] state[t], a the weights of places, and what it reads in order (orders.h). Errors: MEMORY.
+ */
 int pdt_nn_planner(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
                    pdt_nn_planner_pass *pass, pdt_arena *arena, pdt_error *err);
-/* From dlogits [n, S, Vp]. The prompt's states are the frozen trunk's: they get none. Errors:
- * MEMORY. */
+/* From dlogits [n, S, Vp], and pass->dmarks, which is written over. The prompt's states are the
+ * frozen trunk's: they get none. Errors: MEMORY. */
 int pdt_nn_planner_back(const pdt_nn_sidecar *s, const pdt_nn_prompts *prompts,
                         const pdt_nn_planner_pass *pass, const pdt_real *dlogits, pdt_arena *arena,
                         pdt_error *err);

@@ -68,6 +68,9 @@ static void bind(pdt_nn_sidecar *s) {
   for (int32_t i = 0; i < s->config.n_instrumented; i++) bind_layer(s, i);
   s->planner = pdt_nn_parameters_affine(p, full ? "planner.proj" : "planner.slot");
   s->planner_place = pdt_nn_parameters_bind(p, "planner.place.weight");
+  s->planner_mark = pdt_nn_parameters_bind(p, "planner.mark.weight");
+  s->planner_mark_bias = pdt_nn_parameters_bind(p, "planner.mark.bias");
+  s->planner_order = pdt_nn_parameters_bind(p, "planner.order.weight");
   s->plan_embedding = pdt_nn_parameters_bind(p, "plan.embedding.weight");
   s->plan_to_notes = pdt_nn_parameters_affine(p, "plan.to_notes");
   s->pool_query = pdt_nn_parameters_affine(p, "pool.query");

@@ -29,11 +29,13 @@ typedef struct pdt_nn_instrument {
 typedef struct pdt_nn_sidecar {
   pdt_sidecar_config config; /* owned */
   pdt_nn_parameters parameters;
-  pdt_nn_instrument *layers;        /* [n_instrumented] */
-  pdt_nn_affine planner;            /* full: [S Vp, d]; tied: [S de, d] with bias */
-  pdt_nn_weight planner_place;      /* [S, P]; absent without places */
-  pdt_nn_weight plan_embedding;     /* [Vp, de] */
-  pdt_nn_affine plan_to_notes;      /* [dn, de] */
+  pdt_nn_instrument *layers;   /* [n_instrumented] */
+  pdt_nn_affine planner;       /* full: [S Vp, d]; tied: [S de, d] with bias */
+  pdt_nn_weight planner_place; /* [S, P]; absent without places */
+  pdt_nn_weight planner_mark, planner_mark_bias, planner_order; /* [d], [1], [S, R]; absent without
+                                                                   orders */
+  pdt_nn_weight plan_embedding;                                 /* [Vp, de] */
+  pdt_nn_affine plan_to_notes;                                  /* [dn, de] */
   pdt_nn_affine pool_query;         /* [ph, d]; absent with pool "last" */
   pdt_nn_weight pool_value;         /* [ph, pd, d] */
   pdt_nn_affine speculation;        /* [dn, p] */

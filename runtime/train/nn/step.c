@@ -47,6 +47,8 @@ static int plan_loss(step *s, pdt_error *err) {
   s->sums->plan = pdt_nn_softmax_ce(pass.logits, b->slot_targets, s->entries * s->S,
                                     s->sidecar->config.plan_vocab_size, b->slot_weight, s->backward,
                                     &s->sums->slots_right);
+  if (s->sidecar->planner_order.w && b->prompts.mark_weight)
+    s->sums->plan += pdt_nn_marks_loss(&b->prompts, &pass.orders, s->backward ? pass.dmarks : NULL);
   if (!s->backward) return 0;
   return pdt_nn_planner_back(s->sidecar, &b->prompts, &pass, pass.logits, s->arena, err);
 }
