@@ -80,7 +80,7 @@ class FakeTrunk:
     """Random logits; token 0 ends a sequence."""
 
     def __init__(self, rng, p_end):
-        self.rng, self.p_end, self.eos = rng, p_end, {0}
+        self.rng, self.p_end, self.eos, self.outputs = rng, p_end, {0}, [np.zeros(1)]
 
     def new_cache(self):
         return []
@@ -101,7 +101,7 @@ class FakeSidecar:
         self.rng, self.slots, self.p_strong, self.gamma = rng, slots, p_strong, gamma
         self.round = -1
 
-    def plan(self, pooled):
+    def plan(self, hidden, inner):
         return np.array([self.rng.choice((0, 1, 2, 3)) for _ in range(self.slots)]), None
 
     def plan_note(self, ids):
