@@ -35,7 +35,7 @@ times() { awk -v n="$1" -v x="$scale" 'BEGIN { n = int(n * x); print n < 8 ? 8 :
 smollm2_sidecar() {
   [ -f fresh.safetensors ] || "$pdt" sidecar init --model "$model" --streams 4 --layers 16,19,22,25,28 --pool-layer 14 \
     --scale-text "$top/README.md" --read-codes 2 --notes-dim 192 --snc-heads 8 --snc-head-dim 32 --adapter-dim 64 \
-    --pool-heads 12 --pool-dim 48 --speculation-hidden 512 --agree-dim 64 --note-query "${plan[@]}" --plan-dim 32 \
+    --pool-heads 12 --pool-dim 48 --speculation-hidden 512 --agree-dim 64 "${plan[@]}" --plan-dim 32 \
     --plan-places 32 --block-tokens 8 --window 64 --horizon 32 --gamma 0.5 --gate 0 --out fresh.safetensors
 }
 
@@ -60,10 +60,11 @@ stage() {
   previous=$name/sidecar.safetensors
 }
 
-# The stages of such a sidecar up to the heads that close a block, of so many steps. File `states` keeps what lies below.
+# The stages of such a sidecar, of so many steps; more options are the last one's. File `states` keeps what lies below.
 common=(--states states --log-every 10 --checkpoint-every 50 --empty-slots --stated 1)
 smollm2_stages() {
   local plan_steps=$1 note_steps=$2 together_steps=$3
+  shift 3
   # The planner, from states of prompts alone.
   stage plan --stage 0 --steps "$plan_steps" --batch 16 --rate 0.01 --weight notes=0 "${common[@]}"
   # The note head alone: below all that is conditioned, nothing of the trunk is run. Most blocks tell nothing.
@@ -73,5 +74,5 @@ smollm2_stages() {
   # Streams learn the style of the texts and to read the notes that they write, which stay as they are.
   stage together --stage all --steps "$together_steps" --batch 8 --rate 0.002 --warmup 40 --part-rate pool=0 \
     --part-rate speculation=0 --weight speculation=0 --weight notes=0 --softmax-sample 4000 --weight use=3 \
-    --weight later=8 --weight unseen=0.03 "${common[@]}"
+    --weight later=8 --weight unseen=0.03 "${common[@]}" "$@"
 }
