@@ -44,9 +44,9 @@ typedef struct pdt_sidecar_config {
   int32_t coverage_dim, agree_dim; /* dc, da */
   int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
   int32_t plan_places;             /* prompt tokens that slots weigh; from the tensor, 0 without */
-  bool note_query; /* readiness asks the window about the block's note, too; from the tensor */
-  int32_t plan_orders;             /* marked ones that they weigh in order; the same */
-  int32_t plan_layer;              /* behind which those are marked and read */
+  bool note_query;     /* readiness asks the window about the block's note, too; from the tensor */
+  int32_t plan_orders; /* marked ones that they weigh in order; the same */
+  int32_t plan_layer;  /* behind which those are marked and read */
   pdt_sidecar_defaults defaults;
   struct json_t
       *trained; /* what it was trained with, owned (trained.h); NULL: the file does not say */
