@@ -17,7 +17,7 @@ SECTIONS = ("\nHistory:", "\nTrade:", "\nLandmarks:", "\nCustoms:")
 
 
 def right(pdt, model):
-    """Under the notes that streams write, nine of ten names that siblings have told begin right (98.8% of 821 were)."""
+    """Under the notes that streams write, nine of ten names that siblings have told begin right."""
     with tempfile.TemporaryDirectory() as scratch:
         data = os.path.join(scratch, "test.jsonl")
         commands = [
