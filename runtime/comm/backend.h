@@ -26,6 +26,9 @@ struct pdt_comm_backend {
                      const pdt_bytes *send_at, void *recv, const pdt_bytes *recv_bytes,
                      const pdt_bytes *recv_at);
   void (*all_reduce_i64)(const pdt_comm *comm, int64_t *data, int32_t n_elems, pdt_comm_op op);
+  /* The same where others may come late: whoever waits sleeps between looks. */
+  void (*all_reduce_patiently)(const pdt_comm *comm, int64_t *data, int32_t n_elems,
+                               pdt_comm_op op);
 };
 
 /* check.c: ends all ranks where they do not make the same call, with an error that names two of

@@ -14,7 +14,8 @@ static void compare(const pdt_comm *comm, int64_t key, const char own[TEXT_BYTES
   const pdt_comm_backend *b = comm->backend;
   int64_t ends[2] = {key, ~key}, other = comm->size;
   char first[TEXT_BYTES], theirs[TEXT_BYTES];
-  b->all_reduce_i64(comm, ends, 2, PDT_COMM_MIN);
+  /* what is asked about may be a call that waits for long */
+  b->all_reduce_patiently(comm, ends, 2, PDT_COMM_MIN);
   if (ends[0] == ~ends[1]) return;
   memcpy(first, own, TEXT_BYTES);
   b->broadcast(comm, first, TEXT_BYTES, 0);

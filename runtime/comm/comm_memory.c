@@ -540,6 +540,7 @@ static const pdt_comm_backend memory_backend = {
     .all_gather = memory_all_gather,
     .all_to_all = memory_all_to_all,
     .all_reduce_i64 = memory_all_reduce_i64,
+    .all_reduce_patiently = memory_all_reduce_i64,
 };
 
 /* ---- the cluster ---- */

@@ -275,19 +275,23 @@ static void mpi_broadcast(const pdt_comm *comm, void *data, pdt_bytes bytes, pdt
     MPI_Bcast((char *)data + at, piece(bytes, at, longest), MPI_BYTE, root, comm_of(comm));
 }
 
-/* Whoever waits looks less and less often, so that a wait of seconds takes no processor's time. */
-static void mpi_broadcast_patiently(const pdt_comm *comm, void *data, pdt_bytes bytes,
-                                    pdt_rank root) {
-  MPI_Request request;
+/* Looks less and less often, so that a wait of seconds takes no processor's time. */
+static void wait_patiently(MPI_Request *request) {
   int done = 0;
   struct timespec pause = {.tv_nsec = SHORTEST_PAUSE_NS};
-  MPI_Ibcast(data, (int)bytes, MPI_BYTE, root, comm_of(comm), &request);
   for (;;) {
-    MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    MPI_Test(request, &done, MPI_STATUS_IGNORE);
     if (done) return;
     nanosleep(&pause, NULL);
     if (pause.tv_nsec < LONGEST_PAUSE_NS) pause.tv_nsec *= 2;
   }
+}
+
+static void mpi_broadcast_patiently(const pdt_comm *comm, void *data, pdt_bytes bytes,
+                                    pdt_rank root) {
+  MPI_Request request;
+  MPI_Ibcast(data, (int)bytes, MPI_BYTE, root, comm_of(comm), &request);
+  wait_patiently(&request);
 }
 
 /* The bytes of all ranks together. */
@@ -507,10 +511,21 @@ static void mpi_all_to_all(const pdt_comm *comm, const void *send, const pdt_byt
   }
 }
 
+static MPI_Op operation_of(pdt_comm_op op) {
+  return op == PDT_COMM_MIN ? MPI_MIN : op == PDT_COMM_MAX ? MPI_MAX : MPI_SUM;
+}
+
 static void mpi_all_reduce_i64(const pdt_comm *comm, int64_t *data, int32_t n_elems,
                                pdt_comm_op op) {
-  MPI_Op operation = op == PDT_COMM_MIN ? MPI_MIN : op == PDT_COMM_MAX ? MPI_MAX : MPI_SUM;
-  MPI_Allreduce(MPI_IN_PLACE, data, n_elems, MPI_INT64_T, operation, comm_of(comm));
+  MPI_Allreduce(MPI_IN_PLACE, data, n_elems, MPI_INT64_T, operation_of(op), comm_of(comm));
+}
+
+static void mpi_all_reduce_patiently(const pdt_comm *comm, int64_t *data, int32_t n_elems,
+                                     pdt_comm_op op) {
+  MPI_Request request;
+  MPI_Iallreduce(MPI_IN_PLACE, data, n_elems, MPI_INT64_T, operation_of(op), comm_of(comm),
+                 &request);
+  wait_patiently(&request);
 }
 
 static const pdt_comm_backend mpi_backend = {
@@ -528,6 +543,7 @@ static const pdt_comm_backend mpi_backend = {
     .all_gather = mpi_all_gather,
     .all_to_all = mpi_all_to_all,
     .all_reduce_i64 = mpi_all_reduce_i64,
+    .all_reduce_patiently = mpi_all_reduce_patiently,
 };
 
 bool pdt_comm_mpi_knows_pmi(void) {

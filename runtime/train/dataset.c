@@ -262,7 +262,7 @@ static int read_marks(loading *l, const pdt_data_entry *e, pdt_train_entry *out,
   if (PDT_TAKE_ZEROS(&l->d->arena, &marks, out->n_prompt, err)) return -1;
   for (int32_t k = 0; k < e->n_sections; k++) {
     const char *name = e->sections[k].name, *found = name && *name ? strcasestr(from, name) : NULL;
-    int32_t at;
+    int32_t at = -1;
     if (!found) return 0;
     from = found + strlen(name);
     if (token_that_ends(l, e->prompt, (size_t)(from - e->prompt), out, &at, err)) return -1;

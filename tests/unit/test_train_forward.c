@@ -300,14 +300,14 @@ static void compare_planners(pair *p) {
   pdt_plan_vote *votes;
   int32_t *ids;
   pdt_nn_planner_pass pass;
-  enum { PROMPT = 3 };
-  static const int32_t begin[] = {0, PROMPT};
-  float inputs[512], mean[64], places[512], read[PROMPT * 64];
+  enum { N_PROMPT = 3 };
+  static const int32_t begin[] = {0, N_PROMPT};
+  float inputs[512], mean[64], places[512], read[N_PROMPT * 64];
   assert_true(p->sidecar_config.hidden_size <= 64 && p->sidecar_config.plan_places <= 8);
   assert_true(pdt_plan_inputs(&p->sidecar) * p->sidecar_config.hidden_size <= 512);
   OK(PDT_NEW(&votes, S, "votes", &err));
   OK(PDT_NEW(&ids, S, "ids", &err));
-  read_prompt(p, PROMPT, inputs, mean, places, read);
+  read_prompt(p, N_PROMPT, inputs, mean, places, read);
   OK(pdt_plan_vote_share(&p->whole, inputs, votes, &err));
   OK(pdt_plan_count(votes, 1, S, ids, &err));
   const pdt_nn_prompts prompts = {
