@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """pdt serve where a GPU computes, on the CPU's twin of one: logprobs are those that the CPU tells.
 
-usage: serve_cuda.py PDT_CUDA_ON_HOST [--layouts 1x1,2x2]
+usage: serve_cuda.py PDT_CUDA_ON_HOST [--layouts 1x1,2x2] [--only PART]
 
 The tokens must be the same and the values as near as float32 sums are; the likeliest may change places
 where they are nearer to each other than that.
 """
-import argparse
 import json
 import os
 
@@ -67,18 +66,11 @@ def check(pdt, layout, wanted):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("pdt")
-    parser.add_argument("--layouts", default="1x1,2x2")
-    args = parser.parse_args()
-    pdt, layouts = os.path.abspath(args.pdt), args.layouts.split(",")
-    if any(harness.Layout(x).ranks > 1 for x in layouts):
-        harness.need_mpirun()
-    if "microhttpd  not built in" in harness.run([pdt, "--version"]).out:
-        harness.skip("pdt was built without libmicrohttpd (launch/setup --for demo installs it)")
+    pdt, layouts, only = serve.arguments("1x1,2x2")
     os.environ["PDT_TWIN_GPUS"] = "1:8.0,2:8.0"
     wanted = answers(pdt, "1x1", "cpu")
-    harness.run_checks([(f"logprobs {x}", lambda x=x: check(pdt, x, wanted)) for x in layouts])
+    checks = [(f"logprobs {x}", lambda x=x: check(pdt, x, wanted)) for x in layouts]
+    harness.run_checks([c for c in checks if only in c[0]])
 
 
 if __name__ == "__main__":

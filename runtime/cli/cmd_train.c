@@ -129,8 +129,7 @@ static const struct argp_option options[] = {
     {"temperature", KEY_TEMPERATURE, "X", 0, "of sampling (default 0.8)", 5},
     {"label", KEY_LABEL, "KIND", 0,
      "what counts as ready: visible, when all facts that a block uses were, or agrees, when it "
-     "also "
-     "tells them right and keeps to what its stream has stated (default visible)",
+     "also tells them right and keeps to what its stream has stated (default visible)",
      5},
     {0},
 };

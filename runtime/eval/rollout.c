@@ -165,24 +165,21 @@ static void look(const pdt_rollout *r, const pdt_rollout_emission *e, pdt_rollou
   }
 }
 
+/* Is what is mentioned that name, or the beginning of it while it is open? */
+static bool says(const pdt_rollout *r, const pdt_rollout_mention *m, const char *name,
+                 size_t whole) {
+  size_t bytes = m->end - m->begin;
+  return (m->open ? bytes <= whole : bytes == whole) &&
+         memcmp(name, r->scratch.text.data + m->begin, bytes) == 0;
+}
+
 /* Is the name what a block states, or the beginning of it while it is open? */
 static bool is_name(const pdt_rollout *r, const pdt_rollout_mention *m,
                     const pdt_rollout_block *told) {
   int16_t value = told->value[m->type];
   if (!m->open && value >= 0) return m->value == value;
   const char *name = value < 0 ? told->unlisted[m->type] : r->reader.world->names[m->type][value];
-  size_t bytes = m->end - m->begin;
-  if (!*name || (!m->open && bytes != strlen(name))) return false;
-  return strncmp(name, r->scratch.text.data + m->begin, bytes) == 0;
-}
-
-/* Is a name what the stream's own first statement says, or the beginning of it while it is open? */
-static bool is_name_again(const pdt_rollout *r, const pdt_rollout_mention *m,
-                          const pdt_rollout_mention *first) {
-  size_t bytes = m->end - m->begin, whole = first->end - first->begin;
-  const char *text = r->scratch.text.data;
-  return (m->open ? bytes <= whole : bytes == whole) &&
-         memcmp(text + first->begin, text + m->begin, bytes) == 0;
+  return *name && says(r, m, name, strlen(name));
 }
 
 /* What one name makes the block do. first: the statement of the type that the stream's text has
@@ -193,16 +190,18 @@ static void count_mention(const pdt_rollout *r, const pdt_rollout_emission *e,
   pdt_stream owner = r->owners.of[m->type];
   uint32_t bit = 1u << m->type;
   int32_t end = out->begin + out->n, reads = m->last + 1;
+  bool emitted = m->first < end && m->last >= out->begin;
   if (owner == e->stream) {
-    bool emitted = m->first < end && m->last >= out->begin;
-    if (first && emitted && !is_name_again(r, m, first)) out->agrees = false;
+    if (first && emitted &&
+        !says(r, m, r->scratch.text.data + first->begin, first->end - first->begin))
+      out->agrees = false;
     if (m->kind != PDT_STATES || reads < out->begin || reads >= end || out->stated & bit) return;
     out->stated |= bit;
     out->value[m->type] = (int16_t)m->value;
     if (m->value < 0 && r->reader.world->pretrained)
       snprintf(out->unlisted[m->type], PDT_ROLLOUT_NAME_BYTES, "%.*s", (int)(m->end - m->begin),
                r->scratch.text.data + m->begin);
-  } else if (owner != PDT_NO_OWNER && m->first < end && m->last >= out->begin) {
+  } else if (owner != PDT_NO_OWNER && emitted) {
     out->used |= bit;
     if (out->seen & bit && !is_name(r, m, told[m->type])) out->agrees = false;
   }

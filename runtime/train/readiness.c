@@ -150,8 +150,8 @@ static int learn(void *context, pdt_train_loop *l, double *sums, pdt_error *err)
   const run *r = context;
   batch b = {0};
   sums[STEPS] = 1;
-  return lay_out(r, l, &b, err) || run_heads(r, &l->arena, &b, l->adamw.step == 0, sums, err) ? -1
-                                                                                              : 0;
+  if (lay_out(r, l, &b, err)) return -1;
+  return run_heads(r, &l->arena, &b, l->adamw.step == 0, sums, err);
 }
 
 static int report(void *context, const pdt_train_loop *l, bool measured, pdt_error *err) {

@@ -19,8 +19,10 @@ typedef struct header {
   char magic[8];
   uint64_t version;
   uint64_t trunk, data; /* hashes of what it was made from */
-  /* places: also, from bit 32 on, the layers behind which the planner reads in order, 0: none */
-  int64_t width, layers, places, entries, bytes;
+  int64_t width, layers;
+  int32_t places,
+      orders; /* orders: layers behind which the planner reads in order; 0: it does not */
+  int64_t entries, bytes;
   uint64_t hash; /* of all that follows */
 } header;
 
@@ -59,14 +61,14 @@ static int lay_out(states *s, pdt_error *err) {
     s->at[i + 1] = s->at[i] + (bytes + ALIGN - 1) / ALIGN * ALIGN;
   }
   const pdt_nn_parameters *p = &s->trunk->parameters;
-  int64_t order = s->config->plan_orders > 0 ? s->config->plan_layer + 1 : 0;
   s->head = (header){.magic = "PDTSTATE",
                      .version = VERSION,
                      .trunk = XXH3_64bits(p->value, (size_t)p->n_elems * sizeof *p->value),
                      .data = s->data->files,
                      .width = d,
                      .layers = layers,
-                     .places = s->config->plan_places + (order << 32),
+                     .places = s->config->plan_places,
+                     .orders = s->config->plan_orders > 0 ? s->config->plan_layer + 1 : 0,
                      .entries = n,
                      .bytes = s->at[n]};
   return 0;
@@ -203,8 +205,8 @@ static int check(const states *s, const header *found, pdt_bytes bytes, pdt_erro
   if (found->trunk != want->trunk) return refuse(s, "another model", err);
   if (found->data != want->data) return refuse(s, "other data", err);
   if (found->width != want->width || found->layers != want->layers ||
-      found->places != want->places || found->entries != want->entries ||
-      found->bytes != want->bytes)
+      found->places != want->places || found->orders != want->orders ||
+      found->entries != want->entries || found->bytes != want->bytes)
     return refuse(s, "a sidecar with other layers, places or orders", err);
   if (bytes != want->bytes)
     return pdt_fail(err, PDT_ERROR_INPUT, "%s: expected %lld bytes, found %lld: it was cut",

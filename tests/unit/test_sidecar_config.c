@@ -322,6 +322,18 @@ static void test_reader(void **state) {
   pdt_safetensors_close(file);
 }
 
+/* The file of a fresh sidecar, and its config as it is read from there. */
+static pdt_safetensors *fresh_file(scratch *s, const pdt_sidecar_config *c,
+                                   pdt_sidecar_config *out) {
+  const pdt_sidecar_init_options o = {.dtype = PDT_F32, .start = PDT_SIDECAR_FRESH};
+  pdt_error err = {0};
+  pdt_safetensors *file;
+  assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), c, &o, NULL, NULL, &err), 0);
+  assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
+  if (pdt_sidecar_config_load(out, file, &trunk, &err)) fail_msg("%s", err.message);
+  return file;
+}
+
 /* The planner's places are in a file or not; a fresh tensor adds nothing, any width is taken. */
 static void test_places(void **state) {
   scratch *s = *state;
@@ -329,12 +341,8 @@ static void test_places(void **state) {
   static const int32_t widths[] = {0, 1, 5, 4096};
   for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
     pdt_sidecar_config c = small(), out;
-    const pdt_sidecar_init_options o = {.dtype = PDT_F32, .start = PDT_SIDECAR_FRESH};
-    pdt_safetensors *file;
     c.plan_places = widths[i];
-    assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), &c, &o, NULL, NULL, &err), 0);
-    assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
-    if (pdt_sidecar_config_load(&out, file, &trunk, &err)) fail_msg("%s", err.message);
+    pdt_safetensors *file = fresh_file(s, &c, &out);
     assert_int_equal(out.plan_places, widths[i]);
     if (widths[i] > 0)
       assert_true(all_equal(file, "planner.place.weight", 0));
@@ -350,28 +358,6 @@ static void test_places(void **state) {
   assert_non_null(strstr(err.message, "planner.place.weight"));
 }
 
-/* Readiness asks about the note or not; a fresh tensor asks nothing, another shape is refused. */
-static void test_note_query(void **state) {
-  scratch *s = *state;
-  pdt_error err = {0};
-  for (int asks = 0; asks < 2; asks++) {
-    pdt_sidecar_config c = small(), out;
-    const pdt_sidecar_init_options o = {.dtype = PDT_F32, .start = PDT_SIDECAR_FRESH};
-    pdt_safetensors *file;
-    c.note_query = asks;
-    assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), &c, &o, NULL, NULL, &err), 0);
-    assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
-    if (pdt_sidecar_config_load(&out, file, &trunk, &err)) fail_msg("%s", err.message);
-    assert_int_equal(out.note_query, asks);
-    if (asks)
-      assert_true(all_equal(file, "agree.note_query.weight", 0));
-    else
-      assert_null(pdt_safetensors_find(file, "agree.note_query.weight"));
-    pdt_safetensors_close(file);
-    pdt_sidecar_config_free(&out);
-  }
-}
-
 /* So are its orders, which come with what it marks; a fresh sidecar marks nothing and adds nothing.
  */
 static void test_orders(void **state) {
@@ -380,13 +366,9 @@ static void test_orders(void **state) {
   static const int32_t widths[] = {0, 1, 4096};
   for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
     pdt_sidecar_config c = small(), out;
-    const pdt_sidecar_init_options o = {.dtype = PDT_F32, .start = PDT_SIDECAR_FRESH};
-    pdt_safetensors *file;
     c.plan_orders = widths[i];
     c.plan_layer = 1;
-    assert_int_equal(pdt_sidecar_init(scratch_path(s, "f"), &c, &o, NULL, NULL, &err), 0);
-    assert_int_equal(pdt_safetensors_open(&file, scratch_path(s, "f"), &err), 0);
-    if (pdt_sidecar_config_load(&out, file, &trunk, &err)) fail_msg("%s", err.message);
+    pdt_safetensors *file = fresh_file(s, &c, &out);
     assert_int_equal(out.plan_orders, widths[i]);
     assert_int_equal(out.plan_layer, widths[i] > 0 ? 1 : 0);
     if (widths[i] > 0) {
@@ -408,6 +390,23 @@ static void test_orders(void **state) {
   c.plan_orders = 3; /* what it marks is missing */
   assert_int_equal(load_with(s, &c, "planner.mark.bias", "", &hidden, &err), -1);
   assert_non_null(strstr(err.message, "'planner.mark.bias' is missing"));
+}
+
+/* Readiness asks about the note or not; a fresh tensor asks nothing. */
+static void test_note_query(void **state) {
+  scratch *s = *state;
+  for (int asks = 0; asks < 2; asks++) {
+    pdt_sidecar_config c = small(), out;
+    c.note_query = asks;
+    pdt_safetensors *file = fresh_file(s, &c, &out);
+    assert_int_equal(out.note_query, asks);
+    if (asks)
+      assert_true(all_equal(file, "agree.note_query.weight", 0));
+    else
+      assert_null(pdt_safetensors_find(file, "agree.note_query.weight"));
+    pdt_safetensors_close(file);
+    pdt_sidecar_config_free(&out);
+  }
 }
 
 static void test_normal(void **state) {
