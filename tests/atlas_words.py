@@ -118,6 +118,30 @@ def wordings(w):
     return None if result.status == 1 and "'prompt'" in result.err else f"a prompt of no wording: {result.err}"
 
 
+def told_again(w):
+    """With --again 1 a section tells both of its facts twice: by the same name, in other words, siblings' or its own."""
+    for world, more in (("words", ["--hard"]), ("words", []), ("atlas", [])):
+        _, entries, _ = w.data("--world", world, "--again", "1", *more, count=100)
+        problem = w.sound()
+        if problem:
+            return problem
+        kinds = set()
+        for e in entries:
+            for k, section in enumerate(e["sections"]):
+                own = [m for m in section["mentions"] if e["facts"][m["fact"]]["stream"] == k]
+                for fact in {m["fact"] for m in own}:
+                    told = [m for m in own if m["fact"] == fact]
+                    kinds.add(tuple(m["kind"] for m in told))
+                    if len(told) != 2:
+                        return f"told {len(told)} times: {section}"
+                sentences = re.findall(r"[^.]+\.", section["text"])
+                if len(set(sentences)) != len(sentences):
+                    return f"the same sentence twice: {section['text']}"
+        if kinds != {("states", "states"), ("states", "uses")}:
+            return f"{world}: {kinds}"
+    return None
+
+
 def refuses(w):
     atlas = [w.pdt, "data", "atlas", "--out", w.path("none.jsonl"), "--count", "2"]
     words = [*atlas, "--world", "words"]
@@ -128,6 +152,8 @@ def refuses(w):
         ("names held out in training", [*words, "--names", "held-out"], 2, "split train"),
         ("wordings held out in training", [*words, "--wordings", "all"], 2, "split train"),
         ("names held out of the other world", [*atlas, "--split", "test", "--names", "held-out"], 2, "--world words"),
+        ("a chance above 1", [*words, "--again", "1.5"], 2, "--again"),
+        ("facts told again in shared sentences", [*atlas, "--hard", "--again", "0.5"], 2, "and 0 where statements share sentences"),
         ("a tokenizer of few words", [*words, "--model", gpt2], 1, "too few"),
         ("another world's tokenizer", [w.pdt, "data", "tokenizer", "--world", "letters", "--out", w.path("t")], 2, "--world"),
     ], "pdt data ") or ("a file was left behind" if os.path.exists(w.path("none.jsonl")) else None)
@@ -241,7 +267,7 @@ def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         w = World(pdt, ranks, scratch)
-        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, refuses, evaluation, one_stream, real)])
+        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, told_again, refuses, evaluation, one_stream, real)])
 
 
 if __name__ == "__main__":

@@ -67,10 +67,27 @@ static bool has_fact(const pdt_draft_section *s, int32_t fact) {
   return false;
 }
 
+static void add_form(pdt_draft *d, pdt_draft_section *s, int32_t fact, pdt_mention_kind kind,
+                     int32_t form) {
+  int32_t pattern = (d->types[fact] * 2 + (int32_t)kind) * d->world->n_forms + form;
+  s->pending[s->n_pending++] = measure(d, fact, kind, pattern);
+}
+
 static void add_pending(pdt_draft *d, pdt_draft_section *s, int32_t fact, pdt_mention_kind kind) {
-  int32_t n_forms = d->world->n_forms, form = pdt_draw(&d->draws, n_forms);
-  s->pending[s->n_pending++] =
-      measure(d, fact, kind, (d->types[fact] * 2 + (int32_t)kind) * n_forms + form);
+  add_form(d, s, fact, kind, pdt_draw(&d->draws, d->world->n_forms));
+}
+
+/* A section tells a fact of its own again: as siblings do, or in another form of its statement.
+ * Which of two statements comes first is the same to it. */
+static void add_again(pdt_draft *d, pdt_draft_section *s, int32_t fact) {
+  int32_t n_forms = d->world->n_forms;
+  if (pdt_draw(&d->draws, 1000) >= d->again * 1000) return;
+  if (pdt_draw(&d->draws, 2) == 0) {
+    add_pending(d, s, fact, PDT_USES);
+    return;
+  }
+  int32_t first = s->pending[fact % 2].pattern % n_forms; /* statements are added before all else */
+  add_form(d, s, fact, PDT_STATES, (first + 1 + pdt_draw(&d->draws, n_forms - 1)) % n_forms);
 }
 
 /* Every fact gets a user, the one with least to say; then sections take more until each has 2 or 3
@@ -98,6 +115,7 @@ static void choose_uses(pdt_draft *d) {
     for (int32_t i = 0; i < d->n_facts && s->n_pending < wanted; i++)
       if (!has_fact(s, facts[i])) add_pending(d, s, facts[i], PDT_USES);
   }
+  for (int32_t f = 0; d->again > 0 && f < d->n_facts; f++) add_again(d, &d->sections[f / 2], f);
 }
 
 static bool add_filler(pdt_draft *d, pdt_draft_section *s) {
@@ -122,7 +140,7 @@ static void place(pdt_draft *d, pdt_draft_section *s, int32_t i) {
     s->clock = d->known_at[item.fact] - item.name_begin;
   if (item.kind == PDT_STATES) {
     s->last_name = s->tokens + item.name_end;
-    d->known_at[item.fact] = s->clock + item.name_end + d->gap;
+    if (d->known_at[item.fact] < 0) d->known_at[item.fact] = s->clock + item.name_end + d->gap;
   }
   s->items[s->n_items++] = item;
   s->tokens += item.length;
@@ -152,7 +170,7 @@ static int32_t next_section(pdt_draft *d) {
 
 /* One step of the default order: the section that is behind says something, or waits for others. */
 static bool place_next(pdt_draft *d, pdt_draft_section *s) {
-  int32_t weights[2 + PDT_DRAFT_USES], total = 0;
+  int32_t weights[PDT_DRAFT_PENDING], total = 0;
   bool spaced_out = false;
   for (int32_t i = 0; i < s->n_pending; i++) {
     weights[i] = weight_of(d, s, &s->pending[i]);

@@ -7,9 +7,10 @@
 
 enum {
   PDT_DRAFT_FACTS = 2 * PDT_ATLAS_SECTIONS,
-  PDT_DRAFT_USES = 4,     /* most of a section */
-  PDT_DRAFT_ITEMS = 20,   /* most sentences of a section */
-  PDT_DRAFT_FILLERS = 10, /* of them those that say nothing */
+  PDT_DRAFT_USES = 4,                     /* most of a section */
+  PDT_DRAFT_PENDING = 4 + PDT_DRAFT_USES, /* two statements, and both again */
+  PDT_DRAFT_ITEMS = 20,                   /* most sentences of a section */
+  PDT_DRAFT_FILLERS = 10,                 /* of them those that say nothing */
 };
 
 /* Numbers by Philox: a counter of (block, entry, attempt, purpose) under the seed. */
@@ -31,9 +32,9 @@ typedef struct pdt_draft_item {
 typedef struct pdt_draft_section {
   int32_t section;
   int32_t n_pending, n_items, n_fillers;
-  pdt_draft_item pending[2 + PDT_DRAFT_USES]; /* to be placed */
-  pdt_draft_item items[PDT_DRAFT_ITEMS];      /* in order of the text */
-  uint32_t fillers_used;                      /* bits of patterns */
+  pdt_draft_item pending[PDT_DRAFT_PENDING]; /* to be placed */
+  pdt_draft_item items[PDT_DRAFT_ITEMS];     /* in order of the text */
+  uint32_t fillers_used;                     /* bits of patterns */
   int32_t tokens;
   int32_t clock;     /* tokens, and those it waited for others */
   int32_t last_name; /* where the name of the last statement ended; far below 0 at first */
@@ -46,6 +47,7 @@ typedef struct pdt_draft {
   bool hard;                        /* as pdt_atlas_options has it */
   bool tangled;                     /* order and uses are those of a tangled world's hard entries */
   int32_t gap;                      /* default: least tokens between the ends of two statements */
+  double again;                     /* chance that a section tells a fact of its own again */
   pdt_draws draws;
   int32_t n, n_facts, town, wording;
   int32_t types[PDT_DRAFT_FACTS], values[PDT_DRAFT_FACTS]; /* facts 2k and 2k + 1 are section k's */

@@ -113,6 +113,10 @@ static int check_options(const pdt_atlas_world *world, const pdt_atlas_options *
                     "expected a plan vocabulary of at least 2 and a salt of at most %d bytes, "
                     "found %d and %zu",
                     PDT_SALT_BYTES - 1, o->plan_vocab_size, strlen(o->plan_salt));
+  if (!(o->again >= 0 && o->again <= 1) || (o->again > 0 && is_tangled(world, o)))
+    return pdt_fail(
+        err, PDT_ERROR_USAGE, "facts told again: expected a chance of 0 to 1%s, found %g",
+        is_tangled(world, o) ? ", and 0 where statements share sentences (--hard)" : "", o->again);
   return check_parts(world, o, err);
 }
 
@@ -236,9 +240,9 @@ static int write_entry(const pdt_atlas_generator *g, const pdt_draft *d, uint32_
   const pdt_atlas_options *o = &g->options;
   static const char *const names[] = {"", "-held-out", "-all"};
   static const char *const wordings[] = {"-worded", "-worded-held-out", "-worded-all"};
-  snprintf(id, sizeof id, "%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
+  snprintf(id, sizeof id, "%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
            o->hard ? "-hard" : "", names[o->names], o->wordings ? wordings[o->wordings_of] : "",
-           split_names[o->split], (unsigned long long)o->seed, index);
+           o->again > 0 ? "-again" : "", split_names[o->split], (unsigned long long)o->seed, index);
   if (pdt_data_copy(&e->id, id, err) || write_prompt(d, e, err) || write_facts(g, d, e, err) ||
       PDT_NEW(&e->sections, d->n, "sections", err))
     return -1;
@@ -298,7 +302,8 @@ static bool try_draft(pdt_atlas_generator *g, uint32_t index, uint32_t attempt, 
                    .tangled = tangled,
                    .gap = tangled          ? 0
                           : tau > LAST_TAU ? tau
-                                           : LAST_TAU};
+                                           : LAST_TAU,
+                   .again = o->again};
   d->draws.key[0] = (uint32_t)o->seed;
   d->draws.key[1] = (uint32_t)(o->seed >> 32);
   d->draws.counter[1] = index;

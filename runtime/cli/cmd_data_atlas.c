@@ -16,6 +16,7 @@ enum {
   OPT_NAMES,
   OPT_WORDINGS,
   OPT_HARD,
+  OPT_AGAIN,
   OPT_MODEL,
   OPT_MIN,
   OPT_MAX,
@@ -55,6 +56,8 @@ static const struct argp_option options[] = {
      "or "
      "all (default: one wording)",
      0},
+    {"again", OPT_AGAIN, "X", 0,
+     "chance that a section tells a fact of its own again, by the same name (default 0)", 0},
     {"sequential", OPT_SEQUENTIAL, NULL, 0,
      "write texts for pdt train --stage trunk: an entry as one text, its sections one after "
      "another, "
@@ -148,6 +151,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return pdt_world_option(arg, &a->world, state);
   case OPT_NAMES:
     return parse_part(state, "names", arg, &a->atlas.names);
+  case OPT_AGAIN:
+    return pdt_cli_real(state, "again", arg, 0, 1, &a->atlas.again);
   case OPT_WORDINGS:
     a->atlas.wordings = true;
     return parse_part(state, "wordings", arg, &a->atlas.wordings_of);

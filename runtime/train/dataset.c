@@ -139,6 +139,7 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
                       pdt_error *err) {
   const pdt_data_section *s = &e->sections[k];
   int32_t tau = l->reader.header.rounds.block_tokens;
+  uint64_t told = 0; /* facts of its own */
   float *weights;
   if (PDT_TAKE(&l->d->arena, &weights, stream->n_tokens, err)) return -1;
   for (int32_t j = 0; j < stream->n_tokens; j++) weights[j] = 1;
@@ -155,7 +156,9 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
       if ((first + n) / tau < s->n_blocks) used[(first + n) / tau] |= (uint64_t)1 << m->fact;
     } else {
       /* A name again in the same stream can be copied, and weighs as in a trunk's texts. */
-      double weight = m->kind == PDT_USES ? pdt_sequence_weights_default().later : l->use->stated;
+      bool again = m->kind == PDT_USES || told >> m->fact & 1;
+      double weight = again ? pdt_sequence_weights_default().later : l->use->stated;
+      told |= (uint64_t)1 << m->fact;
       for (int32_t j = first; j < first + n; j++) weights[j] = (float)weight;
       if (l->use->teacher.used > 0) add_told(e, k, m->fact, first, n, entry, uses);
     }
