@@ -35,9 +35,9 @@ typedef struct evaluation {
   pdt_eval_entries data;
   pdt_eval_row *rows; /* [n_rows] */
   bool taught;
-  pdt_teacher_forced teacher; /* on rank 0 */
-  written_file out, texts;    /* of --out and --texts, on rank 0 */
-  const char *row;            /* the label of the row at hand */
+  pdt_teacher_forced teacher;
+  written_file out, texts; /* of --out and --texts, on rank 0 */
+  const char *row;         /* the label of the row at hand */
 } evaluation;
 
 /* With --chat, prompts must not be conversations yet: of these, special tokens are part. */
@@ -155,8 +155,7 @@ static int put_end(evaluation *e, pdt_error *err) {
   return finish_file(&e->out, o->out, err) || finish_file(&e->texts, o->texts, err) ? -1 : 0;
 }
 
-/* The heads on the file's own text, on rank 0, when a row is of an arm that they were trained for.
- */
+/* The heads on the file's own text, when a row is of an arm that they were trained for. */
 static int teach(evaluation *e, pdt_error *err) {
   const pdt_eval_options *o = e->options;
   for (int32_t i = 0; i < o->n_rows; i++)
@@ -178,8 +177,9 @@ static int teach(evaluation *e, pdt_error *err) {
     pdt_alter_mode mode = o->rows[i].setup.alter;
     use.altered[mode] = mode != PDT_ALTER_NONE;
   }
-  if (e->taught && e->world->rank == 0 && !pdt_teacher_forced_read(&use, &e->teacher, err))
-    pdt_loaded_unchanged(pdt_engine_loaded(e->engine), err);
+  if (!e->taught) return 0;
+  if (pdt_teacher_forced_read(e->world, &use, &e->teacher, err)) return -1;
+  if (e->world->rank == 0) pdt_loaded_unchanged(pdt_engine_loaded(e->engine), err);
   return pdt_comm_agree(e->world, err);
 }
 

@@ -121,15 +121,6 @@ static int read_entry(reading *r, pdt_altered_nats *out, pdt_arena *arena, pdt_e
   return 0;
 }
 
-int pdt_altered_plain(const pdt_altered_use *use, pdt_altered_nats *plain, pdt_arena *arena,
-                      pdt_error *err) {
-  for (int64_t i = 0; i < use->n; i++) {
-    reading r = {.use = use, .number = i};
-    if (read_entry(&r, &plain[i], arena, err)) return -1;
-  }
-  return 0;
-}
-
 static void compare(const pdt_altered_nats *altered, const pdt_altered_nats *plain,
                     pdt_altered *out) {
   double change[2] = {0}, tokens[2] = {0};
@@ -143,21 +134,40 @@ static void compare(const pdt_altered_nats *altered, const pdt_altered_nats *pla
   out->entries++;
 }
 
-int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, const pdt_altered_nats *plain,
-                     pdt_altered *out, pdt_arena *arena, pdt_error *err) {
+/* Who lends entry i notes; a mode that takes none has no donor, and needs none. */
+static pdt_alter_pair pair_of(const pdt_altered_use *use, pdt_alter_mode mode, int64_t i) {
+  if (pdt_alter_borrows(mode)) return pdt_alter_pair_of(use->entries, i, mode, use->seed);
+  return (pdt_alter_pair){.donor = -1};
+}
+
+int64_t pdt_altered_donor(const pdt_altered_use *use, pdt_alter_mode mode, int64_t i) {
+  return pair_of(use, mode, i).donor;
+}
+
+/* Can entry i be read in a mode? */
+static bool is_read(const pdt_altered_use *use, pdt_alter_mode mode, int64_t i) {
+  return !pdt_alter_borrows(mode) || pdt_altered_donor(use, mode, i) >= 0;
+}
+
+int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, int64_t begin, int64_t end,
+                     pdt_altered_nats *nats, pdt_arena *arena, pdt_error *err) {
   pdt_scramble scramble = {0};
   int rc = 0;
-  *out = (pdt_altered){0};
-  if (!pdt_alter_borrows(mode))
+  if (mode != PDT_ALTER_NONE && !pdt_alter_borrows(mode))
     rc = pdt_scramble_new(&scramble, mode, use->sidecar->config.notes_dim, use->seed, err);
-  for (int64_t i = 0; i < use->n && !rc; i++) {
+  for (int64_t i = begin; i < end && !rc; i++) {
     reading r = {.use = use, .mode = mode, .scramble = &scramble, .number = i};
-    pdt_altered_nats altered;
-    if (pdt_alter_borrows(mode)) r.pair = pdt_alter_pair_of(use->entries, i, mode, use->seed);
-    if (r.pair.donor < 0) continue;
-    rc = read_entry(&r, &altered, arena, err);
-    if (!rc) compare(&altered, &plain[i], out);
+    r.pair = pair_of(use, mode, i);
+    if (is_read(use, mode, i)) rc = read_entry(&r, &nats[i], arena, err);
   }
   pdt_scramble_free(&scramble);
   return rc;
+}
+
+pdt_altered pdt_altered_compare(const pdt_altered_use *use, pdt_alter_mode mode,
+                                const pdt_altered_nats *plain, const pdt_altered_nats *altered) {
+  pdt_altered out = {0};
+  for (int64_t i = 0; i < use->n; i++)
+    if (is_read(use, mode, i)) compare(&altered[i], &plain[i], &out);
+  return out;
 }

@@ -13,7 +13,7 @@ typedef struct pdt_altered_use {
   const pdt_nn_trunk *trunk;
   const pdt_nn_sidecar *sidecar;
   const pdt_dataset *data;
-  int64_t n; /* of its first entries, >= 1 */
+  int64_t n; /* of its first entries, >= 1, complete where they are read */
   const pdt_train_rounds *rounds;
   const pdt_alter_entries *entries; /* the same, with what they state */
   uint64_t seed;                    /* of the interventions */
@@ -32,13 +32,17 @@ typedef struct pdt_altered {
   pdt_ratio_sums elsewhere; /* of all others, facts that no note has told yet among them */
 } pdt_altered;
 
-/* Reads entries under notes as they are: plain[n]. Not collective. Errors: MEMORY, those of
- * pdt_train_batch. */
-int pdt_altered_plain(const pdt_altered_use *use, pdt_altered_nats *plain, pdt_arena *arena,
-                      pdt_error *err);
+/* The entry that lends entry i notes; -1: none does, or the mode takes none. Pure. */
+int64_t pdt_altered_donor(const pdt_altered_use *use, pdt_alter_mode mode, int64_t i);
 
-/* Reads them under altered notes, and compares. A mode that is not PDT_ALTER_NONE. Likewise. */
-int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, const pdt_altered_nats *plain,
-                     pdt_altered *out, pdt_arena *arena, pdt_error *err);
+/* Reads entries [begin, end), and donors, under notes as they are (PDT_ALTER_NONE) or altered, into
+ * nats[begin] to nats[end - 1]; entries that nobody lends notes are left as they stand there. Not
+ * collective. Errors: MEMORY, those of pdt_train_batch. */
+int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, int64_t begin, int64_t end,
+                     pdt_altered_nats *nats, pdt_arena *arena, pdt_error *err);
+
+/* Compares both readings of all n entries. Pure. */
+pdt_altered pdt_altered_compare(const pdt_altered_use *use, pdt_alter_mode mode,
+                                const pdt_altered_nats *plain, const pdt_altered_nats *altered);
 
 #endif

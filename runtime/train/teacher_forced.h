@@ -3,6 +3,7 @@
 #ifndef PDT_TRAIN_TEACHER_FORCED_H
 #define PDT_TRAIN_TEACHER_FORCED_H
 
+#include "comm/comm.h"
 #include "eval/entries.h"
 #include "eval/judge.h"
 #include "model/config.h"
@@ -33,13 +34,14 @@ typedef struct pdt_teacher_forced_use {
   bool altered[PDT_ALTER_MODES];   /* what altered notes do is asked for */
   const pdt_eval_entries *entries; /* then: those of the file, and */
   const pdt_atlas_world *world;    /* what they are of */
-  int threads;
+  int threads;                     /* of a rank */
 } pdt_teacher_forced_use;
 
 /* Reads trunk, sidecar and file, and the entries in two passes, the second under the notes that the
- * first one wrote. Not collective: the caller's rank does it all. Errors: those of
- * pdt_dataset_load; MEMORY. */
-int pdt_teacher_forced_read(const pdt_teacher_forced_use *use, pdt_teacher_forced *out,
-                            pdt_error *err);
+ * first one wrote. Ranks share the entries; *out is the same on all of them, and of any number of
+ * them. Collective over comm, blocking; all ranks fail alike. Errors: those of pdt_dataset_load;
+ * MEMORY. */
+int pdt_teacher_forced_read(const pdt_comm *comm, const pdt_teacher_forced_use *use,
+                            pdt_teacher_forced *out, pdt_error *err);
 
 #endif
