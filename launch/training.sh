@@ -62,6 +62,9 @@ stage() {
 
 # The stages of such a sidecar, of so many steps; more options are the last one's. File `states` keeps what lies below.
 common=(--states states --log-every 10 --checkpoint-every 50 --empty-slots --stated 1)
+# Streams learn the style of the texts and to read the notes that they write, which stay as they are.
+together=(--stage all --batch 8 --warmup 40 --part-rate pool=0 --part-rate speculation=0 --weight speculation=0
+  --weight notes=0 --softmax-sample 4000 --weight later=8 --weight unseen=0.03)
 smollm2_stages() {
   local plan_steps=$1 note_steps=$2 together_steps=$3
   shift 3
@@ -71,8 +74,5 @@ smollm2_stages() {
   stage speculate --stage 2 --passes 1 --steps "$note_steps" --batch 16 --rate 0.004 --part-rate condition=0 \
     --part-rate plan=0 --weight plan=0 --weight notes=0 --weight tokens=0 --weight speculation=1 --weight quiet=0.1 \
     "${common[@]}"
-  # Streams learn the style of the texts and to read the notes that they write, which stay as they are.
-  stage together --stage all --steps "$together_steps" --batch 8 --rate 0.002 --warmup 40 --part-rate pool=0 \
-    --part-rate speculation=0 --weight speculation=0 --weight notes=0 --softmax-sample 4000 --weight use=3 \
-    --weight later=8 --weight unseen=0.03 "${common[@]}" "$@"
+  stage together "${together[@]}" --steps "$together_steps" --rate 0.002 --weight use=3 "${common[@]}" "$@"
 }

@@ -92,20 +92,36 @@ typedef struct chosen {
   uint64_t *numbers;               /* [n]: their places in the order */
 } chosen;
 
+/* Rows that go through the layers: every stream reads the prompt. */
+static int64_t count_rows(const pdt_train_entry *e) {
+  int64_t rows = 0;
+  for (int32_t k = 0; k < e->n_streams; k++)
+    rows += e->n_prompt + e->streams[k].n_prefix + e->streams[k].n_tokens;
+  return rows;
+}
+
 static int choose_entries(const run *r, pdt_train_loop *l, chosen *mine, pdt_train_totals *totals,
                           pdt_error *err) {
   const pdt_curriculum_options *o = r->options;
   int32_t size = l->schedule->batch;
+  const pdt_train_entry **all;
+  int64_t *rows;
+  bool *is_mine;
   *mine = (chosen){0};
-  if (PDT_TAKE(&l->arena, &mine->entries, size, err) ||
+  if (PDT_TAKE(&l->arena, &all, size, err) || PDT_TAKE(&l->arena, &rows, size, err) ||
+      PDT_TAKE(&l->arena, &mine->entries, size, err) ||
       PDT_TAKE(&l->arena, &mine->numbers, size, err))
     return -1;
   for (int32_t i = 0; i < size; i++) {
-    const pdt_train_entry *entry = r->entries[pdt_train_item(l, i)];
-    pdt_train_count(entry, o->rounds.block_tokens, r->sidecar->config.plan_slots, &o->stage.losses,
+    all[i] = r->entries[pdt_train_item(l, i)];
+    rows[i] = count_rows(all[i]);
+    pdt_train_count(all[i], o->rounds.block_tokens, r->sidecar->config.plan_slots, &o->stage.losses,
                     totals);
-    if (!pdt_train_is_mine(l, i)) continue;
-    mine->entries[mine->n] = entry;
+  }
+  if (pdt_train_deal(l, rows, &is_mine, err)) return -1;
+  for (int32_t i = 0; i < size; i++) {
+    if (!is_mine[i]) continue;
+    mine->entries[mine->n] = all[i];
     mine->numbers[mine->n++] = (uint64_t)pdt_train_place(l, i);
   }
   return 0;

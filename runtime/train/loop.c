@@ -17,8 +17,37 @@ int64_t pdt_train_item(pdt_train_loop *l, int32_t i) {
   return pdt_train_order_at(&l->order, pdt_train_place(l, i));
 }
 
-bool pdt_train_is_mine(const pdt_train_loop *l, int32_t i) {
-  return i % l->world->size == l->world->rank;
+/* The rank with the least work, of equals the first. */
+static pdt_rank least_of(const int64_t *work, pdt_rank size) {
+  pdt_rank least = 0;
+  for (pdt_rank q = 1; q < size; q++)
+    if (work[q] < work[least]) least = q;
+  return least;
+}
+
+/* Of the items that are not dealt, the one with the most work, of equals the first. */
+static int32_t most_of(const int64_t *work, const bool *dealt, int32_t n) {
+  int32_t most = -1;
+  for (int32_t i = 0; i < n; i++)
+    if (!dealt[i] && (most < 0 || work[i] > work[most])) most = i;
+  return most;
+}
+
+int pdt_train_deal(pdt_train_loop *l, const int64_t *work, bool **mine, pdt_error *err) {
+  int32_t n = l->schedule->batch;
+  bool *dealt;
+  int64_t *ranks;
+  if (PDT_TAKE_ZEROS(&l->arena, mine, n, err) || PDT_TAKE_ZEROS(&l->arena, &dealt, n, err) ||
+      PDT_TAKE_ZEROS(&l->arena, &ranks, l->world->size, err))
+    return -1;
+  for (int32_t k = 0; k < n; k++) {
+    int32_t i = most_of(work, dealt, n);
+    pdt_rank q = least_of(ranks, l->world->size);
+    dealt[i] = true;
+    ranks[q] += work[i];
+    (*mine)[i] = q == l->world->rank;
+  }
+  return 0;
 }
 
 void pdt_train_sum(pdt_train_loop *l, double *total) {

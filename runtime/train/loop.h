@@ -1,8 +1,8 @@
 /* The loop that every training is: batches from an endless order, gradients and sums added over
  * ranks, steps of AdamW, reports, checkpoints from which it goes on bit for bit. What is trained,
- * and on what, is a task's. Every rank holds all parameters and takes every size-th item of a
- * batch; sums are made in a fixed order, so equal ranks give equal bits, and other numbers of ranks
- * agree within rounding. */
+ * and on what, is a task's. Every rank holds all parameters and takes items of a batch that make up
+ * its part of the work; sums are made in a fixed order, so equal ranks give equal bits, and other
+ * numbers of ranks agree within rounding. */
 #ifndef PDT_TRAIN_LOOP_H
 #define PDT_TRAIN_LOOP_H
 
@@ -81,8 +81,10 @@ struct pdt_train_loop {
 int64_t pdt_train_item(pdt_train_loop *loop, int32_t i);
 int64_t pdt_train_place(const pdt_train_loop *loop, int32_t i);
 
-/* Is it this rank's? */
-bool pdt_train_is_mine(const pdt_train_loop *loop, int32_t i);
+/* Deals the batch's items out to ranks, by work[batch] >= 0 in any unit: the one with the most goes
+ * first, each to the rank that has the least so far, so that none waits long for another. *mine:
+ * [batch] which ones are this rank's, in the arena of the step. Errors: MEMORY. */
+int pdt_train_deal(pdt_train_loop *loop, const int64_t *work, bool **mine, pdt_error *err);
 
 /* Adds loop->own up over ranks, in order, into total[n_sums]: the same bits everywhere. Collective,
  * blocking. */

@@ -37,13 +37,19 @@ static double weight_of(const pdt_corpus *c, const struct pdt_piece *piece) {
 
 static int choose_batch(const run *r, pdt_train_loop *l, batch *b, pdt_error *err) {
   int32_t size = l->schedule->batch;
+  int64_t *rows;
+  bool *mine;
   *b = (batch){0};
-  if (PDT_TAKE(&l->arena, &b->pieces, size, err)) return -1;
+  if (PDT_TAKE(&l->arena, &b->pieces, size, err) || PDT_TAKE(&l->arena, &rows, size, err))
+    return -1;
   for (int32_t i = 0; i < size; i++) {
-    const struct pdt_piece *piece = &r->corpus->pieces[pdt_train_item(l, i)];
-    b->weight += weight_of(r->corpus, piece);
-    if (pdt_train_is_mine(l, i)) b->pieces[b->n++] = piece;
+    b->pieces[i] = &r->corpus->pieces[pdt_train_item(l, i)];
+    rows[i] = b->pieces[i]->rows;
+    b->weight += weight_of(r->corpus, b->pieces[i]);
   }
+  if (pdt_train_deal(l, rows, &mine, err)) return -1;
+  for (int32_t i = 0; i < size; i++)
+    if (mine[i]) b->pieces[b->n++] = b->pieces[i];
   return 0;
 }
 

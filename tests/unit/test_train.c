@@ -413,6 +413,27 @@ static void test_not_a_number(void **state) {
   running_free(&r);
 }
 
+/* Items go where there is least to do: each to one rank, and no rank waits for another longer than
+ * an item takes. */
+static void test_deal(void **state) {
+  (void)state;
+  pdt_error err = {0};
+  enum { ITEMS = 6, RANKS = 4 };
+  const int64_t work[ITEMS] = {5, 9, 1, 7, 7, 0};
+  const pdt_rank owners[RANKS][ITEMS] = {
+      {0}, {0, 0, 0, 1, 1, 1}, {1, 0, 2, 1, 2, 2}, {3, 0, 3, 1, 2, 3}};
+  for (int n = 1; n <= RANKS; n++)
+    for (pdt_rank q = 0; q < n; q++) {
+      const pdt_comm world = {.rank = q, .size = n};
+      const pdt_train_schedule schedule = {.batch = ITEMS};
+      pdt_train_loop loop = {.schedule = &schedule, .world = &world};
+      bool *mine;
+      OK(pdt_train_deal(&loop, work, &mine, &err));
+      for (int i = 0; i < ITEMS; i++) assert_int_equal(mine[i], owners[n - 1][i] == q);
+      pdt_arena_free(&loop.arena);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_adamw),
@@ -422,6 +443,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_corpus, scratch_setup, scratch_teardown),
       cmocka_unit_test_setup_teardown(test_bad_corpora, scratch_setup, scratch_teardown),
       cmocka_unit_test(test_shuffle),
+      cmocka_unit_test(test_deal),
       cmocka_unit_test_setup_teardown(test_run, scratch_setup, scratch_teardown),
       cmocka_unit_test_setup_teardown(test_resume, scratch_setup, scratch_teardown),
       cmocka_unit_test_setup_teardown(test_not_a_number, scratch_setup, scratch_teardown),
