@@ -16,12 +16,20 @@ typedef struct reader {
   pdt_error *err;
 } reader;
 
-/* The fact of a mention that was parsed: type and value as they stand; -1 when there is none. */
-static int32_t fact_of(const reader *r, const pdt_data_entry *e, const pdt_atlas_mention *m) {
-  for (int32_t i = 0; i < e->n_facts && m->value >= 0; i++)
-    if (strcmp(e->facts[i].type, pdt_atlas_type_name(r->world, m->type)) == 0 &&
-        strcmp(e->facts[i].value, r->world->names[m->type][m->value]) == 0)
-      return i;
+/* Is the name of a mention that was parsed the fact's? A borrowed one is on no list of its type. */
+static bool names_fact(const reader *r, const pdt_data_fact *f, const char *text,
+                       const pdt_atlas_mention *m) {
+  if (strcmp(f->type, pdt_atlas_type_name(r->world, m->type)) != 0) return false;
+  if (m->value >= 0) return !f->of && strcmp(f->value, r->world->names[m->type][m->value]) == 0;
+  return f->of && strlen(f->value) == m->end - m->begin &&
+         memcmp(f->value, text + m->begin, m->end - m->begin) == 0;
+}
+
+/* The fact of a mention; -1 when there is none. */
+static int32_t fact_of(const reader *r, const pdt_data_entry *e, const char *text,
+                       const pdt_atlas_mention *m) {
+  for (int32_t i = 0; i < e->n_facts; i++)
+    if (names_fact(r, &e->facts[i], text, m)) return i;
   return -1;
 }
 
@@ -42,8 +50,8 @@ static int check_text(reader *r, const pdt_data_entry *e, int32_t town, int32_t 
   for (int32_t i = 0; i < s->n_mentions; i++) {
     const pdt_data_mention *m = &s->mentions[i];
     const pdt_atlas_mention *p = &text->mentions[i];
-    if (fact_of(r, e, p) != m->fact || p->kind != m->kind || p->begin != (size_t)m->begin ||
-        p->end != (size_t)m->end)
+    if (fact_of(r, e, s->text, p) != m->fact || p->kind != m->kind ||
+        p->begin != (size_t)m->begin || p->end != (size_t)m->end)
       return pdt_fail(
           r->err, PDT_ERROR_INPUT,
           "sections[%d]: mentions[%d]: the text %s a %s of value %d at bytes %zu to %zu, "
@@ -67,6 +75,21 @@ static int read_prompt(const reader *r, const pdt_data_entry *e, int32_t *town) 
                                r->err);
 }
 
+/* Which name of its type a fact has, or of the one that lends it. */
+static int read_value(const reader *r, const pdt_data_fact *f, int32_t i, int32_t type,
+                      int32_t *out) {
+  const char *list = f->of ? f->of : f->type;
+  int32_t of = pdt_atlas_type(r->world, list);
+  if (of < 0 || (f->of && of == type))
+    return pdt_fail(r->err, PDT_ERROR_INPUT,
+                    "facts[%d]: 'of': expected another type, found '%.40s'", i, list);
+  *out = pdt_atlas_value(r->world, of, f->value);
+  if (*out < 0)
+    return pdt_fail(r->err, PDT_ERROR_INPUT, "facts[%d]: 'value': '%.40s' is no %s of %s", i,
+                    f->value, list, r->header->world);
+  return 0;
+}
+
 /* Facts are the world's, and those of the split. */
 static int check_facts(const reader *r, const pdt_data_entry *e, int32_t town) {
   int32_t types[PDT_DATA_FACTS], values[PDT_DATA_FACTS];
@@ -77,10 +100,7 @@ static int check_facts(const reader *r, const pdt_data_entry *e, int32_t town) {
     if (types[i] < 0)
       return pdt_fail(r->err, PDT_ERROR_INPUT, "facts[%d]: 'type': '%.40s' is no type of %s", i,
                       e->facts[i].type, r->header->world);
-    values[i] = pdt_atlas_value(r->world, types[i], e->facts[i].value);
-    if (values[i] < 0)
-      return pdt_fail(r->err, PDT_ERROR_INPUT, "facts[%d]: 'value': '%.40s' is no %s of %s", i,
-                      e->facts[i].value, e->facts[i].type, r->header->world);
+    if (read_value(r, &e->facts[i], i, types[i], &values[i])) return -1;
     held_out |= pdt_atlas_is_held_out(r->world, values[i]);
   }
   if (!r->header->split) return 0;

@@ -35,7 +35,10 @@ void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) 
     d->sections[k] = (pdt_draft_section){.section = order[k], .last_name = -1000};
   for (int32_t f = 0; f < d->n_facts; f++) {
     d->types[f] = 2 * order[f / 2] + f % 2;
-    d->values[f] = draw_value(d, d->types[f]);
+    d->name_of[f] = d->types[f];
+    if (d->borrowed > 0 && pdt_draw(&d->draws, 1000) < d->borrowed * 1000)
+      d->name_of[f] = pdt_draw(&d->draws, PDT_ATLAS_TYPES);
+    d->values[f] = draw_value(d, d->name_of[f]);
     d->known_at[f] = -1;
   }
 }
@@ -43,7 +46,7 @@ void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) 
 static int32_t cost_of(const pdt_draft *d, int32_t word, int32_t fact) {
   if (word == PDT_ATLAS_TOWN) return d->costs[d->world->town_words[d->town]];
   if (word != PDT_ATLAS_NAME) return d->costs[word];
-  const int32_t *name = d->world->name_words[d->types[fact]][d->values[fact]];
+  const int32_t *name = d->world->name_words[d->name_of[fact]][d->values[fact]];
   return d->costs[name[0]] + (name[1] < 0 ? 0 : d->costs[name[1]]);
 }
 

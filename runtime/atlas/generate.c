@@ -113,6 +113,12 @@ static int check_options(const pdt_atlas_world *world, const pdt_atlas_options *
                     "expected a plan vocabulary of at least 2 and a salt of at most %d bytes, "
                     "found %d and %zu",
                     PDT_SALT_BYTES - 1, o->plan_vocab_size, strlen(o->plan_salt));
+  if (!(o->borrowed >= 0 && o->borrowed <= 1) ||
+      (o->borrowed > 0 && (!world->pretrained || o->split != PDT_TRAIN)))
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "borrowed names: expected a chance of 0 to 1, and 0 but for training with the "
+                    "world 'words', found %g (hint: --world words --split train)",
+                    o->borrowed);
   if (!(o->again >= 0 && o->again <= 1) || (o->again > 0 && is_tangled(world, o)))
     return pdt_fail(
         err, PDT_ERROR_USAGE, "facts told again: expected a chance of 0 to 1%s, found %g",
@@ -175,7 +181,7 @@ static int write_sentence(const pdt_draft *d, const pdt_draft_item *item, pdt_bu
   const pdt_atlas_pattern *p = &d->world->patterns[item->pattern];
   for (int32_t i = 0; i < p->n_words; i++) {
     bool is_name = i == p->name;
-    const char *word = is_name ? d->world->names[d->types[item->fact]][d->values[item->fact]]
+    const char *word = is_name ? d->world->names[d->name_of[item->fact]][d->values[item->fact]]
                        : p->words[i] == PDT_ATLAS_TOWN ? d->world->towns[d->town]
                                                        : d->world->words[p->words[i]];
     if (isalnum((unsigned char)*word) && put(text, " ", err)) return -1;
@@ -226,7 +232,9 @@ static int write_facts(const pdt_atlas_generator *g, const pdt_draft *d, pdt_dat
     e->n_facts = e->n_plan = f + 1;
     e->facts[f].stream = e->plan[f].stream = f / 2;
     if (pdt_data_copy(&e->facts[f].type, type, err) ||
-        pdt_data_copy(&e->facts[f].value, d->world->names[d->types[f]][d->values[f]], err) ||
+        pdt_data_copy(&e->facts[f].value, d->world->names[d->name_of[f]][d->values[f]], err) ||
+        (d->name_of[f] != d->types[f] &&
+         pdt_data_copy(&e->facts[f].of, pdt_atlas_type_name(d->world, d->name_of[f]), err)) ||
         pdt_data_copy(&e->plan[f].text, type, err) ||
         pdt_plan_hash(g->plan, f / 2, type, &e->plan[f].id, err))
       return -1;
@@ -240,9 +248,10 @@ static int write_entry(const pdt_atlas_generator *g, const pdt_draft *d, uint32_
   const pdt_atlas_options *o = &g->options;
   static const char *const names[] = {"", "-held-out", "-all"};
   static const char *const wordings[] = {"-worded", "-worded-held-out", "-worded-all"};
-  snprintf(id, sizeof id, "%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
+  snprintf(id, sizeof id, "%s%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
            o->hard ? "-hard" : "", names[o->names], o->wordings ? wordings[o->wordings_of] : "",
-           o->again > 0 ? "-again" : "", split_names[o->split], (unsigned long long)o->seed, index);
+           o->borrowed > 0 ? "-borrowed" : "", o->again > 0 ? "-again" : "", split_names[o->split],
+           (unsigned long long)o->seed, index);
   if (pdt_data_copy(&e->id, id, err) || write_prompt(d, e, err) || write_facts(g, d, e, err) ||
       PDT_NEW(&e->sections, d->n, "sections", err))
     return -1;
@@ -303,6 +312,7 @@ static bool try_draft(pdt_atlas_generator *g, uint32_t index, uint32_t attempt, 
                    .gap = tangled          ? 0
                           : tau > LAST_TAU ? tau
                                            : LAST_TAU,
+                   .borrowed = o->borrowed,
                    .again = o->again};
   d->draws.key[0] = (uint32_t)o->seed;
   d->draws.key[1] = (uint32_t)(o->seed >> 32);

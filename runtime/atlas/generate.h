@@ -4,7 +4,8 @@
  * fact is stated once, by its section, and used by at least one other; sentences are drawn from
  * several forms each, with others between them that say nothing. With `again` a section may tell
  * its own fact a second time, by the same name: in another form of its statement, or as siblings
- * do.
+ * do. With `borrowed` a fact's name may be another type's: whoever learns from such entries learns
+ * that notes tell names, whatever the sentence leads one to expect.
  *
  * Default: names of one token; statements of a section end at least max(8, tau) tokens apart, so
  * that no block of up to that many completes two; uses may come before their fact is visible in
@@ -45,6 +46,7 @@ typedef struct pdt_atlas_options {
   pdt_atlas_part names;       /* held-out ones: of a world that has some, not in the split train */
   bool wordings;              /* prompts in several wordings */
   pdt_atlas_part wordings_of; /* then: which; held-out ones not in the split train */
+  double borrowed; /* chance that a fact's name is one of any type's; of training with words */
   double again; /* chance that a section tells a fact of its own again; not where a world tangles */
   int32_t min_sections, max_sections; /* 2 to 6 */
   int32_t min_tokens, max_tokens;     /* of a section, its end-of-text token not included */

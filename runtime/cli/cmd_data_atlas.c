@@ -17,6 +17,7 @@ enum {
   OPT_WORDINGS,
   OPT_HARD,
   OPT_AGAIN,
+  OPT_BORROWED,
   OPT_MODEL,
   OPT_MIN,
   OPT_MAX,
@@ -58,6 +59,8 @@ static const struct argp_option options[] = {
      0},
     {"again", OPT_AGAIN, "X", 0,
      "chance that a section tells a fact of its own again, by the same name (default 0)", 0},
+    {"borrowed", OPT_BORROWED, "X", 0,
+     "words, to train with: chance that a fact's name is one of any type's (default 0)", 0},
     {"sequential", OPT_SEQUENTIAL, NULL, 0,
      "write texts for pdt train --stage trunk: an entry as one text, its sections one after "
      "another, "
@@ -153,6 +156,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return parse_part(state, "names", arg, &a->atlas.names);
   case OPT_AGAIN:
     return pdt_cli_real(state, "again", arg, 0, 1, &a->atlas.again);
+  case OPT_BORROWED:
+    return pdt_cli_real(state, "borrowed", arg, 0, 1, &a->atlas.borrowed);
   case OPT_WORDINGS:
     a->atlas.wordings = true;
     return parse_part(state, "wordings", arg, &a->atlas.wordings_of);

@@ -22,7 +22,7 @@ typedef struct entry_reader {
 
 /* Facts and plan need the number of sections: it bounds their streams. */
 static int read_facts(const entry_reader *in, const json_t *json) {
-  static const char *const keys[] = {"stream", "type", "value"};
+  static const char *const keys[] = {"stream", "type", "value", "of"};
   const json_t *list, *item;
   char where[PDT_DATA_WHERE_BYTES];
   int32_t n = 0;
@@ -32,10 +32,11 @@ static int read_facts(const entry_reader *in, const json_t *json) {
   in->e->n_facts = n;
   for (int32_t i = 0; i < n; i++) {
     pdt_data_fact *f = &in->e->facts[i];
-    if (pdt_data_get_object(list, in->where, "facts", i, keys, 3, &item, where, in->err) ||
+    if (pdt_data_get_object(list, in->where, "facts", i, keys, 4, &item, where, in->err) ||
         pdt_data_get_int32(item, where, "stream", 0, in->e->n_sections - 1, &f->stream, in->err) ||
         pdt_data_get_string(item, where, "type", &f->type, in->err) ||
-        pdt_data_get_string(item, where, "value", &f->value, in->err))
+        pdt_data_get_string(item, where, "value", &f->value, in->err) ||
+        pdt_data_get_string_or(item, where, "of", &f->of, in->err))
       return -1;
   }
   if (n == 0 && !in->header->notes_file)

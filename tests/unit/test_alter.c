@@ -160,9 +160,9 @@ static void facts_have_blocks(void **state) {
   pdt_atlas_world *world;
   pdt_error err = {0};
   assert_int_equal(pdt_atlas_world_new(&world, PDT_ATLAS_SYLLABLES, &err), 0);
-  pdt_data_fact told[] = {{(char[]){"founder"}, world->names[0][3], 0},
-                          {(char[]){"year"}, world->names[1][5], 0},
-                          {(char[]){"good"}, world->names[2][1], 0}};
+  pdt_data_fact told[] = {{(char[]){"founder"}, world->names[0][3], NULL, 0},
+                          {(char[]){"year"}, world->names[1][5], NULL, 0},
+                          {(char[]){"good"}, world->names[2][1], NULL, 0}};
   const pdt_data_entry e = {.n_sections = 1, .n_facts = 3, .sections = sections, .facts = told};
   pdt_alter_facts facts = pdt_alter_facts_of_entry(world, &e);
   assert_int_equal(facts.value[0], 3);
