@@ -449,14 +449,15 @@ def memory(w):
     d = w.scratch()
     path = lambda n: os.path.join(d, n)
     sizes = {}
-    for n in (200, 2000):
+    for n in (200, 3000):
         w.requests(f"slow{n}.jsonl", n, first=1200)
         plain = peak(w, requests=f"slow{n}.jsonl")
         full = peak(w, "--trace", path("t"), "--out", path("o"), requests=f"slow{n}.jsonl")
         sizes[n] = (full - plain, os.path.getsize(path("t")) >> 10)
-    if sizes[2000][1] < 8 << 10:
+    if sizes[3000][1] < 12 << 10:
         return f"the trace is too short to tell: {sizes}"
-    return f"KiB more with a trace, of so many: {sizes}" if sizes[2000][0] - sizes[200][0] > sizes[2000][1] // 4 else None
+    # two runs of the same differ by up to 3 MiB, of what the allocator and MPI happen to touch
+    return f"KiB more with a trace, of so many: {sizes}" if sizes[3000][0] - sizes[200][0] > sizes[3000][1] // 2 else None
 
 
 def order(w):

@@ -84,6 +84,20 @@ static int check_parts(const pdt_atlas_world *world, const pdt_atlas_options *o,
                   part_names[o->names != PDT_ATLAS_SEEN ? o->names : o->wordings_of]);
 }
 
+static int check_chances(const pdt_atlas_world *world, const pdt_atlas_options *o, pdt_error *err) {
+  if (!(o->borrowed >= 0 && o->borrowed <= 1) ||
+      (o->borrowed > 0 && (!world->pretrained || o->split != PDT_TRAIN)))
+    return pdt_fail(err, PDT_ERROR_USAGE,
+                    "borrowed names: expected a chance of 0 to 1, and 0 but for training with the "
+                    "world 'words', found %g (hint: --world words --split train)",
+                    o->borrowed);
+  if (!(o->again >= 0 && o->again <= 1) || (o->again > 0 && is_tangled(world, o)))
+    return pdt_fail(
+        err, PDT_ERROR_USAGE, "facts told again: expected a chance of 0 to 1%s, found %g",
+        is_tangled(world, o) ? ", and 0 where statements share sentences (--hard)" : "", o->again);
+  return 0;
+}
+
 static int check_options(const pdt_atlas_world *world, const pdt_atlas_options *o, pdt_error *err) {
   if (o->min_sections < 2 || o->max_sections > PDT_ATLAS_SECTIONS ||
       o->min_sections > o->max_sections)
@@ -113,17 +127,7 @@ static int check_options(const pdt_atlas_world *world, const pdt_atlas_options *
                     "expected a plan vocabulary of at least 2 and a salt of at most %d bytes, "
                     "found %d and %zu",
                     PDT_SALT_BYTES - 1, o->plan_vocab_size, strlen(o->plan_salt));
-  if (!(o->borrowed >= 0 && o->borrowed <= 1) ||
-      (o->borrowed > 0 && (!world->pretrained || o->split != PDT_TRAIN)))
-    return pdt_fail(err, PDT_ERROR_USAGE,
-                    "borrowed names: expected a chance of 0 to 1, and 0 but for training with the "
-                    "world 'words', found %g (hint: --world words --split train)",
-                    o->borrowed);
-  if (!(o->again >= 0 && o->again <= 1) || (o->again > 0 && is_tangled(world, o)))
-    return pdt_fail(
-        err, PDT_ERROR_USAGE, "facts told again: expected a chance of 0 to 1%s, found %g",
-        is_tangled(world, o) ? ", and 0 where statements share sentences (--hard)" : "", o->again);
-  return check_parts(world, o, err);
+  return check_parts(world, o, err) || check_chances(world, o, err) ? -1 : 0;
 }
 
 static int count_tokens(const pdt_tokenizer *tokenizer, const char *text, int32_t *n,

@@ -125,6 +125,8 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state) 
       {OPT_MIN_TOKENS, "min-tokens", 1, 1 << 20, &o->min_tokens},
       {OPT_MAX_TOKENS, "max-tokens", 1, 1 << 20, &o->max_tokens},
   };
+  if (key == OPT_AGAIN) return pdt_cli_real(state, "again", arg, 0, 1, &o->again);
+  if (key == OPT_BORROWED) return pdt_cli_real(state, "borrowed", arg, 0, 1, &o->borrowed);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
     if (numbers[i].key == key)
       return pdt_cli_int32(state, numbers[i].name, arg, numbers[i].low, numbers[i].high,
@@ -154,10 +156,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return pdt_world_option(arg, &a->world, state);
   case OPT_NAMES:
     return parse_part(state, "names", arg, &a->atlas.names);
-  case OPT_AGAIN:
-    return pdt_cli_real(state, "again", arg, 0, 1, &a->atlas.again);
-  case OPT_BORROWED:
-    return pdt_cli_real(state, "borrowed", arg, 0, 1, &a->atlas.borrowed);
   case OPT_WORDINGS:
     a->atlas.wordings = true;
     return parse_part(state, "wordings", arg, &a->atlas.wordings_of);

@@ -144,9 +144,9 @@ int64_t pdt_altered_donor(const pdt_altered_use *use, pdt_alter_mode mode, int64
   return pair_of(use, mode, i).donor;
 }
 
-/* Can entry i be read in a mode? */
-static bool is_read(const pdt_altered_use *use, pdt_alter_mode mode, int64_t i) {
-  return !pdt_alter_borrows(mode) || pdt_altered_donor(use, mode, i) >= 0;
+/* Can an entry with such a donor be read in a mode? */
+static bool is_read(pdt_alter_mode mode, int64_t donor) {
+  return donor >= 0 || !pdt_alter_borrows(mode);
 }
 
 int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, int64_t begin, int64_t end,
@@ -158,7 +158,7 @@ int pdt_altered_read(const pdt_altered_use *use, pdt_alter_mode mode, int64_t be
   for (int64_t i = begin; i < end && !rc; i++) {
     reading r = {.use = use, .mode = mode, .scramble = &scramble, .number = i};
     r.pair = pair_of(use, mode, i);
-    if (is_read(use, mode, i)) rc = read_entry(&r, &nats[i], arena, err);
+    if (is_read(mode, r.pair.donor)) rc = read_entry(&r, &nats[i], arena, err);
   }
   pdt_scramble_free(&scramble);
   return rc;
@@ -168,6 +168,6 @@ pdt_altered pdt_altered_compare(const pdt_altered_use *use, pdt_alter_mode mode,
                                 const pdt_altered_nats *plain, const pdt_altered_nats *altered) {
   pdt_altered out = {0};
   for (int64_t i = 0; i < use->n; i++)
-    if (is_read(use, mode, i)) compare(&altered[i], &plain[i], &out);
+    if (is_read(mode, pdt_altered_donor(use, mode, i))) compare(&altered[i], &plain[i], &out);
   return out;
 }

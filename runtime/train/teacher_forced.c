@@ -152,24 +152,22 @@ static void add_up(lesson *l) {
   pdt_comm_all_reduce_i64(l->comm, o->right, PDT_NN_KINDS, PDT_COMM_SUM);
 }
 
-/* Everybody's scores of readiness, in order of entries. */
+/* Everybody's scores of readiness, one a block, in order of entries. */
 static int gather_scores(lesson *l, pdt_error *err) {
-  pdt_judge_scores all = {0};
-  int64_t mine = (int64_t)l->scores.n;
-  for (int r = 0; r < l->comm->size; r++) l->counts[r] = sizeof mine;
-  int64_t *sizes = NULL;
-  int rc = PDT_NEW(&sizes, l->comm->size, "counts of scores", err) ||
-           PDT_NEW(&all.items, l->out->blocks, "scores", err);
-  if (!pdt_comm_agree(l->comm, err)) {
-    pdt_comm_all_gather(l->comm, &mine, sizes, l->counts);
-    for (int r = 0; r < l->comm->size; r++) l->counts[r] = sizes[r] * (pdt_bytes)sizeof *all.items;
-    pdt_comm_all_gather(l->comm, l->scores.items, all.items, l->counts);
-    all.n = all.room = (size_t)l->out->blocks;
-    l->out->auc = pdt_judge_auc(&all, false);
-  } else {
-    rc = -1;
+  pdt_judge_scores all = {.n = (size_t)l->out->blocks};
+  int32_t tau = l->data.rounds.block_tokens;
+  for (pdt_rank q = 0; q < l->comm->size; q++) {
+    l->counts[q] = 0;
+    for (int64_t i = first_of(l, q); i < first_of(l, q + 1); i++)
+      l->counts[q] +=
+          pdt_train_entry_blocks(l->data.entries[i], tau) * (pdt_bytes)sizeof *all.items;
   }
-  free(sizes);
+  (void)PDT_NEW(&all.items, l->out->blocks, "scores", err);
+  int rc = pdt_comm_agree(l->comm, err);
+  if (!rc) {
+    pdt_comm_all_gather(l->comm, l->scores.items, all.items, l->counts);
+    l->out->auc = pdt_judge_auc(&all, false);
+  }
   pdt_judge_scores_free(&all);
   return rc;
 }
@@ -184,10 +182,10 @@ static int read_mode(lesson *l, const pdt_altered_use *altered, pdt_alter_mode m
   }
   if (!rc) rc = pdt_altered_read(altered, mode, l->begin, l->end, nats, &l->arena, err);
   if (pdt_comm_agree(l->comm, err)) return -1;
-  for (int r = 0; r < l->comm->size; r++)
-    l->counts[r] = (first_of(l, r + 1) - first_of(l, r)) * (pdt_bytes)sizeof *nats;
+  for (pdt_rank q = 0; q < l->comm->size; q++)
+    l->counts[q] = (first_of(l, q + 1) - first_of(l, q)) * (pdt_bytes)sizeof *nats;
   pdt_comm_all_gather(l->comm, nats + l->begin, nats, l->counts);
-  return rc;
+  return 0;
 }
 
 /* The entries once more under altered notes, one by one. */
