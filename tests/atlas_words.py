@@ -142,34 +142,44 @@ def told_again(w):
     return None
 
 
-def borrowed(w):
-    """With --borrowed 1 hardly a name is of its fact's type, files say whose they are, and are read back by that."""
-    _, entries, _ = w.data("--borrowed", "1", "--again", "0.5", count=300)
-    problem = w.sound()
-    if problem:
-        return problem
-    names = names_of(w.data(count=4000)[1])
-    w.data("--borrowed", "1", "--again", "0.5", count=300)
-    facts = [f for e in entries for f in e["facts"]]
-    share = sum("of" in f for f in facts) / len(facts)
-    if not 0.88 < share < 0.95:  # one in twelve is drawn from its own
-        return f"{share} of the names are another type's"
-    wrong = [f for f in facts if f["value"] not in names[f.get("of", f["type"])] or f.get("of") == f["type"]]
-    if wrong:
-        return f"{wrong[:3]}"
-    with open(w.path("w.jsonl")) as f:
-        lines = f.readlines()
-    for key, part in (("patrons", "expected another type"), (facts[0]["type"], "expected another type"), (None, "is no ")):
-        entry = json.loads(lines[1])
-        fact = next(x for x in entry["facts"] if "of" in x)
-        fact["of"] = fact["type"] if key == facts[0]["type"] else key
-        if key is None:
-            del fact["of"]
+def any_names(w):
+    """With --any-names 1 names are any words, files say so and are read back by that; no word of other splits is training's."""
+    words = {}
+    for split, count in (("train", 600), ("valid", 150), ("test", 150)):
+        _, entries, _ = w.data("--split", split, "--any-names", "1", "--again", "0.5", count=count)
+        problem = w.sound()
+        if problem:
+            return problem
+        facts = [f for e in entries for f in e["facts"]]
+        if not all(f.get("any") for f in facts):
+            return f"a name of its type with --any-names 1: {[f for f in facts if not f.get('any')][:3]}"
+        words[split] = {f["value"] for f in facts}
+        capitals = {(f["type"], f["value"][0].isupper()) for f in facts}
+        if len(capitals) != len(TYPES):
+            return f"names of a type with and without a capital letter: {capitals}"
+    if words["train"] & (words["valid"] | words["test"]) or len(words["train"]) < 1500:
+        return f"{len(words['train'])} words of training, of which others have {words['train'] & (words['valid'] | words['test'])}"
+    _, some, _ = w.data("--any-names", "0.4", count=600)
+    facts = [f for e in some for f in e["facts"]]
+    share = sum(f.get("any", False) for f in facts) / len(facts)
+    if not 0.35 < share < 0.45:
+        return f"{share} of the names are any words, of 0.4"
+    held_out = names_of(w.data("--split", "test", "--names", "held-out", count=3000)[1])
+    wrong = [f for f in facts if any(f["value"] in names for names in held_out.values())]
+    return f"names that are held out of training: {wrong[:3]}" if wrong else wrong_any_names(w)
+
+
+def wrong_any_names(w):
+    """A file whose any word is none, or is not said to be one, is refused."""
+    header, entries, _ = w.data("--any-names", "1", count=3)
+    for change, part in ((dict(value="two words"), "expected a word"), (dict(value="Ab"), "expected a word"), (dict(any=False), "is no "), (dict(any="yes"), "any")):
+        entry = json.loads(json.dumps(entries[0]))
+        entry["facts"][0].update(change)
         with open(w.path("wrong.jsonl"), "w") as f:
-            f.writelines([lines[0], json.dumps(entry) + "\n", *lines[2:]])
+            f.writelines(json.dumps(x) + "\n" for x in (header, entry))
         result = harness.run([w.pdt, "data", "check", w.path("wrong.jsonl")])
         if result.status != 1 or part not in result.err:
-            return f"{key}: {result.status}, {result.err}"
+            return f"{change}: {result.status}, {result.err}"
     return None
 
 
@@ -183,8 +193,7 @@ def refuses(w):
         ("names held out in training", [*words, "--names", "held-out"], 2, "split train"),
         ("wordings held out in training", [*words, "--wordings", "all"], 2, "split train"),
         ("names held out of the other world", [*atlas, "--split", "test", "--names", "held-out"], 2, "--world words"),
-        ("borrowed names of another split", [*words, "--split", "test", "--borrowed", "0.5"], 2, "--world words --split train"),
-        ("borrowed names of another world", [*atlas, "--borrowed", "0.5"], 2, "--world words --split train"),
+        ("any names of another world", [*atlas, "--any-names", "0.5"], 2, "--world words"),
         ("a chance above 1", [*words, "--again", "1.5"], 2, "--again"),
         ("facts told again in shared sentences", [*atlas, "--hard", "--again", "0.5"], 2, "and 0 where statements share sentences"),
         ("a tokenizer of few words", [*words, "--model", gpt2], 1, "too few"),
@@ -243,11 +252,10 @@ def evaluation(w):
     return None
 
 
-def borrowed_weighs_nothing(w):
-    """A stream that states a borrowed name does not learn to choose it, whatever --stated says; its own names it does."""
-    header, entries, _ = w.data(*PLAN, "--max-sections", "2", "--max-tokens", "60", "--borrowed", "1", count=60)
-    entries = [e for e in entries if all("of" in f for f in e["facts"])]
-    for name, keys in (("lent.jsonl", {"stream", "type", "value", "of"}), ("own.jsonl", {"stream", "type", "value"})):
+def any_name_weighs_nothing(w):
+    """A stream that states any word does not learn to choose it, whatever --stated says; names of its type it does."""
+    header, entries, _ = w.data(*PLAN, "--max-sections", "2", "--max-tokens", "60", "--any-names", "1", count=60)
+    for name, keys in (("any.jsonl", {"stream", "type", "value", "any"}), ("own.jsonl", {"stream", "type", "value"})):
         with open(w.path(name), "w") as f:
             f.write(json.dumps(header) + "\n")
             f.writelines(json.dumps(e | dict(facts=[{k: x[k] for k in keys} for x in e["facts"]])) + "\n" for e in entries)
@@ -259,8 +267,8 @@ def borrowed_weighs_nothing(w):
         with open(os.path.join(out, "log.jsonl")) as f:
             return next(x["tokens"] for x in map(json.loads, f) if "step" in x)
 
-    lent, own = ([loss(name, stated) for stated in ("0", "5")] for name in ("lent.jsonl", "own.jsonl"))
-    return None if len(entries) > 20 and lent[0] == lent[1] == own[0] != own[1] else f"{len(entries)} entries: {lent}, {own}"
+    anything, own = ([loss(name, stated) for stated in ("0", "5")] for name in ("any.jsonl", "own.jsonl"))
+    return None if anything[0] == anything[1] == own[0] != own[1] else f"{anything}, {own}"
 
 
 def one_stream(w):
@@ -320,7 +328,7 @@ def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         w = World(pdt, ranks, scratch)
-        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, told_again, borrowed, refuses, evaluation, borrowed_weighs_nothing, one_stream, real)])
+        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, told_again, any_names, refuses, evaluation, any_name_weighs_nothing, one_stream, real)])
 
 
 if __name__ == "__main__":

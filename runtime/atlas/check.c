@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "atlas/any_words.h"
 #include "atlas/generate.h"
 #include "atlas/parse.h"
 #include "atlas/prompt.h"
@@ -16,12 +17,12 @@ typedef struct reader {
   pdt_error *err;
 } reader;
 
-/* Is the name of a mention that was parsed the fact's? A borrowed one is on no list of its type. */
+/* Is the name of a mention that was parsed the fact's? */
 static bool names_fact(const reader *r, const pdt_data_fact *f, const char *text,
                        const pdt_atlas_mention *m) {
   if (strcmp(f->type, pdt_atlas_type_name(r->world, m->type)) != 0) return false;
-  if (m->value >= 0) return !f->of && strcmp(f->value, r->world->names[m->type][m->value]) == 0;
-  return f->of && strlen(f->value) == m->end - m->begin &&
+  if (!f->any) return m->value >= 0 && strcmp(f->value, r->world->names[m->type][m->value]) == 0;
+  return strlen(f->value) == m->end - m->begin &&
          memcmp(f->value, text + m->begin, m->end - m->begin) == 0;
 }
 
@@ -75,19 +76,18 @@ static int read_prompt(const reader *r, const pdt_data_entry *e, int32_t *town) 
                                r->err);
 }
 
-/* Which name of its type a fact has, or of the one that lends it. */
+/* Which name of its type a fact has; -1 when it has any word. */
 static int read_value(const reader *r, const pdt_data_fact *f, int32_t i, int32_t type,
                       int32_t *out) {
-  const char *list = f->of ? f->of : f->type;
-  int32_t of = pdt_atlas_type(r->world, list);
-  if (of < 0 || (f->of && of == type))
-    return pdt_fail(r->err, PDT_ERROR_INPUT,
-                    "facts[%d]: 'of': expected another type, found '%.40s'", i, list);
-  *out = pdt_atlas_value(r->world, of, f->value);
-  if (*out < 0)
-    return pdt_fail(r->err, PDT_ERROR_INPUT, "facts[%d]: 'value': '%.40s' is no %s of %s", i,
-                    f->value, list, r->header->world);
-  return 0;
+  *out = f->any ? -1 : pdt_atlas_value(r->world, type, f->value);
+  if (f->any && !pdt_atlas_any_is_word(r->world, type, f->value))
+    return pdt_fail(
+        r->err, PDT_ERROR_INPUT,
+        "facts[%d]: 'value': expected a word as names of the type %s are, found '%.40s'", i,
+        f->type, f->value);
+  if (f->any || *out >= 0) return 0;
+  return pdt_fail(r->err, PDT_ERROR_INPUT, "facts[%d]: 'value': '%.40s' is no %s of %s", i,
+                  f->value, f->type, r->header->world);
 }
 
 /* Facts are the world's, and those of the split. */

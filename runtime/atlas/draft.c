@@ -24,6 +24,17 @@ static int32_t draw_value(pdt_draft *d, int32_t type) {
   return pool->values[pdt_draw(&d->draws, pool->n)];
 }
 
+/* Any word, written as names of the fact's type are. */
+static void draw_word(pdt_draft *d, int32_t fact) {
+  bool capital = pdt_atlas_any_capital(d->world, d->types[fact]);
+  d->word[fact] = d->any->words[capital][pdt_draw(&d->draws, d->any->n[capital])];
+  d->values[fact] = -1;
+}
+
+const char *pdt_draft_name(const pdt_draft *d, int32_t fact) {
+  return d->values[fact] < 0 ? d->word[fact] : d->world->names[d->types[fact]][d->values[fact]];
+}
+
 void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) {
   int32_t order[PDT_ATLAS_SECTIONS];
   d->n = min_sections + pdt_draw(&d->draws, max_sections - min_sections + 1);
@@ -35,10 +46,10 @@ void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) 
     d->sections[k] = (pdt_draft_section){.section = order[k], .last_name = -1000};
   for (int32_t f = 0; f < d->n_facts; f++) {
     d->types[f] = 2 * order[f / 2] + f % 2;
-    d->name_of[f] = d->types[f];
-    if (d->borrowed > 0 && pdt_draw(&d->draws, 1000) < d->borrowed * 1000)
-      d->name_of[f] = pdt_draw(&d->draws, PDT_ATLAS_TYPES);
-    d->values[f] = draw_value(d, d->name_of[f]);
+    if (d->any_names > 0 && pdt_draw(&d->draws, 1000) < d->any_names * 1000)
+      draw_word(d, f);
+    else
+      d->values[f] = draw_value(d, d->types[f]);
     d->known_at[f] = -1;
   }
 }
@@ -46,7 +57,8 @@ void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) 
 static int32_t cost_of(const pdt_draft *d, int32_t word, int32_t fact) {
   if (word == PDT_ATLAS_TOWN) return d->costs[d->world->town_words[d->town]];
   if (word != PDT_ATLAS_NAME) return d->costs[word];
-  const int32_t *name = d->world->name_words[d->name_of[fact]][d->values[fact]];
+  if (d->values[fact] < 0) return 1;
+  const int32_t *name = d->world->name_words[d->types[fact]][d->values[fact]];
   return d->costs[name[0]] + (name[1] < 0 ? 0 : d->costs[name[1]]);
 }
 

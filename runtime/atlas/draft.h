@@ -3,6 +3,7 @@
 #ifndef PDT_ATLAS_DRAFT_H
 #define PDT_ATLAS_DRAFT_H
 
+#include "atlas/any_words.h"
 #include "atlas/generate.h"
 
 enum {
@@ -47,16 +48,20 @@ typedef struct pdt_draft {
   bool hard;                        /* as pdt_atlas_options has it */
   bool tangled;                     /* order and uses are those of a tangled world's hard entries */
   int32_t gap;                      /* default: least tokens between the ends of two statements */
-  double borrowed;                  /* chance that a fact's name is another type's */
-  double again;                     /* chance that a section tells a fact of its own again */
+  double any_names;                 /* chance that a fact's name is any word, one of these */
+  const pdt_atlas_any *any;
+  double again; /* chance that a section tells a fact of its own again */
   pdt_draws draws;
   int32_t n, n_facts, town, wording;
   int32_t types[PDT_DRAFT_FACTS];    /* facts 2k and 2k + 1 are section k's */
-  int32_t name_of[PDT_DRAFT_FACTS];  /* the type whose name it has, */
-  int32_t values[PDT_DRAFT_FACTS];   /* and which */
+  int32_t values[PDT_DRAFT_FACTS];   /* which of its type's names a fact has; -1: */
+  const char *word[PDT_DRAFT_FACTS]; /* this one, which is one token */
   int32_t known_at[PDT_DRAFT_FACTS]; /* clock when a fact stated is taken to be visible; -1 */
   pdt_draft_section sections[PDT_ATLAS_SECTIONS];
 } pdt_draft;
+
+/* The name of a fact. Pure. */
+const char *pdt_draft_name(const pdt_draft *d, int32_t fact);
 
 /* Chooses sections, town, facts. */
 void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections);

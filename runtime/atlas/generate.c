@@ -85,12 +85,12 @@ static int check_parts(const pdt_atlas_world *world, const pdt_atlas_options *o,
 }
 
 static int check_chances(const pdt_atlas_world *world, const pdt_atlas_options *o, pdt_error *err) {
-  if (!(o->borrowed >= 0 && o->borrowed <= 1) ||
-      (o->borrowed > 0 && (!world->pretrained || o->split != PDT_TRAIN)))
-    return pdt_fail(err, PDT_ERROR_USAGE,
-                    "borrowed names: expected a chance of 0 to 1, and 0 but for training with the "
-                    "world 'words', found %g (hint: --world words --split train)",
-                    o->borrowed);
+  if (!(o->any_names >= 0 && o->any_names <= 1) || (o->any_names > 0 && !world->pretrained))
+    return pdt_fail(
+        err, PDT_ERROR_USAGE,
+        "any names: expected a chance of 0 to 1, and 0 but for the world 'words', found "
+        "%g (hint: --world words)",
+        o->any_names);
   if (!(o->again >= 0 && o->again <= 1) || (o->again > 0 && is_tangled(world, o)))
     return pdt_fail(
         err, PDT_ERROR_USAGE, "facts told again: expected a chance of 0 to 1%s, found %g",
@@ -164,13 +164,16 @@ int pdt_atlas_generator_init(pdt_atlas_generator *g, const pdt_atlas_world *worl
   g->plan->plan_slots = options->plan_slots;
   g->plan->plan_vocab_size = options->plan_vocab_size;
   snprintf(g->plan->plan_hash_salt, PDT_SALT_BYTES, "%s", options->plan_salt);
-  return measure_words(g, err) || pdt_atlas_pools_fill(g, err) ? -1 : 0;
+  bool held_out = options->split != PDT_TRAIN;
+  if (measure_words(g, err) || pdt_atlas_pools_fill(g, err)) return -1;
+  return options->any_names > 0 ? pdt_atlas_any_new(&g->any, world, tokenizer, held_out, err) : 0;
 }
 
 void pdt_atlas_generator_free(pdt_atlas_generator *g) {
   free(g->costs);
   free(g->pools);
   pdt_buffer_free(&g->left_out);
+  pdt_atlas_any_free(&g->any);
   free(g->plan);
   *g = (pdt_atlas_generator){0};
 }
@@ -185,7 +188,7 @@ static int write_sentence(const pdt_draft *d, const pdt_draft_item *item, pdt_bu
   const pdt_atlas_pattern *p = &d->world->patterns[item->pattern];
   for (int32_t i = 0; i < p->n_words; i++) {
     bool is_name = i == p->name;
-    const char *word = is_name ? d->world->names[d->name_of[item->fact]][d->values[item->fact]]
+    const char *word = is_name                         ? pdt_draft_name(d, item->fact)
                        : p->words[i] == PDT_ATLAS_TOWN ? d->world->towns[d->town]
                                                        : d->world->words[p->words[i]];
     if (isalnum((unsigned char)*word) && put(text, " ", err)) return -1;
@@ -235,10 +238,9 @@ static int write_facts(const pdt_atlas_generator *g, const pdt_draft *d, pdt_dat
     const char *type = pdt_atlas_type_name(d->world, d->types[f]);
     e->n_facts = e->n_plan = f + 1;
     e->facts[f].stream = e->plan[f].stream = f / 2;
+    e->facts[f].any = d->values[f] < 0;
     if (pdt_data_copy(&e->facts[f].type, type, err) ||
-        pdt_data_copy(&e->facts[f].value, d->world->names[d->name_of[f]][d->values[f]], err) ||
-        (d->name_of[f] != d->types[f] &&
-         pdt_data_copy(&e->facts[f].of, pdt_atlas_type_name(d->world, d->name_of[f]), err)) ||
+        pdt_data_copy(&e->facts[f].value, pdt_draft_name(d, f), err) ||
         pdt_data_copy(&e->plan[f].text, type, err) ||
         pdt_plan_hash(g->plan, f / 2, type, &e->plan[f].id, err))
       return -1;
@@ -254,7 +256,7 @@ static int write_entry(const pdt_atlas_generator *g, const pdt_draft *d, uint32_
   static const char *const wordings[] = {"-worded", "-worded-held-out", "-worded-all"};
   snprintf(id, sizeof id, "%s%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
            o->hard ? "-hard" : "", names[o->names], o->wordings ? wordings[o->wordings_of] : "",
-           o->borrowed > 0 ? "-borrowed" : "", o->again > 0 ? "-again" : "", split_names[o->split],
+           o->any_names > 0 ? "-any" : "", o->again > 0 ? "-again" : "", split_names[o->split],
            (unsigned long long)o->seed, index);
   if (pdt_data_copy(&e->id, id, err) || write_prompt(d, e, err) || write_facts(g, d, e, err) ||
       PDT_NEW(&e->sections, d->n, "sections", err))
@@ -316,7 +318,8 @@ static bool try_draft(pdt_atlas_generator *g, uint32_t index, uint32_t attempt, 
                    .gap = tangled          ? 0
                           : tau > LAST_TAU ? tau
                                            : LAST_TAU,
-                   .borrowed = o->borrowed,
+                   .any_names = o->any_names,
+                   .any = &g->any,
                    .again = o->again};
   d->draws.key[0] = (uint32_t)o->seed;
   d->draws.key[1] = (uint32_t)(o->seed >> 32);

@@ -4,8 +4,8 @@
  * fact is stated once, by its section, and used by at least one other; sentences are drawn from
  * several forms each, with others between them that say nothing. With `again` a section may tell
  * its own fact a second time, by the same name: in another form of its statement, or as siblings
- * do. With `borrowed` a fact's name may be another type's: whoever learns from such entries learns
- * that notes tell names, whatever the sentence leads one to expect.
+ * do. With `any_names` a fact's name may be any word: whoever learns from such entries learns that
+ * notes tell names, whatever the sentence leads one to expect.
  *
  * Default: names of one token; statements of a section end at least max(8, tau) tokens apart, so
  * that no block of up to that many completes two; uses may come before their fact is visible in
@@ -14,13 +14,15 @@
  * circles not avoided. Hard in the world of words: half of the names are of two or three tokens.
  *
  * In the world of words a tenth of the names is held out of training: they are in no entry of the
- * split train. Names of this world that the tokenizer does not have whole are left out, one by one.
+ * split train. Of any words a tenth is, too, and the other splits draw from that tenth alone. Names
+ * of this world that the tokenizer does not have whole are left out, one by one.
  *
  * Splits share no entry, whatever the seeds: which split a town and its facts belong to is a
- * function of them alone (pdt_atlas_split_of). */
+ * function of them alone (pdt_atlas_split_of), any word as good as another. */
 #ifndef PDT_ATLAS_GENERATE_H
 #define PDT_ATLAS_GENERATE_H
 
+#include "atlas/any_words.h"
 #include "atlas/world.h"
 #include "base/buffer.h"
 #include "data/blocks.h"
@@ -46,7 +48,7 @@ typedef struct pdt_atlas_options {
   pdt_atlas_part names;       /* held-out ones: of a world that has some, not in the split train */
   bool wordings;              /* prompts in several wordings */
   pdt_atlas_part wordings_of; /* then: which; held-out ones not in the split train */
-  double borrowed; /* chance that a fact's name is one of any type's; of training with words */
+  double any_names; /* chance that a fact's name is any word of the tokenizer's; with words */
   double again; /* chance that a section tells a fact of its own again; not where a world tangles */
   int32_t min_sections, max_sections; /* 2 to 6 */
   int32_t min_tokens, max_tokens;     /* of a section, its end-of-text token not included */
@@ -71,13 +73,14 @@ typedef struct pdt_atlas_generator {
   int32_t n_left_out;         /* names that the tokenizer cuts to too many pieces */
   pdt_buffer left_out;        /* these, with commas between them */
   pdt_sidecar_config *plan;   /* what pdt_plan_hash reads */
+  pdt_atlas_any any;          /* words that are names where options.any_names says so */
   pdt_request_chat *chat;     /* NULL, or how prompts become conversations; borrowed */
   int64_t attempts;           /* entries drawn, those that were no good included */
 } pdt_atlas_generator;
 
 /* Prepares to draw; world and tokenizer must outlive the generator. Freed by the caller, after an
  * error too. Errors: USAGE (an option out of its range), INPUT (a tokenizer that has less than half
- * of a type's names), MEMORY. */
+ * of a type's names, or too few words), MEMORY. */
 int pdt_atlas_generator_init(pdt_atlas_generator *g, const pdt_atlas_world *world,
                              const pdt_tokenizer *tokenizer, const pdt_atlas_options *options,
                              pdt_error *err);

@@ -17,7 +17,7 @@ enum {
   OPT_WORDINGS,
   OPT_HARD,
   OPT_AGAIN,
-  OPT_BORROWED,
+  OPT_ANY_NAMES,
   OPT_MODEL,
   OPT_MIN,
   OPT_MAX,
@@ -59,8 +59,11 @@ static const struct argp_option options[] = {
      0},
     {"again", OPT_AGAIN, "X", 0,
      "chance that a section tells a fact of its own again, by the same name (default 0)", 0},
-    {"borrowed", OPT_BORROWED, "X", 0,
-     "words, to train with: chance that a fact's name is one of any type's (default 0)", 0},
+    {"any-names", OPT_ANY_NAMES, "X", 0,
+     "words: chance that a fact's name is any word that the tokenizer has whole; a tenth of these "
+     "is "
+     "held out of training, and the other splits draw from it (default 0)",
+     0},
     {"sequential", OPT_SEQUENTIAL, NULL, 0,
      "write texts for pdt train --stage trunk: an entry as one text, its sections one after "
      "another, "
@@ -126,7 +129,7 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state) 
       {OPT_MAX_TOKENS, "max-tokens", 1, 1 << 20, &o->max_tokens},
   };
   if (key == OPT_AGAIN) return pdt_cli_real(state, "again", arg, 0, 1, &o->again);
-  if (key == OPT_BORROWED) return pdt_cli_real(state, "borrowed", arg, 0, 1, &o->borrowed);
+  if (key == OPT_ANY_NAMES) return pdt_cli_real(state, "any-names", arg, 0, 1, &o->any_names);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
     if (numbers[i].key == key)
       return pdt_cli_int32(state, numbers[i].name, arg, numbers[i].low, numbers[i].high,

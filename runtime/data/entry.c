@@ -15,7 +15,6 @@ void pdt_data_entry_free(pdt_data_entry *e) {
   for (int32_t i = 0; e->facts && i < e->n_facts; i++) {
     free(e->facts[i].type);
     free(e->facts[i].value);
-    free(e->facts[i].of);
   }
   for (int32_t i = 0; e->plan && i < e->n_plan; i++) free(e->plan[i].text);
   free(e->sections);

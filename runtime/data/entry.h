@@ -45,7 +45,7 @@ typedef struct pdt_data_section {
 
 typedef struct pdt_data_fact {
   char *type, *value;
-  char *of;          /* another type, of which the value is a name; NULL: it is one of `type` */
+  bool any;          /* the value is any word, and not one of `type` */
   pdt_stream stream; /* whose section states it */
 } pdt_data_fact;
 

@@ -22,7 +22,7 @@ typedef struct entry_reader {
 
 /* Facts and plan need the number of sections: it bounds their streams. */
 static int read_facts(const entry_reader *in, const json_t *json) {
-  static const char *const keys[] = {"stream", "type", "value", "of"};
+  static const char *const keys[] = {"stream", "type", "value", "any"};
   const json_t *list, *item;
   char where[PDT_DATA_WHERE_BYTES];
   int32_t n = 0;
@@ -36,7 +36,7 @@ static int read_facts(const entry_reader *in, const json_t *json) {
         pdt_data_get_int32(item, where, "stream", 0, in->e->n_sections - 1, &f->stream, in->err) ||
         pdt_data_get_string(item, where, "type", &f->type, in->err) ||
         pdt_data_get_string(item, where, "value", &f->value, in->err) ||
-        pdt_data_get_string_or(item, where, "of", &f->of, in->err))
+        pdt_json_bool_or(item, where, "any", &f->any, in->err))
       return -1;
   }
   if (n == 0 && !in->header->notes_file)

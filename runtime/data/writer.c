@@ -66,11 +66,7 @@ static void put_entry(line *l, const pdt_data_entry *e) {
     put_string(l, "type", e->facts[i].type);
     fputc(',', l->out);
     put_string(l, "value", e->facts[i].value);
-    if (e->facts[i].of) {
-      fputc(',', l->out);
-      put_string(l, "of", e->facts[i].of);
-    }
-    fputc('}', l->out);
+    fputs(e->facts[i].any ? ",\"any\":true}" : "}", l->out);
   }
   fputs("],\"plan\":[", l->out);
   for (int32_t i = 0; i < e->n_plan; i++) {

@@ -158,7 +158,7 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
       /* A name again in the same stream can be copied, and weighs as in a trunk's texts. */
       bool again = m->kind == PDT_USES || told >> m->fact & 1;
       double weight = again ? pdt_sequence_weights_default().later : l->use->stated;
-      if (!again && e->facts[m->fact].of) weight = 0; /* not for a stream to choose */
+      if (!again && e->facts[m->fact].any) weight = 0; /* not for a stream to choose */
       told |= (uint64_t)1 << m->fact;
       for (int32_t j = first; j < first + n; j++) weights[j] = (float)weight;
       if (l->use->teacher.used > 0) add_told(e, k, m->fact, first, n, entry, uses);
