@@ -65,14 +65,14 @@ common=(--states states --log-every 10 --checkpoint-every 50 --empty-slots --sta
 # Streams learn the style of the texts and to read the notes that they write, which stay as they are.
 together=(--stage all --batch 8 --warmup 40 --part-rate pool=0 --part-rate speculation=0 --weight speculation=0
   --weight notes=0 --softmax-sample 4000 --weight later=8 --weight unseen=0.03)
+# The note head alone: below all that is conditioned, nothing of the trunk is run. Most blocks tell nothing.
+note_head=(--stage 2 --passes 1 --part-rate condition=0 --part-rate plan=0 --weight plan=0 --weight notes=0
+  --weight tokens=0 --weight speculation=1 --weight quiet=0.1)
 smollm2_stages() {
   local plan_steps=$1 note_steps=$2 together_steps=$3
   shift 3
   # The planner, from states of prompts alone.
   stage plan --stage 0 --steps "$plan_steps" --batch 16 --rate 0.01 --weight notes=0 "${common[@]}"
-  # The note head alone: below all that is conditioned, nothing of the trunk is run. Most blocks tell nothing.
-  stage speculate --stage 2 --passes 1 --steps "$note_steps" --batch 16 --rate 0.004 --part-rate condition=0 \
-    --part-rate plan=0 --weight plan=0 --weight notes=0 --weight tokens=0 --weight speculation=1 --weight quiet=0.1 \
-    "${common[@]}"
+  stage speculate "${note_head[@]}" --steps "$note_steps" --batch 16 --rate 0.004 "${common[@]}"
   stage together "${together[@]}" --steps "$together_steps" --rate 0.002 --weight use=3 "${common[@]}" "$@"
 }
