@@ -162,6 +162,7 @@ typedef struct pdt_adapters {
 typedef struct pdt_block_heads {
   int32_t width, notes_dim, slots, coverage_dim, agree_dim; /* d, dn, S, dc, da */
   int32_t pool_heads, pool_dim;  /* 0: the summary is the last state, p = d */
+  int32_t pool_copies;           /* of the heads the last ones, which mix what was embedded */
   int32_t hidden_dim;            /* h, of the speculation's hidden layer; 0: there is none */
   bool note_query;               /* is there agree_note_query? */
   pdt_matrix pool_query;         /* [pool_heads, d] */
@@ -180,10 +181,12 @@ typedef struct pdt_block_heads {
 
 /* One block to close, and where its results go. */
 typedef struct pdt_block {
-  pdt_array states; /* [n_states, d]: final-norm states of the steps that emitted it */
-  pdt_array pooled; /* [n_states, d]: what the pool heads read in their place; none: the states */
-  int32_t n_states; /* >= 1 */
-  int32_t n_notes;  /* of its window, may be 0 */
+  pdt_array states;   /* [n_states, d]: final-norm states of the steps that emitted it */
+  pdt_array pooled;   /* [n_states, d]: what the pool heads read in their place; none: the states */
+  pdt_array embedded; /* [n_states, d]: what the last pool_copies heads mix, weighed by what they
+                         read of pooled; none where there are no such heads */
+  int32_t n_states;   /* >= 1 */
+  int32_t n_notes;    /* of its window, may be 0 */
   pdt_array agree_keys, agree_values; /* [n_notes, da] of the window's notes */
   const int32_t *plan_ids;            /* host [S], 0: an empty slot */
   pdt_array plan_items;               /* [S, dc] */

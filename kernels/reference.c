@@ -443,12 +443,13 @@ static void summarize(const closing *c) {
   if (h->pool_heads == 0)
     for (int64_t i = 0; i < d; i++) c->summary[i] = c->last[i];
   for (int32_t j = 0; j < h->pool_heads; j++) {
+    const float *from = j < h->pool_heads - h->pool_copies ? states : c->block->embedded.at;
     for (int64_t u = 0; u < n; u++)
       c->scores[u] = dot(row_of(&h->pool_query, j), states + u * d, d) / sqrt((double)d);
     softmax(c->scores, n);
     for (int64_t i = 0; i < d; i++) {
       c->hidden[i] = 0;
-      for (int64_t u = 0; u < n; u++) c->hidden[i] += c->scores[u] * (double)states[u * d + i];
+      for (int64_t u = 0; u < n; u++) c->hidden[i] += c->scores[u] * (double)from[u * d + i];
     }
     for (int64_t o = 0; o < h->pool_dim; o++)
       c->summary[j * h->pool_dim + o] = product(&h->pool_value[j], o, c->hidden);

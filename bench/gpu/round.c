@@ -186,7 +186,8 @@ static void after_ffn(void *context, pdt_layer layer, pdt_array h, int32_t rows)
 /* One step of K streams at a position, the i-th of its block. */
 static int step(bench *b, int32_t K, int32_t position, int32_t i, bool conditioned,
                 pdt_token *tokens, pdt_error *err) {
-  const pdt_trunk_hooks hooks = {b, after_attention, after_ffn};
+  const pdt_trunk_hooks hooks = {
+      .context = b, .after_attention = after_attention, .after_ffn = after_ffn};
   pdt_trunk_row rows[MOST_STREAMS];
   pdt_conditioning conditioning[MOST_STREAMS];
   int32_t begin[2] = {0, K}, to[MOST_STREAMS];

@@ -68,7 +68,7 @@ static void add_product(const closing *c, const pdt_matrix *w, const float *x, f
   for (int32_t i = 0; i < w->out; i++) y[i] += c->wide[i];
 }
 
-/* Summary of a block from what its pool reads [n, d]. */
+/* Summary of a block from what its pool reads [n, d], and from what its last heads copy. */
 static void summarize(const closing *c) {
   const pdt_block_heads *h = c->heads;
   const float *states = c->block->pooled.at ? c->block->pooled.at : c->block->states.at;
@@ -80,11 +80,12 @@ static void summarize(const closing *c) {
   c->k->matmul(&h->pool_query, states, d, n, c->pool, ph, 1);
   float scale = (float)(1.0 / sqrt((double)d));
   for (int32_t j = 0; j < ph; j++) {
+    const float *from = j < ph - h->pool_copies ? states : c->block->embedded.at;
     for (int32_t u = 0; u < n; u++) c->scores[u] = c->pool[(int64_t)u * ph + j] * scale;
     c->k->softmax(c->scores, n);
     memset(c->mixed, 0, (size_t)d * sizeof *c->mixed);
     for (int32_t u = 0; u < n; u++)
-      for (int32_t i = 0; i < d; i++) c->mixed[i] += c->scores[u] * states[(int64_t)u * d + i];
+      for (int32_t i = 0; i < d; i++) c->mixed[i] += c->scores[u] * from[(int64_t)u * d + i];
     c->k->matmul(&h->pool_value[j], c->mixed, d, 1, c->summary + (int64_t)j * pd, pd, 1);
   }
 }

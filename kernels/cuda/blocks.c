@@ -84,6 +84,7 @@ static bool set_up(closing *k, const pdt_block *blocks) {
     const pdt_block *b = &blocks[i];
     list[i] = (pdt_cuda_block){.states = b->states.at,
                                .pooled = b->pooled.at ? b->pooled.at : b->states.at,
+                               .embedded = b->embedded.at,
                                .agree_keys = b->agree_keys.at,
                                .agree_values = b->agree_values.at,
                                .plan_items = b->plan_items.at,
@@ -119,8 +120,8 @@ static void summarize(const closing *k) {
   pdt_cuda_multiply(k->c, pdt_cuda_weights_of(&h->pool_query), room->all, h->width, k->n_all,
                     room->scores, h->pool_heads);
   pdt_cuda_ok(k->c,
-              pdt_launch_pool(k->blocks, k->n, k->most_states, h->pool_heads, h->width,
-                              room->scores, room->mixed, queue),
+              pdt_launch_pool(k->blocks, k->n, k->most_states, h->pool_heads, h->pool_copies,
+                              h->width, room->scores, room->mixed, queue),
               "summaries of blocks");
   for (int32_t j = 0; j < h->pool_heads; j++)
     pdt_cuda_multiply(k->c, pdt_cuda_weights_of(&h->pool_value[j]),

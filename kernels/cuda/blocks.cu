@@ -37,8 +37,8 @@ __device__ float weigh(float *weights, int n, float *room) {
 }
 
 /* Block (block to close, pool head). */
-__global__ void pool(const pdt_cuda_block *blocks, int32_t n, int32_t pool_heads, int32_t width,
-                     const float *scores, float *mixed) {
+__global__ void pool(const pdt_cuda_block *blocks, int32_t n, int32_t pool_heads,
+                     int32_t pool_copies, int32_t width, const float *scores, float *mixed) {
   DYNAMIC_SHARED(float, weights);
   SHARED_ARRAY(float, room, 32);
   grid_release();
@@ -49,11 +49,12 @@ __global__ void pool(const pdt_cuda_block *blocks, int32_t n, int32_t pool_heads
   for (int u = threadIdx.x; u < b.n_states; u += THREADS)
     weights[u] = scores[(int64_t)(b.first + u) * pool_heads + j] * root;
   float sum = weigh(weights, b.n_states, room);
+  const float *from = j < pool_heads - pool_copies ? b.pooled : b.embedded;
   float *to = mixed + ((int64_t)j * n + blockIdx.x) * width;
   for (int i = threadIdx.x; i < width; i += THREADS) {
     float value = 0;
     for (int u = 0; u < b.n_states; u++)
-      value = fmaf(weights[u], b.pooled[(int64_t)u * width + i], value);
+      value = fmaf(weights[u], from[(int64_t)u * width + i], value);
     to[i] = value / sum;
   }
 }
@@ -191,10 +192,10 @@ cudaError_t pdt_launch_block_states(const pdt_cuda_block *blocks, int32_t n, int
 }
 
 cudaError_t pdt_launch_pool(const pdt_cuda_block *blocks, int32_t n, int32_t most_states,
-                            int32_t pool_heads, int32_t width, const float *scores, float *mixed,
-                            pdt_cuda_queue *queue) {
+                            int32_t pool_heads, int32_t pool_copies, int32_t width,
+                            const float *scores, float *mixed, pdt_cuda_queue *queue) {
   return launch_ahead(pool, dim3(n, pool_heads), dim3(THREADS), (size_t)most_states * sizeof(float),
-                      queue, blocks, n, pool_heads, width, scores, mixed);
+                      queue, blocks, n, pool_heads, pool_copies, width, scores, mixed);
 }
 
 cudaError_t pdt_launch_plain_gelu(float *x, int64_t n, pdt_cuda_queue *queue) {

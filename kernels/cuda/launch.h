@@ -205,6 +205,7 @@ cudaError_t pdt_launch_add_gated(float *to, float *x, const pdt_cuda_biases *bia
 /* One block to close, as the kernels read it. */
 typedef struct pdt_cuda_block {
   const float *states, *pooled; /* [n_states, d]; what the pool reads may be the states */
+  const float *embedded;        /* [n_states, d]: what the pool copies; there with pool_copies */
   const float *agree_keys, *agree_values, *plan_items;
   int32_t n_states, n_notes, first; /* first: of its states among those of all blocks */
 } pdt_cuda_block;
@@ -214,11 +215,12 @@ typedef struct pdt_cuda_block {
 cudaError_t pdt_launch_block_states(const pdt_cuda_block *blocks, int32_t n, int32_t most_states,
                                     int32_t width, float *all, float *last, pdt_cuda_queue *queue);
 
-/* mixed[j, block] = the sum over what the pool reads of softmax(scores[.., j] / sqrt(width)) state:
- * scores [n_all, pool_heads], mixed [pool_heads, n, width]. */
+/* mixed[j, block] = the sum over the block's states of softmax(scores[.., j] / sqrt(width)) y, y
+ * what the pool reads of them or, for the last pool_copies heads, what was embedded: scores [n_all,
+ * pool_heads], mixed [pool_heads, n, width]. */
 cudaError_t pdt_launch_pool(const pdt_cuda_block *blocks, int32_t n, int32_t most_states,
-                            int32_t pool_heads, int32_t width, const float *scores, float *mixed,
-                            pdt_cuda_queue *queue);
+                            int32_t pool_heads, int32_t pool_copies, int32_t width,
+                            const float *scores, float *mixed, pdt_cuda_queue *queue);
 
 /* x = gelu(x), n floats. */
 cudaError_t pdt_launch_plain_gelu(float *x, int64_t n, pdt_cuda_queue *queue);

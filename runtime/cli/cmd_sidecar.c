@@ -58,6 +58,7 @@ static const size_option size_options[] = {
     SIZE("horizon", INT32_MAX, defaults.horizon),
     {"plan-orders", 0, PDT_PLAN_ORDERS, offsetof(pdt_fresh_sidecar, config.plan_orders)},
     {"plan-layer", 0, INT32_MAX, offsetof(pdt_fresh_sidecar, config.plan_layer)},
+    {"pool-copies", 0, 1024, offsetof(pdt_fresh_sidecar, config.pool_copies)},
 };
 enum { N_SIZES = sizeof size_options / sizeof *size_options };
 
@@ -97,6 +98,10 @@ static const struct argp_option options[] = {
     {"plan-salt", OPT_SALT, "TEXT", 0, "of the hash (default parallel-decoder-v1)", 1},
     {"pool-heads", OPT_SIZE + 8, "N", 0, "heads of a block's summary (default 4)", 1},
     {"pool-dim", OPT_SIZE + 9, "N", 0, "width of one (default 64)", 1},
+    {"pool-copies", OPT_SIZE + 20, "N", 0,
+     "of these heads the last N mix, in place of what they read, the embeddings of the tokens that "
+     "the block read, so that a note can tell any word (default 0)",
+     1},
     {"coverage-dim", OPT_SIZE + 10, "N", 0, "width of the coverage head (default 64)", 1},
     {"agree-dim", OPT_SIZE + 11, "N", 0, "width of the readiness head (default 128)", 1},
     {"speculation-hidden", OPT_SIZE + 12, "N", 0,
@@ -218,6 +223,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
       argp_error(state, "--read-codes: expected a fresh sidecar, found --random");
     else if (a->pool_layer >= 0 && a->config.pool == PDT_POOL_LAST)
       argp_error(state, "--pool-layer: expected with --pool attention, found 'last'");
+    else if (a->config.pool_copies > 0 && a->config.pool == PDT_POOL_LAST)
+      argp_error(state, "--pool-copies: expected with --pool attention, found 'last'");
+    else if (a->config.pool_copies > a->config.pool_heads)
+      argp_error(state, "--pool-copies: expected at most the %d of --pool-heads, found %d",
+                 a->config.pool_heads, a->config.pool_copies);
     else
       return 0;
     return EINVAL;

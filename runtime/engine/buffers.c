@@ -36,6 +36,8 @@ static int new_lane_buffers(pdt_run *run, pdt_error *err) {
          dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->states, err) ||
          (run->loaded->sidecar.config.pool_layers > 0 &&
           dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->pooled, err)) ||
+         (run->loaded->sidecar.config.pool_copies > 0 &&
+          dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->embedded, err)) ||
          PDT_NEW(&b->told_states, run->details ? c->load.own_tokens * pdt_run_told_width(run) : 0,
                  "round", err) ||
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
@@ -86,6 +88,7 @@ static int new_row_buffers(pdt_run *run, pdt_error *err) {
   int64_t d = run->loaded->model.hidden_size;
   return dev->ops->alloc(dev, most * d, "round", &b->hidden, err) ||
          (b->pooled.at && dev->ops->alloc(dev, most * d, "round", &b->inner, err)) ||
+         (b->embedded.at && dev->ops->alloc(dev, most * d, "round", &b->inner_embedded, err)) ||
          PDT_NEW(&b->reads, rows, "round", err) || PDT_NEW(&b->steps, rows, "round", err) ||
          PDT_NEW(&b->rows, most, "round", err) || PDT_NEW(&b->conditioning, rows, "round", err) ||
          PDT_NEW(&b->row_lanes, rows, "round", err) ||
@@ -181,7 +184,9 @@ void pdt_run_buffers_free(pdt_run *run) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
   dev->ops->release(dev, b->states);
   dev->ops->release(dev, b->pooled);
+  dev->ops->release(dev, b->embedded);
   dev->ops->release(dev, b->inner);
+  dev->ops->release(dev, b->inner_embedded);
   dev->ops->release(dev, b->hidden);
   dev->ops->release(dev, b->prompt_states);
   dev->ops->release(dev, b->prompt_inner);

@@ -132,6 +132,15 @@ static int open_windows(pdt_run *run, pdt_error *err) {
 
 /* ---- rows ---- */
 
+/* What the pool's copies mix of these rows. */
+static void keep_embedded(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
+  pdt_run *run = context;
+  pdt_device *dev = &run->machine->device;
+  (void)layer;
+  dev->ops->norm_rows(dev, h, (pdt_array){0}, 1e-6f, rows, run->loaded->sidecar.config.hidden_size,
+                      run->round.inner_embedded);
+}
+
 static void condition_attention(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
   pdt_run *run = context;
   (void)rows;
@@ -167,8 +176,11 @@ static int run_rows(pdt_run *run, int32_t n, const int32_t *reads, pdt_array hid
       if (t == group->rank) b->conditioning[own++] = conditioning_of(b->row_lanes[at]);
   }
   b->begin[group->size] = n;
-  const pdt_trunk_hooks hooks = {run, v->plain || v->no_snc ? NULL : condition_attention,
-                                 condition_ffn};
+  const pdt_trunk_hooks hooks = {.context = run,
+                                 .after_embedding = b->embedded.at ? keep_embedded : NULL,
+                                 .after_attention =
+                                     v->plain || v->no_snc ? NULL : condition_attention,
+                                 .after_ffn = condition_ffn};
   const pdt_trunk_batch batch = {
       .rows = b->rows, .begin = b->begin, .chosen = reads ? b->ahead : NULL, .from = reads};
   if (!v->plain) pdt_sidecar_condition(&run->loaded->sidecar, b->conditioning, own);
@@ -184,6 +196,7 @@ static void keep_states(pdt_run *run) {
   const int32_t *to = b->state_rows + b->begin[t];
   dev->ops->move_rows(dev, b->states, to, b->hidden, NULL, rows, d);
   if (b->pooled.at) dev->ops->move_rows(dev, b->pooled, to, b->inner, NULL, rows, d);
+  if (b->embedded.at) dev->ops->move_rows(dev, b->embedded, to, b->inner_embedded, NULL, rows, d);
 }
 
 /* Token j of what a stream reads before it writes: the last prompt token, then its prefix. */
@@ -486,6 +499,7 @@ static void close_blocks(pdt_run *run, const Pdt__Decision *recorded) {
         pdt_sidecar_block(pdt_running_window(lane->running, lane->stream), &lane->running->plan);
     b->blocks[n].states = pdt_array_at(b->states, lane->states * d);
     if (b->pooled.at) b->blocks[n].pooled = pdt_array_at(b->pooled, lane->states * d);
+    if (b->embedded.at) b->blocks[n].embedded = pdt_array_at(b->embedded, lane->states * d);
     b->blocks[n].n_states = lane->emitted;
     b->blocks[n].note = lane->note;
     b->blocks[n].coverage = lane->coverage;

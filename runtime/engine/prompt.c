@@ -48,7 +48,7 @@ static int encode(pdt_run *run, pdt_running *r, int32_t first, int32_t n, pdt_er
     b->rows[i] = (pdt_trunk_row){&r->prompt, first + i, r->request->prompt[first + i]};
   for (pdt_rank t = 0; t <= T; t++) b->begin[t] = (int32_t)((int64_t)rows * t / T);
   const pdt_trunk_batch batch = {.rows = b->rows, .begin = b->begin, .bulk = true};
-  const pdt_trunk_hooks keep = {run, NULL, keep_layer};
+  const pdt_trunk_hooks keep = {.context = run, .after_ffn = keep_layer};
   if (pdt_trunk_forward(&run->trunk, &batch, plans && b->prompt_read.at ? &keep : NULL,
                         plans ? b->hidden : (pdt_array){0}, err))
     return -1;

@@ -41,6 +41,7 @@ typedef struct pdt_round_buffers {
   pdt_token *tokens;    /* of all lanes, one after another */
   pdt_array states;     /* [own tokens, d]: hidden states of own lanes' steps, likewise */
   pdt_array pooled;     /* [own tokens, d]: what the pool reads of them, where that is not those */
+  pdt_array embedded;   /* [own tokens, d]: what its copies mix of them, where it has some */
   float *told_states;   /* the states on the host, with details; then what the pool reads of them,
                            where that is not those */
   float *notes;         /* [2, lanes, dn] in the order of by_owner; two halves: one may still be in
@@ -55,6 +56,7 @@ typedef struct pdt_round_buffers {
   int32_t *steps;                 /* [max_rows]: a row's, of its lane's block */
   pdt_array hidden;               /* [the larger, d] of own rows */
   pdt_array inner;                /* the same of what the pool reads, where that is not those */
+  pdt_array inner_embedded;       /* the same of what its copies mix */
   pdt_trunk_row *rows;            /* [the larger], by owner */
   pdt_lane **row_lanes;           /* [max_rows] */
   int32_t *state_rows;            /* [max_rows] of own rows: where in `states` theirs go */

@@ -226,6 +226,20 @@ static int parse_pool_layer(pdt_sidecar_config *out, const json_t *object, const
   return 0;
 }
 
+/* The pool heads that mix embeddings, if the file has some. */
+static int parse_pool_copies(pdt_sidecar_config *out, const json_t *object, const char *where,
+                             pdt_error *err) {
+  int64_t copies;
+  if (!json_object_get(object, "pool_copies")) return 0;
+  if (out->pool == PDT_POOL_LAST)
+    return pdt_fail(err, PDT_ERROR_INPUT,
+                    "%s: 'pool_copies': expected a pool of kind 'attention' with it, found 'last'",
+                    where);
+  if (pdt_json_integer(object, where, "pool_copies", 0, out->pool_heads, &copies, err)) return -1;
+  out->pool_copies = (int32_t)copies;
+  return 0;
+}
+
 /* The layer behind which the planner marks tokens and reads them in order: the first, unless the
  * file names one. */
 static int parse_plan_layer(pdt_sidecar_config *out, const json_t *object, const char *where,
@@ -249,6 +263,7 @@ static int parse_object(pdt_sidecar_config *out, const json_t *object, const cha
                     where, trunk->hidden_size, out->hidden_size);
   if (parse_kinds(out, object, where, err) || parse_layers(out, object, where, trunk, err) ||
       parse_scales(out, object, where, err) || parse_pool_layer(out, object, where, trunk, err) ||
+      parse_pool_copies(out, object, where, err) ||
       parse_plan_layer(out, object, where, trunk, err))
     return -1;
   return parse_defaults(&out->defaults, object, where, err) ||
@@ -303,6 +318,8 @@ char *pdt_sidecar_config_text(const pdt_sidecar_config *config) {
       json_array_size(layers) == (size_t)config->n_instrumented && !put_scales(object, config) &&
       (config->pool_layers == 0 ||
        !json_object_set_new(object, "pool_layer", json_integer(config->pool_layers - 1))) &&
+      (config->pool_copies == 0 ||
+       !json_object_set_new(object, "pool_copies", json_integer(config->pool_copies))) &&
       (config->plan_orders == 0 ||
        !json_object_set_new(object, "plan_layer", json_integer(config->plan_layer))) &&
       (!config->trained || !json_object_set(object, "trained", config->trained)))

@@ -41,6 +41,7 @@ typedef struct pdt_sidecar_config {
   pdt_pool pool;
   int32_t pool_heads, pool_dim; /* ph, pd; 0 with pool "last" */
   int32_t pool_layers; /* layers behind which the pool reads; 0: all of them and the final norm */
+  int32_t pool_copies; /* pool heads, the last ones, that mix the embeddings of tokens */
   int32_t coverage_dim, agree_dim; /* dc, da */
   int32_t speculation_hidden;      /* h, 0 without the hidden layer; from the tensors */
   int32_t plan_places;             /* prompt tokens that slots weigh; from the tensor, 0 without */

@@ -166,6 +166,7 @@ static void size_heads(pdt_sidecar *s) {
                                .agree_dim = c->agree_dim,
                                .pool_heads = attends ? c->pool_heads : 0,
                                .pool_dim = attends ? c->pool_dim : 0,
+                               .pool_copies = attends ? c->pool_copies : 0,
                                .hidden_dim = c->speculation_hidden,
                                .note_query = c->note_query};
 }

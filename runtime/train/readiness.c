@@ -120,7 +120,8 @@ static int run_heads(const run *r, pdt_arena *arena, const batch *b, bool fresh,
   pdt_nn_coverage_pass cover;
   pdt_nn_agree_pass agree;
   float *dcover, *dready;
-  if (pdt_nn_pool(s, &blocks, b->pooled, b->rows, &pool, arena, err) ||
+  const pdt_nn_pool_input read = {b->pooled, NULL};
+  if (pdt_nn_pool(s, &blocks, &read, b->rows, &pool, arena, err) ||
       pdt_nn_speculate(s, b->n, pool.pooled, &note, arena, err) ||
       pdt_nn_coverage(s, &blocks, &plans, pool.pooled, &cover, arena, err) ||
       PDT_TAKE_ZEROS(arena, &dcover, slots, err) || PDT_TAKE_ZEROS(arena, &dready, b->n, err))

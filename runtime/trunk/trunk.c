@@ -382,6 +382,7 @@ int pdt_trunk_forward(pdt_trunk *trunk, const pdt_trunk_batch *batch, const pdt_
   if (extend_sequences(&p, err)) return -1;
   double start = pdt_seconds(), elsewhere = trunk->clock.exchange + trunk->clock.hooks;
   embed(&p);
+  run_hook(&p, hooks->after_embedding, hooks->context, -1);
   p.k->batch_set(p.dev, p.s->batch, p.s->places, p.rows);
   for (pdt_layer l = 0; l < w->config.layers; l++) {
     attention_block(&p, l);

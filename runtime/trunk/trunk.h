@@ -32,6 +32,7 @@ typedef struct pdt_trunk_batch {
 /* Called on the owner with its rows of the batch: h [rows, d], changed in place. NULL: nothing. */
 typedef struct pdt_trunk_hooks {
   void *context;
+  void (*after_embedding)(void *context, pdt_layer layer, pdt_array h, int32_t rows); /* layer -1 */
   void (*after_attention)(void *context, pdt_layer layer, pdt_array h, int32_t rows);
   void (*after_ffn)(void *context, pdt_layer layer, pdt_array h, int32_t rows);
 } pdt_trunk_hooks;

@@ -311,6 +311,7 @@ static void close_blocks(pdt_device *dev, const pdt_block_heads *heads, const pd
     own[i] = blocks[i];
     own[i].states = near(blocks[i].states);
     own[i].pooled = near(blocks[i].pooled);
+    own[i].embedded = near(blocks[i].embedded);
     own[i].agree_keys = near(blocks[i].agree_keys);
     own[i].agree_values = near(blocks[i].agree_values);
     own[i].plan_items = near(blocks[i].plan_items);

@@ -119,7 +119,7 @@ def make_trunk(path, rng, dtype, vocab=259, **over):
     return c
 
 
-def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, orders=0, plan_layer=None, pool_layer=None, scales=None, note_query=False):
+def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", gate=0.0, dtype="F32", layers=None, hidden=0, places=0, orders=0, plan_layer=None, pool_layer=None, pool_copies=0, scales=None, note_query=False):
     d, n = trunk["hidden_size"], trunk["num_hidden_layers"]
     c = dict(
         format="pdt-sidecar", version=1, hidden_size=d, streams=streams, notes_dim=24, snc_heads=4, snc_head_dim=8,
@@ -129,6 +129,8 @@ def make_sidecar(path, rng, trunk, streams, planner="full", pool="attention", ga
     )
     if pool_layer is not None:
         c["pool_layer"] = pool_layer
+    if pool_copies:
+        c["pool_copies"] = pool_copies
     if plan_layer is not None:
         c["plan_layer"] = plan_layer
     if scales:
@@ -209,6 +211,9 @@ CASES = {
     # a pool that reads a layer's output (EXTENSIONS.md): below all that is conditioned, and amid it
     "pool-below": ("llama", "F32", dict(streams=3, pool_layer=0), dict(gamma="mid", prefixes=True)),
     "pool-amid": ("qwen3", "BF16", dict(streams=3, layers=[0, 1, 2], pool_layer=1, dtype="BF16", scales=[0.5, 3.0, 1.75]), dict(gamma="mid", horizon=8)),
+    # pool heads that mix embeddings (EXTENSIONS.md): some beside a layer's output, all of them beside the final states
+    "pool-copies": ("llama", "F32", dict(streams=3, pool_layer=0, pool_copies=2), dict(gamma="mid", prefixes=True)),
+    "pool-all-copies": ("llama-mha-tied", "BF16", dict(streams=3, layers=[0, 1], pool_copies=3, dtype="BF16"), dict(gamma="mid", prefixes=True)),
     # readiness that asks the window about the block's note (EXTENSIONS.md)
     "note-query": ("qwen3", "F32", dict(streams=3, note_query=True), dict(gamma="mid")),
     # what was rolled back is drawn, where first attempts are not (EXTENSIONS.md)

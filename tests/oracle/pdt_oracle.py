@@ -282,14 +282,20 @@ class Sidecar:
             return np.zeros(self.c["notes_dim"])
         return rms_norm(np.mean(e @ self.w["plan.to_notes.weight"].T, axis=0))
 
-    def pool(self, states):
-        """Summary of a block from what is read of it [n, d]: the last one, or attention heads over all."""
+    def pool(self, states, embedded):
+        """Summary of a block from what is read of it [n, d]: the last one, or attention heads over all.
+
+        EXTENSIONS.md: the last `pool_copies` heads mix embeddings, what the trunk read [n, d].
+        """
         c = self.c
         if c["pool"] == "last":
             return states[-1]
         scores = states @ self.w["pool.query.weight"].T / math.sqrt(states.shape[1])  # [n, heads]
         p = softmax(scores, axis=0)
         mixed = p.T @ states  # [heads, d]
+        copies = c.get("pool_copies", 0)
+        if copies:
+            mixed[-copies:] = p.T[-copies:] @ embedded
         return np.einsum("hvd,hd->hv", self.w["pool.value.weight"], mixed).reshape(-1)
 
     def note(self, pooled):
@@ -441,13 +447,14 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                     trunk.step(t, s.cache, condition)
                 s.first, s.base = lead[-1], len(prompt) - 1 + len(lead) - 1
             # (a)-(b) emit up to tau provisional tokens
-            have, block, states, read, margins = s.tokens(), [], [], [], []
+            have, block, states, read, embedded, margins = s.tokens(), [], [], [], [], []
             while len(block) < tau and len(have) + len(block) < budget:
                 previous = (have + block)[-1] if have or block else s.first
                 states.append(trunk.step(previous, s.cache, condition))
                 # what the pool reads: those states, or what a layer puts out (EXTENSIONS.md)
                 layer = sidecar.c.get("pool_layer")
                 read.append(states[-1] if layer is None else rms_norm(trunk.outputs[layer]))
+                embedded.append(rms_norm(trunk.w["model.embed_tokens.weight"][previous]))
                 logits = trunk.logits(states[-1])
                 u = uniform(cfg["seed"], len(have) + len(block), s.index, s.attempt, session)
                 # EXTENSIONS.md: a block that was rolled back may be drawn at another temperature
@@ -459,7 +466,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                 if block[-1] in trunk.eos:
                     break
             # (c)-(d) note, coverage, readiness
-            pooled = sidecar.pool(np.array(read))
+            pooled = sidecar.pool(np.array(read), np.array(embedded))
             note = sidecar.note(pooled)
             coverage = sidecar.coverage(pooled, ids)
             emitted[s.index] = sidecar.readiness(states[-1], pooled, vectors, coverage, note, ids)

@@ -500,6 +500,7 @@ static pdt_sidecar_config sidecar_config(bool rich) {
                               .speculation_hidden = rich ? 7 : 0,
                               .plan_places = rich ? PLACES : 0,
                               .plan_orders = rich ? ORDERS : 0,
+                              .pool_copies = rich ? 1 : 0,
                               .note_query = rich};
 }
 
@@ -512,7 +513,8 @@ typedef struct side {
   fixture *f;
   pdt_nn_sidecar sidecar;
   inputs x, d;
-  double *c; /* weights of a module's outputs */
+  double *c;        /* weights of a module's outputs */
+  double *embedded; /* what the pool's copies mix */
 } side;
 
 static void side_new(side *s, fixture *f, bool rich) {
@@ -524,6 +526,7 @@ static void side_new(side *s, fixture *f, bool rich) {
   for (int64_t i = 0; i < s->sidecar.parameters.n_elems; i++)
     s->sidecar.parameters.value[i] = 0.6 * draw(f);
   s->c = random_array(f, 400, 1);
+  s->embedded = random_array(f, S_ROWS * 12, 1);
   inputs *both[] = {&s->x, &s->d};
   for (int i = 0; i < 2; i++) {
     double scale = i == 0 ? 1 : 0;
@@ -548,6 +551,7 @@ static void side_free(side *s) {
     for (size_t j = 0; j < sizeof all / sizeof *all; j++) free(all[j]);
   }
   free(s->c);
+  free(s->embedded);
   pdt_nn_sidecar_free(&s->sidecar);
 }
 
@@ -556,10 +560,11 @@ typedef int (*module_function)(side *s, bool back, double *loss, pdt_error *err)
 
 static int pool_module(side *s, bool back, double *loss, pdt_error *err) {
   pdt_nn_pool_pass pass;
-  if (pdt_nn_pool(&s->sidecar, &s_blocks, s->x.states, S_ROWS, &pass, &s->f->arena, err)) return -1;
+  const pdt_nn_pool_input in = {s->x.states, s->embedded};
+  if (pdt_nn_pool(&s->sidecar, &s_blocks, &in, S_ROWS, &pass, &s->f->arena, err)) return -1;
   *loss = pdt_nn_dot(s->c, pass.pooled, (int64_t)S_BLOCKS * pdt_sidecar_pooled(&s->sidecar.config));
-  return back ? pdt_nn_pool_back(&s->sidecar, &s_blocks, s->x.states, S_ROWS, &pass, s->c,
-                                 s->d.states, &s->f->arena, err)
+  return back ? pdt_nn_pool_back(&s->sidecar, &s_blocks, &in, S_ROWS, &pass, s->c, s->d.states,
+                                 &s->f->arena, err)
               : 0;
 }
 

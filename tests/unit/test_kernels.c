@@ -1155,7 +1155,8 @@ typedef struct closing {
   pdt_block_heads heads[2];
   matrices all[HEAD_MATRICES], pool[POOLS];
   pdt_matrix pool_value[2][POOLS];
-  both vectors[4], states[BLOCKS], pooled[BLOCKS], keys[BLOCKS], values[BLOCKS], items[BLOCKS];
+  both vectors[4], states[BLOCKS], pooled[BLOCKS], embedded[BLOCKS], keys[BLOCKS], values[BLOCKS],
+      items[BLOCKS];
   int32_t ids[BLOCKS][MOST_SLOTS];
   pdt_block blocks[2][BLOCKS];
   float note[2][BLOCKS][MOST_DIM], coverage[2][BLOCKS][MOST_SLOTS], ready[2][BLOCKS];
@@ -1188,6 +1189,7 @@ static void open_heads(trial *t, closing *c) {
                        .note_query = between(t, 0, 1),
                        .coverage_bias = 0.3f,
                        .agree_out_bias = -0.2f};
+  h.pool_copies = between(t, 0, h.pool_heads);
   int32_t p = h.pool_heads > 0 ? h.pool_heads * h.pool_dim : h.width;
   const int32_t shapes[HEAD_MATRICES][2] = {{h.pool_heads, h.width},   {h.notes_dim, p},
                                             {h.hidden_dim, p},         {h.notes_dim, h.hidden_dim},
@@ -1214,6 +1216,7 @@ static void open_blocks(trial *t, closing *c) {
     c->states[b] = random_both(t, (int64_t)n * h->width, 1);
     bool apart = h->pool_heads > 0 && between(t, 0, 1);
     if (apart) c->pooled[b] = random_both(t, (int64_t)n * h->width, 1);
+    if (h->pool_copies > 0) c->embedded[b] = random_both(t, (int64_t)n * h->width, 1);
     c->keys[b] = random_both(t, (int64_t)seen * h->agree_dim, 1);
     c->values[b] = random_both(t, (int64_t)seen * h->agree_dim, 1);
     c->items[b] = random_both(t, (int64_t)h->slots * h->coverage_dim, 1);
@@ -1221,6 +1224,7 @@ static void open_blocks(trial *t, closing *c) {
     for (int d = 0; d < 2; d++)
       c->blocks[d][b] = (pdt_block){.states = d ? c->states[b].ref : c->states[b].dev,
                                     .pooled = d ? c->pooled[b].ref : c->pooled[b].dev,
+                                    .embedded = d ? c->embedded[b].ref : c->embedded[b].dev,
                                     .n_states = n,
                                     .n_notes = seen,
                                     .agree_keys = d ? c->keys[b].ref : c->keys[b].dev,
@@ -1237,11 +1241,32 @@ static void drop_blocks(trial *t, closing *c) {
   for (int b = 0; b < BLOCKS; b++) {
     drop_both(t, c->states[b]), drop_both(t, c->keys[b]);
     if (c->pooled[b].dev.at) drop_both(t, c->pooled[b]);
+    if (c->embedded[b].dev.at) drop_both(t, c->embedded[b]);
     drop_both(t, c->values[b]), drop_both(t, c->items[b]);
   }
   for (int i = 0; i < HEAD_MATRICES; i++) drop_matrices(t, &c->all[i]);
   for (int i = 0; i < POOLS; i++) drop_matrices(t, &c->pool[i]);
   for (int i = 0; i < 4; i++) drop_both(t, c->vectors[i]);
+}
+
+/* What is copied is read: heads that copy tell another thing than heads that do not, and the same
+ * bits where what they copy is what these mix. */
+static void copies(trial *t, closing *c) {
+  float ready[BLOCKS], plain[BLOCKS];
+  pdt_block_heads without = c->heads[0];
+  pdt_block same[BLOCKS];
+  without.pool_copies = 0;
+  memcpy(ready, c->ready[0], sizeof ready);
+  memcpy(same, c->blocks[0], sizeof same);
+  for (int b = 0; b < BLOCKS; b++)
+    same[b].embedded = same[b].pooled.at ? same[b].pooled : same[b].states;
+  t->dev.ops->close_blocks(&t->dev, &without, c->blocks[0], BLOCKS);
+  memcpy(plain, c->ready[0], sizeof plain);
+  assert_true((memcmp(plain, ready, sizeof plain) != 0) == (c->heads[0].pool_copies > 0));
+  t->dev.ops->close_blocks(&t->dev, &c->heads[0], same, BLOCKS);
+  assert_memory_equal(plain, c->ready[0], sizeof plain);
+  t->dev.ops->close_blocks(&t->dev, &c->heads[0], c->blocks[0], BLOCKS);
+  assert_memory_equal(ready, c->ready[0], sizeof ready);
 }
 
 /* A block whose states hold a NaN is told by its readiness, and disturbs no other. */
@@ -1282,6 +1307,7 @@ static void blocks(trial *t) {
     assert_memory_equal(coverage, c.coverage[0][b], sizeof coverage);
     assert_memory_equal(&ready, &c.ready[0][b], sizeof ready);
   }
+  copies(t, &c);
   spoil(t, &c);
   drop_blocks(t, &c);
 }

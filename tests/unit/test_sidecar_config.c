@@ -74,7 +74,9 @@ static void test_text_round_trip(void **state) {
   for (int i = 0; i < 4; i++) {
     pdt_sidecar_config c = small(), back;
     c.planner = i & 1 ? PDT_PLANNER_FULL : PDT_PLANNER_TIED;
+    c.pool_copies = i & 1;
     if (i & 2) {
+      c.pool_copies = 0;
       c.pool = PDT_POOL_LAST;
       c.pool_heads = c.pool_dim = 0;
     }
@@ -117,6 +119,9 @@ static const bad_sidecar bad_sidecars[] = {
     {"{\"pool\":\"mean\"}", "'pool': expected 'last' or 'attention', found 'mean'"},
     {"{\"pool_heads\":0}", "'pool_heads'"},
     {"{\"pool_dim\":null}", "'pool_dim'"},
+    {"{\"pool_copies\":3}", "'pool_copies': expected an integer from 0 to 2, found 3"},
+    {"{\"pool_copies\":-1}", "'pool_copies'"},
+    {"{\"pool\":\"last\",\"pool_copies\":1}", "'pool_copies': expected a pool of kind 'attention'"},
     {"{\"planner\":\"half\"}", "'planner': expected 'full' or 'tied', found 'half'"},
     {"{\"plan_hash_salt\":7}", "'plan_hash_salt'"},
     {"{\"instrumented_layers\":[]}", "1 to 4096 layers, found 0"},

@@ -162,8 +162,16 @@ typedef struct decoded {
   pdt_conditioning rows[TOKENS];
   pdt_plan plan;
   pdt_array read; /* [TOKENS - PROMPT + 1, d] what the pool reads where that is not the states */
+  pdt_array embedded;             /* the same of what its copies mix */
   float *note, *coverage, *ready; /* [BLOCKS, dn], [BLOCKS, S], [BLOCKS] */
 } decoded;
+
+static void hook_embedded(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
+  decoded *d = context;
+  (void)layer;
+  d->p->device.ops->norm_rows(&d->p->device, h, (pdt_array){0}, 1e-6f, rows,
+                              d->p->sidecar_config.hidden_size, d->embedded);
+}
 
 static void hook_snc(void *context, pdt_layer layer, pdt_array h, int32_t rows) {
   (void)rows;
@@ -215,7 +223,11 @@ static void decode_stream(decoded *d, const int32_t *plan_ids) {
   if (c->pool_layers > 0)
     OK(p->device.ops->alloc(&p->device, (int64_t)(TOKENS - PROMPT + 1) * hidden, "pool", &d->read,
                             &err));
-  const pdt_trunk_hooks hooks = {d, hook_snc, hook_adapter};
+  if (c->pool_copies > 0)
+    OK(p->device.ops->alloc(&p->device, (int64_t)(TOKENS - PROMPT + 1) * hidden, "pool",
+                            &d->embedded, &err));
+  const pdt_trunk_hooks hooks = {d, c->pool_copies > 0 ? hook_embedded : NULL, hook_snc,
+                                 hook_adapter};
   pdt_sidecar_condition(&p->sidecar, d->rows, TOKENS - PROMPT + 1);
   decode_rows(p, &sequence, PROMPT - 1, TOKENS, &hooks);
   pdt_kv_sequence_free(&sequence, &p->kv);
@@ -228,6 +240,9 @@ static void decode_stream(decoded *d, const int32_t *plan_ids) {
     blocks[b].states = pdt_array_at(p->there, (int64_t)block_begin[b] * hidden);
     if (d->read.at)
       blocks[b].pooled = pdt_array_at(d->read, (int64_t)(block_begin[b] - PROMPT + 1) * hidden);
+    if (d->embedded.at)
+      blocks[b].embedded =
+          pdt_array_at(d->embedded, (int64_t)(block_begin[b] - PROMPT + 1) * hidden);
     blocks[b].n_states = block_steps[b];
     blocks[b].note = d->note + b * dn;
     blocks[b].coverage = d->coverage + b * S;
@@ -340,6 +355,7 @@ static void compare_case(const char *model, const char *sidecar) {
   for (int32_t w = 0; w < BLOCKS; w++) pdt_window_free(&d.windows[w]);
   pdt_plan_free(&d.plan);
   p.device.ops->release(&p.device, d.read);
+  p.device.ops->release(&p.device, d.embedded);
   free(d.note);
   free(d.coverage);
   free(d.ready);
@@ -353,7 +369,7 @@ static void test_cases(void **state) {
   static const char *const names[] = {"bf16",        "given-plan-and-prefixes",
                                       "odd-heads",   "tied-planner-last-pool",
                                       "pool-below",  "pool-amid",
-                                      "short-window"};
+                                      "pool-copies", "short-window"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char model[128], sidecar[128];
     snprintf(model, sizeof model, "tests/data/cases/%s/model", names[i]);

@@ -30,10 +30,18 @@ static void softmax_columns_back(const pdt_real *p, int64_t steps, int64_t heads
   }
 }
 
-int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
+/* mixed[heads, d] = p^T x over the steps of a block; p has rows of `stride`. */
+static void mix(const pdt_real *p, int64_t stride, int64_t heads, const pdt_real *x, int64_t steps,
+                int64_t d, pdt_real *mixed) {
+  pdt_nn_gemm(PDT_NN_TN, heads, d, steps, 1, p, stride, x, d, 0, mixed, d);
+}
+
+int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_nn_pool_input *in,
                 int64_t rows, pdt_nn_pool_pass *pass, pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t d = c->hidden_size, ph = c->pool_heads, pd = c->pool_dim, n = blocks->n;
+  int64_t readers = ph - c->pool_copies; /* heads that mix what they read */
+  const pdt_real *states = in->states;
   *pass = (pdt_nn_pool_pass){0};
   if (PDT_TAKE(arena, &pass->pooled, n * pdt_sidecar_pooled(c), err)) return -1;
   if (c->pool == PDT_POOL_LAST) {
@@ -49,8 +57,11 @@ int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_
   for (int32_t i = 0; i < n; i++) {
     pdt_real *p = pass->p + blocks->begin[i] * ph;
     softmax_columns(p, blocks->steps[i], ph);
-    pdt_nn_gemm(PDT_NN_TN, ph, d, blocks->steps[i], 1, p, ph, states + blocks->begin[i] * d, d, 0,
-                pass->mixed + i * ph * d, d);
+    mix(p, ph, readers, states + blocks->begin[i] * d, blocks->steps[i], d,
+        pass->mixed + i * ph * d);
+    if (readers < ph)
+      mix(p + readers, ph, ph - readers, in->embedded + blocks->begin[i] * d, blocks->steps[i], d,
+          pass->mixed + (i * ph + readers) * d);
   }
   for (int64_t h = 0; h < ph; h++)
     pdt_nn_gemm(PDT_NN_NT, n, pd, d, 1, pass->mixed + h * d, ph * d, s->pool_value.w + h * pd * d,
@@ -59,11 +70,13 @@ int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_
 }
 
 static int attention_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
-                               const pdt_real *states, int64_t rows, const pdt_nn_pool_pass *pass,
-                               const pdt_real *dpooled, pdt_real *dstates, pdt_arena *arena,
-                               pdt_error *err) {
+                               const pdt_nn_pool_input *in, int64_t rows,
+                               const pdt_nn_pool_pass *pass, const pdt_real *dpooled,
+                               pdt_real *dstates, pdt_arena *arena, pdt_error *err) {
   const pdt_sidecar_config *c = &s->config;
   int64_t d = c->hidden_size, ph = c->pool_heads, pd = c->pool_dim, n = blocks->n;
+  int64_t readers = ph - c->pool_copies;
+  const pdt_real *states = in->states;
   pdt_real scale = (pdt_real)(1 / sqrt((double)d)), *dmixed, *dp;
   if (PDT_TAKE(arena, &dmixed, n * ph * d, err) || PDT_TAKE_ZEROS(arena, &dp, rows * ph, err))
     return -1;
@@ -77,20 +90,25 @@ static int attention_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blo
   for (int32_t i = 0; i < n; i++) {
     int64_t first = blocks->begin[i], steps = blocks->steps[i];
     const pdt_real *dm = dmixed + i * ph * d, *p = pass->p + first * ph;
-    pdt_nn_gemm(PDT_NN_NT, steps, ph, d, 1, states + first * d, d, dm, d, 0, dp + first * ph, ph);
+    pdt_nn_gemm(PDT_NN_NT, steps, readers, d, 1, states + first * d, d, dm, d, 0, dp + first * ph,
+                ph);
+    if (readers < ph) /* embeddings do not learn here */
+      pdt_nn_gemm(PDT_NN_NT, steps, ph - readers, d, 1, in->embedded + first * d, d,
+                  dm + readers * d, d, 0, dp + first * ph + readers, ph);
     softmax_columns_back(p, steps, ph, scale, dp + first * ph);
-    if (dstates) pdt_nn_gemm(PDT_NN_NN, steps, d, ph, 1, p, ph, dm, d, 1, dstates + first * d, d);
+    if (dstates)
+      pdt_nn_gemm(PDT_NN_NN, steps, d, readers, 1, p, ph, dm, d, 1, dstates + first * d, d);
   }
   pdt_nn_linear_back(&s->pool_query, states, rows, dp, true, dstates);
   return 0;
 }
 
-int pdt_nn_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
-                     int64_t rows, const pdt_nn_pool_pass *pass, const pdt_real *dpooled,
-                     pdt_real *dstates, pdt_arena *arena, pdt_error *err) {
+int pdt_nn_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
+                     const pdt_nn_pool_input *in, int64_t rows, const pdt_nn_pool_pass *pass,
+                     const pdt_real *dpooled, pdt_real *dstates, pdt_arena *arena, pdt_error *err) {
   int64_t d = s->config.hidden_size;
   if (s->config.pool != PDT_POOL_LAST)
-    return attention_pool_back(s, blocks, states, rows, pass, dpooled, dstates, arena, err);
+    return attention_pool_back(s, blocks, in, rows, pass, dpooled, dstates, arena, err);
   for (int32_t i = 0; i < blocks->n && dstates; i++)
     pdt_nn_axpy(1, dpooled + i * d, d, dstates + (blocks->begin[i] + blocks->steps[i] - 1) * d);
   return 0;

@@ -26,13 +26,19 @@ typedef struct pdt_nn_pool_pass {
   pdt_real *pooled; /* [Nb, p] */
 } pdt_nn_pool_pass;
 
+/* What the pool reads, all [R, d]. */
+typedef struct pdt_nn_pool_input {
+  const pdt_real *states;
+  const pdt_real *embedded; /* what its copies mix; NULL where the sidecar has none */
+} pdt_nn_pool_input;
+
 /* Summaries of all blocks. Errors: MEMORY. */
-int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
+int pdt_nn_pool(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_nn_pool_input *in,
                 int64_t rows, pdt_nn_pool_pass *pass, pdt_arena *arena, pdt_error *err);
 /* dstates [R, d]. Errors: MEMORY. */
-int pdt_nn_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks, const pdt_real *states,
-                     int64_t rows, const pdt_nn_pool_pass *pass, const pdt_real *dpooled,
-                     pdt_real *dstates, pdt_arena *arena, pdt_error *err);
+int pdt_nn_pool_back(const pdt_nn_sidecar *s, const pdt_nn_blocks *blocks,
+                     const pdt_nn_pool_input *in, int64_t rows, const pdt_nn_pool_pass *pass,
+                     const pdt_real *dpooled, pdt_real *dstates, pdt_arena *arena, pdt_error *err);
 
 typedef struct pdt_nn_note_pass {
   const pdt_nn_affine *linear, *hidden, *out; /* hidden, out NULL: linear alone */

@@ -28,8 +28,9 @@ typedef struct step {
   pdt_nn_step_sums *sums;
   pdt_arena *arena;
   int64_t rows, d, dn, p, S, Nb, entries;
-  bool below;            /* the pool reads below all that is conditioned: notes come first */
-  const pdt_real *lower; /* [R, d] where passes begin, or NULL: at the embedding */
+  bool below;               /* the pool reads below all that is conditioned: notes come first */
+  const pdt_real *lower;    /* [R, d] where passes begin, or NULL: at the embedding */
+  const pdt_real *embedded; /* [R, d] what the pool's copies mix; NULL: there are none */
   pdt_nn_plan_note_pass plan_notes;
   pdt_real *first_notes, *second_notes; /* [entries + Nb, dn] */
   pdt_nn_coverage_pass coverage;
@@ -62,9 +63,19 @@ static int norm_read(step *s, const pdt_real *x, const pdt_real **out, pdt_error
   return 0;
 }
 
+/* What the pool's copies mix of the tokens that were read. */
+static int find_embedded(step *s, pdt_error *err) {
+  pdt_real *rows;
+  if (s->sidecar->config.pool_copies == 0) return 0;
+  if (PDT_TAKE(s->arena, &rows, s->rows * s->d, err)) return -1;
+  pdt_nn_gather(s->trunk->embedding.w, s->batch->tokens, s->rows, s->d, rows);
+  return norm_read(s, rows, &s->embedded, err);
+}
+
 /* Notes from what the pool reads. */
 static int write_notes(step *s, reading *r, pdt_error *err) {
-  return pdt_nn_pool(s->sidecar, &s->batch->blocks, r->read, s->rows, &r->pool, s->arena, err) ||
+  const pdt_nn_pool_input in = {r->read, s->embedded};
+  return pdt_nn_pool(s->sidecar, &s->batch->blocks, &in, s->rows, &r->pool, s->arena, err) ||
                  pdt_nn_speculate(s->sidecar, s->Nb, r->pool.pooled, &r->note, s->arena, err)
              ? -1
              : 0;
@@ -191,9 +202,10 @@ static int close_losses(step *s, pdt_error *err) {
 
 /* From the gradients of a reading's note and summaries to those of what the pool read. */
 static int note_back(step *s, reading *r, pdt_error *err) {
+  const pdt_nn_pool_input in = {r->read, s->embedded};
   return pdt_nn_note_back(s->Nb, r->pool.pooled, &r->note, r->dnote, r->dpooled, s->arena, err) ||
-                 pdt_nn_pool_back(s->sidecar, &s->batch->blocks, r->read, s->rows, &r->pool,
-                                  r->dpooled, r->dread, s->arena, err)
+                 pdt_nn_pool_back(s->sidecar, &s->batch->blocks, &in, s->rows, &r->pool, r->dpooled,
+                                  r->dread, s->arena, err)
              ? -1
              : 0;
 }
@@ -300,7 +312,7 @@ static int forward(step *s, pdt_error *err) {
   const pdt_nn_sidecar_batch *b = s->batch;
   if (plan_loss(s, err) || gather_notes(s, NULL, b->teacher_notes, &s->first_notes, err) ||
       pdt_nn_plan_notes(s->sidecar, &b->plans, &s->plan_notes, s->first_notes, s->arena, err) ||
-      find_lower(s, err))
+      find_embedded(s, err) || find_lower(s, err))
     return -1;
   s->first.notes = s->first_notes;
   s->last = &s->first;
