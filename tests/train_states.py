@@ -17,7 +17,7 @@ ROUNDED = 0.02
 class States(Stages):
     def __init__(self, t):
         super().__init__(t)
-        for name, *more in (("below", "--pool-layer", "0", "--layers", "1,2"), ("bottom", "--layers", "0,2"),
+        for name, *more in (("below", "--pool-layer", "0", "--pool-copies", "2", "--layers", "1,2"), ("bottom", "--layers", "0,2"),
                             ("amid", "--pool-layer", "1", "--layers", "1,2", "--plan-orders", "4", "--plan-layer", "1")):
             self.run("sidecar", "init", "--model", t.path("trunk"), "--gate", "0", "--notes-dim", "16", "--plan-vocab", "101", "--plan-dim", "8",
                      "--plan-places", "3", "--out", t.path(name), *more)
@@ -96,6 +96,10 @@ class States(Stages):
             ("distillation", command("below.states", "--softmax-sample", "40", "--weight", "kd=1"), 2, "--softmax-sample"),
             ("a pool of the last", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--pool", "last", "--pool-layer", "0"], 2, "--pool-layer"),
             ("no such layer", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--pool-layer", "3"], 2, "0 to 2"),
+            ("copies of the last", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--pool", "last", "--pool-copies", "1"], 2, "--pool-copies"),
+            ("more copies than heads", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--pool-heads", "2", "--pool-copies", "3"], 2, "at most the 2"),
+            ("rollouts of copies", [t.pdt, "train", "--stage", "rollouts", "--model", t.path("trunk"), "--sidecar", t.path("below"), "--data",
+                                    t.path("atlas.jsonl"), "--out", t.path("rolled"), "--count", "2"], 2, "pool_copies"),
             ("no text", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--scale-text", t.path("empty")], 1, "no text"),
         ]
         return harness.refusals(cases, "pdt ") or ("a file is left" if os.path.exists(t.path("never")) and os.listdir(t.path("never")) else None)
