@@ -16,14 +16,14 @@ SIDECAR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "launch
 SECTIONS = ("\nHistory:", "\nTrade:", "\nLandmarks:", "\nCustoms:")
 
 
-def right(pdt, model):
-    """Under the notes that streams write, nine of ten names that siblings have told begin right."""
+def right(pdt, model, least, *more):
+    """Under the notes that streams write, so large a share of the names that siblings have told begins right."""
     with tempfile.TemporaryDirectory() as scratch:
         data = os.path.join(scratch, "test.jsonl")
         commands = [
             [pdt, "data", "atlas", "--world", "words", "--model", model, "--split", "test", "--seed", "77", "--count", "8",
              "--block-tokens", "8", "--min-sections", "4", "--max-sections", "4", "--plan-vocab", "1024", "--plan-salt", "words-1",
-             "--out", data],
+             *more, "--out", data],
             [pdt, "eval", "--model", model, "--sidecar", SIDECAR, "--data", data, "--arms", "notes", "--max-tokens", "8", "--json"],
         ]
         for command in commands:
@@ -31,8 +31,8 @@ def right(pdt, model):
             if result.status != 0:
                 return f"{command[1]}: status {result.status}: {result.err.strip()}"
     found = json.loads(result.out)["teacher_forced"]
-    if found["entries"] != 8 or not found["uses_right"] >= 0.9:
-        return f"expected 0.9 of uses of 8 entries, found {found}"
+    if found["entries"] != 8 or not found["uses_right"] >= least:
+        return f"expected {least} of uses of 8 entries, found {found}"
     return None
 
 
@@ -59,7 +59,9 @@ def main():
     model = os.environ.get("PDT_SMOLLM2") or os.path.expanduser("~/.cache/pdt/smollm2")
     if not os.path.exists(os.path.join(model, "model.safetensors")):
         harness.skip(f"no {model}/model.safetensors (hint: launch/fetch-smollm2, or PDT_SMOLLM2)")
-    harness.run_checks([("right", lambda: right(pdt, model)), ("alike", lambda: alike(pdt, model))])
+    # Words that training never had come across, too: 86% of those of 30 entries, and of 8 entries' uses within 13 points.
+    checks = [("right", lambda: right(pdt, model, 0.9)), ("any word", lambda: right(pdt, model, 0.7, "--any-names", "1"))]
+    harness.run_checks([*checks, ("alike", lambda: alike(pdt, model))])
 
 
 if __name__ == "__main__":
