@@ -41,8 +41,8 @@ static bool is_held_out(const pdt_atlas_world *world, const char *word) {
   return XXH64(word, strlen(word), 0) % HELD_OUT == 0;
 }
 
-/* The word that a token is behind another word, into `word`; false when it is none, or is written
- * in other tokens. */
+/* The word that a token is behind another word, into `word`. *found: it is one, and written in this
+ * token. */
 static int word_of(const pdt_tokenizer *tokenizer, pdt_token before, pdt_token id,
                    char word[PDT_ATLAS_NAME_BYTES], bool *found, pdt_error *err) {
   char *text;
