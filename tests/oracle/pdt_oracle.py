@@ -157,6 +157,9 @@ class Trunk:
         y = self.w[name + ".weight"] @ x
         return y + self.w[name + ".bias"] if name + ".bias" in self.w else y
 
+    def embed(self, token):
+        return self.w["model.embed_tokens.weight"][token].copy()
+
     def step(self, token, cache, sidecar=None):
         """Advance one sequence by one token.
 
@@ -165,7 +168,7 @@ class Trunk:
         Returns the final-norm hidden state [d]; self.outputs are those of all layers then.
         """
         pos = len(cache[0][0])
-        x = self.w["model.embed_tokens.weight"][token].copy()
+        x = self.embed(token)
         self.outputs = []
         for l in range(self.layers):
             pre = f"model.layers.{l}."
@@ -454,7 +457,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                 # what the pool reads: those states, or what a layer puts out (EXTENSIONS.md)
                 layer = sidecar.c.get("pool_layer")
                 read.append(states[-1] if layer is None else rms_norm(trunk.outputs[layer]))
-                embedded.append(rms_norm(trunk.w["model.embed_tokens.weight"][previous]))
+                embedded.append(rms_norm(trunk.embed(previous)))
                 logits = trunk.logits(states[-1])
                 u = uniform(cfg["seed"], len(have) + len(block), s.index, s.attempt, session)
                 # EXTENSIONS.md: a block that was rolled back may be drawn at another temperature

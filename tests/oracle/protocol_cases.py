@@ -85,6 +85,9 @@ class FakeTrunk:
     def new_cache(self):
         return []
 
+    def embed(self, token):
+        return np.zeros(1)
+
     def step(self, token, cache, condition=None):
         return np.zeros(1)
 
@@ -107,7 +110,7 @@ class FakeSidecar:
     def plan_note(self, ids):
         return self.note(None)
 
-    def pool(self, states):
+    def pool(self, states, embedded):
         return states[-1]
 
     def note(self, pooled):
