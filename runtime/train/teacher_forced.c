@@ -180,7 +180,7 @@ static int read_mode(lesson *l, const pdt_altered_use *altered, pdt_alter_mode m
     int64_t donor = pdt_altered_donor(altered, mode, i);
     if (donor >= 0) rc = complete(l, donor, err);
   }
-  if (!rc) rc = pdt_altered_read(altered, mode, l->begin, l->end, nats, &l->arena, err);
+  if (!rc) pdt_altered_read(altered, mode, l->begin, l->end, nats, &l->arena, err);
   if (pdt_comm_agree(l->comm, err)) return -1;
   for (pdt_rank q = 0; q < l->comm->size; q++)
     l->counts[q] = (first_of(l, q + 1) - first_of(l, q)) * (pdt_bytes)sizeof *nats;
