@@ -177,6 +177,24 @@ static error_t parse_kind(pdt_fresh_sidecar *a, int key, const char *arg,
   }
 }
 
+/* What options say of one another. */
+static error_t check_given(const pdt_fresh_sidecar *a, struct argp_state *state) {
+  if (!a->model || !a->out)
+    argp_error(state, "expected --model and --out");
+  else if (a->read_codes > 0 && a->init.start == PDT_SIDECAR_RANDOM)
+    argp_error(state, "--read-codes: expected a fresh sidecar, found --random");
+  else if (a->pool_layer >= 0 && a->config.pool == PDT_POOL_LAST)
+    argp_error(state, "--pool-layer: expected with --pool attention, found 'last'");
+  else if (a->config.pool_copies > 0 && a->config.pool == PDT_POOL_LAST)
+    argp_error(state, "--pool-copies: expected with --pool attention, found 'last'");
+  else if (a->config.pool_copies > a->config.pool_heads)
+    argp_error(state, "--pool-copies: expected at most the %d of --pool-heads, found %d",
+               a->config.pool_heads, a->config.pool_copies);
+  else
+    return 0;
+  return EINVAL;
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
   pdt_fresh_sidecar *a = state->input;
   const pdt_cli_kept kept[] = {{OPT_MODEL, &a->model, NULL},
@@ -217,20 +235,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case ARGP_KEY_ARG:
     return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
-    if (!a->model || !a->out)
-      argp_error(state, "expected --model and --out");
-    else if (a->read_codes > 0 && a->init.start == PDT_SIDECAR_RANDOM)
-      argp_error(state, "--read-codes: expected a fresh sidecar, found --random");
-    else if (a->pool_layer >= 0 && a->config.pool == PDT_POOL_LAST)
-      argp_error(state, "--pool-layer: expected with --pool attention, found 'last'");
-    else if (a->config.pool_copies > 0 && a->config.pool == PDT_POOL_LAST)
-      argp_error(state, "--pool-copies: expected with --pool attention, found 'last'");
-    else if (a->config.pool_copies > a->config.pool_heads)
-      argp_error(state, "--pool-copies: expected at most the %d of --pool-heads, found %d",
-                 a->config.pool_heads, a->config.pool_copies);
-    else
-      return 0;
-    return EINVAL;
+    return check_given(a, state);
   default:
     return ARGP_ERR_UNKNOWN;
   }
