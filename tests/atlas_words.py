@@ -169,6 +169,40 @@ def any_names(w):
     return f"names that are held out of training: {wrong[:3]}" if wrong else wrong_any_names(w)
 
 
+def misreads(w):
+    """With --misreads some uses have another fact's name, or another one of its type; files say so, and none says otherwise."""
+    for world, more in (("words", ["--any-names", "0.4", "--again", "0.3"]), ("words", ["--hard"]), ("atlas", []), ("atlas", ["--hard"])):
+        header, entries, report = w.data("--world", world, "--misreads", "0.3", *more, count=200)
+        problem = w.sound()
+        if problem:
+            return problem
+        uses = wrong = siblings = 0
+        for e in entries:
+            for section in e["sections"]:
+                text = section["text"].encode()
+                for m in section["mentions"]:
+                    name, fact = text[slice(*m["bytes"])].decode(), e["facts"][m["fact"]]
+                    if (name == fact["value"]) == (m["kind"] == "misreads"):
+                        return f"{m['kind']} {fact} as {name}"
+                    uses += m["kind"] != "states"
+                    wrong += m["kind"] == "misreads"
+                    siblings += m["kind"] == "misreads" and any(f["value"] == name for f in e["facts"])
+                if any(b["ready"] for b in section["blocks"] if b.get("misread")):
+                    return f"a block is ready that misreads: {section}"
+        if not 0.25 < wrong / uses < 0.35 or not 0.35 < siblings / wrong < 0.6:
+            return f"{world}: {wrong} of {uses} uses are misread, {siblings} as facts of the entry"
+    entry = next(e for e in entries if any(m["kind"] == "misreads" for m in e["sections"][0]["mentions"]))
+    for change in ("uses", "states", "reads"):
+        lies = json.loads(json.dumps(entry))
+        next(m for m in lies["sections"][0]["mentions"] if m["kind"] == "misreads")["kind"] = change
+        with open(w.path("wrong.jsonl"), "w") as f:
+            f.writelines(json.dumps(x) + "\n" for x in (header, lies))
+        result = harness.run([w.pdt, "data", "check", w.path("wrong.jsonl")])
+        if result.status != 1 or "mentions[" not in result.err:
+            return f"misread called {change}: {result.status}, {result.err}"
+    return None
+
+
 def wrong_any_names(w):
     """A file whose any word is none, or is not said to be one, is refused."""
     header, entries, _ = w.data("--any-names", "1", count=3)
@@ -196,6 +230,7 @@ def refuses(w):
         ("any names of another world", [*atlas, "--any-names", "0.5"], 2, "--world words"),
         ("a chance above 1", [*words, "--again", "1.5"], 2, "--again"),
         ("facts told again in shared sentences", [*atlas, "--hard", "--again", "0.5"], 2, "and 0 where statements share sentences"),
+        ("a chance below 0", [*words, "--misreads", "-1"], 2, "--misreads"),
         ("a tokenizer of few words", [*words, "--model", gpt2], 1, "too few"),
         ("another world's tokenizer", [w.pdt, "data", "tokenizer", "--world", "letters", "--out", w.path("t")], 2, "--world"),
     ], "pdt data ") or ("a file was left behind" if os.path.exists(w.path("none.jsonl")) else None)
@@ -328,7 +363,7 @@ def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         w = World(pdt, ranks, scratch)
-        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, told_again, any_names, refuses, evaluation, any_name_weighs_nothing, one_stream, real)])
+        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, told_again, any_names, misreads, refuses, evaluation, any_name_weighs_nothing, one_stream, real)])
 
 
 if __name__ == "__main__":

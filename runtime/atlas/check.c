@@ -34,6 +34,17 @@ static int32_t fact_of(const reader *r, const pdt_data_entry *e, const char *tex
   return -1;
 }
 
+/* Says a mention what the text does at this place? What is misread is named as none of its type's
+ * facts is. */
+static bool says(const reader *r, const pdt_data_entry *e, const char *text,
+                 const pdt_data_mention *m, const pdt_atlas_mention *p) {
+  int32_t fact = fact_of(r, e, text, p);
+  if (p->begin != (size_t)m->begin || p->end != (size_t)m->end) return false;
+  if (m->kind != PDT_MISREADS) return fact == m->fact && p->kind == m->kind;
+  return fact < 0 && p->kind == PDT_USES &&
+         strcmp(e->facts[m->fact].type, pdt_atlas_type_name(r->world, p->type)) == 0;
+}
+
 /* The section's text, parsed, says what its mentions say, and nothing else. */
 static int check_text(reader *r, const pdt_data_entry *e, int32_t town, int32_t k) {
   const pdt_data_section *s = &e->sections[k];
@@ -51,14 +62,13 @@ static int check_text(reader *r, const pdt_data_entry *e, int32_t town, int32_t 
   for (int32_t i = 0; i < s->n_mentions; i++) {
     const pdt_data_mention *m = &s->mentions[i];
     const pdt_atlas_mention *p = &text->mentions[i];
-    if (fact_of(r, e, s->text, p) != m->fact || p->kind != m->kind ||
-        p->begin != (size_t)m->begin || p->end != (size_t)m->end)
+    if (!says(r, e, s->text, m, p))
       return pdt_fail(
           r->err, PDT_ERROR_INPUT,
           "sections[%d]: mentions[%d]: the text %s a %s of value %d at bytes %zu to %zu, "
           "which is not what the mention says",
-          k, i, p->kind == PDT_STATES ? "states" : "uses", pdt_atlas_type_name(r->world, p->type),
-          p->value, p->begin, p->end);
+          k, i, pdt_mention_kind_name(p->kind), pdt_atlas_type_name(r->world, p->type), p->value,
+          p->begin, p->end);
   }
   return 0;
 }

@@ -24,15 +24,44 @@ static int32_t draw_value(pdt_draft *d, int32_t type) {
   return pool->values[pdt_draw(&d->draws, pool->n)];
 }
 
-/* Any word, written as names of the fact's type are. */
-static void draw_word(pdt_draft *d, int32_t fact) {
-  bool capital = pdt_atlas_any_capital(d->world, d->types[fact]);
-  d->word[fact] = d->any->words[capital][pdt_draw(&d->draws, d->any->n[capital])];
-  d->values[fact] = -1;
+/* Any word, written as names of a type are. */
+static const char *draw_word(pdt_draft *d, int32_t type) {
+  bool capital = pdt_atlas_any_capital(d->world, type);
+  return d->any->words[capital][pdt_draw(&d->draws, d->any->n[capital])];
 }
 
-const char *pdt_draft_name(const pdt_draft *d, int32_t fact) {
-  return d->values[fact] < 0 ? d->word[fact] : d->world->names[d->types[fact]][d->values[fact]];
+/* A name of a type: which of its own, or -1 and any word. */
+static int32_t draw_name(pdt_draft *d, int32_t type, const char **word) {
+  if (!(d->any_names > 0 && pdt_draw(&d->draws, 1000) < d->any_names * 1000))
+    return draw_value(d, type);
+  *word = draw_word(d, type);
+  return -1;
+}
+
+static pdt_draft_name name_of(const pdt_draft *d, int32_t type, int32_t value, const char *word) {
+  if (value < 0) return (pdt_draft_name){word, 1};
+  const int32_t *words = d->world->name_words[type][value];
+  return (pdt_draft_name){d->world->names[type][value],
+                          d->costs[words[0]] + (words[1] < 0 ? 0 : d->costs[words[1]])};
+}
+
+pdt_draft_name pdt_draft_name_of(const pdt_draft *d, int32_t fact) {
+  return name_of(d, d->types[fact], d->values[fact], d->word[fact]);
+}
+
+/* What a stream may take a fact's name for: that of another fact, or another one of its type. */
+static pdt_draft_name draw_misread(pdt_draft *d, int32_t fact) {
+  pdt_draft_name own = pdt_draft_name_of(d, fact), other = own;
+  while (strcmp(own.text, other.text) == 0) {
+    const char *word = NULL;
+    if (pdt_draw(&d->draws, 2) == 0) {
+      other = pdt_draft_name_of(d, pdt_draw(&d->draws, d->n_facts));
+    } else {
+      int32_t value = draw_name(d, d->types[fact], &word);
+      other = name_of(d, d->types[fact], value, word);
+    }
+  }
+  return other;
 }
 
 void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) {
@@ -46,30 +75,26 @@ void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections) 
     d->sections[k] = (pdt_draft_section){.section = order[k], .last_name = -1000};
   for (int32_t f = 0; f < d->n_facts; f++) {
     d->types[f] = 2 * order[f / 2] + f % 2;
-    if (d->any_names > 0 && pdt_draw(&d->draws, 1000) < d->any_names * 1000)
-      draw_word(d, f);
-    else
-      d->values[f] = draw_value(d, d->types[f]);
+    d->values[f] = draw_name(d, d->types[f], &d->word[f]);
     d->known_at[f] = -1;
   }
 }
 
-static int32_t cost_of(const pdt_draft *d, int32_t word, int32_t fact) {
+static int32_t cost_of(const pdt_draft *d, int32_t word, const pdt_draft_item *item) {
   if (word == PDT_ATLAS_TOWN) return d->costs[d->world->town_words[d->town]];
-  if (word != PDT_ATLAS_NAME) return d->costs[word];
-  if (d->values[fact] < 0) return 1;
-  const int32_t *name = d->world->name_words[d->types[fact]][d->values[fact]];
-  return d->costs[name[0]] + (name[1] < 0 ? 0 : d->costs[name[1]]);
+  return word == PDT_ATLAS_NAME ? item->name.tokens : d->costs[word];
 }
 
 /* A sentence of a pattern, measured. */
-static pdt_draft_item measure(const pdt_draft *d, int32_t fact, pdt_mention_kind kind,
-                              int32_t pattern) {
+static pdt_draft_item measure(pdt_draft *d, int32_t fact, pdt_mention_kind kind, int32_t pattern) {
   const pdt_atlas_pattern *p = &d->world->patterns[pattern];
   pdt_draft_item item = {.fact = fact, .kind = kind, .pattern = pattern};
+  if (kind == PDT_USES && d->misreads > 0)
+    item.misread = pdt_draw(&d->draws, 1000) < d->misreads * 1000;
+  if (fact >= 0) item.name = item.misread ? draw_misread(d, fact) : pdt_draft_name_of(d, fact);
   for (int32_t i = 0; i < p->n_words; i++) {
     if (i == p->name) item.name_begin = item.length;
-    item.length += cost_of(d, p->words[i], fact);
+    item.length += cost_of(d, p->words[i], &item);
     if (i == p->name) item.name_end = item.length;
   }
   return item;

@@ -23,9 +23,17 @@ typedef struct pdt_draws {
 /* A number in [0, n), n >= 1. */
 int32_t pdt_draw(pdt_draws *d, int32_t n);
 
+/* A name, and its tokens by the generator's costs. */
+typedef struct pdt_draft_name {
+  const char *text;
+  int32_t tokens;
+} pdt_draft_name;
+
 typedef struct pdt_draft_item {
-  int32_t fact; /* -1: says nothing */
-  pdt_mention_kind kind;
+  int32_t fact;          /* -1: says nothing */
+  pdt_mention_kind kind; /* of the sentence: states or uses */
+  pdt_draft_name name;   /* zeroed: says nothing */
+  bool misread;          /* the name is not the fact's */
   int32_t pattern;
   int32_t name_begin, name_end, length; /* tokens, by the generator's costs */
 } pdt_draft_item;
@@ -50,7 +58,8 @@ typedef struct pdt_draft {
   int32_t gap;                      /* default: least tokens between the ends of two statements */
   double any_names;                 /* chance that a fact's name is any word, one of these */
   const pdt_atlas_any *any;
-  double again; /* chance that a section tells a fact of its own again */
+  double again;    /* chance that a section tells a fact of its own again */
+  double misreads; /* chance that what a section uses has another's name */
   pdt_draws draws;
   int32_t n, n_facts, town, wording;
   int32_t types[PDT_DRAFT_FACTS];    /* facts 2k and 2k + 1 are section k's */
@@ -61,7 +70,7 @@ typedef struct pdt_draft {
 } pdt_draft;
 
 /* The name of a fact. Pure. */
-const char *pdt_draft_name(const pdt_draft *d, int32_t fact);
+pdt_draft_name pdt_draft_name_of(const pdt_draft *d, int32_t fact);
 
 /* Chooses sections, town, facts. */
 void pdt_draft_choose(pdt_draft *d, int32_t min_sections, int32_t max_sections);

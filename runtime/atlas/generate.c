@@ -95,6 +95,9 @@ static int check_chances(const pdt_atlas_world *world, const pdt_atlas_options *
     return pdt_fail(
         err, PDT_ERROR_USAGE, "facts told again: expected a chance of 0 to 1%s, found %g",
         is_tangled(world, o) ? ", and 0 where statements share sentences (--hard)" : "", o->again);
+  if (!(o->misreads >= 0 && o->misreads <= 1))
+    return pdt_fail(err, PDT_ERROR_USAGE, "misreadings: expected a chance of 0 to 1, found %g",
+                    o->misreads);
   return 0;
 }
 
@@ -186,9 +189,10 @@ static int put(pdt_buffer *b, const char *text, pdt_error *err) {
 static int write_sentence(const pdt_draft *d, const pdt_draft_item *item, pdt_buffer *text,
                           pdt_data_section *s, pdt_error *err) {
   const pdt_atlas_pattern *p = &d->world->patterns[item->pattern];
+  pdt_mention_kind kind = item->misread ? PDT_MISREADS : item->kind;
   for (int32_t i = 0; i < p->n_words; i++) {
     bool is_name = i == p->name;
-    const char *word = is_name                         ? pdt_draft_name(d, item->fact)
+    const char *word = is_name                         ? item->name.text
                        : p->words[i] == PDT_ATLAS_TOWN ? d->world->towns[d->town]
                                                        : d->world->words[p->words[i]];
     if (isalnum((unsigned char)*word) && put(text, " ", err)) return -1;
@@ -196,7 +200,7 @@ static int write_sentence(const pdt_draft *d, const pdt_draft_item *item, pdt_bu
     if (put(text, word, err)) return -1;
     if (is_name)
       s->mentions[s->n_mentions++] =
-          (pdt_data_mention){item->fact, item->kind, begin, (int32_t)text->bytes};
+          (pdt_data_mention){item->fact, kind, begin, (int32_t)text->bytes};
   }
   return 0;
 }
@@ -240,7 +244,7 @@ static int write_facts(const pdt_atlas_generator *g, const pdt_draft *d, pdt_dat
     e->facts[f].stream = e->plan[f].stream = f / 2;
     e->facts[f].any = d->values[f] < 0;
     if (pdt_data_copy(&e->facts[f].type, type, err) ||
-        pdt_data_copy(&e->facts[f].value, pdt_draft_name(d, f), err) ||
+        pdt_data_copy(&e->facts[f].value, pdt_draft_name_of(d, f).text, err) ||
         pdt_data_copy(&e->plan[f].text, type, err) ||
         pdt_plan_hash(g->plan, f / 2, type, &e->plan[f].id, err))
       return -1;
@@ -254,10 +258,11 @@ static int write_entry(const pdt_atlas_generator *g, const pdt_draft *d, uint32_
   const pdt_atlas_options *o = &g->options;
   static const char *const names[] = {"", "-held-out", "-all"};
   static const char *const wordings[] = {"-worded", "-worded-held-out", "-worded-all"};
-  snprintf(id, sizeof id, "%s%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
+  snprintf(id, sizeof id, "%s%s%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
            o->hard ? "-hard" : "", names[o->names], o->wordings ? wordings[o->wordings_of] : "",
-           o->any_names > 0 ? "-any" : "", o->again > 0 ? "-again" : "", split_names[o->split],
-           (unsigned long long)o->seed, index);
+           o->any_names > 0 ? "-any" : "", o->again > 0 ? "-again" : "",
+           o->misreads > 0 ? "-misread" : "", split_names[o->split], (unsigned long long)o->seed,
+           index);
   if (pdt_data_copy(&e->id, id, err) || write_prompt(d, e, err) || write_facts(g, d, e, err) ||
       PDT_NEW(&e->sections, d->n, "sections", err))
     return -1;
@@ -320,7 +325,8 @@ static bool try_draft(pdt_atlas_generator *g, uint32_t index, uint32_t attempt, 
                                            : LAST_TAU,
                    .any_names = o->any_names,
                    .any = &g->any,
-                   .again = o->again};
+                   .again = o->again,
+                   .misreads = o->misreads};
   d->draws.key[0] = (uint32_t)o->seed;
   d->draws.key[1] = (uint32_t)(o->seed >> 32);
   d->draws.counter[1] = index;

@@ -5,7 +5,8 @@
  * several forms each, with others between them that say nothing. With `again` a section may tell
  * its own fact a second time, by the same name: in another form of its statement, or as siblings
  * do. With `any_names` a fact's name may be any word: whoever learns from such entries learns that
- * notes tell names, whatever the sentence leads one to expect.
+ * notes tell names, whatever the sentence leads one to expect. With `misreads` what a section uses
+ * may have another fact's name, or another one of its type: such a block is never ready.
  *
  * Default: names of one token; statements of a section end at least max(8, tau) tokens apart, so
  * that no block of up to that many completes two; uses may come before their fact is visible in
@@ -50,6 +51,7 @@ typedef struct pdt_atlas_options {
   pdt_atlas_part wordings_of; /* then: which; held-out ones not in the split train */
   double any_names; /* chance that a fact's name is any word of the tokenizer's; with words */
   double again; /* chance that a section tells a fact of its own again; not where a world tangles */
+  double misreads; /* chance that what a section uses has a name that is not its own */
   int32_t min_sections, max_sections; /* 2 to 6 */
   int32_t min_tokens, max_tokens;     /* of a section, its end-of-text token not included */
   pdt_data_rounds rounds;             /* default Atlas: tau up to PDT_ATLAS_MAX_TAU */

@@ -18,6 +18,7 @@ enum {
   OPT_HARD,
   OPT_AGAIN,
   OPT_ANY_NAMES,
+  OPT_MISREADS,
   OPT_MODEL,
   OPT_MIN,
   OPT_MAX,
@@ -63,6 +64,11 @@ static const struct argp_option options[] = {
      "words: chance that a fact's name is any word that the tokenizer has whole; a tenth of these "
      "is "
      "held out of training, and the other splits draw from it (default 0)",
+     0},
+    {"misreads", OPT_MISREADS, "X", 0,
+     "chance that what a section uses has the name of another fact, or another one of its type: "
+     "such "
+     "blocks are labelled as not ready, and nobody learns to write them (default 0)",
      0},
     {"sequential", OPT_SEQUENTIAL, NULL, 0,
      "write texts for pdt train --stage trunk: an entry as one text, its sections one after "
@@ -129,6 +135,7 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state) 
       {OPT_MAX_TOKENS, "max-tokens", 1, 1 << 20, &o->max_tokens},
   };
   if (key == OPT_AGAIN) return pdt_cli_real(state, "again", arg, 0, 1, &o->again);
+  if (key == OPT_MISREADS) return pdt_cli_real(state, "misreads", arg, 0, 1, &o->misreads);
   if (key == OPT_ANY_NAMES) return pdt_cli_real(state, "any-names", arg, 0, 1, &o->any_names);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
     if (numbers[i].key == key)

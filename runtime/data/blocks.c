@@ -38,6 +38,10 @@ static int mark(pdt_data_entry *e, pdt_stream k, const pdt_data_mention *m,
                     m->fact, m->begin, m->end, length);
   uint64_t bit = (uint64_t)1 << m->fact;
   int32_t first = pdt_data_token_at(tokens, m->begin), last = pdt_data_token_at(tokens, m->end - 1);
+  if (m->kind == PDT_MISREADS) {
+    for (int32_t b = first / tau; b <= last / tau; b++) s->blocks[b].misread |= bit;
+    return 0;
+  }
   if (m->kind == PDT_STATES && e->facts[m->fact].stream == k) {
     s->blocks[(last + 1) / tau].stated |= bit;
     s->blocks[(last + 1) / tau].coverage |= slots_of(e, m->fact);
@@ -106,7 +110,7 @@ int pdt_data_label(pdt_data_entry *e, const pdt_data_tokens *tokens, const pdt_d
   for (pdt_stream k = 0; k < e->n_sections; k++)
     for (int32_t b = 0; b < e->sections[k].n_blocks; b++) {
       pdt_data_block *block = &e->sections[k].blocks[b];
-      block->ready = !(block->used & ~visible_facts(e, rounds, stated, b));
+      block->ready = !block->misread && !(block->used & ~visible_facts(e, rounds, stated, b));
     }
   return 0;
 }
@@ -114,6 +118,7 @@ int pdt_data_label(pdt_data_entry *e, const pdt_data_tokens *tokens, const pdt_d
 bool pdt_data_is_ready(const pdt_data_entry *e, const pdt_data_rounds *rounds, pdt_stream stream,
                        int32_t block) {
   uint64_t used = e->sections[stream].blocks[block].used;
+  if (e->sections[stream].blocks[block].misread) return false;
   for (int32_t i = 0; i < e->n_facts; i++) {
     if (!(used >> i & 1)) continue;
     int32_t j = stated_in(e, i);

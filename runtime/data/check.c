@@ -45,6 +45,7 @@ static int compare_blocks(const checker *c, const pdt_data_entry *e,
       const pdt_data_block *is = &before[k][b], *should = &e->sections[k].blocks[b];
       const char *field = is->stated != should->stated                   ? "stated"
                           : is->used != should->used                     ? "used"
+                          : is->misread != should->misread               ? "misread"
                           : is->coverage != should->coverage && c->world ? "coverage"
                           : is->ready != should->ready                   ? "ready"
                                                                          : NULL;
@@ -112,7 +113,9 @@ static int count(const checker *c, const pdt_data_entry *e) {
     if (s->n_blocks > lockstep) lockstep = s->n_blocks;
     t->begin_with_use += s->n_mentions > 0 && s->mentions[0].kind == PDT_USES;
     for (int32_t i = 0; i < s->n_mentions; i++)
-      *(s->mentions[i].kind == PDT_STATES ? &t->statements : &t->mentions_of_uses) += 1;
+      *(s->mentions[i].kind == PDT_STATES ? &t->statements
+        : s->mentions[i].kind == PDT_USES ? &t->mentions_of_uses
+                                          : &t->misreadings) += 1;
   }
   t->blocks += shape.blocks;
   t->crowded += shape.crowded;

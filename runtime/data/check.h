@@ -11,7 +11,7 @@ enum { PDT_STATS_SECTIONS = 9 }; /* entries of 8 sections and more are counted t
 
 /* What is in a file. Sums; tokens are those of sections' texts with their end-of-text tokens. */
 typedef struct pdt_data_stats {
-  int64_t entries, sections, facts, tokens, statements, mentions_of_uses;
+  int64_t entries, sections, facts, tokens, statements, mentions_of_uses, misreadings;
   int64_t by_sections[PDT_STATS_SECTIONS]; /* entries by number of sections */
   int32_t min_tokens, max_tokens;          /* of a section */
   int64_t blocks, crowded, unready;        /* as in pdt_data_shape */

@@ -29,3 +29,18 @@ int pdt_data_copy(char **out, const char *text, pdt_error *err) {
   *out = strdup(text);
   return *out ? 0 : pdt_fail(err, PDT_ERROR_MEMORY, "data: no memory for a text");
 }
+
+static const char *const kind_names[] = {"states", "uses", "misreads"};
+
+const char *pdt_mention_kind_name(pdt_mention_kind kind) {
+  return kind_names[kind];
+}
+
+bool pdt_mention_kind_parse(const char *name, pdt_mention_kind *out) {
+  for (int kind = 0; kind <= PDT_MISREADS; kind++) {
+    if (strcmp(name, kind_names[kind]) != 0) continue;
+    *out = (pdt_mention_kind)kind;
+    return true;
+  }
+  return false;
+}

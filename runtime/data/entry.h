@@ -14,9 +14,17 @@ enum {
 };
 
 /* What a sentence does with its fact. */
-typedef enum pdt_mention_kind { PDT_STATES, PDT_USES } pdt_mention_kind;
+typedef enum pdt_mention_kind {
+  PDT_STATES,
+  PDT_USES,
+  PDT_MISREADS, /* uses it by a name that is not its own */
+} pdt_mention_kind;
 
-/* A fact's name in a section's text. */
+/* "states", "uses" or "misreads". */
+const char *pdt_mention_kind_name(pdt_mention_kind kind);
+bool pdt_mention_kind_parse(const char *name, pdt_mention_kind *out);
+
+/* A fact's name in a section's text, or what stands in its place. */
 typedef struct pdt_data_mention {
   int32_t fact; /* index into the entry's facts */
   pdt_mention_kind kind;
@@ -28,8 +36,9 @@ typedef struct pdt_data_mention {
 typedef struct pdt_data_block {
   uint64_t stated;   /* facts whose statement's last token the block reads */
   uint64_t used;     /* facts of other streams of whose name it emits a token */
+  uint64_t misread;  /* facts of whose wrong name it emits a token */
   uint64_t coverage; /* plan slots it covers: the targets of the coverage head */
-  bool ready;        /* everything in `used` was visible in its window */
+  bool ready;        /* nothing is misread, and all of `used` was visible in its window */
   int64_t note;      /* row of the teacher's note in the side file; -1 without */
 } pdt_data_block;
 

@@ -84,10 +84,10 @@ static int read_mention(const entry_reader *in, const json_t *item, const char *
       pdt_json_string(item, where, "kind", &kind, in->err) ||
       pdt_json_array(item, where, "bytes", &bytes, in->err))
     return -1;
-  m->kind = strcmp(kind, "states") == 0 ? PDT_STATES : PDT_USES;
-  if (m->kind == PDT_USES && strcmp(kind, "uses") != 0)
+  if (!pdt_mention_kind_parse(kind, &m->kind))
     return pdt_fail(in->err, PDT_ERROR_INPUT,
-                    "%s: 'kind': expected 'states' or 'uses', found '%.40s'", where, kind);
+                    "%s: 'kind': expected 'states', 'uses' or 'misreads', found '%.40s'", where,
+                    kind);
   if (json_array_size(bytes) != 2)
     return pdt_fail(in->err, PDT_ERROR_INPUT, "%s: 'bytes': expected begin and end, found %zu",
                     where, json_array_size(bytes));
@@ -160,6 +160,7 @@ static int read_block(const entry_reader *in, const json_t *json, const char *wh
                     where);
   if (read_set(in, json, where, "stated", in->e->n_facts, &b->stated) ||
       read_set(in, json, where, "used", in->e->n_facts, &b->used) ||
+      read_set(in, json, where, "misread", in->e->n_facts, &b->misread) ||
       read_set(in, json, where, "coverage", in->e->n_plan, &b->coverage) ||
       pdt_json_bool_or(json, where, "ready", &b->ready, in->err) || check_streams(in, where, k, b))
     return -1;
@@ -172,7 +173,7 @@ static int read_block(const entry_reader *in, const json_t *json, const char *wh
 
 static int read_blocks(const entry_reader *in, const json_t *json, const char *outer, pdt_stream k,
                        pdt_data_section *s) {
-  static const char *const keys[] = {"stated", "used", "coverage", "ready", "note"};
+  static const char *const keys[] = {"stated", "used", "misread", "coverage", "ready", "note"};
   const json_t *list, *item;
   char where[PDT_DATA_WHERE_BYTES];
   int32_t n = 0, tau = in->header->rounds.block_tokens, expected = 1 + (s->n_tokens - 1) / tau;
@@ -185,7 +186,7 @@ static int read_blocks(const entry_reader *in, const json_t *json, const char *o
   if (PDT_NEW(&s->blocks, n, "blocks", in->err)) return -1;
   s->n_blocks = n;
   for (int32_t i = 0; i < n; i++)
-    if (pdt_data_get_object(list, outer, "blocks", i, keys, 5, &item, where, in->err) ||
+    if (pdt_data_get_object(list, outer, "blocks", i, keys, 6, &item, where, in->err) ||
         read_block(in, item, where, k, &s->blocks[i]))
       return -1;
   return 0;

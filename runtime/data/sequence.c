@@ -54,6 +54,7 @@ static double weight_of(text *t, const pdt_data_section *s, const pdt_data_token
     int32_t last = pdt_data_token_at(tokens, m->end - 1);
     if (i < first || i > last) continue;
     uint64_t bit = (uint64_t)1 << m->fact;
+    if (m->kind == PDT_MISREADS) return 0; /* not to be learned */
     double weight = t->known & bit ? t->weights->later : t->weights->first;
     if (i == last) t->known |= bit;
     return weight;

@@ -29,6 +29,7 @@ static void put_block(line *l, const pdt_data_block *b) {
   fputc('{', l->out);
   put_set(l, "stated", b->stated);
   put_set(l, "used", b->used);
+  put_set(l, "misread", b->misread);
   put_set(l, "coverage", b->coverage);
   fprintf(l->out, "\"ready\":%s", b->ready ? "true" : "false");
   if (b->note >= 0) fprintf(l->out, ",\"note\":%" PRId64, b->note);
@@ -45,8 +46,8 @@ static void put_section(line *l, const pdt_data_section *s) {
   fprintf(l->out, ",\"tokens\":%d,\"mentions\":[", s->n_tokens);
   for (int32_t i = 0; i < s->n_mentions; i++)
     fprintf(l->out, "%s{\"fact\":%d,\"kind\":\"%s\",\"bytes\":[%d,%d]}", i ? "," : "",
-            s->mentions[i].fact, s->mentions[i].kind == PDT_STATES ? "states" : "uses",
-            s->mentions[i].begin, s->mentions[i].end);
+            s->mentions[i].fact, pdt_mention_kind_name(s->mentions[i].kind), s->mentions[i].begin,
+            s->mentions[i].end);
   fputs("],\"blocks\":[", l->out);
   for (int32_t b = 0; b < s->n_blocks; b++) {
     if (b) fputc(',', l->out);

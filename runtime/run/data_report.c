@@ -21,14 +21,16 @@ static json_t *report_of(const pdt_data_stats *s) {
     if (s->by_sections[i]) json_object_set_new(sizes, name, json_integer(s->by_sections[i]));
   }
   return json_pack(
-      "{s:I, s:I, s:I, s:f, s:o, s:f, s:f, s:i, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:I, s:f, s:I,"
+      "{s:I, s:I, s:I, s:f, s:o, s:f, s:f, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:I, s:f, "
+      "s:I,"
       " s:f, s:f, s:f, s:b, s:b}",
       "bytes", (json_int_t)s->bytes, "entries", (json_int_t)s->entries, "sections",
       (json_int_t)s->sections, "sections_per_entry", share(s->sections, s->entries),
       "entries_by_sections", sizes, "facts_per_entry", share(s->facts, s->entries),
       "tokens_per_section", share(s->tokens, s->sections), "tokens_min", (int)s->min_tokens,
       "tokens_max", (int)s->max_tokens, "statements_per_section", share(s->statements, s->sections),
-      "uses_per_section", share(s->mentions_of_uses, s->sections), "sections_that_begin_with_a_use",
+      "uses_per_section", share(s->mentions_of_uses, s->sections), "misreadings_per_section",
+      share(s->misreadings, s->sections), "sections_that_begin_with_a_use",
       share(s->begin_with_use, s->sections), "blocks", (json_int_t)s->blocks, "blocks_not_ready",
       share(s->unready, s->blocks), "uses_not_visible_in_lockstep", share(s->unseen, s->uses),
       "blocks_with_two_statements", (json_int_t)s->crowded, "blocks_with_two_statements_share",

@@ -80,7 +80,8 @@ static int label(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_trai
   return 0;
 }
 
-/* Without facts nothing says what a block needs: readiness is what the file says it is. */
+/* What needs do not say of readiness: without facts, all that the file says; else what is misread.
+ */
 static int keep_ready(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt_train_entry *out,
                       pdt_error *err) {
   float *ready;
@@ -88,7 +89,10 @@ static int keep_ready(loading *l, const pdt_data_entry *e, int32_t n_blocks, pdt
   out->ready = ready;
   for (int32_t s = 0; s < e->n_sections; s++)
     for (int32_t b = 0; b < e->sections[s].n_blocks; b++)
-      *ready++ = e->sections[s].blocks[b].ready ? 1 : 0;
+      *ready++ =
+          (e->n_facts == 0 ? e->sections[s].blocks[b].ready : !e->sections[s].blocks[b].misread)
+              ? 1
+              : 0;
   return 0;
 }
 
@@ -147,7 +151,9 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
     const pdt_data_mention *m = &s->mentions[i];
     int32_t first = pdt_data_token_at(places, m->begin);
     int32_t n = pdt_data_token_at(places, m->end - 1) + 1 - first;
-    if (m->kind == PDT_USES && e->facts[m->fact].stream != k) {
+    if (m->kind == PDT_MISREADS) { /* not to be learned */
+      for (int32_t j = first; j < first + n; j++) weights[j] = 0;
+    } else if (m->kind == PDT_USES && e->facts[m->fact].stream != k) {
       int32_t begin, end;
       find_sentence(s->text, m, places, &begin, &end);
       int32_t note = stating_block(e, m->fact);
@@ -364,7 +370,7 @@ static int add_entry(loading *l, const pdt_data_entry *e, pdt_error *err) {
   int32_t n_blocks = pdt_train_entry_blocks(out, d->rounds.block_tokens);
   if (PDT_TAKE(&d->arena, &teacher, (int64_t)n_blocks * l->use->config->notes_dim, err) ||
       (l->notes.file ? copy_notes(l, e, teacher, err) : write_notes(l, e, teacher, err)) ||
-      label(l, e, n_blocks, out, err) || (e->n_facts == 0 && keep_ready(l, e, n_blocks, out, err)))
+      label(l, e, n_blocks, out, err) || keep_ready(l, e, n_blocks, out, err))
     return -1;
   out->teacher_notes = teacher;
   d->entries[d->n++] = out;
