@@ -201,16 +201,16 @@ def rollouts(s, ranks):
 
 
 def inner_rollouts(s, ranks):
-    """A pool behind a layer, random heads: pdt train refuses to teach heads that do not find what was decoded."""
-    init = ["sidecar", "init", "--model", s.t.path("trunk"), "--random", "--notes-dim", "16", "--plan-vocab", "101", "--plan-dim", "8",
-            "--layers", "1,2", "--pool-layer", "0", "--note-query", "--block-tokens", "6", "--out", s.t.path("inner.safetensors")]
-    s.run(*init)
-    more = ["--count", "4", "--max-attempts", "2", "--dtype", "F32"]
-    s.train("rollouts", "inner.safetensors", "inner", *more)
-    for n in ranks:
-        s.train("rollouts", "inner.safetensors", f"inner{n}", *more, ranks=n)
-        if s.t.bytes(f"inner{n}", "sidecar.safetensors") != s.t.bytes("inner", "sidecar.safetensors"):
-            return f"{n} ranks: bits differ"
+    """Pools behind a layer and with copies, random heads: pdt train refuses to teach heads that do not find what was decoded."""
+    for name, pool in (("inner", ["--pool-layer", "0"]), ("copies", ["--pool-copies", "2"]), ("both", ["--pool-layer", "0", "--pool-copies", "1"])):
+        s.run("sidecar", "init", "--model", s.t.path("trunk"), "--random", "--notes-dim", "16", "--plan-vocab", "101", "--plan-dim", "8",
+              "--layers", "1,2", *pool, "--note-query", "--block-tokens", "6", "--out", s.t.path(f"{name}.safetensors"))
+        more = ["--count", "4", "--max-attempts", "2", "--dtype", "F32"]
+        s.train("rollouts", f"{name}.safetensors", name, *more)
+        for n in ranks:
+            s.train("rollouts", f"{name}.safetensors", f"{name}{n}", *more, ranks=n)
+            if s.t.bytes(f"{name}{n}", "sidecar.safetensors") != s.t.bytes(name, "sidecar.safetensors"):
+                return f"{name}, {n} ranks: bits differ"
     return None
 
 

@@ -32,7 +32,8 @@ static int fail_session_in(const pdt_run *run, const pdt_running *r, pdt_error *
 
 pdt_block_report pdt_report_of(const pdt_run *run, const pdt_lane *lane, int32_t attempt,
                                pdt_action action) {
-  const float *states = run->details ? lane->emitted_states : NULL;
+  const float *states = run->details ? lane->told[PDT_TOLD_STATES] : NULL;
+  const float *pooled = lane->told[PDT_TOLD_POOLED];
   return (pdt_block_report){.stream = lane->stream,
                             .attempt = attempt,
                             .action = action,
@@ -42,7 +43,8 @@ pdt_block_report pdt_report_of(const pdt_run *run, const pdt_lane *lane, int32_t
                             .coverage = lane->coverage,
                             .note = lane->note,
                             .states = states,
-                            .pooled = states ? lane->emitted_pooled : NULL,
+                            .pooled = states && pooled ? pooled : states,
+                            .embedded = states ? lane->told[PDT_TOLD_EMBEDDED] : NULL,
                             .logprobs = lane->logprobs,
                             .last_hidden = states ? states + (int64_t)(lane->emitted - 1) *
                                                                  run->loaded->model.hidden_size
@@ -56,7 +58,8 @@ static int assess_all(pdt_run *run, pdt_error *err) {
     pdt_lane *lane = &run->round.lanes[i];
     int32_t attempt = lane->running->session.streams[lane->stream].attempt;
     pdt_block_report block = pdt_report_of(run, lane, attempt, PDT_ACTION_NONE);
-    block.note = block.states = block.pooled = block.last_hidden = NULL; /* on their way */
+    block.note = block.states = block.pooled = block.embedded = block.last_hidden =
+        NULL; /* on their way */
     if (lane->fault != PDT_FAULT_NONE) continue;
     if (o->assess(o->context, lane->running, &block, &lane->readiness, err)) return -1;
     if (lane->readiness >= 0 && lane->readiness <= 1) continue;

@@ -38,8 +38,8 @@ static int new_lane_buffers(pdt_run *run, pdt_error *err) {
           dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->pooled, err)) ||
          (run->loaded->sidecar.config.pool_copies > 0 &&
           dev->ops->alloc(dev, c->load.own_tokens * d, "round", &b->embedded, err)) ||
-         PDT_NEW(&b->told_states, run->details ? c->load.own_tokens * pdt_run_told_width(run) : 0,
-                 "round", err) ||
+         PDT_NEW(&b->told, run->details ? c->load.own_tokens * pdt_run_told_width(run) : 0, "round",
+                 err) ||
          PDT_NEW(&b->notes, 2 * lanes * dn, "round", err) ||
          PDT_NEW(&b->coverage, lanes * S, "round", err) ||
          PDT_NEW(&b->counts, ranks, "round", err) ||
@@ -170,7 +170,7 @@ void pdt_run_buffers_free(pdt_run *run) {
   pdt_device *dev = &run->machine->device;
   void *all[] = {b->lanes,        b->by_owner,
                  b->owner_begin,  b->tokens,
-                 b->told_states,  b->notes,
+                 b->told,         b->notes,
                  b->coverage,     b->rows,
                  b->row_lanes,    b->state_rows,
                  b->conditioning, b->begin,

@@ -470,18 +470,19 @@ static pdt_fault fault_of(const pdt_sidecar_config *c, const pdt_lane *lane) {
                                                                 : PDT_FAULT_COVERAGE;
 }
 
-/* With details, brings the states of one of this rank's blocks to the host. */
-static void tell_states(pdt_run *run, pdt_lane *lane) {
+/* With details, brings what is told of the steps of one of this rank's blocks to the host. */
+static void tell_steps(pdt_run *run, pdt_lane *lane) {
   const pdt_round_buffers *b = &run->round;
+  const pdt_array from[PDT_TOLD] = {b->states, b->pooled, b->embedded};
   pdt_device *dev = &run->machine->device;
   int64_t d = run->loaded->model.hidden_size, at = lane->states * d;
-  if (!run->details) return;
-  dev->ops->download(dev, b->told_states + at, pdt_array_at(b->states, at), lane->emitted * d);
-  lane->emitted_states = lane->emitted_pooled = b->told_states + at;
-  if (!b->pooled.at) return;
-  float *pooled = b->told_states + run->setup.capacity.load.own_tokens * d + at;
-  dev->ops->download(dev, pooled, pdt_array_at(b->pooled, at), lane->emitted * d);
-  lane->emitted_pooled = pooled;
+  float *to = b->told + at;
+  for (pdt_told t = 0; t < PDT_TOLD && run->details; t++) {
+    if (!pdt_run_tells(run, t)) continue;
+    dev->ops->download(dev, to, pdt_array_at(from[t], at), lane->emitted * d);
+    lane->told[t] = to;
+    to += run->setup.capacity.load.own_tokens * d;
+  }
 }
 
 /* Note, coverage and readiness of this rank's blocks; of recorded ones, those that are kept. */
@@ -504,7 +505,7 @@ static void close_blocks(pdt_run *run, const Pdt__Decision *recorded) {
     b->blocks[n].note = lane->note;
     b->blocks[n].coverage = lane->coverage;
     b->blocks[n++].readiness = &lane->readiness;
-    tell_states(run, lane);
+    tell_steps(run, lane);
   }
   pdt_sidecar_close_blocks(s, b->blocks, n);
   for (int32_t i = own.begin; i < own.end; i++)

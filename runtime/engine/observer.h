@@ -19,6 +19,8 @@ typedef struct pdt_block_report {
   const float *states;         /* [n_tokens, d] final-norm states of its steps, with details only */
   const float *pooled;         /* [n_tokens, d] what the pool read of those steps, likewise: the
                                   states, but with a pool_layer */
+  const float *embedded;       /* [n_tokens, d] what the pool's copies mixed, likewise; NULL: it has
+                                  none */
   const float *last_hidden;    /* [d]: the last of the states */
   const pdt_logprob *logprobs; /* [n_tokens, running->logprobs], where those are asked for: of every
                                   token (sample.h); NULL: they are not, or the round is recorded */

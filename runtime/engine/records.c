@@ -11,18 +11,25 @@ typedef struct rank_header {
 } rank_header;
 _Static_assert(sizeof(rank_header) == PDT_RECORD_HEADER_BYTES, "a rank's header has its size");
 
-/* What an owner says of one block; then tokens [room], coverage [S], with details the states
- * [room, d] of its steps and, where the pool reads others, those [room, d], and a note that is
- * carried [dn]. */
+/* What an owner says of one block; then tokens [room], coverage [S], with details [room, d] of each
+ * thing that is told of its steps, and a note that is carried [dn]. */
 typedef struct lane_record {
   float readiness;
   int32_t n_tokens;
   int32_t fault;
 } lane_record;
 
+bool pdt_run_tells(const pdt_run *run, pdt_told what) {
+  const pdt_sidecar_config *c = &run->loaded->sidecar.config;
+  if (what == PDT_TOLD_STATES) return true;
+  return what == PDT_TOLD_POOLED ? c->pool_layers > 0 : c->pool_copies > 0;
+}
+
 int64_t pdt_run_told_width(const pdt_run *run) {
-  int64_t d = run->loaded->model.hidden_size;
-  return run->loaded->sidecar.config.pool_layers > 0 ? 2 * d : d;
+  int64_t width = 0;
+  for (pdt_told t = 0; t < PDT_TOLD; t++)
+    width += pdt_run_tells(run, t) ? run->loaded->model.hidden_size : 0;
+  return width;
 }
 
 pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room) {
@@ -54,10 +61,10 @@ static char *write_record(const pdt_run *run, const pdt_lane *lane, char *at) {
   put(at, lane->tokens, lane->emitted * 4);
   at = put(at + 4 * (int64_t)lane->room, lane->coverage, slots);
   pdt_bytes state = (pdt_bytes)run->loaded->model.hidden_size * 4;
-  if (run->details && lane->emitted_states) {
-    put(at, lane->emitted_states, lane->emitted * state);
-    if (lane->emitted_pooled != lane->emitted_states)
-      put(at + lane->room * state, lane->emitted_pooled, lane->emitted * state);
+  for (pdt_told t = 0; t < PDT_TOLD; t++) {
+    if (!lane->told[t]) continue;
+    put(at, lane->told[t], lane->emitted * state);
+    at += lane->room * state;
   }
   return next;
 }
@@ -75,10 +82,12 @@ static const char *read_record(const pdt_run *run, pdt_lane *lane, const char *a
   memcpy(lane->tokens, at, (size_t)record.n_tokens * 4);
   at += 4 * (int64_t)lane->room;
   memcpy(lane->coverage, at, (size_t)slots);
-  lane->emitted_states = run->details ? (const float *)(const void *)(at + slots) : NULL;
-  lane->emitted_pooled = lane->emitted_states;
-  if (run->details && run->loaded->sidecar.config.pool_layers > 0)
-    lane->emitted_pooled += (int64_t)lane->room * run->loaded->model.hidden_size;
+  const float *told = (const float *)(const void *)(at + slots);
+  for (pdt_told t = 0; t < PDT_TOLD && run->details; t++) {
+    if (!pdt_run_tells(run, t)) continue;
+    lane->told[t] = told;
+    told += (int64_t)lane->room * run->loaded->model.hidden_size;
+  }
   int32_t last = record.n_tokens - 1;
   lane->ended =
       last >= 0 && pdt_run_ends(run, lane->running, lane->stream, last, lane->tokens[last]);

@@ -9,6 +9,14 @@
 /* Most rows of a batch, where lanes are not more; most prompt tokens read between two rounds. */
 enum { PDT_BATCH_ROWS = 128, PDT_ROWS_BETWEEN_ROUNDS = 512 };
 
+/* What details tell of the steps of a block. */
+typedef enum pdt_told {
+  PDT_TOLD_STATES,   /* final-norm states */
+  PDT_TOLD_POOLED,   /* what the pool reads, with a pool_layer: else it reads the states */
+  PDT_TOLD_EMBEDDED, /* what its copies mix, where it has some */
+  PDT_TOLD
+} pdt_told;
+
 /* One active stream in one round. Every rank holds the list of all lanes of the world, by session
  * and stream; what is computed is the owner's alone. */
 typedef struct pdt_lane {
@@ -29,8 +37,7 @@ typedef struct pdt_lane {
   float *coverage;   /* [S] */
   float readiness;
   const pdt_logprob *logprobs; /* [emitted, running->logprobs]; on rank 0 once gathered, or NULL */
-  const float *emitted_states; /* [emitted, d]; with details, on rank 0 once gathered */
-  const float *emitted_pooled; /* [emitted, d] what the pool read, likewise; may be those */
+  const float *told[PDT_TOLD]; /* [emitted, d] each; with details, on rank 0 once gathered */
 } pdt_lane;
 
 typedef struct pdt_round_buffers {
@@ -42,8 +49,8 @@ typedef struct pdt_round_buffers {
   pdt_array states;     /* [own tokens, d]: hidden states of own lanes' steps, likewise */
   pdt_array pooled;     /* [own tokens, d]: what the pool reads of them, where that is not those */
   pdt_array embedded;   /* [own tokens, d]: what its copies mix of them, where it has some */
-  float *told_states;   /* the states on the host, with details; then what the pool reads of them,
-                           where that is not those */
+  float *told;          /* with details: what is told of own lanes' steps, on the host; [own tokens,
+                           d] of each that a sidecar has, in the order of pdt_told */
   float *notes;         /* [2, lanes, dn] in the order of by_owner; two halves: one may still be in
                            flight while the next round fills the other */
   float *coverage;      /* [lanes, S] */

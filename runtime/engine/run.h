@@ -154,6 +154,8 @@ int pdt_records_gather(pdt_run *run, uint64_t bus_hash, bool *failed, pdt_error 
 enum { PDT_RECORD_HEADER_BYTES = 16 }; /* of a rank, before those of its lanes */
 /* Bytes of the record of a block of at most `room` tokens, without a note. */
 pdt_bytes pdt_record_bytes(const pdt_run *run, int32_t room);
+/* Do details tell this of the sidecar's blocks? Pure. */
+bool pdt_run_tells(const pdt_run *run, pdt_told what);
 /* Floats that details tell of one step. */
 int64_t pdt_run_told_width(const pdt_run *run);
 

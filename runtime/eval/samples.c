@@ -77,6 +77,7 @@ static int on_block(void *context, const pdt_eval_heard *heard, pdt_error *err) 
   if (keep(s, b->states, b->n_tokens * d, &x->states, err)) return -1;
   x->pooled = x->states;
   if (b->pooled != b->states && keep(s, b->pooled, b->n_tokens * d, &x->pooled, err)) return -1;
+  if (b->embedded && keep(s, b->embedded, b->n_tokens * d, &x->embedded, err)) return -1;
   const uint64_t labels[] = {x->ready, x->agrees, x->covers};
   fingerprint(s, labels, sizeof labels);
   s->n++;

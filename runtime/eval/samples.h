@@ -14,9 +14,10 @@ typedef enum pdt_sample_label {
 
 /* One block; pointers last as long as the samples. */
 typedef struct pdt_rollout_sample {
-  const float *states; /* [steps, d] final-norm states of its steps */
-  const float *pooled; /* [steps, d] what the pool read of them; may be the states */
-  float readiness;     /* as it was decoded */
+  const float *states;   /* [steps, d] final-norm states of its steps */
+  const float *pooled;   /* [steps, d] what the pool read of them; may be the states */
+  const float *embedded; /* [steps, d] what its copies mixed; NULL: it has none */
+  float readiness;       /* as it was decoded */
   int32_t steps;
   int32_t window, plan; /* numbers of both */
   bool ready, agrees;

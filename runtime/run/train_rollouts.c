@@ -141,21 +141,11 @@ static int on_report(void *context, const void *report, pdt_error *err) {
   return 0;
 }
 
-/* What the pool's copies mix is not among the details of a decode. */
-static int check_pool(const training *t, pdt_error *err) {
-  if (t->config.pool_copies == 0) return 0;
-  return pdt_fail(err, PDT_ERROR_USAGE,
-                  "--stage rollouts: expected a sidecar without 'pool_copies', found %d (hint: "
-                  "--stage 3, or all, trains these heads, too)",
-                  t->config.pool_copies);
-}
-
 /* The copy that learns: read before the rollouts, which may take hours in which the file changes.
  */
 static int load_sidecar(training *t, pdt_error *err) {
   const pdt_safetensors *file = pdt_engine_loaded(t->engine)->sidecar_file;
   return pdt_sidecar_config_load(&t->config, file, &pdt_engine_loaded(t->engine)->model, err) ||
-                 check_pool(t, err) ||
                  pdt_nn_sidecar_new(&t->sidecar, &t->config, file, 1u << PDT_NN_CLOSE, err) ||
                  pdt_loaded_unchanged(pdt_engine_loaded(t->engine), err)
              ? -1

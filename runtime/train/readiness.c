@@ -24,8 +24,9 @@ typedef struct run {
 typedef struct batch {
   int32_t n, rows, notes;
   int32_t *begin, *steps, *entry, *plan_ids, *first, *items, *each;
-  float *states, *pooled, *window_notes; /* pooled: what the pool reads */
-  float *told;                           /* readiness as it was decoded */
+  float *states, *window_notes;
+  float *pooled, *embedded; /* what the pool reads, and its copies mix; NULL: it has none */
+  float *told;              /* readiness as it was decoded */
   float *ready, *ready_weight, *coverage, *coverage_weight;
 } batch;
 
@@ -42,6 +43,7 @@ static int take_batch(const run *r, pdt_arena *arena, const pdt_rollout_sample *
                  TAKE(first, b->n + 1) || TAKE(items, b->notes) || TAKE(each, b->n + 1) ||
                  TAKE(states, (int64_t)b->rows * c->hidden_size) ||
                  TAKE(pooled, (int64_t)b->rows * c->hidden_size) || TAKE(told, b->n) ||
+                 (c->pool_copies > 0 && TAKE(embedded, (int64_t)b->rows * c->hidden_size)) ||
                  TAKE(window_notes, (int64_t)b->notes * c->notes_dim) || TAKE(ready, b->n) ||
                  TAKE(ready_weight, b->n) || TAKE(coverage, slots) || TAKE(coverage_weight, slots)
              ? -1
@@ -61,6 +63,8 @@ static void put_sample(const run *r, const pdt_rollout_sample *x, batch *b, int3
   b->first[i] = notes;
   memcpy(b->states + rows * d, x->states, (size_t)(x->steps * d) * sizeof(float));
   memcpy(b->pooled + rows * d, x->pooled, (size_t)(x->steps * d) * sizeof(float));
+  if (b->embedded)
+    memcpy(b->embedded + rows * d, x->embedded, (size_t)(x->steps * d) * sizeof(float));
   memcpy(b->window_notes + notes * dn, w->notes, (size_t)(w->n * dn) * sizeof(float));
   for (int32_t j = 0; j < w->n; j++) b->items[notes + j] = notes + j;
   memcpy(b->plan_ids + i * S, r->samples->plans[x->plan], (size_t)S * sizeof *b->plan_ids);
@@ -120,7 +124,7 @@ static int run_heads(const run *r, pdt_arena *arena, const batch *b, bool fresh,
   pdt_nn_coverage_pass cover;
   pdt_nn_agree_pass agree;
   float *dcover, *dready;
-  const pdt_nn_pool_input read = {b->pooled, NULL};
+  const pdt_nn_pool_input read = {b->pooled, b->embedded};
   if (pdt_nn_pool(s, &blocks, &read, b->rows, &pool, arena, err) ||
       pdt_nn_speculate(s, b->n, pool.pooled, &note, arena, err) ||
       pdt_nn_coverage(s, &blocks, &plans, pool.pooled, &cover, arena, err) ||
