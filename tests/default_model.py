@@ -22,7 +22,7 @@ RECORD = os.path.join(TOP, "tests/data/default-model.json")
 MODEL = os.path.join(TOP, "launch/model")
 ENTRIES = 50
 MOST_BYTES = 8 << 20
-# (kind, arm, figure): at most, for 50 entries; the README has the figures and intervals of 500.
+# (kind, arm, figure): at most, for 50 entries; bench/README.md has figures and intervals.
 BOUNDS = {
     ("default", "system", "contradiction"): (0, 0.03),
     ("default", "blind", "contradiction"): (0.7, 1),

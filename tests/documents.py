@@ -213,7 +213,7 @@ def atlas(w):
     if (found["told"]["tokens"], found["untold"]["tokens"], found["again"]["tokens"]) != (told, untold, 0):
         return f"{told} told, {untold} untold: {found}"
     with_notes, without = (found["told"][x]["cross_entropy"] for x in ("notes", "blind"))
-    # README: 0.2% of uses contradicted without a gate at temperature 0; none of 48 even names costs less than a few
+    # bench/README.md: 0.2% of uses contradicted without a gate at temperature 0; none of 48 even names costs less than a few
     # nats to whoever does not know it (log 48 = 3.87)
     if not with_notes < 0.1 or not 3 < without < 6 or found["told"]["notes"]["right"] < 0.97 * told:
         return f"{with_notes} with notes, {without} without: {found['told']}"

@@ -79,8 +79,8 @@ def fences(text, kind):
     return [x for found, x in re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.M | re.S) if found == kind]
 
 
-def readme():
-    with open(os.path.join(harness.ROOT, "README.md")) as f:
+def readme(folder=""):
+    with open(os.path.join(harness.ROOT, folder, "README.md")) as f:
         return f.read()
 
 
@@ -99,12 +99,12 @@ def here(reader, command, ranks):
 
 def of_readme(reader, ranks):
     wrong, n = [], 0
-    for block in fences(readme(), ""):
+    for block in [x for folder in ("", "runtime/serve") for x in fences(readme(folder), "")]:
         for command in commands(block):
             if "pdt decode" in command and "launch/model" in command:
                 n += 1
                 wrong.append(reader.look(command, reader.run(here(reader, command, ranks)), command.count("--section")))
-    wrong.append(None if n > 0 else "README.md: no example decodes with launch/model")
+    wrong.append(None if n > 1 else "README.md, runtime/serve/README.md: no two examples decode with launch/model")
     return "\n".join(x for x in wrong if x) or None
 
 
@@ -150,10 +150,10 @@ def of_demo(reader, ranks):
 
 
 def of_eval(reader, ranks):
-    """README's and --help's entries are such as the default model's sidecar can be evaluated with."""
+    """bench/README.md's and --help's entries are such as the default model's sidecar can be evaluated with."""
     wrong = []
     text = harness.run([reader.pdt, "eval", "--help"]).out
-    for source in (fences(readme(), ""), [text[text.index("Examples") :]]):
+    for source in (fences(readme("bench"), ""), [text[text.index("Examples") :]]):
         block = next(x for x in source if "pdt eval" in x)
         lines = [x.replace("build/test.jsonl", "test.jsonl") for x in commands(block)]
         data = next(x for x in lines if "pdt data atlas" in x)

@@ -134,7 +134,7 @@ static void look_at_temperature(const look *l) {
 }
 
 /* From here on a gate rejects a good part of the blocks that nothing is wrong with, until they are
- * out of attempts and forced (README.md, the curves of gates). */
+ * out of attempts and forced (bench/README.md, thresholds). */
 static const double strict_gamma = 0.999;
 
 static void look_at_gamma(const look *l) {
