@@ -200,6 +200,28 @@ def rollouts(s, ranks):
     return f"bits differ: {wrong}" if wrong else None
 
 
+def without_siblings(s):
+    """With --own-notes siblings' notes are nothing: another loss where there are siblings, the same where there are none; and it learns."""
+    s.run("sidecar", "init", "--model", s.t.path("trunk"), "--random", "--notes-dim", "16", "--plan-vocab", "101", "--plan-dim", "8",
+          "--layers", "1,2", "--pool-layer", "0", "--block-tokens", "6", "--out", s.t.path("alone.safetensors"))
+    s.run("data", "atlas", "--count", "12", "--seed", "3", "--plan-vocab", "101", "--max-sections", "2", "--max-tokens", "60", "--one-stream", "--out", s.t.path("joined.jsonl"))
+    losses = {}
+    for data in ("atlas.jsonl", "joined.jsonl"):
+        for flags in ((), ("--own-notes",)):
+            out = f"own-{data}-{len(flags)}"
+            s.run("train", "--stage", "all", "--data", s.t.path(data), "--model", s.t.path("trunk"), "--sidecar", s.t.path("alone.safetensors"),
+                  "--out", s.t.path(out), "--steps", "1", "--batch", "4", "--rate", "0", *flags)
+            with open(s.t.path(f"{out}/log.jsonl")) as f:
+                losses[data, len(flags)] = next(x["tokens"] for x in map(json.loads, f) if "step" in x)
+    if losses["atlas.jsonl", 0] == losses["atlas.jsonl", 1] or losses["joined.jsonl", 0] != losses["joined.jsonl", 1]:
+        return f"{losses}"
+    log = [x for x in s.train("all", "alone.safetensors", "own", "--steps", "40", "--own-notes") if "step" in x]
+    if not falls(log, ("tokens",)):
+        return f"{log[0]} to {log[-1]}"
+    resumed = harness.run(s.command("all", "alone.safetensors", "own", "--steps", "40", "--resume"))
+    return None if resumed.status == 1 and "own notes" in resumed.err else f"resumed without --own-notes: {resumed.status}, {resumed.err}"
+
+
 def inner_rollouts(s, ranks):
     """Pools behind a layer and with copies, random heads: pdt train refuses to teach heads that do not find what was decoded."""
     for name, pool in (("inner", ["--pool-layer", "0"]), ("copies", ["--pool-copies", "2"]), ("both", ["--pool-layer", "0", "--pool-copies", "1"])):
@@ -272,7 +294,7 @@ def main():
         checks = [
             ("stages", lambda: stages(s, ranks)), ("all at once", lambda: all_at_once(s)), ("resumes", lambda: resumes(s)),
             ("rollouts", lambda: rollouts(s, ranks)), ("rollouts, an inner pool", lambda: inner_rollouts(s, ranks)),
-            ("notes of one's own", lambda: own_notes(s)),
+            ("notes of one's own", lambda: own_notes(s)), ("siblings' notes as zeros", lambda: without_siblings(s)),
             ("refuses", lambda: stage_refusals(s)),
         ]
         harness.run_checks(checks)

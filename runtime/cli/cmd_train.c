@@ -42,6 +42,7 @@ enum {
   KEY_STATES,
   KEY_SAMPLE,
   KEY_USED,
+  KEY_OWN_NOTES,
   KEY_COUNT,
   KEY_ATTEMPTS,
   KEY_TEMPERATURE,
@@ -120,6 +121,11 @@ static const struct argp_option options[] = {
      4},
     {"stated", KEY_STATED, "X", 0,
      "weight of the tokens of a stream's own facts, which nothing tells (default 0.3)", 4},
+    {"own-notes", KEY_OWN_NOTES, NULL, 0,
+     "streams read siblings' notes as zeros, as by pdt eval --bus zero: what the same parameters "
+     "can "
+     "do without them, to compare with",
+     4},
     {"used", KEY_USED, "X", 0,
      "share in a block's teacher note of siblings' facts that it uses (default 0)", 4},
     {NULL, 0, NULL, 0, "Of the rollouts, where a step has --batch blocks:", 5},
@@ -258,6 +264,9 @@ static error_t parse_stage_option(int key, char *arg, struct argp_state *state, 
     return rc;
   case KEY_STATED:
     return pdt_cli_real(state, "stated", arg, 0, 1e6, &a->stated);
+  case KEY_OWN_NOTES:
+    a->own_notes = true;
+    return 0;
   case KEY_USED:
     return pdt_cli_real(state, "used", arg, 0, 1e6, &a->teacher.used);
   case KEY_CODES:

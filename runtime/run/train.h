@@ -27,6 +27,7 @@ typedef struct pdt_train_args {
   pdt_teacher teacher;
   double stated;
   int32_t sample; /* ids in the softmax beside those that occur; 0: all */
+  bool own_notes; /* siblings' notes are read as zeros */
   /* of the rollouts */
   int64_t count, max_attempts; /* entries of a file; attempts at a block */
   double temperature;

@@ -49,7 +49,8 @@ static void choose_options(training *t) {
                                         .threads = r->threads,
                                         .dtype = r->dtype,
                                         .sidecar = t->paths.result,
-                                        .sample = t->args->sample};
+                                        .sample = t->args->sample,
+                                        .own_notes = t->args->own_notes};
   t->options.schedule.state = t->paths.state;
 }
 

@@ -63,28 +63,6 @@ static void alter(void *context, const pdt_real *notes, pdt_real *altered) {
     pdt_scramble_note(r->scramble, notes + b * dn, altered + b * dn);
 }
 
-/* Numbers siblings' notes in windows as the altered ones (train/nn/step.h). */
-static int number_altered(reading *r, pdt_arena *arena, pdt_error *err) {
-  pdt_nn_sidecar_batch *b = &r->batch;
-  pdt_nn_windows *w = &b->conditioning.windows;
-  int32_t *items, blocks = b->blocks.n, plans = b->plans.n;
-  if (PDT_TAKE(arena, &r->sequences, blocks, err) || PDT_TAKE(arena, &items, w->first[w->n], err))
-    return -1;
-  for (int32_t i = 0, s = 0; i < blocks; i++) {
-    while (b->blocks.begin[i] >= b->sequences.begin[s + 1]) s++;
-    r->sequences[i] = s;
-  }
-  for (int32_t i = 0; i < blocks; i++)
-    for (int32_t j = w->first[i]; j < w->first[i + 1]; j++) {
-      int32_t from = w->items[j] - plans;
-      bool siblings = from >= 0 && r->sequences[from] != r->sequences[i];
-      items[j] = w->items[j] + (siblings ? blocks : 0);
-    }
-  w->items = items;
-  b->conditioning.n_notes += blocks;
-  return 0;
-}
-
 /* Targets of the entry alone, whose rows come first. */
 static void drop_donor(reading *r) {
   pdt_nn_targets *t = &r->batch.targets;
@@ -110,7 +88,7 @@ static int read_entry(reading *r, pdt_altered_nats *out, pdt_arena *arena, pdt_e
   pdt_arena_reset(arena);
   if (pdt_train_batch(&r->batch, entries, numbers, n, config, use->rounds, &losses, &totals, arena,
                       err) ||
-      (options.alter && number_altered(r, arena, err)))
+      (options.alter && pdt_train_number_altered(&r->batch, &r->sequences, arena, err)))
     return -1;
   drop_donor(r);
   if (pdt_nn_sidecar_step(use->trunk, use->sidecar, &r->batch, &options, false, &sums, NULL, arena,

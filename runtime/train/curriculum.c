@@ -132,6 +132,12 @@ static bool learns(const run *r) {
   return r->sidecar->parameters.grad != NULL;
 }
 
+/* What siblings read of notes, whose numbers *context counts. */
+static void erase(void *context, const pdt_real *notes, pdt_real *altered) {
+  (void)notes;
+  memset(altered, 0, (size_t) * (const int64_t *)context * sizeof *altered);
+}
+
 /* Gradients, and sums whose loss weights are 1 / the whole batch's. */
 static int run_batch(const run *r, pdt_train_loop *l, const chosen *mine, pdt_train_totals *totals,
                      pdt_nn_step_sums *out, pdt_error *err) {
@@ -150,8 +156,17 @@ static int run_batch(const run *r, pdt_train_loop *l, const chosen *mine, pdt_tr
       return -1;
     batch.targets.subset = &subset;
   }
-  return pdt_nn_sidecar_step(r->trunk, r->sidecar, &batch, &o->stage.step, learns(r), out, NULL,
-                             &l->arena, err);
+  pdt_nn_step_options step = o->stage.step;
+  int64_t numbers = batch.blocks.n * (int64_t)r->sidecar->config.notes_dim;
+  int32_t *sequences;
+  if (o->own_notes) {
+    step.alter = erase;
+    step.alter_context = &numbers;
+    step.alter_always = true;
+    if (pdt_train_number_altered(&batch, &sequences, &l->arena, err)) return -1;
+  }
+  return pdt_nn_sidecar_step(r->trunk, r->sidecar, &batch, &step, learns(r), out, NULL, &l->arena,
+                             err);
 }
 
 static int learn(void *context, pdt_train_loop *l, double *sums, pdt_error *err) {
@@ -244,6 +259,7 @@ static void describe(const run *r, char text[1024]) {
   size_t at = strlen(text);
   if (o->sample > 0) at += (size_t)snprintf(text + at, 1024 - at, ", sample %d", o->sample);
   if (l->quiet != 1) at += (size_t)snprintf(text + at, 1024 - at, ", quiet %.9g", l->quiet);
+  if (o->own_notes) at += (size_t)snprintf(text + at, 1024 - at, ", own notes");
   if (r->entries[0]->lower) snprintf(text + at, 1024 - at, ", texts from kept states");
 }
 

@@ -39,6 +39,7 @@ typedef struct pdt_curriculum_options {
   const char *sidecar; /* file that checkpoints write beside the state */
   uint64_t data;       /* fingerprint of the entries */
   int32_t sample;      /* ids in the softmax beside those that occur (vocabulary.h); 0: all */
+  bool own_notes;      /* streams read siblings' notes as zeros: to compare with */
 } pdt_curriculum_options;
 
 /* Means since the report before, each divided by its own total and times its share in L; `right`

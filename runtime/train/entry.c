@@ -394,3 +394,24 @@ int pdt_train_batch(pdt_nn_sidecar_batch *batch, const pdt_train_entry *const *e
   finish(&l, losses, totals, batch);
   return 0;
 }
+
+int pdt_train_number_altered(pdt_nn_sidecar_batch *b, int32_t **sequences, pdt_arena *arena,
+                             pdt_error *err) {
+  pdt_nn_windows *w = &b->conditioning.windows;
+  int32_t *of, *items, blocks = b->blocks.n, plans = b->plans.n;
+  if (PDT_TAKE(arena, &of, blocks, err) || PDT_TAKE(arena, &items, w->first[w->n], err)) return -1;
+  for (int32_t i = 0, s = 0; i < blocks; i++) {
+    while (b->blocks.begin[i] >= b->sequences.begin[s + 1]) s++;
+    of[i] = s;
+  }
+  for (int32_t i = 0; i < blocks; i++)
+    for (int32_t j = w->first[i]; j < w->first[i + 1]; j++) {
+      int32_t from = w->items[j] - plans;
+      bool siblings = from >= 0 && of[from] != of[i];
+      items[j] = w->items[j] + (siblings ? blocks : 0);
+    }
+  w->items = items;
+  b->conditioning.n_notes += blocks;
+  *sequences = of;
+  return 0;
+}

@@ -113,4 +113,10 @@ int pdt_train_batch(pdt_nn_sidecar_batch *batch, const pdt_train_entry *const *e
                     const pdt_train_rounds *rules, const pdt_train_losses *losses,
                     const pdt_train_totals *totals, pdt_arena *arena, pdt_error *err);
 
+/* Numbers siblings' notes in the windows of a batch as the altered ones
+ * (pdt_nn_step_options.alter); *sequences [Nb], in the arena: whose blocks they are. Errors:
+ * MEMORY. */
+int pdt_train_number_altered(pdt_nn_sidecar_batch *batch, int32_t **sequences, pdt_arena *arena,
+                             pdt_error *err);
+
 #endif

@@ -75,15 +75,25 @@ int pdt_train_state_write(const char *path, const pdt_train_identity *identity,
   return rc;
 }
 
+/* Where two lists with commas begin to differ: behind the last comma that both have before that. */
+static size_t first_difference(const char *a, const char *b) {
+  size_t item = 0;
+  for (size_t i = 0; a[i] && a[i] == b[i]; i++)
+    if (a[i] == ',') item = i + 1;
+  while (a[item] == ' ' && b[item] == ' ') item++;
+  return item;
+}
+
 static int expect_text(const pdt_safetensors *file, const char *key, const char *expected,
                        pdt_error *err) {
   const char *found = pdt_safetensors_metadata(file, key);
   if (found && strcmp(found, expected) == 0) return 0;
-  return pdt_fail(
-      err, PDT_ERROR_INPUT,
-      "%.200s: %s: this run has '%.250s', the checkpoint '%.250s' (hint: resume with the "
-      "options and data it was started with)",
-      file->path, key, expected, found ? found : "none");
+  size_t from = found ? first_difference(expected, found) : 0;
+  return pdt_fail(err, PDT_ERROR_INPUT,
+                  "%.200s: %s: this run has %s'%.100s', the checkpoint %s'%.100s' (hint: resume "
+                  "with the options and data it was started with)",
+                  file->path, key, from ? "... " : "", expected + from, from ? "... " : "",
+                  found ? found + from : "none");
 }
 
 static int read_step(const pdt_safetensors *file, int64_t *step, pdt_error *err) {

@@ -822,23 +822,59 @@ static void check_lower(end_to_end *e, double loss) {
   free(x);
 }
 
+/* What siblings read of notes: half of each. */
+static void halve(void *context, const double *notes, double *altered) {
+  (void)context;
+  for (int i = 0; i < S_BLOCKS * 6; i++) altered[i] = notes[i] / 2;
+}
+
+/* Zeros, which are constants, as what siblings read is to gradients. */
+static void erase(void *context, const double *notes, double *altered) {
+  (void)notes;
+  assert_null(context);
+  memset(altered, 0, S_BLOCKS * 6 * sizeof *altered);
+}
+
+/* Siblings' notes numbered as those that are altered. */
+static const int32_t s_altered_items[] = {
+    0, 4 + S_BLOCKS, 2, 0, 0, 3 + S_BLOCKS, 2 + S_BLOCKS, 4, 1, 1, 6};
+
+static void alter_notes(end_to_end *e, void (*alter)(void *, const pdt_real *, pdt_real *)) {
+  e->batch.conditioning.windows.items = s_altered_items;
+  e->batch.conditioning.n_notes += S_BLOCKS;
+  e->options.alter = alter;
+  e->options.alter_always = true;
+}
+
+/* Altered notes reach siblings: half of a note is another loss than nothing. */
+static void check_altered(end_to_end *e, double loss) {
+  e->options.alter = halve;
+  assert_true(step_loss(e) != loss);
+  e->options.alter = erase;
+  assert_true(step_loss(e) == loss);
+}
+
 /* Every parameter of the sidecar through all losses, the trunk, and both passes; the pool reads the
- * final states, those below all that is conditioned, and those amid. */
+ * final states, those below all that is conditioned, and those amid; at last siblings read nothing.
+ */
 static void test_end_to_end(void **state) {
   fixture *f = *state;
   labels l = labels_new(f);
-  static const int32_t pools[] = {0, 0, 0, 0, 1, 1, 3, 3};
-  for (int i = 0; i < 8; i++) {
+  static const int32_t pools[] = {0, 0, 0, 0, 1, 1, 3, 3, 0, 1, 0};
+  for (int i = 0; i < 11; i++) {
     end_to_end e;
     pdt_error err = {0};
     pdt_nn_step_sums sums;
-    end_to_end_new(&e, f, i & 1 || pools[i], i & 2 || (pools[i] && i & 1), pools[i], &l);
+    bool alters = i >= 8, student = alters ? i < 10 : i & 2 || (pools[i] && i & 1);
+    end_to_end_new(&e, f, i & 1 || pools[i], student, pools[i], &l);
+    if (alters) alter_notes(&e, erase);
     pdt_arena_reset(&f->arena);
     if (pdt_nn_sidecar_step(&e.trunk, &e.s.sidecar, &e.batch, &e.options, true, &sums, NULL,
                             &f->arena, &err))
       fail_msg("%s", err.message);
     assert_true(step_sum(&sums) == step_loss(&e));
     check_lower(&e, step_sum(&sums));
+    if (alters) check_altered(&e, step_sum(&sums));
     const pdt_nn_parameters *p = &e.s.sidecar.parameters;
     int untouched = 0;
     for (int32_t j = 0; j < p->n; j++) {

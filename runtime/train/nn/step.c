@@ -6,7 +6,7 @@ static const double eps = 1e-6; /* of Norm */
 
 /* One reading of the batch under some notes, and the gradients that come back to it. */
 typedef struct reading {
-  const pdt_real *notes; /* [entries + Nb, dn] */
+  const pdt_real *notes; /* [entries + Nb, dn], and [Nb, dn] more where some are altered */
   pdt_nn_condition condition;
   pdt_nn_pass trunk;
   pdt_nn_pool_pass pool;
@@ -16,7 +16,7 @@ typedef struct reading {
   pdt_real *dread;      /* [R, d] the same, or NULL where nothing below it learns */
   pdt_real *dpooled;    /* [Nb, p] */
   pdt_real *dnote;      /* [Nb, dn] */
-  pdt_real *dnotes;     /* [entries + Nb, dn] */
+  pdt_real *dnotes;     /* as notes */
 } reading;
 
 typedef struct step {
@@ -87,7 +87,8 @@ static int take_gradients(step *s, reading *r, pdt_error *err) {
   if (PDT_TAKE_ZEROS(s->arena, &r->dstates, s->rows * s->d, err) ||
       PDT_TAKE_ZEROS(s->arena, &r->dpooled, s->Nb * s->p, err) ||
       PDT_TAKE_ZEROS(s->arena, &r->dnote, s->Nb * s->dn, err) ||
-      PDT_TAKE_ZEROS(s->arena, &r->dnotes, (s->entries + s->Nb) * s->dn, err))
+      PDT_TAKE_ZEROS(s->arena, &r->dnotes,
+                     (s->entries + (s->options->alter ? 2 : 1) * s->Nb) * s->dn, err))
     return -1;
   if (!s->options->through_trunk || s->below) return 0;
   r->dread = r->dstates;
@@ -267,7 +268,7 @@ static int gather_notes(step *s, const pdt_real *plan_notes, const pdt_real *not
   pdt_real *own = *out + plans, *read = own + blocks;
   if (plan_notes) memcpy(*out, plan_notes, (size_t)plans * sizeof **out);
   memcpy(own, notes, (size_t)blocks * sizeof **out);
-  if (o->alter && plan_notes)
+  if (o->alter && (plan_notes || o->alter_always))
     o->alter(o->alter_context, own, read);
   else if (o->alter)
     memcpy(read, notes, (size_t)blocks * sizeof **out);

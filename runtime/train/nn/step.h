@@ -37,12 +37,13 @@ typedef struct pdt_nn_step_options {
                          notes do not depend on what is read, one pass reads its own */
   bool through_trunk; /* gradients go back through the trunk: SNC, adapters, plan notes */
   bool close_reaches; /* L_cov and L_ready also teach what their heads read */
-  /* Not NULL, of a step without gradients: the batch has 2 Nb notes of blocks, of which it numbers
-   * the second half, from n_entries + Nb on, as what siblings read. With student_notes the last
-   * pass reads there what this makes of the notes that were written, [Nb, dn] both; other passes
-   * read notes as they are. */
+  /* Not NULL: the batch has 2 Nb notes of blocks, of which it numbers the second half, from
+   * n_entries + Nb on, as what siblings read. With student_notes the last pass reads there what
+   * this makes of the notes that were written, [Nb, dn] both; other passes read notes as they are,
+   * unless always altered. Gradients end at what it makes. */
   void (*alter)(void *context, const pdt_real *notes, pdt_real *altered);
   void *alter_context;
+  bool alter_always; /* what teachers wrote, too */
 } pdt_nn_step_options;
 
 typedef struct pdt_nn_step_sums {
