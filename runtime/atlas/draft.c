@@ -27,7 +27,8 @@ static int32_t draw_value(pdt_draft *d, int32_t type) {
 /* Any word, written as names of a type are. */
 static const char *draw_word(pdt_draft *d, int32_t type) {
   bool capital = pdt_atlas_any_capital(d->world, type);
-  return d->any->words[capital][pdt_draw(&d->draws, d->any->n[capital])];
+  int32_t i = pdt_draw(&d->draws, d->any->n[capital]);
+  return &d->any->words[capital][i][0];
 }
 
 /* A name of a type: which of its own, or -1 and any word. */
