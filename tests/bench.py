@@ -138,6 +138,14 @@ def against(pdt, _):
     return None
 
 
+def train_against(*_):
+    """bench/train-against says what it lacks, before it builds or fetches anything."""
+    result = subprocess.run([os.path.join(harness.ROOT, "bench", "train-against"), "--torch", "false"], capture_output=True, text=True)
+    if result.returncode != 77 or not result.stderr.startswith("skipped: false has no torch") or result.stdout:
+        return f"status {result.returncode}: {result.stdout}{result.stderr}"
+    return None
+
+
 def curves(pdt, _):
     """bench/curves: a row and a line a value, of the entries and seeds asked for, and plots that are XML."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -198,7 +206,7 @@ def misuse(pdt, _):
 
 def main():
     pdt, ranks = harness.arguments("2")
-    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, against, curves, serve, misuse)])
+    harness.run_checks([(f.__name__, lambda f=f: f(pdt, ranks)) for f in (throughput, scaling, boundary, decode, against, train_against, curves, serve, misuse)])
 
 
 if __name__ == "__main__":
