@@ -298,7 +298,8 @@ def sweeps(e):
     if [(row["arm"], row["settings"]["block_tokens"]) for row in rows] != [("blind", 4), ("blind", 8), ("text-bus", 4), ("text-bus", 8)]:
         return f"tau: {[row['row'] for row in rows]}"
     for key, setting, values in (("horizon", "horizon", [6, 24]), ("attempts", "max_attempts", [1, 3]), ("temperature", "temperature", [0.0, 1.0]),
-                                 ("top-p", "top_p", [0.5, 1.0])):
+                                 ("top-p", "top_p", [0.5, 1.0]), ("policy", "policy", ["selective", "global"]),
+                                 ("retry-temperature", "retry_temperature", [0.0, 2.0])):
         rows = e.rows("--sweep", f"{key}={values[0]},{values[1]}", "--no-teacher", "--count", "2")
         if [row["settings"][setting] for row in rows] != values or timeless(rows)[0]["run"] == rows[1]["run"]:
             return f"{key}: {rows}"
@@ -364,7 +365,8 @@ def refusals(e):
         ("no data", [*bare, "--model", e.path("m"), "--sidecar", e.path("s.safetensors")], 2, "--data is missing"),
         ("unknown arm", e.command("--arms", "system,magic"), 2, "found 'magic'"),
         ("no arm", e.command("--arms", ","), 2, "--arms: expected at least one"),
-        ("unknown sweep", e.command("--sweep", "policy=3"), 2, "--sweep: expected gamma, delay"),
+        ("unknown sweep", e.command("--sweep", "seed=3"), 2, "--sweep: expected gamma, delay"),
+        ("sweep of an unknown name", e.command("--sweep", "policy=3"), 2, "policy: expected"),
         ("sweep of nothing", e.command("--sweep", "gamma="), 2, "--sweep: expected gamma, delay"),
         ("sweep without values", e.command("--sweep", "gamma"), 2, "--sweep: expected gamma, delay"),
         ("sweep out of range", e.command("--sweep", "gamma=0.5,3"), 2, "--sweep gamma: expected a number from 0 to 1, found '3'"),

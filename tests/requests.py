@@ -317,7 +317,7 @@ class Checks:
         return [
             {"prompt": prompt, "sections": headings[: 1 + i % 4], "session": 40 + i // 2,
              "settings": {"max_tokens": 10 + 17 * (i % 5), "temperature": 0.8, "seed": i, "max_rounds": 4 if i % 4 == 3 else 500,
-                          "max_attempts": 2 + i % 3, "gamma": [0.5, 0.99][i % 2], "policy": ["selective", "stall", "global"][i % 3]}}
+                          "max_attempts": 2 + i % 3, "gamma": [0.5, 0.99][i % 2], "policy": ["selective", "stall", "global", "local"][i % 4]}}
             for i in range(n)
         ]
 

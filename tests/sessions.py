@@ -31,7 +31,7 @@ def make_requests(case):
         r["prompt_ids"] = r["prompt_ids"][: 3 + i % 9]
         r["settings"].update(
             streams=1 + i % 4, max_tokens=4 + 3 * (i % 5), seed=i, block_tokens=2 + i % 3, reveal_delay=1 + i % 3,
-            window=3 + i, temperature=[0.0, 0.9][i % 2], policy=["selective", "stall", "global"][i % 3], horizon=8 + i,
+            window=3 + i, temperature=[0.0, 0.9][i % 2], policy=["selective", "stall", "global", "local"][i % 4], horizon=8 + i,
         )
         if i % 4 == 1:
             r["prefix_ids"] = [[7] * (k + 1) for k in range(r["settings"]["streams"])]

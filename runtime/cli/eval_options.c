@@ -45,8 +45,8 @@ static const struct argp_option options[] = {
      "named alone (default sequential,blind,notes,system; with --sweep system)",
      1},
     {"sweep", KEY_SWEEP, "KEY=X,Y,...", 0,
-     "a row of every arm for each value of gamma, delay, tau, window, horizon, attempts, "
-     "temperature, top-p or streams (entries of so many sections alone)",
+     "a row of every arm for each value of gamma, delay, tau, window, horizon, policy, attempts, "
+     "temperature, retry-temperature, top-p or streams (entries of so many sections alone)",
      1},
     {"bus", KEY_BUS, "MODE,...", 0,
      "what do notes carry? Rows of every arm with notes (default notes) as they are, and with the "
@@ -100,8 +100,10 @@ static const sweep_key sweep_keys[] = {
     {"tau", "block_tokens"},
     {"window", "window"},
     {"horizon", "horizon"},
+    {"policy", "policy"},
     {"attempts", "max_attempts"},
     {"temperature", "temperature"},
+    {"retry-temperature", "retry_temperature"},
     {"top-p", "top_p"},
     {"streams", NULL},
 };
@@ -158,11 +160,10 @@ static const sweep_key *split_sweep(char *text, char **values, struct argp_state
   *values = equals ? equals + 1 : NULL;
   for (size_t i = 0; i < sizeof sweep_keys / sizeof *sweep_keys && equals; i++)
     if (strcmp(text, sweep_keys[i].name) == 0 && **values) return &sweep_keys[i];
-  argp_error(
-      state,
-      "--sweep: expected gamma, delay, tau, window, horizon, attempts, temperature, top-p or "
-      "streams, '=' and values, found '%s%s%s'",
-      text, equals ? "=" : "", equals ? *values : "");
+  argp_error(state,
+             "--sweep: expected gamma, delay, tau, window, horizon, policy, attempts, temperature, "
+             "retry-temperature, top-p or streams, '=' and values, found '%s%s%s'",
+             text, equals ? "=" : "", equals ? *values : "");
   return NULL;
 }
 

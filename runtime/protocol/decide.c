@@ -12,6 +12,7 @@ pdt_action pdt_decide_block(const pdt_vote *vote, bool gate, double gamma, pdt_p
   if (gate) return PDT_ACTION_COMMIT;
   if (!pdt_is_ready(vote->readiness, gamma))
     return exhausted ? PDT_ACTION_FORCE : PDT_ACTION_ROLLBACK;
+  if (policy == PDT_LOCAL) return PDT_ACTION_COMMIT;
   return policy == PDT_GLOBAL && !exhausted ? PDT_ACTION_ROLLBACK : PDT_ACTION_HOLD;
 }
 
@@ -35,14 +36,14 @@ const char *pdt_fault_name(pdt_fault fault) {
   return names[fault];
 }
 
-static const char *const policy_names[] = {"selective", "stall", "global"};
+static const char *const policy_names[] = {"selective", "stall", "global", "local"};
 
 const char *pdt_policy_name(pdt_policy policy) {
   return policy_names[policy];
 }
 
 bool pdt_policy_parse(const char *name, pdt_policy *out) {
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < PDT_POLICIES; i++)
     if (strcmp(name, policy_names[i]) == 0) {
       *out = (pdt_policy)i;
       return true;

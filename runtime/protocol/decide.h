@@ -4,12 +4,21 @@
 
 #include "base/types.h"
 
-typedef enum pdt_policy { PDT_SELECTIVE, PDT_STALL, PDT_GLOBAL } pdt_policy;
+/* What becomes of a strong block when the gate fails: it is held, the stream waiting or not, rolled
+ * back too, or committed. The last is ours (tests/oracle/EXTENSIONS.md). The values are those of
+ * Policy in proto/pdt.proto. */
+typedef enum pdt_policy {
+  PDT_SELECTIVE,
+  PDT_STALL,
+  PDT_GLOBAL,
+  PDT_LOCAL,
+  PDT_POLICIES
+} pdt_policy;
 
 /* What becomes of a stream's block. The values are those of Action in proto/pdt.proto. */
 typedef enum pdt_action {
   PDT_ACTION_NONE,     /* the stream emitted nothing */
-  PDT_ACTION_COMMIT,   /* the gate passed: all its pending blocks are committed */
+  PDT_ACTION_COMMIT,   /* the gate passed, or policy `local` and strong: its blocks are committed */
   PDT_ACTION_HOLD,     /* strong, but the gate failed: the block stays pending, its note is out */
   PDT_ACTION_ROLLBACK, /* weak: pending blocks are dropped and made again */
   PDT_ACTION_FORCE,    /* weak and out of attempts: committed and flagged */
@@ -51,7 +60,7 @@ const char *pdt_action_name(pdt_action action);
 /* "logits", "readiness", "note", "coverage", "withdrawn", "none". */
 const char *pdt_fault_name(pdt_fault fault);
 
-/* "selective", "stall", "global"; and back, false when unknown. */
+/* "selective", "stall", "global", "local"; and back, false when unknown. */
 const char *pdt_policy_name(pdt_policy policy);
 bool pdt_policy_parse(const char *name, pdt_policy *out);
 

@@ -13,9 +13,10 @@ int32_t pdt_stream_most_tokens(const pdt_stream_limits *limits, int32_t max_roun
 }
 
 /* Most blocks that wait for a commit: all but the newest leave room for one more below the horizon,
- * and behind a stalling stream's there is none. */
+ * and behind a stalling stream's there is none; under policy `local` none waits. */
 static int32_t most_pending(const pdt_stream_limits *limits, int32_t blocks) {
-  int32_t most = limits->policy == PDT_STALL ? 1 : limits->horizon / limits->block_tokens;
+  bool one = limits->policy == PDT_STALL || limits->policy == PDT_LOCAL;
+  int32_t most = one ? 1 : limits->horizon / limits->block_tokens;
   return most < 1 ? 1 : most < blocks ? most : blocks;
 }
 
@@ -144,7 +145,8 @@ int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_r
     append_block(s, limits, round, verdict);
   bool forced = verdict->action == PDT_ACTION_FORCE;
   if (forced) s->forced[s->n_forced++] = round;
-  if (s->n_pending > 0 && (gate || forced)) commit(s, limits->slots);
+  bool all = gate || forced || verdict->action == PDT_ACTION_COMMIT;
+  if (s->n_pending > 0 && all) commit(s, limits->slots);
 
   bool complete = s->n_tokens > 0 && (s->ended || s->n_tokens >= limits->max_tokens);
   bool at_horizon = s->n_tokens - s->n_committed + limits->block_tokens > limits->horizon;

@@ -16,6 +16,7 @@ static_assert(sizeof(pdt_policy) == 4 && sizeof(Pdt__Policy) == 4 && sizeof(doub
 static_assert(PDT__POLICY__POLICY_SELECTIVE == (int)PDT_SELECTIVE, "policies share their values");
 static_assert(PDT__POLICY__POLICY_STALL == (int)PDT_STALL, "policies share their values");
 static_assert(PDT__POLICY__POLICY_GLOBAL == (int)PDT_GLOBAL, "policies share their values");
+static_assert(PDT__POLICY__POLICY_LOCAL == (int)PDT_LOCAL, "policies share their values");
 
 /* Numbers of one size have the same bits in both: an integer above 2^31 in a message becomes a
  * negative one, which no setting may be. */

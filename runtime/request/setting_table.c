@@ -43,7 +43,7 @@ const pdt_setting pdt_setting_table[PDT_SETTINGS] = {
     {"gamma", "R", "readiness that the gate asks for, 0 to 1", SIDECARS, REAL(0, 1, gamma, gamma)},
     {"policy", "NAME",
      "when the gate fails: selective holds strong streams, stall makes them wait, global rolls "
-     "them back",
+     "them back, local commits them",
      .fallback = PDT_SELECTIVE, POLICY(limits.policy, policy)},
     {"max_attempts", "N", "attempts at a block before it is forced", .fallback = 4,
      INTEGER(1, 1 << 20, max_attempts, max_attempts)},

@@ -71,7 +71,7 @@ static int read_policy(const reader *in, const pdt_setting *setting, pdt_policy 
   if (pdt_json_string_or(in->settings, in->where, setting->key, &name, in->err)) return -1;
   if (!pdt_policy_parse(name, policy))
     return pdt_fail(in->err, PDT_ERROR_USAGE,
-                    "%s: %s: expected selective, stall or global, found '%s'", in->where,
+                    "%s: %s: expected selective, stall, global or local, found '%s'", in->where,
                     setting->key, name);
   return 0;
 }
@@ -176,9 +176,9 @@ static int check_setting(const pdt_settings *s, const pdt_setting *setting, cons
     double number = *(const double *)value;
     if (!(number >= setting->low && number <= setting->high))
       return bad_real(where, setting, number, PDT_ERROR_INPUT, err);
-  } else if (setting->kind == PDT_SETTING_POLICY && *(const pdt_policy *)value > PDT_GLOBAL) {
-    return pdt_fail(err, PDT_ERROR_INPUT, "%s: %s: expected 0 to 2, found %d", where, setting->key,
-                    (int)*(const pdt_policy *)value);
+  } else if (setting->kind == PDT_SETTING_POLICY && *(const pdt_policy *)value >= PDT_POLICIES) {
+    return pdt_fail(err, PDT_ERROR_INPUT, "%s: %s: expected 0 to %d, found %d", where, setting->key,
+                    PDT_POLICIES - 1, (int)*(const pdt_policy *)value);
   }
   return 0;
 }

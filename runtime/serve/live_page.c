@@ -19,7 +19,7 @@ static void put_setting(FILE *out, const pdt_setting *s) {
   pdt_json_put_string(out, fallback, strlen(fallback));
   if (s->kind == PDT_SETTING_POLICY) {
     fputs(",\"values\":[", out);
-    for (int i = PDT_SELECTIVE; i <= PDT_GLOBAL; i++)
+    for (int i = PDT_SELECTIVE; i < PDT_POLICIES; i++)
       fprintf(out, "%s\"%s\"", i > PDT_SELECTIVE ? "," : "", pdt_policy_name((pdt_policy)i));
     fputs("]}", out);
     return;

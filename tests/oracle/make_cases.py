@@ -218,6 +218,8 @@ CASES = {
     "note-query": ("qwen3", "F32", dict(streams=3, note_query=True), dict(gamma="mid")),
     # what was rolled back is drawn, where first attempts are not (EXTENSIONS.md)
     "retry-temperature": ("llama", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=5, retry_temperature=1.2, seed=3)),
+    # strong blocks are committed whatever others do (EXTENSIONS.md)
+    "local-policy": ("qwen2", "F32", dict(streams=3), dict(gamma="mid", policy="local", max_attempts=3, temperature=0.9)),
     # sliding windows (EXTENSIONS.md): rollbacks put the position back behind where a window began
     "short-window": (
         "mistral-window", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=3, prefixes=True),

@@ -380,7 +380,7 @@ def decide(emitted, attempts, gamma, policy, max_attempts):
     """3.7, eq. 11, the coordinator's whole decision: (gate, {stream: action}).
 
     emitted, attempts: {stream: readiness}, {stream: earlier attempts since its commit point}.
-    commit    the gate passed: all pending blocks of every stream are committed
+    commit    the gate passed: all pending blocks of every stream are committed; or policy local and strong
     hold      strong, but the gate failed: the block stays pending, its note is published
     rollback  weak: pending blocks are dropped, to be regenerated
     force     weak, and out of attempts: this stream's pending blocks are committed and flagged
@@ -394,7 +394,7 @@ def decide(emitted, attempts, gamma, policy, max_attempts):
         elif r <= gamma:
             actions[k] = "force" if exhausted else "rollback"
         else:
-            actions[k] = "rollback" if policy == "global" and not exhausted else "hold"
+            actions[k] = "commit" if policy == "local" else "rollback" if policy == "global" and not exhausted else "hold"
     return gate, actions
 
 
@@ -402,7 +402,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
     """Run one session to the end; returns a trace dict (JSON-serialisable).
 
     cfg: streams, block_tokens (tau), reveal_delay (Delta >= 1), window (B), horizon (H tokens),
-         gamma, policy (selective|stall|global), max_attempts, max_tokens (per stream), max_rounds,
+         gamma, policy (selective|stall|global|local), max_attempts, max_tokens (per stream), max_rounds,
          temperature, top_k, top_p, seed; optional: retry_temperature, keep_order.
     plan_ids: slot ids given by the caller instead of the planner's. prefixes: token ids, one list
     a stream, that the stream reads after the prompt before it generates (not counted as output).
@@ -497,7 +497,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
                 bus.publish(round_, s.index, note)
             if action == "force":
                 s.forced.append(round_)
-            if s.pending and (gate or action == "force"):
+            if s.pending and (gate or action in ("commit", "force")):
                 for _, _, coverage in s.pending:
                     best_coverage[s.index] = np.maximum(best_coverage[s.index], coverage)
                 s.committed, s.pending, s.attempt = s.tokens(), [], 0

@@ -15,7 +15,7 @@ import numpy as np
 
 import pdt_oracle as pdt
 
-POLICIES = ("selective", "stall", "global")
+POLICIES = ("selective", "stall", "global", "local")
 CLEAR = 1e-9  # a choice whose cumulative probability lies nearer to its bound may go either way
 
 

@@ -30,7 +30,7 @@ static void rules(void **state) {
   const pdt_vote strong[] = {{0, 0, 0.9F}, {2, 3, 0.8F}};
   const pdt_vote mixed[] = {{0, 0, 0.9F}, {1, 0, 0.2F}, {5, 1, 0.4F}, {6, 1, 0.7F}};
   assert_string_equal(decision(NULL, 0, 0.5, PDT_SELECTIVE, 4, t), "+");
-  for (pdt_policy p = PDT_SELECTIVE; p <= PDT_GLOBAL; p++) /* the gate passed: attempts or not */
+  for (pdt_policy p = PDT_SELECTIVE; p < PDT_POLICIES; p++) /* the gate passed: attempts or not */
     assert_string_equal(decision(strong, 2, 0.5, p, 1, t), "+CC");
   for (pdt_policy p = PDT_SELECTIVE; p <= PDT_STALL; p++) {
     assert_string_equal(decision(mixed, 4, 0.5, p, 4, t), "-HRRH");
@@ -40,6 +40,8 @@ static void rules(void **state) {
   assert_string_equal(decision(mixed, 4, 0.5, PDT_GLOBAL, 4, t), "-RRRR");
   assert_string_equal(decision(mixed, 4, 0.5, PDT_GLOBAL, 2, t), "-RRFH");
   assert_string_equal(decision(mixed, 4, 0.5, PDT_GLOBAL, 1, t), "-HFFH");
+  assert_string_equal(decision(mixed, 4, 0.5, PDT_LOCAL, 4, t), "-CRRC");
+  assert_string_equal(decision(mixed, 4, 0.5, PDT_LOCAL, 1, t), "-CFFC");
 }
 
 static void the_threshold_itself_is_weak(void **state) {
@@ -58,12 +60,17 @@ static void the_threshold_itself_is_weak(void **state) {
   assert_string_equal(decision(no_number, 1, 0, PDT_SELECTIVE, 4, t), "-R");
 }
 
-/* The rules as a table: [is weak][has attempts left][policy is global]. */
-static pdt_action by_table(bool gate, bool weak, bool left, bool global) {
-  static const pdt_action table[2][2][2] = {
-      {{PDT_ACTION_HOLD, PDT_ACTION_HOLD}, {PDT_ACTION_HOLD, PDT_ACTION_ROLLBACK}},
-      {{PDT_ACTION_FORCE, PDT_ACTION_FORCE}, {PDT_ACTION_ROLLBACK, PDT_ACTION_ROLLBACK}}};
-  return gate ? PDT_ACTION_COMMIT : table[weak][left][global];
+/* The rules as a table: [is weak][has attempts left][policy]. */
+static pdt_action by_table(bool gate, bool weak, bool left, pdt_policy policy) {
+  enum {
+    C = PDT_ACTION_COMMIT,
+    H = PDT_ACTION_HOLD,
+    R = PDT_ACTION_ROLLBACK,
+    F = PDT_ACTION_FORCE
+  };
+  static const int table[2][2][PDT_POLICIES] = {{{H, H, H, C}, {H, H, R, C}},
+                                                {{F, F, F, F}, {R, R, R, R}}};
+  return gate ? PDT_ACTION_COMMIT : (pdt_action)table[weak][left][policy];
 }
 
 static void random_against_the_table(void **state) {
@@ -75,7 +82,7 @@ static void random_against_the_table(void **state) {
     pdt_action actions[MOST];
     int32_t n = numbers_int(&r, 0, MOST), weak = 0, most = numbers_int(&r, 1, 5);
     int32_t gamma = numbers_int(&r, 0, 8); /* in eighths, exact; few weak ones where it is small */
-    pdt_policy policy = (pdt_policy)numbers_int(&r, 0, 2);
+    pdt_policy policy = (pdt_policy)numbers_int(&r, 0, PDT_POLICIES - 1);
     for (int32_t i = 0; i < n; i++) {
       int32_t eighths = numbers_int(&r, 0, 8);
       votes[i] = (pdt_vote){i, numbers_int(&r, 0, 5), (float)eighths / 8};
@@ -86,7 +93,7 @@ static void random_against_the_table(void **state) {
     gates += gate;
     for (int32_t i = 0; i < n; i++)
       assert_int_equal(actions[i], by_table(gate, votes[i].readiness * 8 <= (float)gamma,
-                                            most - votes[i].attempt >= 2, policy == PDT_GLOBAL));
+                                            most - votes[i].attempt >= 2, policy));
   }
   assert_in_range(gates, 3000, 25000); /* both sides were seen */
 }
@@ -127,9 +134,9 @@ static void as_the_oracle(void **state) {
 static void names(void **state) {
   (void)state;
   static const char *const actions[] = {"none", "commit", "hold", "rollback", "force"};
-  static const char *const policies[] = {"selective", "stall", "global"};
+  static const char *const policies[] = {"selective", "stall", "global", "local"};
   for (int i = 0; i < 5; i++) assert_string_equal(pdt_action_name((pdt_action)i), actions[i]);
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < PDT_POLICIES; i++) {
     pdt_policy p;
     assert_string_equal(pdt_policy_name((pdt_policy)i), policies[i]);
     assert_true(pdt_policy_parse(policies[i], &p));

@@ -644,7 +644,7 @@ static void test_starts(void **state) {
              {7, "request 0: 0 prompt tokens"},
              {8, "request 0: its session and plan are not those that it names"},
              {9, "request 0: horizon: expected at least block_tokens, 4, found 3"},
-             {10, "request 0: policy: expected 0 to 2, found 3"}};
+             {10, "request 0: policy: expected 0 to 3, found 4"}};
   char *path = path_of("ends");
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     pdt_journal j;
@@ -661,7 +661,7 @@ static void test_starts(void **state) {
     if (bad[i].what == 7) o.request.message.n_prompt_ids = 0;
     if (bad[i].what == 8) o.request.message.session = 3;
     if (bad[i].what == 9) o.request.settings.horizon = 3;
-    if (bad[i].what == 10) o.request.settings.policy = (Pdt__Policy)3;
+    if (bad[i].what == 10) o.request.settings.policy = (Pdt__Policy)4;
     append_opening(&j, &o);
     close_journal(&j);
     expect_bad(path, bad[i].want);

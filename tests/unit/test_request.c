@@ -401,7 +401,7 @@ static void bad_settings(void **state) {
       {"top_p", "1.5", "found 1.5"},
       {"horizon", "0", "from 1 to 16777216"},
       {"horizon", "15", "expected at least block_tokens, 16, found 15"},
-      {"policy", "'none'", "expected selective, stall or global, found 'none'"}};
+      {"policy", "'none'", "expected selective, stall, global or local, found 'none'"}};
   /* of another type: the range is the setting's, and what was found does not read as an integer */
   static const refusal types[] = {
       {PDT_ERROR_INPUT, "{'prompt_ids':[1],'settings':{'window':64.0}}",

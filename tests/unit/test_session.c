@@ -34,7 +34,7 @@ static pdt_settings random_settings(numbers *r) {
                                    .horizon = block * numbers_int(r, 1, 4),
                                    .max_tokens = numbers_int(r, 1, 25),
                                    .slots = SLOTS,
-                                   .policy = (pdt_policy)numbers_int(r, 0, 2)}};
+                                   .policy = (pdt_policy)numbers_int(r, 0, PDT_POLICIES - 1)}};
 }
 
 /* What every active stream might emit, and the coordinator's decision about it. */

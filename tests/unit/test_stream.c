@@ -224,7 +224,8 @@ static void model_apply(model *m, pdt_round round, bool gate, pdt_action action,
     m->pending[m->n_pending++] = *block;
   }
   if (action == PDT_ACTION_FORCE) m->forced[m->n_forced++] = round;
-  if (m->n_pending == 0 || !(gate || action == PDT_ACTION_FORCE)) return;
+  bool all = gate || action == PDT_ACTION_COMMIT || action == PDT_ACTION_FORCE;
+  if (m->n_pending == 0 || !all) return;
   for (int32_t i = 0; i < m->n_pending; i++) m->committed[m->n_committed++] = m->pending[i];
   m->n_pending = 0;
   m->attempt = 0;
@@ -282,13 +283,14 @@ static void random_walk(numbers *r, int seen[5]) {
                                     .horizon = numbers_int(r, 1, 15),
                                     .max_tokens = numbers_int(r, 1, 30),
                                     .slots = SLOTS,
-                                    .policy = (pdt_policy)numbers_int(r, 0, 2)};
+                                    .policy = (pdt_policy)numbers_int(r, 0, PDT_POLICIES - 1)};
   pdt_stream_state s;
   model m = {0};
   new_stream(&s, &limits);
   for (pdt_round round = 1; round < 40 && !s.done; round++) {
     bool gate = numbers_int(r, 0, 2) == 0;
     pdt_action action = gate ? PDT_ACTION_COMMIT : (pdt_action)numbers_int(r, 2, 4);
+    if (limits.policy == PDT_LOCAL && action == PDT_ACTION_HOLD) action = PDT_ACTION_COMMIT;
     if (!pdt_stream_active(&s)) action = PDT_ACTION_NONE;
     seen[action]++;
     model_block block = random_block(r, round, pdt_stream_room(&s, &limits));
