@@ -152,6 +152,11 @@ def shipped(w):
     w.run("sidecar", "describe", "--model", MODEL, "--sidecar", SIDECAR, "--data", w.path("t.jsonl"), "--out", w.path("again"))
     if w.bytes_of_tensors(SIDECAR) != w.bytes_of_tensors(w.path("again")):
         return "tensors differ"
+    w.run("sidecar", "describe", "--model", MODEL, "--sidecar", SIDECAR, "--gamma", "0.625", "--out", w.path("other-gamma"))
+    if w.bytes_of_tensors(SIDECAR) != w.bytes_of_tensors(w.path("other-gamma")) or w.trained(w.path("other-gamma")) != w.trained(SIDECAR):
+        return "--gamma changes more than gamma"
+    if '"gamma":0.625' not in w.run("inspect", "--json", w.path("other-gamma")).out:
+        return "--gamma is not told"
     own, few = w.trained(SIDECAR), w.trained(w.path("again"))
     for key in ("headings", "plan_texts", "plan_ids", "prompt_ids"):
         if not set(few[key]) <= set(own[key]):
@@ -180,7 +185,7 @@ def refusals(w):
         harness.refusals([("a list", [*decode, w.path("list.st")], 1, "'trained': expected an object"),
                           ("no range", [*decode, w.path("range.st")], 1, "trained: streams")], "pdt decode: ")
         or harness.refusals([("other plan", [*describe, w.path("other.jsonl")], 1, "vocabulary 65536"),
-                             ("no data", describe[:-1], 2, "--data"), ("no file", [*describe, w.path("absent")], 1, "absent"),
+                             ("no data", describe[:-1], 2, "--data"), ("gamma", [*describe[:-1], "--gamma", "2"], 2, "from 0 to 1"), ("no file", [*describe, w.path("absent")], 1, "absent"),
                              ("no stage", [*describe, w.path("other.jsonl"), "--stages", "7"], 1, "vocabulary"),
                              ("its own file", [*describe[:-3], "--out", SIDECAR, "--data", w.path("t.jsonl")], 2, "would be lost"),
                              ("another sidecar", [*describe[:-3], "--out", w.path("again"), "--data", w.path("t.jsonl")], 2, "--overwrite"),

@@ -10,6 +10,7 @@ enum {
   OPT_DATA,
   OPT_STAGES,
   OPT_TEMPERATURE,
+  OPT_GAMMA,
   OPT_OUT,
   OPT_OVERWRITE
 };
@@ -21,14 +22,18 @@ static const struct argp_option options[] = {
     {"stages", OPT_STAGES, "A,B,...", 0,
      "in which stages: some of 0, 1, 2, 3, all, rollouts (default 0,1,2,3)", 0},
     {"temperature", OPT_TEMPERATURE, "X", 0, "of its rollouts", 0},
+    {"gamma", OPT_GAMMA, "R", 0, "readiness threshold that was chosen for it (default: as it was)",
+     0},
     {"out", OPT_OUT, "FILE", 0, "the sidecar to write", 0},
     {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a sidecar that is there", 0},
     {0},
 };
 
 static const char doc[] =
-    "Writes into a sidecar what it was trained with, and changes nothing else."
-    "\vpdt train does so by itself; this is for sidecars that were trained before it did, or "
+    "Writes into a sidecar what it was trained with, or the gamma that was chosen afterwards (pdt "
+    "eval --sweep gamma), and changes nothing else."
+    "\vThe former pdt train does by itself; this is for sidecars that were trained before it did, "
+    "or "
     "elsewhere. pdt decode and pdt eval warn of requests that are far from it, and pdt inspect "
     "shows it.\n\n"
     "Examples:\n"
@@ -36,7 +41,9 @@ static const char doc[] =
     "      --data train.jsonl --out sidecar.safetensors\n"
     "  pdt sidecar describe --model m --sidecar old.safetensors \\\n"
     "      --data a.jsonl --data b.jsonl --stages 0,1,2,3,rollouts \\\n"
-    "      --temperature 0.8 --out sidecar.safetensors\n";
+    "      --temperature 0.8 --out sidecar.safetensors\n"
+    "  pdt sidecar describe --model m --sidecar trained.safetensors \\\n"
+    "      --gamma 0.9 --out sidecar.safetensors\n";
 
 static error_t add_data(pdt_describe_options *o, const char *path, struct argp_state *state) {
   if (o->n_data == PDT_DESCRIBE_DATA) {
@@ -60,11 +67,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return add_data(o, arg, state);
   case OPT_TEMPERATURE:
     return pdt_cli_real(state, "temperature", arg, 0, 1e6, &o->temperature);
+  case OPT_GAMMA:
+    return pdt_cli_real(state, "gamma", arg, 0, 1, &o->gamma);
   case ARGP_KEY_ARG:
     return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
-    if (o->model && o->sidecar && o->out && o->n_data > 0) return 0;
-    argp_error(state, "expected --model, --sidecar, --data and --out");
+    if (o->model && o->sidecar && o->out && (o->n_data > 0 || o->gamma >= 0)) return 0;
+    argp_error(state, "expected --model, --sidecar, --out, and --data or --gamma");
     return EINVAL;
   default:
     return ARGP_ERR_UNKNOWN;
@@ -73,7 +82,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 
 int pdt_cmd_sidecar_describe(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
-  pdt_describe_options o = {.temperature = -1, .stages = "0,1,2,3"};
+  pdt_describe_options o = {.temperature = -1, .gamma = -1, .stages = "0,1,2,3"};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &o, err);
   if (parsed) return parsed < 0 ? -1 : 0;
   return pdt_describe(&o, err);

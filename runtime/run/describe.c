@@ -64,6 +64,8 @@ static int read_data(describing *d, const char *path, pdt_error *err) {
 
 /* Puts it into the config, in place of what was there. */
 static int gather(describing *d, pdt_error *err) {
+  if (d->options->gamma >= 0) d->config.defaults.gamma = d->options->gamma;
+  if (d->options->n_data == 0) return 0;
   if (pdt_lessons_new(&d->lessons, d->tokenizer, d->config.plan_vocab_size, d->trunk.vocab_size,
                       err))
     return -1;

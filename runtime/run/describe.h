@@ -1,4 +1,4 @@
-/* What a sidecar was trained with, told afterwards. */
+/* What a sidecar was trained with, and its gamma, told afterwards. */
 #ifndef PDT_RUN_DESCRIBE_H
 #define PDT_RUN_DESCRIBE_H
 
@@ -10,14 +10,15 @@ enum { PDT_DESCRIBE_DATA = 16 }; /* most data files */
 typedef struct pdt_describe_options {
   const char *model, *sidecar, *out; /* a directory, two files */
   const char *data[PDT_DESCRIBE_DATA];
-  int32_t n_data;
+  int32_t n_data;     /* 0: what it was trained with stays as it is told */
   const char *stages; /* "0,1,2" */
   bool overwrite;
   double temperature; /* of the rollouts; below 0: not given */
+  double gamma;       /* below 0: as it is */
 } pdt_describe_options;
 
-/* Writes the sidecar to `out`, its tensors as they were, with what the data files teach in its
- * config, and says so on standard output. Errors: USAGE, INPUT, IO, MEMORY. */
+/* Writes the sidecar to `out`, its tensors as they were, with what the data files teach and gamma
+ * in its config, and says so on standard output. Errors: USAGE, INPUT, IO, MEMORY. */
 int pdt_describe(const pdt_describe_options *options, pdt_error *err);
 
 #endif
