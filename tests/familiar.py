@@ -185,7 +185,8 @@ def refusals(w):
         harness.refusals([("a list", [*decode, w.path("list.st")], 1, "'trained': expected an object"),
                           ("no range", [*decode, w.path("range.st")], 1, "trained: streams")], "pdt decode: ")
         or harness.refusals([("other plan", [*describe, w.path("other.jsonl")], 1, "vocabulary 65536"),
-                             ("no data", describe[:-1], 2, "--data"), ("gamma", [*describe[:-1], "--gamma", "2"], 2, "from 0 to 1"), ("no file", [*describe, w.path("absent")], 1, "absent"),
+                             ("no data", describe[:-1], 2, "--data"), ("gamma", [*describe[:-1], "--gamma", "2"], 2, "from 0 to 1"),
+                             ("stages of no data", [*describe[:-1], "--gamma", "0.5", "--stages", "0"], 2, "expected --data"), ("no file", [*describe, w.path("absent")], 1, "absent"),
                              ("no stage", [*describe, w.path("other.jsonl"), "--stages", "7"], 1, "vocabulary"),
                              ("its own file", [*describe[:-3], "--out", SIDECAR, "--data", w.path("t.jsonl")], 2, "would be lost"),
                              ("another sidecar", [*describe[:-3], "--out", w.path("again"), "--data", w.path("t.jsonl")], 2, "--overwrite"),

@@ -33,8 +33,7 @@ static const char doc[] =
     "Writes into a sidecar what it was trained with, or the gamma that was chosen afterwards (pdt "
     "eval --sweep gamma), and changes nothing else."
     "\vThe former pdt train does by itself; this is for sidecars that were trained before it did, "
-    "or "
-    "elsewhere. pdt decode and pdt eval warn of requests that are far from it, and pdt inspect "
+    "or elsewhere. pdt decode and pdt eval warn of requests that are far from it, and pdt inspect "
     "shows it.\n\n"
     "Examples:\n"
     "  pdt sidecar describe --model m --sidecar old.safetensors \\\n"
@@ -52,6 +51,17 @@ static error_t add_data(pdt_describe_options *o, const char *path, struct argp_s
   }
   o->data[o->n_data++] = path;
   return 0;
+}
+
+static error_t check(const pdt_describe_options *o, struct argp_state *state) {
+  bool says_more = o->stages || o->temperature >= 0;
+  if (!o->model || !o->sidecar || !o->out || (o->n_data == 0 && o->gamma < 0))
+    argp_error(state, "expected --model, --sidecar, --out, and --data or --gamma");
+  else if (o->n_data == 0 && says_more)
+    argp_error(state, "--stages and --temperature say how --data was used: expected --data");
+  else
+    return 0;
+  return EINVAL;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state) {
@@ -72,9 +82,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
   case ARGP_KEY_ARG:
     return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
-    if (o->model && o->sidecar && o->out && (o->n_data > 0 || o->gamma >= 0)) return 0;
-    argp_error(state, "expected --model, --sidecar, --out, and --data or --gamma");
-    return EINVAL;
+    return check(o, state);
   default:
     return ARGP_ERR_UNKNOWN;
   }
@@ -82,8 +90,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 
 int pdt_cmd_sidecar_describe(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
-  pdt_describe_options o = {.temperature = -1, .gamma = -1, .stages = "0,1,2,3"};
+  pdt_describe_options o = {.temperature = -1, .gamma = -1};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &o, err);
   if (parsed) return parsed < 0 ? -1 : 0;
+  if (!o.stages) o.stages = "0,1,2,3";
   return pdt_describe(&o, err);
 }
