@@ -62,7 +62,7 @@ static int read_data(describing *d, const char *path, pdt_error *err) {
   return rc;
 }
 
-/* Puts it into the config, in place of what was there. */
+/* Puts it, and gamma, into the config, in place of what was there. */
 static int gather(describing *d, pdt_error *err) {
   if (d->options->gamma >= 0) d->config.defaults.gamma = d->options->gamma;
   if (d->options->n_data == 0) return 0;

@@ -7,6 +7,9 @@
 #include "base/text_safe.h"
 #include "request/setting_table.h"
 
+/* A row's label, the first column of every table. */
+#define LABEL "%-28s"
+
 static double share(int64_t some, int64_t all) {
   return all > 0 ? (double)some / (double)all : NAN;
 }
@@ -30,7 +33,7 @@ void pdt_eval_print_head(FILE *out, const pdt_eval_entries *data, const pdt_eval
           "stream-rounds stalled a block",
           options->data, (long long)data->n, data->header.split ? ", split " : "",
           data->header.split ? data->header.split : "", data->header.hard ? ", hard" : "");
-  fprintf(out, "%-28s %7s %5s %6s %6s %5s %6s %6s %5s %5s %5s %6s %6s %6s %6s %6s %6s %6s %8s\n",
+  fprintf(out, LABEL " %7s %5s %6s %6s %5s %6s %6s %5s %5s %5s %6s %6s %6s %6s %6s %6s %6s %8s\n",
           "#arm", "contra%", "+-", "uses", "miss%", "dup", "malf%", "wrong%", "covP", "covR",
           "covF1", "aucRun", "aucTF", "slots%", "roll%", "hold%", "stall%", "force%", "tok/s");
 }
@@ -41,7 +44,7 @@ void pdt_eval_print_row(FILE *out, const pdt_eval_row *row) {
   const pdt_run_stats *s = &f->stats;
   const pdt_ratio contradictions = pdt_judge_contradictions(c);
   int64_t blocks = blocks_of(s);
-  fprintf(out, "%-28s", row->options->label);
+  fprintf(out, LABEL, row->options->label);
   cell(out, 7, 2, 100 * contradictions.share);
   cell(out, 5, 2, 100 * contradictions.half);
   fprintf(out, " %6lld", (long long)c->uses);
@@ -69,13 +72,13 @@ void pdt_eval_print_causes(FILE *out, const pdt_eval_row *rows, int32_t n) {
                "states two facts; the stated name was split over two blocks; first token right, a "
                "later one wrong; another name of the type; none of its names; mistaken: all that "
                "tell another name of the type\n");
-  fprintf(out, "%-28s %7s", "#arm", "all");
+  fprintf(out, LABEL " %7s", "#arm", "all");
   for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
     fprintf(out, " %9s", pdt_judge_cause_name((pdt_judge_cause)i));
   fprintf(out, " %9s\n", "mistaken");
   for (int32_t r = 0; r < n; r++) {
     const pdt_judge_counts *c = &rows[r].figures.counts;
-    fprintf(out, "%-28s %7lld", rows[r].options->label, (long long)c->contradictions);
+    fprintf(out, LABEL " %7lld", rows[r].options->label, (long long)c->contradictions);
     for (int i = 0; i < PDT_JUDGE_CAUSES; i++) fprintf(out, " %9lld", (long long)c->causes[i]);
     fprintf(out, " %9lld\n", (long long)c->mistaken);
   }
@@ -101,7 +104,7 @@ static void print_read_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
 void pdt_eval_print_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
   fprintf(out, "# uses by the name that the fact's own section states, and what part of them is "
                "contradicted: names of training; names held out of it; names that no list has\n");
-  fprintf(out, "%-28s %8s %7s %8s %7s %8s %7s\n", "#arm", "seen", "%", "held-out", "%", "unlisted",
+  fprintf(out, LABEL " %8s %7s %8s %7s %8s %7s\n", "#arm", "seen", "%", "held-out", "%", "unlisted",
           "%");
   for (int32_t r = 0; r < n; r++) {
     const pdt_judge_counts *c = &rows[r].figures.counts;
@@ -110,7 +113,7 @@ void pdt_eval_print_names(FILE *out, const pdt_eval_row *rows, int32_t n) {
                            c->held_out_contradictions, c->unlisted_contradictions};
     const int64_t uses[] = {c->uses - c->held_out_uses - c->unlisted_uses, c->held_out_uses,
                             c->unlisted_uses};
-    fprintf(out, "%-28s", rows[r].options->label);
+    fprintf(out, LABEL, rows[r].options->label);
     for (int i = 0; i < 3; i++) {
       fprintf(out, " %8lld", (long long)uses[i]);
       cell(out, 7, 2, 100 * share(bad[i], uses[i]));
@@ -133,7 +136,7 @@ static void print_altered(FILE *out, const pdt_eval_row *row) {
   const pdt_ratio none = {NAN, NAN};
   const pdt_ratio siblings = a ? pdt_ratio_of(&a->siblings) : none;
   const pdt_ratio elsewhere = a ? pdt_ratio_of(&a->elsewhere) : none;
-  fprintf(out, "%-28s", row->options->label);
+  fprintf(out, LABEL, row->options->label);
   cell(out, 7, 2, 100 * contradictions.share);
   cell(out, 5, 2, 100 * contradictions.half);
   cell(out, 8, 3, siblings.share);
@@ -172,15 +175,15 @@ void pdt_eval_print_bus(FILE *out, const pdt_eval_row *rows, int32_t n) {
           "and of all others; of uses of facts that were lent, those that tell the owner's "
           "value, and those that follow the notes. The author's marks: zero 0.75 or more on "
           "dependent tokens, 0.25 or less elsewhere; swap: the receiver follows\n");
-  fprintf(out, "%-28s %7s %5s %8s %6s %8s %6s %6s %6s %6s\n", "#arm", "contra%", "+-", "siblings",
+  fprintf(out, LABEL " %7s %5s %8s %6s %8s %6s %6s %6s %6s\n", "#arm", "contra%", "+-", "siblings",
           "+-", "others", "+-", "lent", "own%", "swap%");
   for (int32_t r = 0; r < n; r++) print_altered(out, &rows[r]);
   fprintf(out, "# bytes an entry, if what siblings are told were\n");
-  fprintf(out, "%-28s %7s %8s %8s %10s\n", "#arm", "contra%", "notes", "tokens", "their-k/v");
+  fprintf(out, LABEL " %7s %8s %8s %10s\n", "#arm", "contra%", "notes", "tokens", "their-k/v");
   for (int32_t r = 0; r < n; r++) {
     if (rows[r].options->setup.alter != PDT_ALTER_NONE) continue;
     const told_bytes told = told_of(&rows[r]);
-    fprintf(out, "%-28s", rows[r].options->label);
+    fprintf(out, LABEL, rows[r].options->label);
     cell(out, 7, 2, 100 * pdt_judge_contradictions(&rows[r].figures.counts).share);
     cell(out, 8, 0, told.notes);
     cell(out, 8, 0, told.tokens);
@@ -193,9 +196,9 @@ void pdt_eval_print_differences(FILE *out, const pdt_eval_row *rows, int32_t n) 
   if (n < 2) return;
   fprintf(out, "# contradictions less those of %s, points, paired by entry (95%% interval)\n",
           rows[0].options->label);
-  fprintf(out, "%-28s %7s %5s\n", "#arm", "points", "+-");
+  fprintf(out, LABEL " %7s %5s\n", "#arm", "points", "+-");
   for (int32_t r = 1; r < n; r++) {
-    fprintf(out, "%-28s", rows[r].options->label);
+    fprintf(out, LABEL, rows[r].options->label);
     cell(out, 7, 2, 100 * rows[r].difference.share);
     cell(out, 5, 2, 100 * rows[r].difference.half);
     fputc('\n', out);
@@ -285,11 +288,11 @@ void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
           "# tokens emitted, committed, and read as prompts (a text bus reads everything again "
           "in every round); rounds of an entry; of a section, coverage over all its blocks; "
           "aucAgr: label is ready, and agrees with what was visible\n");
-  fprintf(out, "%-28s %8s %8s %8s %7s %8s %5s %5s %6s %8s %8s\n", "#arm", "emitted", "commit",
+  fprintf(out, LABEL " %8s %8s %8s %7s %8s %5s %5s %6s %8s %8s\n", "#arm", "emitted", "commit",
           "read", "rounds", "seconds", "secP", "secR", "aucAgr", "unstated", "unfin");
   for (int32_t r = 0; r < n; r++) {
     const pdt_eval_figures *f = &rows[r].figures;
-    fprintf(out, "%-28s %8lld %8lld %8lld", rows[r].options->label,
+    fprintf(out, LABEL " %8lld %8lld %8lld", rows[r].options->label,
             (long long)f->stats.emitted_tokens, (long long)f->stats.committed_tokens,
             (long long)f->stats.prompt_tokens);
     cell(out, 7, 2, share(f->rounds, f->counts.entries));
