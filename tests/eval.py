@@ -189,6 +189,12 @@ def altered_notes(e):
             return f"{row['row']}: {bus}"
         if not any(abs(change[x]["nats"]) > 1e-4 for x in ("siblings", "others")):
             return f"{row['row']}: reading changes nothing: {change}"
+        if any(not change[x]["under"] - change[x]["nats"] > 0 for x in ("siblings", "others")):
+            return f"{row['row']}: what it was before is no cross-entropy: {change}"
+    before = {round(row["bus"]["change"]["siblings"]["under"] - row["bus"]["change"]["siblings"]["nats"], 4)
+              for row in rows[1:] if row["bus"]["mode"] not in BORROWED}
+    if len(before) != 1:
+        return f"the same notes, as they are, foretell {before}"
     rows = timeless(rows)
     if rows != timeless(e.rows("--bus", "all", data="lent.jsonl")):
         return "two runs differ"

@@ -129,20 +129,23 @@ static const pdt_altered *altered_of(const pdt_eval_row *row) {
   return row->teacher && mode != PDT_ALTER_NONE ? &row->teacher->altered[mode] : NULL;
 }
 
+/* A change with its interval, and what it left. */
+static void print_tokens(FILE *out, const pdt_altered_tokens *t) {
+  const pdt_ratio none = {NAN, NAN}, change = t ? pdt_ratio_of(&t->change) : none;
+  cell(out, 8, 3, change.share);
+  cell(out, 6, 3, change.half);
+  cell(out, 6, 3, t ? pdt_ratio_of(&t->under).share : NAN);
+}
+
 static void print_altered(FILE *out, const pdt_eval_row *row) {
   const pdt_judge_counts *c = &row->figures.counts;
   const pdt_ratio contradictions = pdt_judge_contradictions(c);
   const pdt_altered *a = altered_of(row);
-  const pdt_ratio none = {NAN, NAN};
-  const pdt_ratio siblings = a ? pdt_ratio_of(&a->siblings) : none;
-  const pdt_ratio elsewhere = a ? pdt_ratio_of(&a->elsewhere) : none;
   fprintf(out, LABEL, row->options->label);
   cell(out, 7, 2, 100 * contradictions.share);
   cell(out, 5, 2, 100 * contradictions.half);
-  cell(out, 8, 3, siblings.share);
-  cell(out, 6, 3, siblings.half);
-  cell(out, 8, 3, elsewhere.share);
-  cell(out, 6, 3, elsewhere.half);
+  print_tokens(out, a ? &a->siblings : NULL);
+  print_tokens(out, a ? &a->elsewhere : NULL);
   fprintf(out, " %6lld", (long long)c->lent_uses);
   cell(out, 6, 2, 100 * share(c->lent_own, c->lent_uses));
   cell(out, 6, 2, 100 * share(c->lent_followed, c->lent_uses));
@@ -170,13 +173,14 @@ void pdt_eval_print_bus(FILE *out, const pdt_eval_row *rows, int32_t n) {
   for (int32_t r = 0; r < n; r++) any = any || rows[r].options->setup.alter != PDT_ALTER_NONE;
   if (!any) return;
   fprintf(out,
-          "# what notes carry: contradictions; change of cross-entropy on the file's own text, "
-          "nats a token, of tokens that depend on siblings (facts that their notes have told) "
-          "and of all others; of uses of facts that were lent, those that tell the owner's "
+          "# what notes carry: contradictions; change of cross-entropy on the file's own text, and "
+          "what it is then, nats a token, of tokens that depend on siblings (facts that their "
+          "notes have told) and of all others; of uses of facts that were lent, those that tell "
+          "the owner's "
           "value, and those that follow the notes. The author's marks: zero 0.75 or more on "
           "dependent tokens, 0.25 or less elsewhere; swap: the receiver follows\n");
-  fprintf(out, LABEL " %7s %5s %8s %6s %8s %6s %6s %6s %6s\n", "#arm", "contra%", "+-", "siblings",
-          "+-", "others", "+-", "lent", "own%", "swap%");
+  fprintf(out, LABEL " %7s %5s %8s %6s %6s %8s %6s %6s %6s %6s %6s\n", "#arm", "contra%", "+-",
+          "siblings", "+-", "nats", "others", "+-", "nats", "lent", "own%", "swap%");
   for (int32_t r = 0; r < n; r++) print_altered(out, &rows[r]);
   fprintf(out, "# bytes an entry, if what siblings are told were\n");
   fprintf(out, LABEL " %7s %8s %8s %10s\n", "#arm", "contra%", "notes", "tokens", "their-k/v");
@@ -385,10 +389,12 @@ static json_t *teacher_json(const pdt_teacher_forced *t) {
       (json_int_t)t->entries);
 }
 
-static json_t *change_json(const pdt_ratio_sums *s) {
-  const pdt_ratio change = pdt_ratio_of(s);
-  return json_pack("{s:o,s:o,s:I}", "nats", pdt_json_number(change.share), "half_95",
-                   pdt_json_number(change.half), "tokens", (json_int_t)s->x);
+static json_t *change_json(const pdt_altered_tokens *t) {
+  const pdt_ratio change = pdt_ratio_of(&t->change);
+  return json_pack("{s:o,s:o,s:o,s:I}", "nats", pdt_json_number(change.share), "half_95",
+                   pdt_json_number(change.half), "under",
+                   pdt_json_number(pdt_ratio_of(&t->under).share), "tokens",
+                   (json_int_t)t->change.x);
 }
 
 /* What was done to notes; null where they are as they were written. */

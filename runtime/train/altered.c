@@ -101,14 +101,18 @@ static int read_entry(reading *r, pdt_altered_nats *out, pdt_arena *arena, pdt_e
 
 static void compare(const pdt_altered_nats *altered, const pdt_altered_nats *plain,
                     pdt_altered *out) {
-  double change[2] = {0}, tokens[2] = {0};
+  double change[2] = {0}, under[2] = {0}, tokens[2] = {0};
   for (int kind = 0; kind < PDT_NN_KINDS; kind++) {
     int of = kind == PDT_NN_USE || kind == PDT_NN_LATER;
     change[of] += altered->nats[kind] - plain->nats[kind];
+    under[of] += altered->nats[kind];
     tokens[of] += (double)altered->tokens[kind];
   }
-  pdt_ratio_add(&out->elsewhere, change[0], tokens[0]);
-  pdt_ratio_add(&out->siblings, change[1], tokens[1]);
+  pdt_altered_tokens *const parts[] = {&out->elsewhere, &out->siblings};
+  for (int of = 0; of < 2; of++) {
+    pdt_ratio_add(&parts[of]->change, change[of], tokens[of]);
+    pdt_ratio_add(&parts[of]->under, under[of], tokens[of]);
+  }
   out->entries++;
 }
 

@@ -25,11 +25,16 @@ typedef struct pdt_altered_nats {
   int64_t tokens[PDT_NN_KINDS];
 } pdt_altered_nats;
 
-/* Change of cross-entropy, nats a token, over entries that were altered. */
+/* Cross-entropy, nats a token, over entries that were altered. */
+typedef struct pdt_altered_tokens {
+  pdt_ratio_sums change; /* from notes as they are */
+  pdt_ratio_sums under;  /* what it is under altered ones */
+} pdt_altered_tokens;
+
 typedef struct pdt_altered {
   int64_t entries;
-  pdt_ratio_sums siblings;  /* of tokens of facts that a sibling states and a note has told */
-  pdt_ratio_sums elsewhere; /* of all others, facts that no note has told yet among them */
+  pdt_altered_tokens siblings;  /* of facts that a sibling states and a note has told */
+  pdt_altered_tokens elsewhere; /* all others, facts that no note has told yet among them */
 } pdt_altered;
 
 /* The entry that lends entry i notes; -1: none does, or the mode takes none. Pure. */
