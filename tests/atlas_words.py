@@ -142,6 +142,38 @@ def told_again(w):
     return None
 
 
+def untitled(w):
+    """Entries without headings are those with headings, which their texts begin with; the rest of them is the same."""
+    for world in ("words", "atlas"):
+        entries = [w.data("--world", world, "--untitled", x, "--seed", "8", count=200)[1] for x in ("0.5", "0")]
+        problem = w.sound()
+        if problem:
+            return problem
+        bare = [e for e in entries[0] if not e["sections"][0]["prefix"]]
+        if not 70 < len(bare) < 130 or any(s["prefix"] for e in bare for s in e["sections"]):
+            return f"{world}: {len(bare)} of 200 entries have no headings"
+        titled = {e["prompt"] + str(e["facts"]): e for e in entries[1]}
+        same = 0
+        for e in bare:
+            other = titled.get(e["prompt"] + str(e["facts"]))  # none where longer texts made other draws
+            for a, b in zip(e["sections"], other["sections"] if other else []):
+                if a["text"] != b["prefix"] + b["text"] or a["name"] != b["name"] or e["plan"] != other["plan"]:
+                    return f"{world}: {a} for {b}"
+                same += 1
+        if same < 50:
+            return f"{world}: {same} sections are there with headings, too"
+    path = w.path("w.jsonl")
+    with open(path) as f:
+        lines = f.readlines()
+    entry = json.loads(lines[1])
+    entry["sections"][0]["text"] = entry["sections"][0]["prefix"] + entry["sections"][0]["text"]
+    lines[1] = json.dumps(entry) + "\n"
+    with open(w.path("wrong.jsonl"), "w") as f:
+        f.writelines(lines)
+    result = harness.run([w.pdt, "data", "check", w.path("wrong.jsonl")])
+    return None if result.status == 1 and "heading" in result.err else f"a heading behind a heading: {result.err}"
+
+
 def any_names(w):
     """With --any-names 1 names are any words, files say so and are read back by that; no word of other splits is training's."""
     words = {}
@@ -230,6 +262,7 @@ def refuses(w):
         ("any names of another world", [*atlas, "--any-names", "0.5"], 2, "--world words"),
         ("a chance above 1", [*words, "--again", "1.5"], 2, "--again"),
         ("facts told again in shared sentences", [*atlas, "--hard", "--again", "0.5"], 2, "and 0 where statements share sentences"),
+        ("a share above 1", [*words, "--untitled", "2"], 2, "--untitled"),
         ("a chance below 0", [*words, "--misreads", "-1"], 2, "--misreads"),
         ("a tokenizer of few words", [*words, "--model", gpt2], 1, "too few"),
         ("another world's tokenizer", [w.pdt, "data", "tokenizer", "--world", "letters", "--out", w.path("t")], 2, "--world"),
@@ -363,7 +396,7 @@ def main():
     pdt, ranks = harness.arguments("2")
     with tempfile.TemporaryDirectory() as scratch:
         w = World(pdt, ranks, scratch)
-        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, told_again, any_names, misreads, refuses, evaluation, any_name_weighs_nothing, one_stream, real)])
+        harness.run_checks([(check.__name__, lambda check=check: check(w)) for check in (kinds, held_out, wordings, told_again, untitled, any_names, misreads, refuses, evaluation, any_name_weighs_nothing, one_stream, real)])
 
 
 if __name__ == "__main__":

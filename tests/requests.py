@@ -122,6 +122,41 @@ class Checks:
                 return f"keep_order {keep}: {answer}"
         return None if found[0] == found[1] and len(found[0]) == 2 else f"other artifacts: {found}"
 
+    def parts_of_the_plan(self):
+        """A prompt alone has as many streams as its plan has parts, where the sidecar says what a part is; one that counts streams, or
+        names them, has those; a stream without a part writes nothing, on any number of ranks."""
+        sidecar = self.path("parts.safetensors")
+        harness.run([self.pdt, "sidecar", "describe", "--model", MODEL, "--sidecar", f"{MODEL}/sidecar.safetensors", "--part-slots", "2",
+                     "--out", sidecar])
+        prompt = "Describe Velmora. Sections: history; trade; customs."
+        plan = [0, 0, 5, 0, 9, 9]  # nothing for stream 0, and for those from 3 on
+        for name, request, writes in (
+            ("the planner's", {"prompt": prompt}, [0, 1, 2]),
+            ("a plan with a gap", {"prompt": prompt, "plan_ids": plan + [0] * 10}, [1, 2]),
+            ("streams are counted", {"prompt": prompt, "settings": {"streams": 5}}, [0, 1, 2, 3, 4]),
+            ("counted, and following", {"prompt": prompt, "settings": {"streams": 2, "part_slots": 2}}, [0, 1]),
+            ("sections", {"prompt": prompt, "sections": ["\nTrade:", "\nHistory:"]}, [0, 1]),
+            ("not following", {"prompt": prompt, "settings": {"part_slots": 0}}, [0, 1, 2, 3, 4, 5]),
+        ):
+            request.setdefault("settings", {}).update(max_tokens=10)
+            found = []
+            for ranks in [0, *self.ranks]:
+                run = harness.run([self.pdt, "decode", "--model", MODEL, "--sidecar", sidecar, "--request", self.file("parts.json", request),
+                                   "--threads", "1", "--json", "--quiet"], ranks=ranks)
+                if run.status != 0:
+                    return f"{name}, {ranks} ranks: {run.err}"
+                found.append(run.out)
+            if len(set(found)) != 1:
+                return f"{name}: other answers by {self.ranks} ranks"
+            *artifacts, answer = [json.loads(line) for line in found[0].splitlines()]
+            heads = request.get("sections", [""] * 6)
+            texts = {a["stream"]: heads[a["stream"]] + a["text"] for a in artifacts}
+            if [a["stream"] for a in artifacts if a["tokens"]] != writes or not answer["complete"]:
+                return f"{name}: expected streams {writes}, found {found[0]}"
+            if answer["text"] != "\n".join(texts[k] for k in answer["order"] if k in writes):
+                return f"{name}: {answer}"
+        return None
+
     # ---- memory in proportion ----
 
     def peaks(self, requests, *flags, ranks=0):
@@ -385,6 +420,7 @@ class Checks:
             ("a failing lane names its session", self.a_failing_lane),
             ("max_rounds ends a session, and it is said", self.out_of_rounds),
             ("sections keep their order where that is asked for", self.order_of_sections),
+            ("as many streams write as the plan has parts", self.parts_of_the_plan),
             ("large settings take no memory", self.large_settings),
             ("many requests cost a few times their file", self.many_requests),
             ("load that grows takes no memory", self.load_that_grows),

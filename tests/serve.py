@@ -130,7 +130,7 @@ class Server:
 
 
 def requests():
-    """Twenty requests that end at different times and use different settings."""
+    """Thirty requests that end at different times and use different settings; the last ten have as many streams as their plan has parts."""
     out = []
     for i in range(20):
         k = 1 + i % 4
@@ -142,6 +142,10 @@ def requests():
             settings["min_tokens"] = 20
         r = {"prompt": f"{['Describe', 'Sketch'][i % 2]} Velmora. Sections: history; trade.", "sections": HEADS[:k], "settings": settings}
         out.append(dict(r, session=100 + i) if i % 2 else r)
+    for i in range(10):
+        r = {"prompt": "Describe Velmora. Sections: history; trade; food.", "settings": {
+            "max_tokens": 20 + 3 * i, "part_slots": 2, "gamma": 0.5, "temperature": 0.8, "seed": i, "keep_order": i % 2}}
+        out.append(dict(r, plan_ids=[0, 0, 5, 0, 9, 9, 0, 0, 3] + [0] * 7) if i % 3 else r)
     return out
 
 
@@ -192,8 +196,10 @@ def check_chunks(chunks, lines, order):
     if order == "streams" and told != sorted(told):
         return f"chunks by stream come as {told}"
     for a in artifacts:
-        if not parts[a["stream"]].endswith(a["text"]):
+        if a["tokens"] and not parts[a["stream"]].endswith(a["text"]):
             return f"stream {a['stream']}: {parts[a['stream']]!r} does not end with {a['text']!r}"
+        if not a["tokens"] and a["done"] and a["stream"] in parts:
+            return f"stream {a['stream']} has nothing to write: {parts[a['stream']]!r}"
     if any(reasons[:-1]) or not reasons[-1] or not chunks[-1]["usage"]["total_tokens"]:
         return f"reasons {reasons}"
     rounds = [c["pdt"]["round"] for c in chunks if c["choices"] and "stream" in c["pdt"]]

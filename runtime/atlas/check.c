@@ -55,6 +55,12 @@ static int check_text(reader *r, const pdt_data_entry *e, int32_t town, int32_t 
                     "sections[%d]: 'text': %d malformed sentences, %d of another town%s", k,
                     text->malformed, text->other_towns,
                     text->open ? ", the last one not ended" : "");
+  int32_t heading = *s->prefix ? -1 : pdt_atlas_section(s->name);
+  if (text->heading != heading)
+    return pdt_fail(r->err, PDT_ERROR_INPUT,
+                    "sections[%d]: 'text': expected %s, as its prefix is%s empty, found %s", k,
+                    heading < 0 ? "no heading" : "the section's heading", heading < 0 ? " not" : "",
+                    text->heading < 0 ? "none" : pdt_atlas_section_name(text->heading));
   if (text->n != (size_t)s->n_mentions)
     return pdt_fail(r->err, PDT_ERROR_INPUT,
                     "sections[%d]: 'mentions': expected the %zu that the text makes, found %d", k,

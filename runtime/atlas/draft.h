@@ -60,6 +60,7 @@ typedef struct pdt_draft {
   const pdt_atlas_any *any;
   double again;    /* chance that a section tells a fact of its own again */
   double misreads; /* chance that what a section uses has another's name */
+  bool untitled;   /* headings are part of the texts */
   pdt_draws draws;
   int32_t n, n_facts, town, wording;
   int32_t types[PDT_DRAFT_FACTS];    /* facts 2k and 2k + 1 are section k's */

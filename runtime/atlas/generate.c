@@ -98,6 +98,9 @@ static int check_chances(const pdt_atlas_world *world, const pdt_atlas_options *
   if (!(o->misreads >= 0 && o->misreads <= 1))
     return pdt_fail(err, PDT_ERROR_USAGE, "misreadings: expected a chance of 0 to 1, found %g",
                     o->misreads);
+  if (!(o->untitled >= 0 && o->untitled <= 1))
+    return pdt_fail(err, PDT_ERROR_USAGE, "untitled entries: expected a chance of 0 to 1, found %g",
+                    o->untitled);
   return 0;
 }
 
@@ -207,14 +210,14 @@ static int write_sentence(const pdt_draft *d, const pdt_draft_item *item, pdt_bu
 
 static int write_section(const pdt_draft *d, int32_t k, pdt_data_section *s, pdt_error *err) {
   const pdt_draft_section *from = &d->sections[k];
-  char heading[PDT_ATLAS_NAME_BYTES + 4];
-  const char *name = pdt_atlas_section_name(from->section);
-  snprintf(heading, sizeof heading, "\n%c%s:", toupper((unsigned char)name[0]), name + 1);
-  if (pdt_data_copy(&s->name, name, err) || pdt_data_copy(&s->prefix, heading, err) ||
+  char heading[PDT_ATLAS_HEADING_BYTES];
+  pdt_atlas_heading(from->section, heading);
+  if (pdt_data_copy(&s->name, pdt_atlas_section_name(from->section), err) ||
+      pdt_data_copy(&s->prefix, d->untitled ? "" : heading, err) ||
       PDT_NEW(&s->mentions, from->n_items, "mentions", err))
     return -1;
   pdt_buffer text = {0};
-  int rc = 0;
+  int rc = d->untitled ? put(&text, heading, err) : 0;
   for (int32_t i = 0; i < from->n_items && !rc; i++)
     rc = write_sentence(d, &from->items[i], &text, s, err);
   if (!rc) rc = pdt_buffer_take(&text, &s->text, NULL, err);
@@ -258,11 +261,11 @@ static int write_entry(const pdt_atlas_generator *g, const pdt_draft *d, uint32_
   const pdt_atlas_options *o = &g->options;
   static const char *const names[] = {"", "-held-out", "-all"};
   static const char *const wordings[] = {"-worded", "-worded-held-out", "-worded-all"};
-  snprintf(id, sizeof id, "%s%s%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
+  snprintf(id, sizeof id, "%s%s%s%s%s%s%s%s/%s/%llu/%u", pdt_atlas_kind_name(g->world->kind),
            o->hard ? "-hard" : "", names[o->names], o->wordings ? wordings[o->wordings_of] : "",
            o->any_names > 0 ? "-any" : "", o->again > 0 ? "-again" : "",
-           o->misreads > 0 ? "-misread" : "", split_names[o->split], (unsigned long long)o->seed,
-           index);
+           o->misreads > 0 ? "-misread" : "", o->untitled > 0 ? "-untitled" : "",
+           split_names[o->split], (unsigned long long)o->seed, index);
   if (pdt_data_copy(&e->id, id, err) || write_prompt(d, e, err) || write_facts(g, d, e, err) ||
       PDT_NEW(&e->sections, d->n, "sections", err))
     return -1;
@@ -336,8 +339,11 @@ static bool try_draft(pdt_atlas_generator *g, uint32_t index, uint32_t attempt, 
   g->attempts++;
   pdt_draft_choose(d, o->min_sections, o->max_sections);
   if (o->wordings) d->wording = draw_wording(d, o->wordings_of);
-  return pdt_atlas_split_of(d->town, d->types, d->values, d->n_facts) == o->split &&
-         pdt_draft_arrange(d, o->min_tokens, o->max_tokens);
+  if (pdt_atlas_split_of(d->town, d->types, d->values, d->n_facts) != o->split ||
+      !pdt_draft_arrange(d, o->min_tokens, o->max_tokens))
+    return false;
+  d->untitled = o->untitled > 0 && pdt_draw(&d->draws, 1000) < o->untitled * 1000;
+  return true;
 }
 
 int pdt_atlas_generate(pdt_atlas_generator *g, uint32_t index, pdt_data_entry *out,

@@ -6,7 +6,8 @@
  * its own fact a second time, by the same name: in another form of its statement, or as siblings
  * do. With `any_names` a fact's name may be any word: whoever learns from such entries learns that
  * notes tell names, whatever the sentence leads one to expect. With `misreads` what a section uses
- * may have another fact's name, or another one of its type: such a block is never ready.
+ * may have another fact's name, or another one of its type: such a block is never ready. With
+ * `untitled` streams are not told which section is theirs: stream k writes the k-th of the plan.
  *
  * Default: names of one token; statements of a section end at least max(8, tau) tokens apart, so
  * that no block of up to that many completes two; uses may come before their fact is visible in
@@ -52,6 +53,8 @@ typedef struct pdt_atlas_options {
   double any_names; /* chance that a fact's name is any word of the tokenizer's; with words */
   double again; /* chance that a section tells a fact of its own again; not where a world tangles */
   double misreads; /* chance that what a section uses has a name that is not its own */
+  double
+      untitled; /* chance that no section of an entry has a prefix: its heading begins its text */
   int32_t min_sections, max_sections; /* 2 to 6 */
   int32_t min_tokens, max_tokens;     /* of a section, its end-of-text token not included */
   pdt_data_rounds rounds;             /* default Atlas: tau up to PDT_ATLAS_MAX_TAU */

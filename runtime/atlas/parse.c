@@ -1,6 +1,7 @@
 #include "atlas/parse.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buffer.h"
 
@@ -143,11 +144,24 @@ static int take(const pdt_atlas_world *world, int32_t town, const sentence *s, b
   return 0;
 }
 
+/* Bytes of the heading that begins the text, of section *section; 0: none does. */
+static size_t read_heading(const char *text, size_t bytes, int32_t *section) {
+  char heading[PDT_ATLAS_HEADING_BYTES];
+  for (*section = 0; *section < PDT_ATLAS_SECTIONS; ++*section) {
+    pdt_atlas_heading(*section, heading);
+    size_t length = strlen(heading);
+    if (bytes >= length && memcmp(text, heading, length) == 0) return length;
+  }
+  *section = -1;
+  return 0;
+}
+
 int pdt_atlas_parse(const pdt_atlas_world *world, int32_t town, const char *text, size_t bytes,
                     pdt_atlas_reading *out, pdt_error *err) {
-  size_t at = 0, begin;
+  size_t begin;
   sentence s = {.n = 0};
   *out = (pdt_atlas_reading){.mentions = out->mentions, .room = out->room};
+  size_t at = read_heading(text, bytes, &out->heading);
   while (pdt_atlas_next_word(text, bytes, &at, &begin)) {
     add_word(world, &s, text, begin, at);
     if (text[begin] != '.' && text[begin] != ';') continue;

@@ -24,12 +24,13 @@ typedef struct pdt_atlas_reading {
   int32_t other_towns; /* naming another town than the one expected */
   bool open;           /* words follow the last sentence's end */
   bool open_malformed; /* and no sentence of the world begins so */
+  int32_t heading;     /* the section whose heading begins the text; -1: none does */
 } pdt_atlas_reading;
 
-/* Parses text[0, bytes), which need not be UTF-8. town: index of the town it is about; -1 when
- * unknown, any is right then. A semicolon ends a sentence as a full stop does. Of
- * a last sentence that has no end, the name is a mention as soon as its first word is there.
- * Errors: MEMORY. */
+/* Parses text[0, bytes), which need not be UTF-8, and may begin with a heading. town: index of the
+ * town it is about; -1 when unknown, any is right then. A semicolon ends a sentence as a full stop
+ * does. Of a last sentence that has no end, the name is a mention as soon as its first word is
+ * there. Errors: MEMORY. */
 int pdt_atlas_parse(const pdt_atlas_world *world, int32_t town, const char *text, size_t bytes,
                     pdt_atlas_reading *out, pdt_error *err);
 

@@ -47,6 +47,11 @@ const char *pdt_atlas_section_name(int32_t section) {
   return section_names[section];
 }
 
+void pdt_atlas_heading(int32_t section, char heading[PDT_ATLAS_HEADING_BYTES]) {
+  const char *name = section_names[section];
+  snprintf(heading, PDT_ATLAS_HEADING_BYTES, "\n%c%s:", toupper((unsigned char)name[0]), name + 1);
+}
+
 const char *pdt_atlas_verb(bool hard) {
   return hard ? "Sketch" : "Describe";
 }

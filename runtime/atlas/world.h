@@ -96,6 +96,10 @@ bool pdt_atlas_is_held_out(const pdt_atlas_world *world, int32_t value);
 const char *pdt_atlas_type_name(const pdt_atlas_world *world, int32_t type);
 const char *pdt_atlas_section_name(int32_t section);
 
+/* "\nHistory:", ...: what stands before a section's text. */
+enum { PDT_ATLAS_HEADING_BYTES = PDT_ATLAS_NAME_BYTES + 4 };
+void pdt_atlas_heading(int32_t section, char heading[PDT_ATLAS_HEADING_BYTES]);
+
 /* The type, section or town of that name, -1 when there is none. */
 int32_t pdt_atlas_type(const pdt_atlas_world *world, const char *name);
 int32_t pdt_atlas_section(const char *name);

@@ -19,6 +19,7 @@ enum {
   OPT_AGAIN,
   OPT_ANY_NAMES,
   OPT_MISREADS,
+  OPT_UNTITLED,
   OPT_MODEL,
   OPT_MIN,
   OPT_MAX,
@@ -64,6 +65,11 @@ static const struct argp_option options[] = {
      "words: chance that a fact's name is any word that the tokenizer has whole; a tenth of these "
      "is "
      "held out of training, and the other splits draw from it (default 0)",
+     0},
+    {"untitled", OPT_UNTITLED, "X", 0,
+     "chance that the streams of an entry have to know for themselves which section is whose: "
+     "prefixes are empty, and stream k writes the heading, too, of the k-th that the prompt names "
+     "(default 0)",
      0},
     {"misreads", OPT_MISREADS, "X", 0,
      "chance that what a section uses has the name of another fact, or another one of its type: "
@@ -136,6 +142,7 @@ static error_t parse_number(int key, const char *arg, struct argp_state *state) 
   };
   if (key == OPT_AGAIN) return pdt_cli_real(state, "again", arg, 0, 1, &o->again);
   if (key == OPT_MISREADS) return pdt_cli_real(state, "misreads", arg, 0, 1, &o->misreads);
+  if (key == OPT_UNTITLED) return pdt_cli_real(state, "untitled", arg, 0, 1, &o->untitled);
   if (key == OPT_ANY_NAMES) return pdt_cli_real(state, "any-names", arg, 0, 1, &o->any_names);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
     if (numbers[i].key == key)

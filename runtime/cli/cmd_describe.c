@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "cli/cli.h"
+#include "data/entry.h"
 #include "run/describe.h"
 
 enum {
@@ -12,6 +13,7 @@ enum {
   OPT_TEMPERATURE,
   OPT_GAMMA,
   OPT_OUT,
+  OPT_PART_SLOTS,
   OPT_OVERWRITE
 };
 
@@ -24,13 +26,18 @@ static const struct argp_option options[] = {
     {"temperature", OPT_TEMPERATURE, "X", 0, "of its rollouts", 0},
     {"gamma", OPT_GAMMA, "R", 0, "readiness threshold that was chosen for it (default: as it was)",
      0},
+    {"part-slots", OPT_PART_SLOTS, "N", 0,
+     "plan slots of one stream's part, for one whose streams learned to find their part of the "
+     "plan (pdt data atlas --untitled): a prompt alone then has as many streams as its plan "
+     "(default: as it was)",
+     0},
     {"out", OPT_OUT, "FILE", 0, "the sidecar to write", 0},
     {"overwrite", OPT_OVERWRITE, NULL, 0, "replace a sidecar that is there", 0},
     {0},
 };
 
 static const char doc[] =
-    "Writes into a sidecar what it was trained with, or the gamma that was chosen afterwards (pdt "
+    "Writes into a sidecar what it was trained with, or settings that were chosen afterwards (pdt "
     "eval --sweep gamma), and changes nothing else."
     "\vThe former pdt train does by itself; this is for sidecars that were trained before it did, "
     "or elsewhere. pdt decode and pdt eval warn of requests that are far from it, and pdt inspect "
@@ -54,9 +61,9 @@ static error_t add_data(pdt_describe_options *o, const char *path, struct argp_s
 }
 
 static error_t check(const pdt_describe_options *o, struct argp_state *state) {
-  bool says_more = o->stages || o->temperature >= 0;
-  if (!o->model || !o->sidecar || !o->out || (o->n_data == 0 && o->gamma < 0))
-    argp_error(state, "expected --model, --sidecar, --out, and --data or --gamma");
+  bool says_more = o->stages || o->temperature >= 0, sets = o->gamma >= 0 || o->part_slots >= 0;
+  if (!o->model || !o->sidecar || !o->out || (o->n_data == 0 && !sets))
+    argp_error(state, "expected --model, --sidecar, --out, and --data, --gamma or --part-slots");
   else if (o->n_data == 0 && says_more)
     argp_error(state, "--stages and --temperature say how --data was used: expected --data");
   else
@@ -79,6 +86,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
     return pdt_cli_real(state, "temperature", arg, 0, 1e6, &o->temperature);
   case OPT_GAMMA:
     return pdt_cli_real(state, "gamma", arg, 0, 1, &o->gamma);
+  case OPT_PART_SLOTS:
+    return pdt_cli_int32(state, "part-slots", arg, 0, PDT_DATA_SLOTS, &o->part_slots);
   case ARGP_KEY_ARG:
     return pdt_cli_argument(state, NULL, arg, NULL);
   case ARGP_KEY_END:
@@ -90,7 +99,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state) {
 
 int pdt_cmd_sidecar_describe(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   static const struct argp argp = {options, parse_option, NULL, doc, NULL, NULL, NULL};
-  pdt_describe_options o = {.temperature = -1, .gamma = -1};
+  pdt_describe_options o = {.temperature = -1, .gamma = -1, .part_slots = -1};
   int parsed = pdt_cli_parse(cli, &argp, argc, argv, &o, err);
   if (parsed) return parsed < 0 ? -1 : 0;
   if (!o.stages) o.stages = "0,1,2,3";

@@ -59,6 +59,7 @@ static const size_option size_options[] = {
     {"plan-orders", 0, PDT_PLAN_ORDERS, offsetof(pdt_fresh_sidecar, config.plan_orders)},
     {"plan-layer", 0, INT32_MAX, offsetof(pdt_fresh_sidecar, config.plan_layer)},
     {"pool-copies", 0, 1024, offsetof(pdt_fresh_sidecar, config.pool_copies)},
+    {"part-slots", 0, 1 << 16, offsetof(pdt_fresh_sidecar, config.defaults.part_slots)},
 };
 enum { N_SIZES = sizeof size_options / sizeof *size_options };
 
@@ -123,6 +124,10 @@ static const struct argp_option options[] = {
     {"window", OPT_SIZE + 16, "N", 0, "notes a stream sees (default 8 a stream and the plan's)", 2},
     {"horizon", OPT_SIZE + 17, "N", 0, "most uncommitted tokens (default 4 blocks)", 2},
     {"gamma", OPT_GAMMA, "R", 0, "readiness threshold (default 0.5)", 2},
+    {"part-slots", OPT_SIZE + 21, "N", 0,
+     "plan slots of one stream's part: a prompt alone then has as many streams as its plan "
+     "(default 0: as many as there are)",
+     2},
     {0},
 };
 

@@ -39,6 +39,7 @@ enum {
   KEY_WAIT,
   KEY_CODES,
   KEY_STATED,
+  KEY_HEADING,
   KEY_STATES,
   KEY_SAMPLE,
   KEY_USED,
@@ -121,6 +122,10 @@ static const struct argp_option options[] = {
      4},
     {"stated", KEY_STATED, "X", 0,
      "weight of the tokens of a stream's own facts, which nothing tells (default 0.3)", 4},
+    {"heading", KEY_HEADING, "X", 0,
+     "weight of the tokens of a heading that a stream has to choose for itself, by its part of the "
+     "plan (pdt data atlas --untitled; default 1)",
+     4},
     {"own-notes", KEY_OWN_NOTES, NULL, 0,
      "streams read siblings' notes as zeros, as by pdt eval --bus zero: what the same parameters "
      "can "
@@ -264,6 +269,8 @@ static error_t parse_stage_option(int key, char *arg, struct argp_state *state, 
     return rc;
   case KEY_STATED:
     return pdt_cli_real(state, "stated", arg, 0, 1e6, &a->stated);
+  case KEY_HEADING:
+    return pdt_cli_real(state, "heading", arg, 0, 1e6, &a->heading);
   case KEY_OWN_NOTES:
     a->own_notes = true;
     return 0;
@@ -393,6 +400,7 @@ int pdt_cmd_train(const pdt_cli *cli, int argc, char **argv, pdt_error *err) {
   pdt_train_args args = {.lockstep = 0.3,
                          .wait = 0.12,
                          .stated = 0.3,
+                         .heading = 1,
                          .count = 500,
                          .max_attempts = 12,
                          .temperature = 0.8,

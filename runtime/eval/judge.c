@@ -44,8 +44,12 @@ static void judge_sentences(court *c, pdt_stream k) {
   bool broken = r->open && !s->unfinished; /* the section ends inside a sentence */
   c->counts->sections++;
   c->counts->unfinished += s->unfinished;
-  c->counts->sentences += r->sentences + broken;
-  c->counts->malformed += r->malformed + broken;
+  /* a heading in a text that has one before it is no sentence */
+  bool again = !s->untitled && r->heading >= 0;
+  c->counts->sentences += r->sentences + broken + again;
+  c->counts->malformed += r->malformed + broken + again;
+  c->counts->untitled += s->untitled;
+  c->counts->titled += s->untitled && r->heading >= 0 && c->owners->of[2 * r->heading] == k;
 }
 
 /* Is the first token of the name that of the owner's, which has more of them? */
@@ -142,8 +146,8 @@ static void judge_uses(court *c, pdt_stream k, int64_t *uses, int64_t *contradic
 
 /* How many things are wrong so far. */
 static int64_t count_flaws(const pdt_judge_counts *c) {
-  return c->unfinished + c->missing + c->duplicates + c->malformed + c->contradictions + c->strays +
-         c->ownerless;
+  return c->unfinished + c->untitled - c->titled + c->missing + c->duplicates + c->malformed +
+         c->contradictions + c->strays + c->ownerless;
 }
 
 void pdt_judge_entry(const pdt_atlas_world *world, const pdt_rollout_owners *owners,

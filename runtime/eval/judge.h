@@ -28,16 +28,17 @@ typedef struct pdt_judge_counts {
   int64_t facts, missing;                /* that sections own; that theirs does not state */
   int64_t duplicates;                    /* statements of a fact that the section stated before */
   int64_t sentences, malformed;
-  int64_t uses;           /* names of siblings' facts, told or used, that the owner states */
-  int64_t contradictions; /* of them: another name than the owner's first statement, or none */
-  int64_t mistaken;       /* of contradictions: another name of the type; the rest are no names */
-  int64_t strays;         /* part of uses and unstated: the section states a sibling's fact, in a
-                             sentence that only its owner should write */
-  int64_t unstated;       /* names of siblings' facts that the owner does not state */
-  int64_t ownerless;      /* names of facts that no section of the entry owns */
-  int64_t flawed;         /* entries in which any of the above but unstated was counted: a section
-                             unfinished, a fact missing or stated again, a sentence malformed, a
-                             name contradicted, stray or ownerless */
+  int64_t untitled, titled; /* sections that streams had to name; of them: named as planned */
+  int64_t uses;             /* names of siblings' facts, told or used, that the owner states */
+  int64_t contradictions;   /* of them: another name than the owner's first statement, or none */
+  int64_t mistaken;         /* of contradictions: another name of the type; the rest are no names */
+  int64_t strays;           /* part of uses and unstated: the section states a sibling's fact, in a
+                               sentence that only its owner should write */
+  int64_t unstated;         /* names of siblings' facts that the owner does not state */
+  int64_t ownerless;        /* names of facts that no section of the entry owns */
+  int64_t flawed;           /* entries in which any of the above but unstated was counted: a section
+                               unfinished or not named as planned, a fact missing or stated again, a sentence
+                               malformed, a           name contradicted, stray or ownerless */
   int64_t causes[PDT_JUDGE_CAUSES]; /* of contradictions */
   /* Of uses and contradictions, those of facts whose owner states a name that is held out of
    * training, and a name that the world does not list. */
@@ -53,6 +54,7 @@ typedef struct pdt_judge_section {
   const pdt_rollout_text *text;
   const pdt_rollout_stream *stream; /* its blocks; NULL: it was not written in blocks under notes */
   bool unfinished;
+  bool untitled; /* the stream had to write the heading, too */
   int32_t place; /* > 0: in one text of all sections, which begin by ascending places; 0: not */
 } pdt_judge_section;
 

@@ -113,6 +113,7 @@ static int read_streams(const pdt_rollout *r, texts *x, const bool *ended, pdt_e
     const pdt_rollout_stream *s = &r->streams[k];
     x->sections[k].stream = s;
     x->sections[k].unfinished = !ended[k];
+    x->sections[k].untitled = s->n_prefix == 0;
     if (pdt_rollout_read(&x->texts[k], &r->reader, s->prefix, s->n_prefix, s->tokens, s->n_tokens,
                          ended[k], err))
       return -1;
@@ -156,7 +157,10 @@ static int read_sections(pdt_eval_trial *t, const pdt_data_entry *e, const pdt_r
   const pdt_rollout_reader reader = reader_of(t);
   for (pdt_stream k = 0; k < x->n; k++) {
     int32_t begin = 0, end = 0;
-    bool last = false, found = find_section(whole, e->sections[k].prefix, &begin, &end, &last);
+    char heading[PDT_ATLAS_HEADING_BYTES];
+    bool last = false;
+    pdt_atlas_heading(pdt_atlas_section(e->sections[k].name), heading);
+    bool found = find_section(whole, heading, &begin, &end, &last);
     bool finished = found && (ended || !last);
     x->sections[k].unfinished = !finished;
     x->sections[k].place = found ? begin + 1 : 0;

@@ -170,12 +170,13 @@ static int read_verdicts(pdt_replay *r, const pdt_replay_session *s, const Pdt__
   return 0;
 }
 
-/* Round 1 makes the session: a decision that has all its streams accounts for their memory. */
+/* Round 1 makes the session: a decision that has all streams that write accounts for their memory,
+ * and the request's prefixes for that of the others. */
 static int first_round(pdt_replay_session *s, const Pdt__SessionDecision *d, pdt_error *err) {
   if (d->round != 1) return BAD("expected round 1, found %u", d->round);
-  if (d->n_streams != (size_t)s->request.settings.streams)
-    return BAD("round 1 of %zu streams: expected all, %d", d->n_streams,
-               s->request.settings.streams);
+  int32_t writers = pdt_session_writers(&s->request.settings, s->plan_ids);
+  if (d->n_streams != (size_t)writers)
+    return BAD("round 1 of %zu streams: expected all that write, %d", d->n_streams, writers);
   return pdt_session_new(&s->session, &s->request.settings, 0, PDT_ROOM_AS_NEEDED, err) ||
                  pdt_session_plan(&s->session, s->plan_ids, NULL, err)
              ? -1

@@ -41,11 +41,33 @@ void pdt_session_free(pdt_session *s) {
   *s = (pdt_session){0};
 }
 
+/* Does the plan have something for stream k? */
+static bool has_part(const pdt_settings *s, const int32_t *ids, pdt_stream k) {
+  int64_t n = s->part_slots, end = (k + 1) * n;
+  if (end > s->limits.slots) end = s->limits.slots;
+  for (int64_t i = k * n; i < end; i++)
+    if (ids[i] != 0) return true;
+  return false;
+}
+
+int32_t pdt_session_writers(const pdt_settings *settings, const int32_t *ids) {
+  int32_t parts = 0;
+  for (pdt_stream k = 0; k < settings->streams; k++) parts += has_part(settings, ids, k);
+  return parts > 0 ? parts : settings->streams;
+}
+
+void pdt_session_follow(pdt_stream_state *streams, const pdt_settings *settings,
+                        const int32_t *ids) {
+  if (pdt_session_writers(settings, ids) == settings->streams) return;
+  for (pdt_stream k = 0; k < settings->streams; k++) streams[k].done = !has_part(settings, ids, k);
+}
+
 int pdt_session_plan(pdt_session *s, const int32_t *ids, const float *note, pdt_error *err) {
   if (pdt_bus_publish(&s->bus, 0, PDT_PLANNER, err)) return -1;
   if (note) pdt_bus_fill(&s->bus, 0, PDT_PLANNER, note);
   if (s->settings.limits.slots > 0)
     memcpy(s->plan_ids, ids, (size_t)s->settings.limits.slots * sizeof *ids);
+  pdt_session_follow(s->streams, &s->settings, s->plan_ids);
   PDT_INVARIANT(pdt_session_is_valid(s));
   return 0;
 }

@@ -32,8 +32,19 @@ int pdt_session_new(pdt_session *s, const pdt_settings *settings, int32_t note_d
 void pdt_session_free(pdt_session *s);
 
 /* Takes the plan's ids [slots], each of 0 or more, and publishes snapshot 0, whose vector is note
- * [note_dim] (NULL: of a bus of names). Once, before the first round. Errors: RUNTIME (twice). */
+ * [note_dim] (NULL: of a bus of names). With settings.part_slots n streams follow the plan: slots
+ * [k n, (k + 1) n) are stream k's part, and a stream whose part is empty is done, unless all are
+ * (tests/oracle/EXTENSIONS.md). Once, before the first round. Errors: RUNTIME (twice). */
 int pdt_session_plan(pdt_session *s, const int32_t *ids, const float *note, pdt_error *err);
+
+/* How many streams have something to write under a plan: all, or those that have a part of it.
+ * Pure. */
+int32_t pdt_session_writers(const pdt_settings *settings, const int32_t *ids);
+
+/* What following the plan makes of streams [settings->streams] that have not begun: those for which
+ * ids [settings->limits.slots] has nothing are done. Pure. */
+void pdt_session_follow(pdt_stream_state *streams, const pdt_settings *settings,
+                        const int32_t *ids);
 
 /* What was decided about one round: a verdict for every stream that emitted a block, ascending.
  * Pointers are the caller's. */

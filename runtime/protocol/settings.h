@@ -14,6 +14,7 @@ typedef struct pdt_settings {
   int32_t max_rounds;
   int32_t min_tokens; /* of a stream, before which none ends it */
   int32_t keep_order; /* 1: merged by stream; 0: by the plan (protocol/merge.h) */
+  int32_t part_slots; /* plan slots of one stream's part; 0: all streams write, whatever the plan */
   double gamma;
   double retry_temperature; /* of a block that was rolled back; 0: as sampling says */
   uint64_t seed;

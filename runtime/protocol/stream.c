@@ -76,6 +76,10 @@ int pdt_stream_reserve(pdt_stream_state *s, const pdt_stream_limits *limits, int
              : 0;
 }
 
+bool pdt_stream_left_out(const pdt_stream_state *s) {
+  return s->done && s->n_tokens == 0;
+}
+
 bool pdt_stream_active(const pdt_stream_state *s) {
   return !s->done && !s->stalled;
 }
@@ -150,7 +154,7 @@ int pdt_stream_apply(pdt_stream_state *s, const pdt_stream_limits *limits, pdt_r
 
   bool complete = s->n_tokens > 0 && (s->ended || s->n_tokens >= limits->max_tokens);
   bool at_horizon = s->n_tokens - s->n_committed + limits->block_tokens > limits->horizon;
-  s->done = complete && s->n_pending == 0;
+  s->done = s->done || (complete && s->n_pending == 0); /* what was never to write stays so */
   s->stalled = s->n_pending > 0 && (complete || at_horizon || limits->policy == PDT_STALL);
   return 0;
 }

@@ -37,7 +37,7 @@ typedef struct pdt_stream_state {
   int32_t n_forced;
   bool ended;   /* the last token ends the sequence */
   bool stalled; /* waits next round */
-  bool done;    /* complete, and nothing pending */
+  bool done;    /* complete, and nothing pending; or not to write at all */
 } pdt_stream_state;
 
 /* The most tokens that a stream can write in max_rounds rounds. Pure. */
@@ -52,6 +52,9 @@ void pdt_stream_free(pdt_stream_state *s);
 /* Makes room for one more block of n_tokens, where a stream was made with less. Errors: MEMORY. */
 int pdt_stream_reserve(pdt_stream_state *s, const pdt_stream_limits *limits, int32_t n_tokens,
                        pdt_error *err);
+
+/* Was there nothing for it to write? */
+bool pdt_stream_left_out(const pdt_stream_state *s);
 
 /* Does it emit a block next round? */
 bool pdt_stream_active(const pdt_stream_state *s);

@@ -69,6 +69,11 @@ const pdt_setting pdt_setting_table[PDT_SETTINGS] = {
      "1: the answer has the streams in the order of the request's sections; 0: in that of the plan "
      "slots that they cover",
      .fallback = 0, INTEGER(0, 1, keep_order, keep_order)},
+    {"part_slots", "N",
+     "plan slots that are one stream's part: a stream whose part is empty does not write; 0: all "
+     "write",
+     .fallback_words = "sidecar's, and 0 where streams are counted or named",
+     INTEGER(0, 1 << 16, part_slots, part_slots)},
 };
 
 const pdt_setting *pdt_setting_find(const char *key) {

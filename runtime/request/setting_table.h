@@ -8,7 +8,7 @@
 #include "request/request.h"
 
 enum {
-  PDT_SETTINGS = 17,
+  PDT_SETTINGS = 18,
   PDT_MAX_REQUEST_TOKENS = 1 << 24, /* of a prompt, a prefix, max_tokens */
 };
 

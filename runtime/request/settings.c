@@ -161,6 +161,8 @@ int pdt_settings_read(pdt_settings *s, const json_t *settings, const char *where
                       const pdt_sidecar_config *sidecar, pdt_error *err) {
   const reader in = {settings, where, err};
   *s = defaults_of(sidecar, streams);
+  bool counted = streams > 0 || pdt_json_get(settings, "streams");
+  s->part_slots = counted ? 0 : sidecar->defaults.part_slots;
   return read_keys(&in, s, sidecar->streams);
 }
 

@@ -62,9 +62,10 @@ static int read_data(describing *d, const char *path, pdt_error *err) {
   return rc;
 }
 
-/* Puts it, and gamma, into the config, in place of what was there. */
+/* Puts it, and the settings, into the config, in place of what was there. */
 static int gather(describing *d, pdt_error *err) {
   if (d->options->gamma >= 0) d->config.defaults.gamma = d->options->gamma;
+  if (d->options->part_slots >= 0) d->config.defaults.part_slots = d->options->part_slots;
   if (d->options->n_data == 0) return 0;
   if (pdt_lessons_new(&d->lessons, d->tokenizer, d->config.plan_vocab_size, d->trunk.vocab_size,
                       err))

@@ -1,4 +1,4 @@
-/* What a sidecar was trained with, and its gamma, told afterwards. */
+/* What a sidecar was trained with, and settings that were chosen afterwards. */
 #ifndef PDT_RUN_DESCRIBE_H
 #define PDT_RUN_DESCRIBE_H
 
@@ -15,10 +15,11 @@ typedef struct pdt_describe_options {
   bool overwrite;
   double temperature; /* of the rollouts; below 0: not given */
   double gamma;       /* below 0: as it is */
+  int32_t part_slots; /* below 0: as it is */
 } pdt_describe_options;
 
-/* Writes the sidecar to `out`, its tensors as they were, with what the data files teach and gamma
- * in its config, and says so on standard output. Errors: USAGE, INPUT, IO, MEMORY. */
+/* Writes the sidecar to `out`, its tensors as they were, with what the data files teach and those
+ * settings in its config, and says so on standard output. Errors: USAGE, INPUT, IO, MEMORY. */
 int pdt_describe(const pdt_describe_options *options, pdt_error *err);
 
 #endif

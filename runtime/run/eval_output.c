@@ -291,9 +291,10 @@ void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
   fprintf(out,
           "# tokens emitted, committed, and read as prompts (a text bus reads everything again "
           "in every round); rounds of an entry; of a section, coverage over all its blocks; "
-          "aucAgr: label is ready, and agrees with what was visible\n");
-  fprintf(out, LABEL " %8s %8s %8s %7s %8s %5s %5s %6s %8s %8s\n", "#arm", "emitted", "commit",
-          "read", "rounds", "seconds", "secP", "secR", "aucAgr", "unstated", "unfin");
+          "aucAgr: label is ready, and agrees with what was visible; of sections whose heading "
+          "is left to their stream, those that it calls as planned\n");
+  fprintf(out, LABEL " %8s %8s %8s %7s %8s %5s %5s %6s %8s %8s %7s\n", "#arm", "emitted", "commit",
+          "read", "rounds", "seconds", "secP", "secR", "aucAgr", "unstated", "unfin", "titled%");
   for (int32_t r = 0; r < n; r++) {
     const pdt_eval_figures *f = &rows[r].figures;
     fprintf(out, LABEL " %8lld %8lld %8lld", rows[r].options->label,
@@ -304,7 +305,9 @@ void pdt_eval_print_work(FILE *out, const pdt_eval_row *rows, int32_t n) {
     cell(out, 5, 3, pdt_judge_precision(&f->section_coverage));
     cell(out, 5, 3, pdt_judge_recall(&f->section_coverage));
     cell(out, 6, 4, f->auc_agrees);
-    fprintf(out, " %8lld %8lld\n", (long long)f->counts.unstated, (long long)f->counts.unfinished);
+    fprintf(out, " %8lld %8lld", (long long)f->counts.unstated, (long long)f->counts.unfinished);
+    cell(out, 7, 2, 100 * share(f->counts.titled, f->counts.untitled));
+    fputc('\n', out);
   }
 }
 
@@ -337,16 +340,18 @@ static json_t *judged_json(const pdt_judge_counts *c) {
   for (int i = 0; i < PDT_JUDGE_CAUSES; i++)
     json_object_set_new(causes, pdt_judge_cause_name((pdt_judge_cause)i),
                         json_integer(c->causes[i]));
-  return json_pack("{s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
-                   "contradiction", pdt_json_number(share.share), "half_95",
-                   pdt_json_number(share.half), "uses", (json_int_t)c->uses, "contradictions",
-                   (json_int_t)c->contradictions, "mistaken", (json_int_t)c->mistaken, "causes",
-                   causes, "names", names_json(c), "facts", (json_int_t)c->facts, "missing",
-                   (json_int_t)c->missing, "duplicates", (json_int_t)c->duplicates, "sentences",
-                   (json_int_t)c->sentences, "malformed", (json_int_t)c->malformed, "strays",
-                   (json_int_t)c->strays, "unstated", (json_int_t)c->unstated, "ownerless",
-                   (json_int_t)c->ownerless, "sections", (json_int_t)c->sections, "unfinished",
-                   (json_int_t)c->unfinished, "flawed_entries", (json_int_t)c->flawed);
+  return json_pack(
+      "{s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+      "contradiction", pdt_json_number(share.share), "half_95", pdt_json_number(share.half), "uses",
+      (json_int_t)c->uses, "contradictions", (json_int_t)c->contradictions, "mistaken",
+      (json_int_t)c->mistaken, "causes", causes, "names", names_json(c), "facts",
+      (json_int_t)c->facts, "missing", (json_int_t)c->missing, "duplicates",
+      (json_int_t)c->duplicates, "sentences", (json_int_t)c->sentences, "malformed",
+      (json_int_t)c->malformed, "strays", (json_int_t)c->strays, "unstated",
+      (json_int_t)c->unstated, "ownerless", (json_int_t)c->ownerless, "sections",
+      (json_int_t)c->sections, "unfinished", (json_int_t)c->unfinished, "untitled",
+      (json_int_t)c->untitled, "titled", (json_int_t)c->titled, "flawed_entries",
+      (json_int_t)c->flawed);
 }
 
 /* What the run did; shares are of blocks emitted. */

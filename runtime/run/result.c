@@ -147,14 +147,17 @@ static int append_section(const pdt_outcome *o, const pdt_tokenizer *tokenizer, 
   return status;
 }
 
-/* The merged text: the streams' parts in merge order, a line break between them. */
+/* The merged text: the parts of streams that had something to write in merge order, a line break
+ * between them. */
 static int make_text(const pdt_outcome *o, const pdt_tokenizer *tokenizer, const pdt_result *r,
                      decoded_text *out, pdt_error *err) {
   FILE *answer = open_memstream(&out->text, &out->bytes);
   if (!answer) return pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
   int status = 0;
+  int32_t n = 0;
   for (int32_t i = 0; i < r->K && !status; i++) {
-    if (i > 0) fputc('\n', answer);
+    if (pdt_stream_left_out(&o->streams[r->order[i]])) continue;
+    if (n++ > 0) fputc('\n', answer);
     status = append_section(o, tokenizer, r->order[i], answer, err);
   }
   if (fclose(answer) != 0 && !status) status = pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");

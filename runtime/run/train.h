@@ -25,7 +25,7 @@ typedef struct pdt_train_args {
   int32_t passes;       /* 0: the stage's own */
   double lockstep, wait;
   pdt_teacher teacher;
-  double stated;
+  double stated, heading;
   int32_t sample; /* ids in the softmax beside those that occur; 0: all */
   bool own_notes; /* siblings' notes are read as zeros */
   /* of the rollouts */

@@ -68,8 +68,9 @@ static int load(training *t, pdt_error *err) {
   choose_options(t);
   if (load_sidecar(t, err) || pdt_tokenizer_load_folder(&t->tokenizer, t->args->model, NULL, err))
     return -1;
-  const pdt_dataset_use use = {&t->trunk,        t->tokenizer,    &t->config,
-                               t->args->teacher, t->args->stated, t->args->states != NULL};
+  const pdt_dataset_use use = {
+      &t->trunk,        t->tokenizer,           &t->config, t->args->teacher, t->args->stated,
+      t->args->heading, t->args->states != NULL};
   if (pdt_dataset_load(&t->data, t->args->data, t->args->n_data, &use, err) || keep_lessons(t, err))
     return -1;
   const pdt_data_rounds *r = &t->data.rounds;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/text_safe.h"
 #include "pdt_version.h"
+#include "protocol/session.h"
 #include "request/familiar.h"
 
 static pdt_job *find(const pdt_hub *hub, int32_t index) {
@@ -132,6 +133,7 @@ static int on_started(void *context, const pdt_running *s, pdt_error *err) {
   if (job) {
     job->started = pdt_seconds();
     memcpy(job->plan_ids, s->plan.ids, (size_t)s->request->settings.limits.slots * sizeof(int32_t));
+    pdt_session_follow(job->streams, &s->request->settings, job->plan_ids);
     pdt_hub_took(&f->hub->counts.queue, job->started - job->submitted);
     f->hub->counts.prompt_tokens += pdt_job_prompt_tokens(job);
     count_load(f, s->request, 1);

@@ -170,6 +170,7 @@ int pdt_job_view(const pdt_job *job, size_t n, pdt_stream_state *view, pdt_error
     const pdt_stream_state *s = &job->streams[k];
     view[k] = (pdt_stream_state){
         .index = k, .tokens = s->tokens, .forced = s->forced, .best_coverage = best + k * slots};
+    view[k].done = pdt_stream_left_out(s);
     while (view[k].n_forced < s->n_forced && s->forced[view[k].n_forced] <= end) view[k].n_forced++;
   }
   for (size_t i = 0; i < n; i++) {
@@ -206,6 +207,7 @@ const char *pdt_job_finish_reason(const pdt_job *job) {
   bool ended = true;
   if (job->withdrawal == PDT_HAS_ENOUGH) return "stop";
   for (pdt_stream k = 0; k < job->request.settings.streams; k++)
-    ended = ended && job->streams[k].done && job->streams[k].ended;
+    ended = ended && job->streams[k].done &&
+            (job->streams[k].ended || pdt_stream_left_out(&job->streams[k]));
   return ended ? "stop" : "length";
 }

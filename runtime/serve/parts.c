@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "protocol/merge.h"
+#include "protocol/session.h"
 #include "run/result.h"
 
 /* Where each part's section ends. */
@@ -153,9 +154,18 @@ static int read_block(pdt_parts *p, const pdt_job_block *b, size_t n, pdt_error 
   return 0;
 }
 
+/* Who has nothing to write is known before the first block is. */
+static void leave_out(pdt_parts *p) {
+  const pdt_settings *s = &p->job->request.settings;
+  pdt_session_follow(p->seen, s, p->job->plan_ids);
+  for (pdt_stream k = 0; k < s->streams; k++)
+    p->parts[k].over = p->parts[k].left_out = p->seen[k].done;
+}
+
 int pdt_parts_read(pdt_parts *p, size_t n, pdt_error *err) {
   const pdt_settings *s = &p->job->request.settings;
   if (p->n_blocks == n || p->ended) return 0;
+  if (p->n_blocks == 0) leave_out(p);
   for (; p->n_blocks < n && p->cut == 0; p->n_blocks++) {
     see_block(p, p->n_blocks);
     if (read_block(p, &p->job->blocks[p->n_blocks], n, err)) return -1;
@@ -185,9 +195,11 @@ static int merge(pdt_parts *p, pdt_error *err) {
 
 int pdt_parts_end(pdt_parts *p, pdt_error *err) {
   if (p->ended) return 0;
+  if (p->n_blocks == 0) leave_out(p);
   for (pdt_stream k = 0; k < p->job->request.settings.streams; k++) {
     pdt_part *part = &p->parts[k];
     part->over = true;
+    if (part->left_out) continue;
     if (part->text && part->shown == part->bytes) continue;
     if (!part->text) { /* no block of it was committed: its section alone */
       size_t bytes;
@@ -202,12 +214,18 @@ int pdt_parts_end(pdt_parts *p, pdt_error *err) {
   return merge(p, err);
 }
 
+bool pdt_parts_break(const pdt_parts *p, const pdt_stream *order, int32_t i) {
+  int32_t before = 0;
+  for (int32_t j = 0; j < i; j++) before += !p->parts[order ? order[j] : j].left_out;
+  return before > 0 && !p->parts[order ? order[i] : i].left_out;
+}
+
 int pdt_parts_answer(const pdt_parts *p, char **text, size_t *bytes, pdt_error *err) {
   FILE *out = open_memstream(text, bytes);
   if (!out) return pdt_fail(err, PDT_ERROR_MEMORY, "answer: no memory");
   for (int32_t i = 0; i < p->job->request.settings.streams; i++) {
     const pdt_part *part = &p->parts[p->order[i]];
-    if (i > 0) fputc('\n', out);
+    if (pdt_parts_break(p, p->order, i)) fputc('\n', out);
     if (part->text) (void)fwrite(part->text, 1, part->bytes, out);
   }
   bool good = !ferror(out);

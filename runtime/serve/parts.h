@@ -13,8 +13,9 @@ typedef struct pdt_part {
   size_t section; /* bytes of it that are the section's */
   size_t shown;   /* bytes that are in pieces: what may yet become a text to stop at is not */
   int32_t n_tokens;
-  bool stopped; /* it has met a text to stop at */
-  bool over;    /* so, or its stream is done: nothing comes any more */
+  bool stopped;  /* it has met a text to stop at */
+  bool over;     /* so, or its stream is done: nothing comes any more */
+  bool left_out; /* its stream had nothing to write: it is no part of the answer */
 } pdt_part;
 
 typedef struct pdt_piece {
@@ -56,6 +57,10 @@ int pdt_parts_read(pdt_parts *p, size_t n, pdt_error *err);
 /* The job is over: what was kept back comes, and the order of the answer is known. Errors: MEMORY.
  */
 int pdt_parts_end(pdt_parts *p, pdt_error *err);
+
+/* Does a line break come before the part at place i of an order of parts (NULL: by stream)? Not
+ * before the first one, nor where there is none. Pure. */
+bool pdt_parts_break(const pdt_parts *p, const pdt_stream *order, int32_t i);
 
 /* The answer: parts in their order, a line break between them, into *text [*bytes], freed by the
  * caller. After pdt_parts_end. Errors: MEMORY. */

@@ -393,7 +393,7 @@ static int64_t characters_before(const pdt_reply *r, const pdt_choice *c) {
   for (int32_t i = 0; i < c->turn && r->ask->order != PDT_ORDER_INTERLEAVED; i++) {
     pdt_stream k = r->ask->order == PDT_ORDER_MERGED ? c->parts.order[i] : i;
     const pdt_part *part = &c->parts.parts[k];
-    n += 1 + pdt_likely_characters(part->text, part->bytes);
+    if (!part->left_out) n += 1 + pdt_likely_characters(part->text, part->bytes);
   }
   return n;
 }
@@ -495,7 +495,8 @@ static void put_in_order(writer *w, const pdt_reply *r, pdt_choice *c) {
     pdt_stream k = merged ? p->order[c->turn] : c->turn;
     for (; c->next < p->n_pieces; c->next++) {
       if (p->pieces[c->next].stream != k) continue;
-      put_chunk(w, r, c, &p->pieces[c->next], !c->told && c->turn > 0);
+      bool joint = !c->told && pdt_parts_break(p, merged ? p->order : NULL, c->turn);
+      put_chunk(w, r, c, &p->pieces[c->next], joint);
       c->told = true;
     }
     if (!p->ended && !p->parts[k].over) return;

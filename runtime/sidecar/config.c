@@ -191,7 +191,10 @@ static int parse_defaults(pdt_sidecar_defaults *out, const json_t *object, const
   const json_t *d;
   if (pdt_json_object(object, where, "defaults", &d, err)) return -1;
   char name[320];
+  int64_t part = 0;
   snprintf(name, sizeof name, "%.256s: defaults", where);
+  if (pdt_json_integer_or(d, name, "part_slots", 0, 1 << 16, &part, err)) return -1;
+  out->part_slots = (int32_t)part;
   if (parse_sizes(out, d, name, defaults, N_DEFAULTS, err) ||
       pdt_json_real(d, name, "gamma", 0, 1, &out->gamma, err))
     return -1;
@@ -315,6 +318,8 @@ char *pdt_sidecar_config_text(const pdt_sidecar_config *config) {
   if (object && !put_sizes(object, config, sizes, N_SIZES) &&
       !put_sizes(object, config, pool_sizes, N_POOL_SIZES) &&
       !put_sizes(json_object_get(object, "defaults"), d, defaults, N_DEFAULTS) &&
+      (d->part_slots == 0 || !json_object_set_new(json_object_get(object, "defaults"), "part_slots",
+                                                  json_integer(d->part_slots))) &&
       json_array_size(layers) == (size_t)config->n_instrumented && !put_scales(object, config) &&
       (config->pool_layers == 0 ||
        !json_object_set_new(object, "pool_layer", json_integer(config->pool_layers - 1))) &&

@@ -16,6 +16,7 @@ typedef struct pdt_sidecar_defaults {
   int32_t reveal_delay; /* Delta, rounds, >= 1 */
   int32_t window;       /* B, notes, the plan note included, >= 1 */
   int32_t horizon;      /* H, tokens, >= block_tokens */
+  int32_t part_slots;   /* plan slots of one stream's part; 0: streams do not follow the plan */
   double gamma;         /* readiness threshold in [0, 1] */
 } pdt_sidecar_defaults;
 

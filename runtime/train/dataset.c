@@ -135,8 +135,14 @@ static void add_told(const pdt_data_entry *e, pdt_stream k, int32_t fact, int32_
         uses[entry->n_uses++] = (pdt_train_use){PDT_OWN_FACT, k, first, n, at, 0, 0};
 }
 
+/* Tokens of the heading that the text begins with, up to its colon; 0 where the prefix has it. */
+static int32_t heading_tokens(const pdt_data_section *s, const pdt_data_tokens *places) {
+  const char *colon = *s->text == '\n' ? strchr(s->text, ':') : NULL;
+  return *s->prefix || !colon ? 0 : pdt_data_token_at(places, (int32_t)(colon - s->text)) + 1;
+}
+
 /* Where names stand in section k: siblings' facts become uses, tokens of its own facts weigh
- * `stated`. used: of the section's blocks, those read. */
+ * `stated`, those of a heading `heading`. used: of the section's blocks, those read. */
 static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
                       const pdt_data_tokens *places, pdt_train_entry *entry,
                       pdt_train_stream *stream, pdt_train_use *uses, uint64_t *used,
@@ -146,7 +152,9 @@ static int read_names(loading *l, const pdt_data_entry *e, pdt_stream k,
   uint64_t told = 0; /* facts of its own */
   float *weights;
   if (PDT_TAKE(&l->d->arena, &weights, stream->n_tokens, err)) return -1;
-  for (int32_t j = 0; j < stream->n_tokens; j++) weights[j] = 1;
+  int32_t heading = heading_tokens(s, places);
+  for (int32_t j = 0; j < stream->n_tokens; j++)
+    weights[j] = j < heading ? (float)l->use->heading : 1;
   for (int32_t i = 0; i < s->n_mentions; i++) {
     const pdt_data_mention *m = &s->mentions[i];
     int32_t first = pdt_data_token_at(places, m->begin);
@@ -471,6 +479,7 @@ int pdt_dataset_load(pdt_dataset *d, const char *const *paths, int32_t n_paths,
   *d = (pdt_dataset){0};
   const double made_of[] = {use->teacher.codes, use->stated, use->teacher.used};
   add_bytes(d, made_of, sizeof made_of);
+  if (use->heading != 1) add_bytes(d, &use->heading, sizeof use->heading);
   int rc = pdt_coder_init(&l.coder, use->trunk, use->tokenizer, use->config->notes_dim,
                           &use->teacher, &d->arena, err);
   if (!rc)

@@ -27,7 +27,8 @@ typedef struct pdt_dataset_use {
   const pdt_tokenizer *tokenizer;
   const pdt_sidecar_config *config;
   pdt_teacher teacher;
-  double stated; /* weight of predicting a token of a stream's own facts, which nothing tells */
+  double stated;  /* weight of predicting a token of a stream's own facts, which nothing tells */
+  double heading; /* of one of a heading that a text begins with, where the prefix is empty */
   bool without_states; /* what the trunk makes of prompts comes from elsewhere (states.h) */
 } pdt_dataset_use;
 

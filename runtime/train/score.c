@@ -176,7 +176,8 @@ static int score_all(scoring *s, pdt_error *err) {
       .tokenizer = use->tokenizer,
       .config = &use->sidecar->config,
       .teacher = {PDT_CODES_EMBEDDING, 0}, /* the last pass reads none */
-      .stated = 1};
+      .stated = 1,
+      .heading = 1};
   pdt_nn_set_threads(use->threads);
   if (pdt_dataset_load(&s->data, &use->data, 1, &dataset, err)) return -1;
   s->n = s->data.n < use->most ? s->data.n : use->most;

@@ -115,6 +115,7 @@ static int load(lesson *l, pdt_error *err) {
       .config = use->config,
       .teacher = {PDT_CODES_EMBEDDING, 0}, /* the second pass reads none */
       .stated = 1,
+      .heading = 1,
       .without_states = true};
   pdt_nn_set_threads(use->threads);
   if (pdt_nn_trunk_new(&l->trunk, use->model, use->checkpoint, true, err) ||

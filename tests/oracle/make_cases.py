@@ -219,6 +219,7 @@ CASES = {
     # what was rolled back is drawn, where first attempts are not (EXTENSIONS.md)
     "retry-temperature": ("llama", "F32", dict(streams=3), dict(gamma="mid", policy="global", max_attempts=5, retry_temperature=1.2, seed=3)),
     # strong blocks are committed whatever others do (EXTENSIONS.md)
+    "parts-of-the-plan": ("llama", "F32", dict(streams=4), dict(gamma="mid", plan=True, part_slots=1, max_tokens=16)),
     "local-policy": ("qwen2", "F32", dict(streams=3), dict(gamma="mid", policy="local", max_attempts=3, temperature=0.9)),
     # sliding windows (EXTENSIONS.md): rollbacks put the position back behind where a window began
     "short-window": (

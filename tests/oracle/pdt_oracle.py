@@ -403,7 +403,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
 
     cfg: streams, block_tokens (tau), reveal_delay (Delta >= 1), window (B), horizon (H tokens),
          gamma, policy (selective|stall|global|local), max_attempts, max_tokens (per stream), max_rounds,
-         temperature, top_k, top_p, seed; optional: retry_temperature, keep_order.
+         temperature, top_k, top_p, seed; optional: retry_temperature, keep_order, part_slots.
     plan_ids: slot ids given by the caller instead of the planner's. prefixes: token ids, one list
     a stream, that the stream reads after the prompt before it generates (not counted as output).
     """
@@ -424,6 +424,11 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
     # cache ends one token earlier
     shared = [[k[:-1], v[:-1]] for k, v in cache]
     streams = [Stream(k, shared) for k in range(cfg["streams"])]
+    # EXTENSIONS.md: streams may follow the plan
+    n = cfg.get("part_slots", 0)
+    parts = [bool(np.any(ids[s.index * n : (s.index + 1) * n])) for s in streams]
+    for s in streams:
+        s.done = any(parts) and not parts[s.index]
     best_coverage = np.full((len(streams), len(ids)), -np.inf)
     trace = {"plan_ids": ids.tolist(), "plan_note": bus.notes[0][2].tolist(), "rounds": [], "draw_margin": 1e300}
     stalled = set()
@@ -505,7 +510,7 @@ def decode(trunk, sidecar, prompt, cfg, session=0, plan_ids=None, prefixes=None)
         stalled = set()
         for s in streams:
             complete = bool(s.tokens()) and (s.tokens()[-1] in trunk.eos or len(s.tokens()) >= budget)
-            s.done = complete and not s.pending
+            s.done = s.done or (complete and not s.pending)
             if s.pending:
                 at_horizon = sum(len(b) for _, b, _ in s.pending) + tau > cfg["horizon"]
                 if complete or at_horizon or cfg["policy"] == "stall":

@@ -128,7 +128,7 @@ def session_case(rng):
     tau, gamma = rng.randint(1, 5), f32(rng.uniform(0.1, 0.9))
     cfg = dict(streams=rng.randint(1, 5), block_tokens=tau, reveal_delay=rng.randint(1, 3), window=rng.randint(1, 8),
                horizon=rng.randint(tau, 3 * tau), gamma=gamma, policy=rng.choice(POLICIES), max_attempts=rng.randint(1, 4),
-               max_tokens=rng.randint(1, 16), max_rounds=rng.choice((3, 60)), temperature=0.0, top_k=0, top_p=1.0, seed=0)
+               max_tokens=rng.randint(1, 16), max_rounds=rng.choice((3, 60)), part_slots=rng.choice((0, 0, 1, 2)), temperature=0.0, top_k=0, top_p=1.0, seed=0)
     trunk = FakeTrunk(rng, rng.choice((0, 0.05, 0.3)))
     sidecar = FakeSidecar(rng, rng.randint(1, 5), rng.choice((0.3, 0.7, 0.95)), gamma)
     return dict(settings=cfg, trace=pdt.decode(trunk, sidecar, [1, 2], cfg))

@@ -568,6 +568,42 @@ static void uses_are_counted_by_what_is_stated(void **state) {
   assert_true(c.uses == 8 && c.contradictions == 4 && c.malformed == 0);
 }
 
+/* A section whose stream had to name it is right under its own heading alone; one that was named
+ * has no other. */
+static void headings_are_judged(void **state) {
+  fixture *f = *state;
+  static const struct {
+    const char *text;
+    bool untitled;
+    int32_t heading, titled, malformed;
+  } cases[] = {
+      {"\nHistory: It was Benjamin who laid the first stone.", true, 0, 1, 0},
+      {"\nTrade: It was Benjamin who laid the first stone.", true, 1, 0, 0},
+      {" It was Benjamin who laid the first stone.", true, -1, 0, 0},
+      {"\nhistory: It was Benjamin who laid the first stone.", true, -1, 0, 1},
+      {"\nHistory It was Benjamin who laid the first stone.", true, -1, 0, 1},
+      {"\nHistory:", true, 0, 1, 0},
+      {" It was Benjamin who laid the first stone.", false, -1, 0, 0},
+      {"\nHistory: It was Benjamin who laid the first stone.", false, 0, 0, 1},
+      {" It was Benjamin who laid the first stone.\nHistory: The roads are good.", true, -1, 0, 1},
+  };
+  pdt_rollout_owners owners = {.streams = 1};
+  for (int32_t t = 0; t < PDT_ATLAS_TYPES; t++) owners.of[t] = t < 2 ? 0 : PDT_NO_OWNER;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    pdt_rollout_text text = {.n_tokens = 0};
+    pdt_judge_counts c = {0};
+    read_text(f, cases[i].text, &text);
+    const pdt_judge_section section = {.text = &text, .untitled = cases[i].untitled};
+    pdt_judge_entry(f->world, &owners, &section, NULL, &c);
+    assert_int_equal(text.reading.heading, cases[i].heading);
+    assert_int_equal(c.untitled, cases[i].untitled);
+    assert_int_equal(c.titled, cases[i].titled);
+    assert_int_equal(c.malformed, cases[i].malformed);
+    assert_int_equal(c.flawed, 1); /* no year is stated */
+    pdt_rollout_text_free(&text);
+  }
+}
+
 /* Stream `stream` emits text in a round, under the other's first note. */
 static pdt_rollout_block emit(fixture *f, pdt_rollout *r, pdt_stream stream, pdt_round round,
                               const char *text, bool keep) {
@@ -637,6 +673,7 @@ int main(void) {
       cmocka_unit_test(real_tokenizers_have_the_names),
       cmocka_unit_test(unlisted_names_are_read),
       cmocka_unit_test(uses_are_counted_by_what_is_stated),
+      cmocka_unit_test(headings_are_judged),
       cmocka_unit_test(unlisted_names_may_agree),
   };
   return cmocka_run_group_tests(tests, setup, atlas_teardown);

@@ -409,7 +409,7 @@ static void judge_playback(fixture *f, const playback *p) {
   int64_t uses = 0;
   for (pdt_stream k = 0; k < p->e->n_sections; k++) {
     const pdt_rollout_stream *s = &p->rollout.streams[k];
-    sections[k] = (pdt_judge_section){&texts[k], s, false, 0};
+    sections[k] = (pdt_judge_section){.text = &texts[k], .stream = s};
     check(f, pdt_rollout_read(&texts[k], &p->rollout.reader, NULL, 0, s->tokens, s->n_tokens, true,
                               &f->err));
     for (int32_t i = 0; i < p->e->sections[k].n_mentions; i++)
@@ -492,7 +492,8 @@ static void judge_lent(fixture *f, bool unfinished, bool blocks, const pdt_judge
   pdt_judge_section sections[STREAMS];
   for (pdt_stream k = 0; k < STREAMS; k++) {
     const pdt_rollout_stream *s = &f->rollout.streams[k];
-    sections[k] = (pdt_judge_section){&texts[k], blocks ? s : NULL, unfinished, 0};
+    sections[k] = (pdt_judge_section){
+        .text = &texts[k], .stream = blocks ? s : NULL, .unfinished = unfinished};
     check(f, pdt_rollout_read(&texts[k], &f->rollout.reader, NULL, 0, s->tokens, s->n_tokens,
                               !unfinished, &f->err));
   }
@@ -595,7 +596,7 @@ static void sections_of_one_text_have_an_order(void **state) {
                 " A statue of the stands nearby."); /* no name at all */
     for (pdt_stream k = 0; k < STREAMS; k++) {
       const pdt_rollout_stream *s = &f->rollout.streams[k];
-      sections[k] = (pdt_judge_section){&texts[k], NULL, false, 1 + (k == second ? 40 : 0)};
+      sections[k] = (pdt_judge_section){.text = &texts[k], .place = 1 + (k == second ? 40 : 0)};
       check(f, pdt_rollout_read(&texts[k], &f->rollout.reader, NULL, 0, s->tokens, s->n_tokens,
                                 true, &f->err));
     }

@@ -493,7 +493,7 @@ static void test_impossible_order(void **state) {
   s.decision.n_sessions = 2;
   expect_refused(&s, "decided twice");
   tell(&s, 2, 1, 1, true, "", NULL);
-  expect_refused(&s, "round 1 of 0 streams: expected all, 2");
+  expect_refused(&s, "round 1 of 0 streams: expected all that write, 2");
   tell(&s, 2, 1, 1, true, ".CC", NULL);
   expect_refused(&s, "stream 2: expected one of the request's 2");
   tell(&s, 2, 0, 2, true, "CCC", second);

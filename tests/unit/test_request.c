@@ -109,7 +109,7 @@ static const char everything[] =
     "'settings':{'streams':2,'block_tokens':5,'reveal_delay':3,'window':7,'horizon':9,"
     "'gamma':0.1,'policy':'global','max_attempts':6,'max_tokens':21,'max_rounds':2147483647,"
     "'temperature':0.3,'top_k':40,'top_p':0.95,'seed':-9223372036854775808,"
-    "'min_tokens':11,'retry_temperature':1.5,'keep_order':1}}";
+    "'min_tokens':11,'retry_temperature':1.5,'keep_order':1,'part_slots':2}}";
 
 static void every_field(void **state) {
   (void)state;
@@ -128,6 +128,7 @@ static void every_field(void **state) {
   assert_int_equal(s->min_tokens, 11);
   assert_true(s->retry_temperature == 1.5);
   assert_int_equal(s->keep_order, 1);
+  assert_int_equal(s->part_slots, 2);
   assert_true(s->gamma == 0.1 && s->sampling.temperature == 0.3 && s->sampling.top_p == 0.95);
   assert_int_equal(s->sampling.top_k, 40);
   assert_int_equal(s->limits.block_tokens, 5);
@@ -185,7 +186,7 @@ static void settings_are_written(void **state) {
             "9,\"gamma\":0.1,\"policy\":\"global\",\"max_attempts\":6,\"max_tokens\":21,"
             "\"max_rounds\":2147483647,\"temperature\":0.3,\"top_k\":40,\"top_p\":0.95,"
             "\"seed\":\"9223372036854775808\",\"min_tokens\":11,\"retry_temperature\":1.5,"
-            "\"keep_order\":1}");
+            "\"keep_order\":1,\"part_slots\":2}");
   free(text);
   json_decref(json);
   pdt_request_free(&r);

@@ -29,6 +29,7 @@ static pdt_settings random_settings(numbers *r) {
                         .window = numbers_int(r, 1, 20),
                         .max_attempts = numbers_int(r, 1, 4),
                         .max_rounds = numbers_int(r, 1, 30),
+                        .part_slots = numbers_int(r, 0, 2),
                         .gamma = 0.5,
                         .limits = {.block_tokens = block,
                                    .horizon = block * numbers_int(r, 1, 4),
@@ -111,6 +112,45 @@ static void replicas_stay_equal(void **state) {
     pdt_session_free(&grown);
   }
   assert_true(rounds > 1500 && complete > 100);
+}
+
+/* Streams whose part of the plan is empty are done before the first round, and stay so; where it is
+ * empty for all of them, all write. */
+static void streams_follow_the_plan(void **state) {
+  (void)state;
+  enum { PLAN = 5 };
+  static const struct {
+    int32_t part, ids[PLAN];
+    const char *writes; /* a letter a stream: y or n */
+  } cases[] = {
+      {0, {1, 0, 0, 0, 0}, "yyyy"}, {1, {1, 0, 0, 4, 0}, "ynny"}, {2, {0, 7, 0, 0, 3}, "ynyn"},
+      {2, {0, 0, 2, 2, 0}, "nynn"}, {3, {0, 0, 0, 0, 1}, "nynn"}, {9, {0, 0, 0, 0, 1}, "ynnn"},
+      {1, {0, 0, 0, 0, 0}, "yyyy"}, {1, {0, 0, 0, 0, 8}, "yyyy"}, /* a part of no stream */
+  };
+  numbers r = {74};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    pdt_settings settings = random_settings(&r);
+    pdt_session s;
+    settings.streams = 4;
+    settings.max_rounds = 30;
+    settings.limits.slots = PLAN;
+    settings.part_slots = cases[i].part;
+    assert_int_equal(pdt_session_new(&s, &settings, DIM, PDT_ROOM_FOR_ALL, NULL), 0);
+    assert_int_equal(pdt_session_plan(&s, cases[i].ids, (const float[DIM]){0}, NULL), 0);
+    for (pdt_stream k = 0; k < 4; k++)
+      assert_int_equal(pdt_stream_active(&s.streams[k]), cases[i].writes[k] == 'y');
+    s.settings.limits.slots = SLOTS; /* of what `draw` makes */
+    while (!pdt_session_over(&s)) {
+      round_of x;
+      int64_t committed;
+      draw(&r, &s, &x);
+      assert_int_equal(pdt_session_apply(&s, &x.decision, &committed, NULL), 0);
+    }
+    for (pdt_stream k = 0; k < 4; k++)
+      if (cases[i].writes[k] == 'n') assert_true(s.streams[k].done && s.streams[k].n_tokens == 0);
+    s.settings.limits.slots = PLAN;
+    pdt_session_free(&s);
+  }
 }
 
 /* One thing is changed in a sound decision: it is refused, and the session is as it was. */
@@ -275,6 +315,7 @@ static void windows_are_those_of_the_paper(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(replicas_stay_equal),
+      cmocka_unit_test(streams_follow_the_plan),
       cmocka_unit_test(what_cannot_be_changes_nothing),
       cmocka_unit_test(invariants),
       cmocka_unit_test(windows_are_those_of_the_paper),

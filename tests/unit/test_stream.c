@@ -371,6 +371,12 @@ static void replay_new(replay *p, const json_t *settings, const json_t *trace) {
   assert_int_equal(pdt_bus_new(&p->bus, DIM, rule, 1 + p->K * blocks, NULL), 0);
   for (pdt_stream k = 0; k < p->K; k++)
     assert_int_equal(pdt_stream_new(&p->streams[k], k, &p->limits, INT32_MAX, NULL), 0);
+  const json_t *first = json_object_get(at(json_object_get(trace, "rounds"), 0), "streams");
+  for (pdt_stream k = 0; k < p->K; k++) { /* those that the plan has nothing for */
+    p->streams[k].done = true;
+    for (int32_t i = 0; i < size_of(first); i++)
+      if (oracle_int(at(first, i), "stream") == k) p->streams[k].done = false;
+  }
   floats(json_object_get(trace, "plan_note"), note, DIM);
   assert_int_equal(pdt_bus_publish(&p->bus, 0, PDT_PLANNER, NULL), 0);
   assert_true(pdt_bus_fill(&p->bus, 0, PDT_PLANNER, note));
