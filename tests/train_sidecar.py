@@ -222,6 +222,21 @@ def without_siblings(s):
     return None if resumed.status == 1 and "own notes" in resumed.err else f"resumed without --own-notes: {resumed.status}, {resumed.err}"
 
 
+def headings(s):
+    """What headings weigh that streams write themselves changes the loss where there are such, and nowhere else."""
+    losses = {}
+    for share in ("1", "0"):
+        data = s.t.path(f"untitled-{share}.jsonl")
+        s.run("data", "atlas", "--count", "12", "--seed", "3", "--plan-vocab", "101", "--max-sections", "2", "--max-tokens", "60", "--untitled", share, "--out", data)
+        for weight in ("1", "9"):
+            out = f"headings-{share}-{weight}"
+            s.run("train", "--stage", "all", "--data", data, "--model", s.t.path("trunk"), "--sidecar", s.t.path("alone.safetensors"),
+                  "--out", s.t.path(out), "--steps", "1", "--batch", "4", "--rate", "0", "--heading", weight)
+            with open(s.t.path(f"{out}/log.jsonl")) as f:
+                losses[share, weight] = next(x["tokens"] for x in map(json.loads, f) if "step" in x)
+    return f"{losses}" if losses["1", "1"] == losses["1", "9"] or losses["0", "1"] != losses["0", "9"] else None
+
+
 def inner_rollouts(s, ranks):
     """Pools behind a layer and with copies, random heads: pdt train refuses to teach heads that do not find what was decoded."""
     for name, pool in (("inner", ["--pool-layer", "0"]), ("copies", ["--pool-copies", "2"]), ("both", ["--pool-layer", "0", "--pool-copies", "1"])):
@@ -294,7 +309,7 @@ def main():
         checks = [
             ("stages", lambda: stages(s, ranks)), ("all at once", lambda: all_at_once(s)), ("resumes", lambda: resumes(s)),
             ("rollouts", lambda: rollouts(s, ranks)), ("rollouts, an inner pool", lambda: inner_rollouts(s, ranks)),
-            ("notes of one's own", lambda: own_notes(s)), ("siblings' notes as zeros", lambda: without_siblings(s)),
+            ("notes of one's own", lambda: own_notes(s)), ("siblings' notes as zeros", lambda: without_siblings(s)), ("what headings weigh", lambda: headings(s)),
             ("refuses", lambda: stage_refusals(s)),
         ]
         harness.run_checks(checks)

@@ -75,7 +75,7 @@ static pdt_sidecar_config config_of(const bench *b, pdt_layer *layers) {
                               .pool_dim = 64,
                               .coverage_dim = 64,
                               .agree_dim = 128,
-                              .defaults = {b->block, 1, 1 + b->most_streams, 4 * b->block, 0.5}};
+                              .defaults = {b->block, 1, 1 + b->most_streams, 4 * b->block, 0, 0.5}};
 }
 
 /* A random sidecar, by way of a file that is gone afterwards. */

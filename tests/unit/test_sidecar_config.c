@@ -38,7 +38,7 @@ static pdt_sidecar_config small(void) {
                               .pool_dim = 9,
                               .coverage_dim = 10,
                               .agree_dim = 11,
-                              .defaults = {4, 1, 9, 8, 0.3}};
+                              .defaults = {4, 1, 9, 8, 2, 0.3}};
 }
 
 static const pdt_model_config trunk = {.hidden_size = 8, .layers = 4};
@@ -131,6 +131,9 @@ static const bad_sidecar bad_sidecars[] = {
     {"{\"instrumented_layers\":[-1]}", "from 0 to 3, found -1"},
     {"{\"defaults\":{}}", "defaults: 'block_tokens'"},
     {"{\"defaults\":null}", "'defaults': expected an object"},
+    {"{\"defaults\":{\"block_tokens\":4,\"reveal_delay\":1,\"window\":9,\"horizon\":8,"
+     "\"gamma\":0.5,\"part_slots\":-1}}",
+     "'part_slots'"},
     {"{\"defaults\":{\"block_tokens\":4,\"reveal_delay\":0,\"window\":9,\"horizon\":8,"
      "\"gamma\":0.5}}",
      "'reveal_delay'"},

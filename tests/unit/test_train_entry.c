@@ -95,7 +95,7 @@ static pdt_sidecar_config sidecar_config(void) {
                               .coverage_dim = 4,
                               .agree_dim = 6,
                               .speculation_hidden = 8,
-                              .defaults = {TAU, 1, 9, 8, 0.3}};
+                              .defaults = {TAU, 1, 9, 8, 0, 0.3}};
 }
 
 static const pdt_train_losses losses = {.plan = 1,

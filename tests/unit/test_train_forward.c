@@ -406,7 +406,7 @@ static void test_hidden_layer(void **state) {
                                      .plan_places = 5,
                                      .note_query = true,
                                      .plan_orders = 2,
-                                     .defaults = {4, 1, 9, 8, 0.3}};
+                                     .defaults = {4, 1, 9, 8, 0, 0.3}};
   const pdt_sidecar_init_options options = {
       .dtype = PDT_F32, .seed = 5, .gate = 0.5, .start = PDT_SIDECAR_RANDOM};
   const char *path = scratch_path(s, "hidden.safetensors");
