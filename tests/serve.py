@@ -319,8 +319,9 @@ def rounds(pdt, layout, asked):
                 if len(began) != 1 or began[0]["plan_ids"] != trace["plan_ids"] or any(began[0]["settings"][k] != v for k, v in settings.items()):
                     return f"request {i}: began as {began}"
                 parts = parts_of(plain) if options["order"] == "interleaved" else None
-                texts = [s + t for s, t in zip(request["sections"], committed_texts(decided, len(request["sections"])))]
-                if parts and texts != [parts[k] for k in sorted(parts)]:
+                K = began[0]["settings"]["streams"]
+                texts = {k: s + t for k, (s, t) in enumerate(zip(request.get("sections", [""] * K), committed_texts(decided, K))) if s or t}
+                if parts and texts != parts:
                     return f"request {i}: rounds commit {texts}, chunks have {parts}"
                 actions |= {b["action"] for r in decided for b in r["blocks"]}
             chunks = server.chunks(dict(asked[0], stop=".", stream_options={"rounds": True}))

@@ -33,9 +33,9 @@ def make_requests(case):
             streams=1 + i % 4, max_tokens=4 + 3 * (i % 5), seed=i, block_tokens=2 + i % 3, reveal_delay=1 + i % 3,
             window=3 + i, temperature=[0.0, 0.9][i % 2], policy=["selective", "stall", "global", "local"][i % 4], horizon=8 + i,
         )
-        if i % 4 >= 2:  # of three or four streams some write
-            r["settings"]["part_slots"] = 1 + i % 2
-            r["plan_ids"] = [[0, 5, 0, 9, 0, 0], [4, 0, 0, 0, 7, 0]][i % 2]
+        if i % 4 == 3:  # of four streams two write
+            r["settings"]["part_slots"] = 1 + i % 8 // 4
+            r["plan_ids"] = [[0, 5, 0, 9, 0, 0], [4, 0, 0, 0, 7, 0]][i % 8 // 4]
         if i % 4 == 1:
             r["prefix_ids"] = [[7] * (k + 1) for k in range(r["settings"]["streams"])]
         requests.append(r)
