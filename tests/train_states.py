@@ -98,8 +98,6 @@ class States(Stages):
             ("no such layer", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--pool-layer", "3"], 2, "0 to 2"),
             ("copies of the last", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--pool", "last", "--pool-copies", "1"], 2, "--pool-copies"),
             ("more copies than heads", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--pool-heads", "2", "--pool-copies", "3"], 2, "at most the 2"),
-            ("rollouts of copies", [t.pdt, "train", "--stage", "rollouts", "--model", t.path("trunk"), "--sidecar", t.path("below"), "--data",
-                                    t.path("atlas.jsonl"), "--out", t.path("rolled"), "--count", "2"], 2, "pool_copies"),
             ("no text", [t.pdt, "sidecar", "init", "--model", t.path("trunk"), "--out", t.path("x"), "--scale-text", t.path("empty")], 1, "no text"),
         ]
         return harness.refusals(cases, "pdt ") or ("a file is left" if os.path.exists(t.path("never")) and os.listdir(t.path("never")) else None)
