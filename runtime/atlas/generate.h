@@ -53,8 +53,7 @@ typedef struct pdt_atlas_options {
   double any_names; /* chance that a fact's name is any word of the tokenizer's; with words */
   double again; /* chance that a section tells a fact of its own again; not where a world tangles */
   double misreads; /* chance that what a section uses has a name that is not its own */
-  double
-      untitled; /* chance that no section of an entry has a prefix: its heading begins its text */
+  double untitled; /* chance that an entry's headings begin its texts, and no prefix has them */
   int32_t min_sections, max_sections; /* 2 to 6 */
   int32_t min_tokens, max_tokens;     /* of a section, its end-of-text token not included */
   pdt_data_rounds rounds;             /* default Atlas: tau up to PDT_ATLAS_MAX_TAU */

@@ -176,9 +176,8 @@ void pdt_eval_print_bus(FILE *out, const pdt_eval_row *rows, int32_t n) {
           "# what notes carry: contradictions; change of cross-entropy on the file's own text, and "
           "what it is then, nats a token, of tokens that depend on siblings (facts that their "
           "notes have told) and of all others; of uses of facts that were lent, those that tell "
-          "the owner's "
-          "value, and those that follow the notes. The author's marks: zero 0.75 or more on "
-          "dependent tokens, 0.25 or less elsewhere; swap: the receiver follows\n");
+          "the owner's value, and those that follow the notes. The author's marks: zero 0.75 or "
+          "more on dependent tokens, 0.25 or less elsewhere; swap: the receiver follows\n");
   fprintf(out, LABEL " %7s %5s %8s %6s %6s %8s %6s %6s %6s %6s %6s\n", "#arm", "contra%", "+-",
           "siblings", "+-", "nats", "others", "+-", "nats", "lent", "own%", "swap%");
   for (int32_t r = 0; r < n; r++) print_altered(out, &rows[r]);

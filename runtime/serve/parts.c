@@ -215,9 +215,10 @@ int pdt_parts_end(pdt_parts *p, pdt_error *err) {
 }
 
 bool pdt_parts_break(const pdt_parts *p, const pdt_stream *order, int32_t i) {
-  int32_t before = 0;
-  for (int32_t j = 0; j < i; j++) before += !p->parts[order ? order[j] : j].left_out;
-  return before > 0 && !p->parts[order ? order[i] : i].left_out;
+  if (p->parts[order ? order[i] : i].left_out) return false;
+  for (int32_t j = 0; j < i; j++)
+    if (!p->parts[order ? order[j] : j].left_out) return true;
+  return false;
 }
 
 int pdt_parts_answer(const pdt_parts *p, char **text, size_t *bytes, pdt_error *err) {
